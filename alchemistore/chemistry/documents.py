@@ -1,0 +1,234 @@
+"""From objects to documents: one document per object, references to other objects by key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import gufe
+from gufe.protocols import ProtocolUnitFailure
+from gufe.tokenization import TOKENIZABLE_REGISTRY
+from gufe.tokenization import GufeTokenizable as _Tokenizable
+
+from alchemistore.chemistry.codec import CUSTOM, from_text, pack, to_text
+from alchemistore.models.scope import GufeKey
+
+# gufe has no types.
+GufeTokenizable: TypeAlias = Any
+Known: TypeAlias = Callable[[frozenset[GufeKey]], Set[GufeKey]]
+
+# A reference to another object is a dict with this one entry.
+REFERENCE = ":gufe-key:"
+
+_KEY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*-[0-9a-f]{32}")
+_ATOMS = frozenset({str, int, float, bool, type(None)})
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What is stored of one object.
+
+    Attributes
+    ----------
+    key : GufeKey
+        ``<class>-<32 hex>``; the identity under which it is stored and found.
+    data : bytes
+        The document in the byte format.
+    children : tuple of GufeKey
+        The distinct keys it refers to, in order of first appearance.
+    content : mapping
+        The same document before it was written: names and references can be read from it.
+    """
+
+    key: GufeKey
+    data: bytes
+    children: tuple[GufeKey, ...]
+    content: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A document as text, between an object or a chain and its final form."""
+
+    key: GufeKey
+    text: str
+    children: tuple[GufeKey, ...]
+    content: Mapping[str, Any]
+
+    def packed(self) -> Document:
+        """Give it in the byte format."""
+        return Document(self.key, pack(self.text), self.children, self.content)
+
+
+def parse_key(text: object) -> GufeKey:
+    """Check that a text is the key of a storable object, ``<class>-<32 hex>``; otherwise a :class:`ValueError`."""
+    if not isinstance(text, str) or not _KEY.fullmatch(text):
+        hint = "; a class made inside a function cannot be stored" if isinstance(text, str) and "<locals>" in text else ""
+        raise ValueError(f"{text!r:.200} is not the key of a gufe object: expected '<class>-<32 hex digits>'{hint}")
+    return GufeKey(text)
+
+
+def is_gufe(obj: object) -> bool:
+    """Tell whether this is an object of gufe."""
+    return isinstance(obj, _Tokenizable)
+
+
+def is_network(obj: object) -> bool:
+    """Tell whether this is an ``AlchemicalNetwork``."""
+    return isinstance(obj, gufe.AlchemicalNetwork)
+
+
+def key_of(obj: GufeTokenizable) -> GufeKey:
+    """Give the key of a gufe object; anything else is a :class:`TypeError`."""
+    if not is_gufe(obj):
+        raise TypeError(f"expected a gufe object, got {type(obj).__name__}")
+    return parse_key(obj.key)
+
+
+def alive(key: str) -> GufeTokenizable | None:
+    """Give the object of this key if it is in memory.
+
+    gufe registers objects under whatever key a document claims, so the class is compared with the one in the key.
+    """
+    obj = TOKENIZABLE_REGISTRY.get(key)
+    if obj is None or type(obj).__qualname__ != key.partition("-")[0] or obj.key != key:
+        return None
+    return obj
+
+
+def encode(root: GufeTokenizable, known: Known | None = None) -> list[Document]:
+    """Turn an object and everything it refers to into documents, children first and the object itself last.
+
+    Parameters
+    ----------
+    root : GufeTokenizable
+        Any gufe object.
+    known : callable, optional
+        Is asked once per level of nesting, beginning with the object itself, which of a set of keys are stored already. Those and
+        what is below them are left out and not converted.
+
+    Returns
+    -------
+    list of Document
+        Empty when the object itself is known.
+
+    Raises
+    ------
+    TypeError
+        If it is not a gufe object.
+    ValueError
+        If a part of it cannot be written, or could not be read back.
+    """
+    return [written.packed() for written in write(root, known, verify=True)]
+
+
+def write(root: GufeTokenizable, known: Known | None = None, *, verify: bool = False) -> list[Written]:
+    """Do the work of :func:`encode`, without the byte format.
+
+    Parameters
+    ----------
+    verify : bool, default False
+        Refuse values that gufe's codecs write and cannot read back, such as arrays of objects.
+    """
+    written: dict[GufeKey, Written] = {}
+    seen = {key_of(root)}
+    level = {key_of(root): root}
+    while level:
+        stored = known(frozenset(level)) if known else frozenset()
+        below: dict[GufeKey, GufeTokenizable] = {}
+        for key, obj in level.items():
+            if key in stored:
+                continue
+            written[key], children = _write_one(key, obj, verify)
+            below.update((child, part) for child, part in children.items() if child not in seen)
+            seen.update(children)
+        level = below
+    return in_order(key_of(root), written)
+
+
+def in_order(root: GufeKey, written: Mapping[GufeKey, Written]) -> list[Written]:
+    """Sort what is reachable from `root`, children first; references that lead outside are passed over.
+
+    Raises
+    ------
+    ValueError
+        If an object contains itself.
+    """
+    ordered: dict[GufeKey, Written] = {}
+    open_: dict[GufeKey, Iterator[GufeKey]] = {root: iter(written[root].children)} if root in written else {}
+    while open_:
+        key, children = next(reversed(open_.items()))
+        for child in children:
+            if child in open_:
+                raise ValueError(f"{child} contains itself")
+            if child in written and child not in ordered:
+                open_[child] = iter(written[child].children)
+                break
+        else:
+            ordered[key] = written[key]
+            del open_[key]
+    return list(ordered.values())
+
+
+def _write_one(key: GufeKey, obj: GufeTokenizable, verify: bool) -> tuple[Written, dict[GufeKey, GufeTokenizable]]:
+    children: dict[GufeKey, GufeTokenizable] = {}
+    shallow = obj.to_shallow_dict()
+    if isinstance(obj, ProtocolUnitFailure):
+        shallow["exception"] = _writable_exception(*obj.exception)
+    try:
+        content = {name: referring(value, children) for name, value in shallow.items()}
+        text = to_text(content)
+        if verify and CUSTOM in text:
+            from_text(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{key} cannot be stored: {error}") from error
+    return Written(key, text, tuple(children), content), children
+
+
+def referring(value: Any, children: dict[GufeKey, GufeTokenizable]) -> Any:
+    kind = type(value)
+    # The exact types first: asking whether something is a gufe object is slow, because its class is an ABC.
+    if kind in _ATOMS:
+        return value
+    if kind is list:
+        return [referring(item, children) for item in value]
+    if kind is not dict and is_gufe(value):
+        key = key_of(value)
+        children.setdefault(key, value)
+        return {REFERENCE: str(key)}
+    if isinstance(value, dict):
+        if REFERENCE in value:
+            raise ValueError(f"a dict has the key {REFERENCE!r}, which marks references to gufe objects")
+        if any(map(is_gufe, value)):
+            raise ValueError("a gufe object is the key of a dict; only values can be gufe objects")
+        return {name: referring(item, children) for name, item in value.items()}
+    if isinstance(value, list):
+        return [referring(item, children) for item in value]
+    if isinstance(value, (tuple, set, frozenset)):
+        _refuse_objects_in(value, kind.__name__)
+    return value
+
+
+def _refuse_objects_in(values: Iterable[Any], where: str) -> None:
+    # gufe looks for objects in lists and dicts only, and fails much later on those it did not see.
+    for value in values:
+        if is_gufe(value):
+            raise ValueError(f"the gufe object {value.key} is inside a {where}; gufe sees objects in lists and dicts only")
+        if isinstance(value, dict):
+            _refuse_objects_in((*value, *value.values()), where)
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            _refuse_objects_in(value, where)
+
+
+def _writable_exception(name: str, args: Iterable[Any]) -> list[Any]:
+    # Exceptions carry anything; one that JSON does not know must not cost the whole result.
+    writable = []
+    for arg in args:
+        try:
+            from_text(to_text(arg))
+            writable.append(arg)
+        except ValueError:
+            writable.append(repr(arg))
+    return [name, writable]

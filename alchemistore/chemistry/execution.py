@@ -1,0 +1,74 @@
+"""Building objects, running protocols and judging results with gufe 1.1 and later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from gufe.protocols import protocoldag
+from gufe.tokenization import from_dict
+
+# gufe has no types.
+GufeTokenizable: TypeAlias = Any
+
+
+def build(content: dict[str, Any]) -> GufeTokenizable:
+    """Build one object from its document, in which objects stand in place of the references; the document is used up."""
+    return from_dict(content)
+
+
+def create_dag(
+    transformation: GufeTokenizable, extends: GufeTokenizable | None = None, name: str | None = None
+) -> GufeTokenizable:
+    """Make the ``ProtocolDAG`` of a transformation.
+
+    Parameters
+    ----------
+    transformation : Transformation or NonTransformation
+        What to compute.
+    extends : ProtocolDAGResult, optional
+        The result to continue from.
+    name : str, optional
+        Name of the DAG.
+
+    Returns
+    -------
+    ProtocolDAG
+        Ready for :func:`execute_dag`.
+    """
+    return transformation.create(extends=extends, name=name)
+
+
+def execute_dag(
+    dag: GufeTokenizable, *, shared_basedir: Path, scratch_basedir: Path, raise_error: bool = False, n_retries: int = 0
+) -> GufeTokenizable:
+    """Run a ``ProtocolDAG`` in this process.
+
+    Parameters
+    ----------
+    dag : ProtocolDAG
+        What to run.
+    shared_basedir, scratch_basedir : Path
+        Existing directories for the files of the units.
+    raise_error : bool, default False
+        Raise when a unit fails, instead of recording it in the result.
+    n_retries : int, default 0
+        How often what failed is tried again.
+
+    Returns
+    -------
+    ProtocolDAGResult
+        With all successes and failures; see :func:`result_ok`.
+    """
+    return protocoldag.execute_DAG(
+        dag,
+        shared_basedir=Path(shared_basedir),
+        scratch_basedir=Path(scratch_basedir),
+        raise_error=raise_error,
+        n_retries=n_retries,
+    )
+
+
+def result_ok(result: GufeTokenizable) -> bool:
+    """Tell whether every unit of a ``ProtocolDAGResult`` has succeeded."""
+    return bool(result.ok())

@@ -1,0 +1,56 @@
+"""Which gufe is installed, and what differs for it."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, TypeAlias
+
+import gufe
+from gufe.protocols import protocoldag
+
+# The one test of the version: 0.4 does not have this.
+if hasattr(protocoldag, "execute_DAG"):
+    from alchemistore.chemistry.execution import build, create_dag, execute_dag, result_ok
+else:
+    from alchemistore.gufe04 import build, create_dag, execute_dag, result_ok
+
+__all__ = ["build", "create_dag", "execute_dag", "gather", "gufe_version", "result_ok", "writer"]
+
+# gufe has no types.
+GufeTokenizable: TypeAlias = Any
+
+
+def gather(protocol: GufeTokenizable, results: list[GufeTokenizable]) -> GufeTokenizable:
+    """Combine the results of one transformation.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        The protocol of the transformation.
+    results : list of ProtocolDAGResult
+        What its tasks gave.
+
+    Returns
+    -------
+    ProtocolResult
+        With an estimate and its uncertainty.
+    """
+    return protocol.gather(list(results))
+
+
+def gufe_version() -> str:
+    """Give the version of the installed gufe, such as ``1.9.0``."""
+    return str(gufe.__version__).removeprefix("v")
+
+
+def writer() -> str:
+    """Give what writes documents here: the packages whose versions can change keys."""
+    versions = {"gufe": gufe_version()}
+    for package in ("zstandard", "rdkit"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "unknown"
+    versions["python"] = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return ", ".join(f"{package} {number}" for package, number in versions.items())

@@ -1,0 +1,125 @@
+"""Results as self-contained JSON, for the object store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alchemistore.chemistry.codec import CUSTOM, from_text, parse, revive, to_text
+from alchemistore.chemistry.decoding import build_object, check_kind, decode_contents, find_slots
+from alchemistore.chemistry.documents import GufeTokenizable, Written, alive, referring, write
+from alchemistore.chemistry.screen import screen
+
+
+def result_to_json(result: GufeTokenizable) -> bytes:
+    """Write a ``ProtocolDAGResult`` and everything it refers to.
+
+    Parameters
+    ----------
+    result : ProtocolDAGResult
+        Successful or not; exceptions that JSON cannot hold are written as their ``repr``.
+
+    Returns
+    -------
+    bytes
+        ASCII JSON of its keyed chain, ``[[key, document], ...]``, children first and the result last.
+    """
+    pairs = (f'["{document.key}", {document.text}]' for document in write(result))
+    return f"[{', '.join(pairs)}]".encode("ascii")
+
+
+def result_from_json(text: bytes | str) -> GufeTokenizable:
+    """Read what :func:`result_to_json` wrote, or the older form of one dict with all parts nested in it.
+
+    Parameters
+    ----------
+    text : bytes or str
+        The JSON.
+
+    Returns
+    -------
+    ProtocolDAGResult
+        The living one, if there is one.
+
+    Raises
+    ------
+    ValueError
+        For a text that is neither form, or whose parts cannot be built.
+    ImportError
+        For a part whose class is not installed here.
+    """
+    value = _parse(text)
+    if isinstance(value, dict):
+        return _Nested().read(text)
+    documents = screen(value)
+    root = documents[-1].key
+    living = alive(root)
+    return living if living is not None else decode_contents(root, {doc.key: _content(doc) for doc in documents})
+
+
+def result_to_dict(text: bytes | str) -> dict[str, Any]:
+    """Read a result in either form as one dict with all parts nested in it; no object is built.
+
+    Parameters
+    ----------
+    text : bytes or str
+        The JSON.
+
+    Returns
+    -------
+    dict
+        Parts that occur more than once are the same dict each time, so copy before changing anything.
+    """
+    value = _parse(text)
+    if isinstance(value, dict):
+        return dict(from_text(_decoded(text)))
+    expanded: dict[str, dict[str, Any]] = {}
+    documents = screen(value)
+    for document in documents:
+        content = _content(document)
+        for slot in find_slots(content):
+            slot.container[slot.place] = expanded[slot.key]
+        expanded[document.key] = content
+    return expanded[documents[-1].key]
+
+
+class _Nested:
+    """Builds the parts of a nested dict from the inside out, as the parser closes them; equal parts once only."""
+
+    def __init__(self) -> None:
+        self.built: dict[str, GufeTokenizable] = {}
+
+    def read(self, text: bytes | str) -> GufeTokenizable:
+        result = parse(text, object_hook=self.part)
+        if isinstance(result, dict):
+            raise ValueError("not a result: the text is neither a keyed chain nor the dict of a gufe object")
+        return result
+
+    def part(self, dct: dict[str, Any]) -> Any:
+        if "__qualname__" not in dct or "__module__" not in dct:
+            return revive(dct)
+        key = dct.get("_key", f"{dct['__qualname__']}-")
+        check_kind(key, dct)
+        if (living := alive(key)) is not None:
+            return living
+        # A protein occurs in every unit, and takes far longer to build than to write.
+        text = to_text(referring(dct, {}))
+        if text not in self.built:
+            self.built[text] = build_object(key, dct)
+        return self.built[text]
+
+
+def _parse(text: bytes | str) -> Any:
+    return parse(_decoded(text))
+
+
+def _decoded(text: bytes | str) -> str:
+    if isinstance(text, str):
+        return text
+    try:
+        return str(text, "utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not readable as JSON: {error}") from error
+
+
+def _content(document: Written) -> dict[str, Any]:
+    return dict(from_text(document.text) if CUSTOM in document.text else document.content)

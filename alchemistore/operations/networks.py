@@ -1,0 +1,282 @@
+"""Networks: stored whole, found by name, key and scope."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, TextClause, text
+
+from alchemistore import chemistry
+from alchemistore.errors import MissingObjectError
+from alchemistore.models import Scope, ScopedKey
+from alchemistore.models.task import now
+from alchemistore.operations.objects import add_scope, get_gufe, store, stored
+from alchemistore.operations.taskhubs import drop_taskhub
+from alchemistore.sql import IN_SCOPE, SCOPE_ID, gufe_token, keys_of, page, parameters, parse_key, scope_parameters
+
+ADD_SYSTEMS = text("""
+    INSERT INTO chemical_systems (scope_id, token, kind, name)
+    SELECT :scope_id, * FROM unnest(CAST(:tokens AS uuid[]), CAST(:kinds AS text[]), CAST(:names AS text[])) AS new (token)
+    ORDER BY token
+    ON CONFLICT DO NOTHING
+""")
+ADD_TRANSFORMATIONS = text("""
+    INSERT INTO transformations (scope_id, token, kind, name, protocol)
+    SELECT :scope_id, * FROM unnest(
+        CAST(:tokens AS uuid[]), CAST(:kinds AS text[]), CAST(:names AS text[]), CAST(:protocols AS text[])) AS new (token)
+    ORDER BY token
+    ON CONFLICT DO NOTHING
+""")
+ADD_ENDS = text("""
+    INSERT INTO transformation_chemical_systems (scope_id, transformation, role, chemical_system)
+    SELECT :scope_id, * FROM unnest(CAST(:transformations AS uuid[]), CAST(:roles AS text[]), CAST(:systems AS uuid[]))
+        AS new (transformation, role)
+    ORDER BY transformation, role
+    ON CONFLICT DO NOTHING
+""")
+ADD_NETWORK = text("""
+    INSERT INTO networks (scope_id, token, kind, name, created_at) VALUES (:scope_id, :token, :kind, :name, :now)
+    ON CONFLICT DO NOTHING
+""")
+ADD_MEMBERS = {
+    member: text(f"""
+        INSERT INTO network_{member}s (scope_id, network, {member})
+        SELECT :scope_id, :network, token FROM unnest(CAST(:tokens AS uuid[])) AS new (token)
+        ORDER BY token
+        ON CONFLICT DO NOTHING
+    """)
+    for member in ("transformation", "chemical_system")
+}
+
+LOCK_NETWORK = text(f"""
+    SELECT scope_id, token FROM networks WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind FOR UPDATE
+""")
+# Its document goes too, unless something else refers to it; members and their tasks stay.
+DELETE_NETWORK = (
+    text("DELETE FROM networks WHERE scope_id = :scope_id AND token = :token"),
+    text("DELETE FROM gufe_objects WHERE scope_id = :scope_id AND token = :token"),
+)
+
+
+def query(table: str) -> TextClause:
+    """Give the statement that finds objects of a table by name, key and scope, a page at a time."""
+    return text(f"""
+        SELECT o.kind, o.token, s.org, s.campaign, s.project
+        FROM {table} AS o JOIN scopes AS s ON s.id = o.scope_id
+        WHERE {IN_SCOPE}
+            AND (CAST(:name AS text) IS NULL OR o.name = :name)
+            AND (NOT :by_key OR (o.token = :token AND o.kind = :kind))
+            AND (CAST(:after_token AS uuid) IS NULL OR
+                (s.org, s.campaign, s.project, o.kind, o.token)
+                    > (:after_org, :after_campaign, :after_project, :after_kind, :after_token))
+        ORDER BY s.org, s.campaign, s.project, o.kind, o.token
+        LIMIT :limit
+    """)
+
+
+QUERY_NETWORKS = query("networks")
+QUERY_TRANSFORMATIONS = query("transformations")
+QUERY_CHEMICALSYSTEMS = query("chemical_systems")
+
+
+def create_network(tx: Connection, network: Any, scope: Scope | str) -> ScopedKey:
+    """Store a network with everything in it; a network that is there already stays as it is.
+
+    Parameters
+    ----------
+    network : gufe.AlchemicalNetwork or list of (key, keyed dict)
+        The network, or its keyed chain as gufe's ``to_keyed_chain`` and JSON files give it. Of a chain no object is built.
+    scope : Scope or str
+        Where to store it; specific.
+
+    Returns
+    -------
+    ScopedKey
+        Key of the network.
+
+    Raises
+    ------
+    ValueError
+        If a transformation leads from a chemical system to itself, the scope has open components, or the chain is not well
+        formed. Nothing is stored then.
+    """
+    scope = Scope.from_str(scope) if isinstance(scope, str) else scope
+    if not scope.specific():
+        raise ValueError(f"{scope} is not specific: a network is stored in one organisation, campaign and project")
+    scope_id = add_scope(tx, scope)
+
+    def known(keys: Any) -> Any:
+        return stored(tx, scope_id, keys)
+
+    if isinstance(network, str | bytes | Mapping):
+        raise ValueError("expected an AlchemicalNetwork or its keyed chain, a list of (key, keyed dict)")
+    if isinstance(network, Sequence):
+        documents = chemistry.read_chain(network, known)
+        root = documents[-1].key
+        known_root = root in known(frozenset([root]))
+    else:
+        if not chemistry.is_network(network):
+            raise ValueError(f"expected an AlchemicalNetwork or its keyed chain, not {type(network).__name__}")
+        root = chemistry.key_of(network)
+        documents = chemistry.encode(network, known)
+        known_root = not documents
+    token = gufe_token(root)
+    if token is None:
+        raise ValueError(f"{root} is not the key of an AlchemicalNetwork")
+    if not known_root:
+        _add_network(tx, scope_id, {document.key: document for document in documents}, documents[-1])
+    return ScopedKey.from_parts(root.qualname, token, *(str(part) for part in scope.to_tuple()))
+
+
+def _add_network(tx: Connection, scope_id: int, documents: Mapping[str, chemistry.Document], root: chemistry.Document) -> None:
+    content = chemistry.network_content(root)
+    # What is not among the documents is stored already, and so are its rows.
+    edges = [chemistry.edge_content(documents[key]) for key in content.edges if key in documents]
+    nodes = [chemistry.node_content(documents[key]) for key in content.nodes if key in documents]
+    store(tx, scope_id, list(documents.values()))
+    tx.execute(
+        ADD_SYSTEMS,
+        {
+            "scope_id": scope_id,
+            "tokens": [UUID(hex=node.key.token) for node in nodes],
+            "kinds": [node.key.qualname for node in nodes],
+            "names": [node.name for node in nodes],
+        },
+    )
+    tx.execute(
+        ADD_TRANSFORMATIONS,
+        {
+            "scope_id": scope_id,
+            "tokens": [UUID(hex=edge.key.token) for edge in edges],
+            "kinds": [edge.key.qualname for edge in edges],
+            "names": [edge.name for edge in edges],
+            "protocols": [edge.protocol for edge in edges],
+        },
+    )
+    ends = [(edge.key, role, system) for edge in edges for role, system in edge.systems]
+    tx.execute(
+        ADD_ENDS,
+        {
+            "scope_id": scope_id,
+            "transformations": [UUID(hex=edge.token) for edge, _, _ in ends],
+            "roles": [role for _, role, _ in ends],
+            "systems": [UUID(hex=system.token) for _, _, system in ends],
+        },
+    )
+    network = UUID(hex=root.key.token)
+    tx.execute(
+        ADD_NETWORK, {"scope_id": scope_id, "token": network, "kind": root.key.qualname, "name": content.name, "now": now()}
+    )
+    for member, keys in (("transformation", content.edges), ("chemical_system", content.nodes)):
+        tokens = [UUID(hex=key.token) for key in keys]
+        tx.execute(ADD_MEMBERS[member], {"scope_id": scope_id, "network": network, "tokens": tokens})
+
+
+def delete_network(tx: Connection, network: ScopedKey | str) -> ScopedKey:
+    """Delete a network with its hub; its transformations, chemical systems, tasks and results stay.
+
+    Parameters
+    ----------
+    network : ScopedKey or str
+        The network.
+
+    Returns
+    -------
+    ScopedKey
+        Its key.
+
+    Raises
+    ------
+    KeyError
+        If there is no such network.
+    ValueError
+        If it is the key of something else.
+    """
+    key = parse_key(network, "AlchemicalNetwork")
+    row = tx.execute(LOCK_NETWORK, {**parameters(key), "kind": key.qualname}).first()
+    if row is None:
+        raise MissingObjectError(key)
+    drop_taskhub(tx, row.scope_id, row.token)
+    for statement in DELETE_NETWORK:
+        tx.execute(statement, {"scope_id": row.scope_id, "token": row.token})
+    return key
+
+
+def _query(
+    tx: Connection,
+    statement: TextClause,
+    name: str | None,
+    key: str | None,
+    scope: Scope | str | None,
+    limit: int | None,
+    after: ScopedKey | str | None,
+) -> list[ScopedKey]:
+    if name is not None and "\0" in name:
+        # PostgreSQL has no text with NUL, so nothing has this name.
+        return []
+    by_key = {"by_key": key is not None, "token": key and gufe_token(key), "kind": key and key.partition("-")[0]}
+    return keys_of(tx.execute(statement, {**scope_parameters(scope), **page(limit, after), **by_key, "name": name}))
+
+
+def query_networks(
+    tx: Connection,
+    *,
+    name: str | None = None,
+    key: str | None = None,
+    scope: Scope | str | None = None,
+    return_gufe: bool = False,
+    limit: int | None = None,
+    after: ScopedKey | str | None = None,
+) -> Any:
+    """Find networks.
+
+    Parameters
+    ----------
+    name : str, optional
+        Exactly this name.
+    key : GufeKey or str, optional
+        This gufe key.
+    scope : Scope or str, default all
+        In this scope; open components match anything.
+    return_gufe : bool, default False
+        Give a dict of the objects by their keys.
+    limit : int, optional
+        At most so many.
+    after : ScopedKey or str, optional
+        Only what comes after this key: the last one of the page before.
+
+    Returns
+    -------
+    list of ScopedKey, or dict of ScopedKey to gufe.AlchemicalNetwork
+        In the order of organisation, campaign, project and key.
+    """
+    found = _query(tx, QUERY_NETWORKS, name, key, scope, limit, after)
+    return {one: get_gufe(tx, one) for one in found} if return_gufe else found
+
+
+def query_transformations(
+    tx: Connection,
+    *,
+    name: str | None = None,
+    key: str | None = None,
+    scope: Scope | str | None = None,
+    limit: int | None = None,
+    after: ScopedKey | str | None = None,
+) -> list[ScopedKey]:
+    """Find transformations, NonTransformations among them; parameters and order as of `query_networks`."""
+    return _query(tx, QUERY_TRANSFORMATIONS, name, key, scope, limit, after)
+
+
+def query_chemicalsystems(
+    tx: Connection,
+    *,
+    name: str | None = None,
+    key: str | None = None,
+    scope: Scope | str | None = None,
+    limit: int | None = None,
+    after: ScopedKey | str | None = None,
+) -> list[ScopedKey]:
+    """Find chemical systems; parameters and order as of `query_networks`."""
+    return _query(tx, QUERY_CHEMICALSYSTEMS, name, key, scope, limit, after)

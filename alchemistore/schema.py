@@ -1,0 +1,160 @@
+"""The schema's life cycle: create it, bring it up to date, say whether it is sound, remove it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, inspect, text
+
+from alchemistore.errors import SchemaError
+from alchemistore.tables import metadata
+from alchemistore.transaction import translated
+
+# Any number, the same in all processes: held while the schema is being changed.
+MIGRATION_LOCK = 7264391805
+VERSION_TABLE = "alembic_version"
+
+
+def migrations() -> Path:
+    """Give the directory of the migrations: inside the installed package, or at the top of the checkout."""
+    here = Path(__file__).parent
+    installed = here / "_migrations"
+    return installed if installed.is_dir() else here.parent / "migrations"
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(migrations()).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def head() -> str:
+    """Give the revision that this code expects."""
+    return cast(str, ScriptDirectory.from_config(_config()).get_current_head())
+
+
+def revision(tx: Connection) -> str | None:
+    """Give the revision the database is at; ``None`` where there is no schema."""
+    return MigrationContext.configure(tx).get_current_revision()
+
+
+def upgrade(engine: Engine, to: str = "head") -> None:
+    """Bring the schema to a revision, creating it if there is none.
+
+    Parameters
+    ----------
+    engine : Engine
+        The database.
+    to : str, default "head"
+        The revision.
+
+    Raises
+    ------
+    SchemaError
+        If the database is at a revision that this version of the package does not know.
+    """
+    with translated(), engine.begin() as connection:
+        require_known(connection)
+        command.upgrade(_config(connection), to)
+
+
+def downgrade(engine: Engine, to: str) -> None:
+    """Bring the schema back to a revision; ``base`` removes it, with all data."""
+    with translated(), engine.begin() as connection:
+        require_known(connection)
+        command.downgrade(_config(connection), to)
+
+
+def require_known(tx: Connection) -> str | None:
+    """Give the revision the database is at.
+
+    Raises
+    ------
+    SchemaError
+        If this version of the package does not know that revision.
+    """
+    present = revision(tx)
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if present is not None and present not in known:
+        raise SchemaError(
+            f"the schema is at revision {present}, which this version of alchemistore does not know (it expects {head()}):"
+            " the database is newer; install the version of alchemistore that made it"
+        )
+    return present
+
+
+def require_current(tx: Connection) -> None:
+    """Make sure that the schema is the one this code expects.
+
+    Raises
+    ------
+    SchemaError
+        If it is missing, too old or too new.
+    """
+    present = require_known(tx)
+    if present is None:
+        raise SchemaError("the database has no alchemistore schema: run 'alchemistore database init'")
+    if present != head():
+        raise SchemaError(
+            f"the schema is at revision {present}, too old for this version of alchemistore, which expects {head()}:"
+            " run 'alchemistore database upgrade'"
+        )
+
+
+def drift(tx: Connection) -> list[str]:
+    """Compare the catalog with the tables of the code.
+
+    Returns
+    -------
+    list of str
+        One sentence for each difference; empty when there is none.
+    """
+    context = MigrationContext.configure(tx, opts={"compare_type": True, "compare_server_default": True, "include_object": _ours})
+    problems = [
+        f"the catalog differs from the code: {_sentence(difference)}" for difference in compare_metadata(context, metadata)
+    ]
+    # Alembic does not compare these.
+    inspector = inspect(tx)
+    present = set(inspector.get_table_names())
+    for table in metadata.sorted_tables:
+        if table.name not in present:
+            continue
+        expected = {str(c.name) for c in table.constraints if c.name}
+        found = set(
+            tx.scalars(
+                text(
+                    "SELECT conname FROM pg_constraint WHERE conrelid = to_regclass(:table) AND contype IN ('c', 'f', 'p', 'u')"
+                ),
+                {"table": table.name},
+            )
+        )
+        problems += [f"table {table.name} has lost its constraint {name}" for name in sorted(expected - found)]
+        problems += [f"table {table.name} has a constraint {name} that is not ours" for name in sorted(found - expected)]
+    return problems
+
+
+def _ours(item: Any, name: str | None, type_: str, reflected: bool, compare_to: Any) -> bool:
+    # Tables that others keep in the same database are none of our business.
+    return not (type_ == "table" and reflected and compare_to is None)
+
+
+def _sentence(difference: Any) -> str:
+    if isinstance(difference, list):
+        return "; ".join(_sentence(part) for part in difference)
+    action, *what = difference
+    return f"{action} {', '.join(str(getattr(part, 'name', part)) for part in what if part is not None)}"
+
+
+def reset(engine: Engine) -> None:
+    """Remove everything that is ours: the tables with all data, and the version table."""
+    with translated(), engine.begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        metadata.drop_all(connection)
+        connection.execute(text(f"DROP TABLE IF EXISTS {VERSION_TABLE}"))

@@ -1,0 +1,103 @@
+"""Where the database and the object store are: from the environment, arguments win."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+EMBEDDED = "embedded://"
+
+
+class _Settings(BaseSettings):
+    # Immutable and hashable, so that equal settings can share what is made from them.
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
+
+
+class Settings(_Settings):
+    """How to reach the database.
+
+    Attributes
+    ----------
+    database_url : SecretStr
+        ``ALCHEMISTORE_DATABASE_URL``: ``postgresql://user:password@host:port/database``, or ``embedded:///path`` for the private
+        server kept in a directory. Secret because it may hold a password: read it with ``.get_secret_value()``.
+    pool_size : int, default 5
+        ``ALCHEMISTORE_POOL_SIZE``: connections kept open per process.
+    pool_timeout : float, default 30
+        ``ALCHEMISTORE_POOL_TIMEOUT``: seconds to wait for a free connection.
+    connect_timeout : int, default 10
+        ``ALCHEMISTORE_CONNECT_TIMEOUT``: seconds to wait for the server.
+    statement_timeout : float, default 0
+        ``ALCHEMISTORE_STATEMENT_TIMEOUT``: seconds after which a statement is cancelled; 0 means never.
+    application_name : str, default "alchemistore"
+        ``ALCHEMISTORE_APPLICATION_NAME``: what ``pg_stat_activity`` shows.
+    prepare_statements : bool, default True
+        ``ALCHEMISTORE_PREPARE_STATEMENTS``: set to false behind a PgBouncer that does not keep prepared statements.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="ALCHEMISTORE_")
+
+    database_url: SecretStr
+    pool_size: int = Field(default=5, ge=1)
+    pool_timeout: float = Field(default=30.0, gt=0)
+    connect_timeout: int = Field(default=10, ge=1)
+    statement_timeout: float = Field(default=0.0, ge=0)
+    application_name: str = "alchemistore"
+    prepare_statements: bool = True
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_scheme(cls, value: SecretStr) -> SecretStr:
+        url = value.get_secret_value()
+        if not url.startswith(("postgresql://", "postgres://", "postgresql+psycopg://", EMBEDDED)):
+            raise ValueError("the database URL must start with 'postgresql://' or 'embedded://'")
+        return value
+
+    @property
+    def embedded_directory(self) -> Path | None:
+        """The data directory of the private server; ``None`` when the URL names another server."""
+        url = self.database_url.get_secret_value()
+        return Path(url.removeprefix(EMBEDDED)).expanduser() if url.startswith(EMBEDDED) else None
+
+
+class S3ObjectStoreSettings(_Settings):
+    """How to reach the object store, under the names that the AWS tools use.
+
+    Attributes
+    ----------
+    AWS_S3_BUCKET, AWS_S3_PREFIX, AWS_DEFAULT_REGION : str
+        Where the objects are; nothing outside the prefix is ever touched.
+    AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN : SecretStr or None, default None
+        Leave them unset to use the role of the host.
+    AWS_ENDPOINT_URL : str or None, default None
+        The server, when it is not Amazon's.
+    """
+
+    AWS_S3_BUCKET: str = Field(min_length=1, validation_alias=AliasChoices("AWS_S3_BUCKET"))
+    AWS_S3_PREFIX: str
+    AWS_DEFAULT_REGION: str
+    AWS_ACCESS_KEY_ID: SecretStr | None = None
+    AWS_SECRET_ACCESS_KEY: SecretStr | None = None
+    AWS_SESSION_TOKEN: SecretStr | None = None
+    AWS_ENDPOINT_URL: str | None = None
+
+
+@cache
+def get_settings() -> Settings:
+    """Give the database settings of the environment; read once."""
+    return Settings(**_from_environment())
+
+
+@cache
+def get_s3_settings() -> S3ObjectStoreSettings:
+    """Give the object store settings of the environment; read once."""
+    return S3ObjectStoreSettings(**_from_environment())
+
+
+def _from_environment() -> dict[str, Any]:
+    # mypy sees required fields as required arguments; the environment fills them.
+    return {}

@@ -1,0 +1,225 @@
+"""What the statements of several subjects share: keys in and out, scopes, answers in the order asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, TextClause, text
+
+from alchemistore.errors import MissingObjectError
+from alchemistore.models import GufeKey, Scope, ScopedKey
+
+T = TypeVar("T")
+
+# The tenant of a key, as a subquery: for statements about one object.
+SCOPE_ID = "(SELECT id FROM scopes WHERE org = :org AND campaign = :campaign AND project = :project)"
+
+# A filter by a scope with open components.
+IN_SCOPE = """
+    (CAST(:org AS text) IS NULL OR s.org = :org)
+    AND (CAST(:campaign AS text) IS NULL OR s.campaign = :campaign)
+    AND (CAST(:project AS text) IS NULL OR s.project = :project)
+"""
+
+SCOPE_IDS = text("""
+    SELECT s.org, s.campaign, s.project, s.id
+    FROM scopes AS s
+    JOIN unnest(CAST(:orgs AS text[]), CAST(:campaigns AS text[]), CAST(:projects AS text[]))
+        AS wanted (org, campaign, project) USING (org, campaign, project)
+""")
+
+
+def parse_key(key: ScopedKey | str, kind: str | Sequence[str] | None = None) -> ScopedKey:
+    """Give the key as a :class:`ScopedKey`.
+
+    Parameters
+    ----------
+    key : ScopedKey or str
+        What the caller gave.
+    kind : str or sequence of str, optional
+        The class it must be a key of.
+
+    Raises
+    ------
+    ValueError
+        If it is no key at all, or the key of another kind of object.
+    """
+    if isinstance(key, str):
+        key = ScopedKey.from_str(key)
+    elif not isinstance(key, ScopedKey):
+        raise ValueError(f"expected a ScopedKey or its text, not {type(key).__name__}")
+    kinds = (kind,) if isinstance(kind, str) else kind
+    if kinds is not None and key.qualname not in kinds:
+        raise ValueError(f"{key} is not the key of a {' or '.join(kinds)}")
+    return key
+
+
+def parameters(key: ScopedKey) -> dict[str, Any]:
+    """Give what a statement about one object needs: the scope and the token."""
+    return {"org": key.org, "campaign": key.campaign, "project": key.project, "token": key.token}
+
+
+def scope_parameters(scope: Scope | str | None) -> dict[str, str | None]:
+    """Give the parameters of `IN_SCOPE`; no scope means all of them."""
+    if isinstance(scope, str):
+        scope = Scope.from_str(scope)
+    org, campaign, project = (scope or Scope()).to_tuple()
+    return {"org": org, "campaign": campaign, "project": project}
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """A list of keys as a bulk statement takes it, and the way back to the list.
+
+    Attributes
+    ----------
+    asked : list
+        What was asked for.
+    given : list of ScopedKey or None
+        One per element asked for; ``None`` where it is no key of the right kind in a scope that exists.
+    scope_ids, tokens : list
+        The distinct keys.
+    """
+
+    asked: list[ScopedKey | str | None]
+    given: list[ScopedKey | None]
+    scope_ids: list[int]
+    tokens: list[UUID]
+    _position: Mapping[ScopedKey, int]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What `unnest(:scope_ids, :tokens)` takes."""
+        return {"scope_ids": self.scope_ids, "tokens": self.tokens}
+
+    def __bool__(self) -> bool:
+        return bool(self.tokens)
+
+    def answer(self, found: Mapping[tuple[int, UUID], T]) -> list[T | None]:
+        """Give what was found, one element per element asked for, in the order asked."""
+        values = [found.get(pair) for pair in zip(self.scope_ids, self.tokens, strict=True)]
+        return [None if key is None else values[self._position[key]] for key in self.given]
+
+    def keep(self, accepted: Callable[[tuple[int, UUID]], bool], once: bool = False) -> list[ScopedKey | None]:
+        """Give the keys that were accepted, ``None`` for the others; with `once`, a repeated key only the first time."""
+        fine = [accepted(pair) for pair in zip(self.scope_ids, self.tokens, strict=True)]
+        answer: list[ScopedKey | None] = []
+        for key in self.given:
+            if key is None:
+                answer.append(None)
+                continue
+            position = self._position[key]
+            answer.append(key if fine[position] else None)
+            if once:
+                fine[position] = False
+        return answer
+
+
+def parse_keys(tx: Connection, keys: Iterable[ScopedKey | str | None], kind: str | Sequence[str] = "Task") -> Keys:
+    """Read a list of keys; what is no key of the right kind becomes ``None``, never an error.
+
+    Parameters
+    ----------
+    tx : Connection
+        The open transaction; the scopes are looked up in it.
+    keys : iterable of ScopedKey, str or None
+        In any order, with repetitions.
+    kind : str or sequence of str, default "Task"
+        The class or classes the keys must be of.
+
+    Raises
+    ------
+    TypeError
+        If a single key was given where a list is expected.
+    """
+    if isinstance(keys, str | ScopedKey):
+        raise TypeError(f"expected a list of keys, not the single key {keys}")
+    kinds = (kind,) if isinstance(kind, str) else tuple(kind)
+    asked = list(keys)
+    given = [_lenient(key, kinds) for key in asked]
+    ids = scope_ids(tx, {(key.org, key.campaign, key.project) for key in given if key is not None})
+    position: dict[ScopedKey, int] = {}
+    wanted_scopes: list[int] = []
+    tokens: list[UUID] = []
+    for index, key in enumerate(given):
+        if key is None or key in position:
+            continue
+        scope_id, token = ids.get((key.org, key.campaign, key.project)), key.token
+        if scope_id is None or token is None:
+            given[index] = None
+            continue
+        position[key] = len(tokens)
+        wanted_scopes.append(scope_id)
+        tokens.append(token)
+    given = [key if key in position else None for key in given]
+    return Keys(asked, given, wanted_scopes, tokens, position)
+
+
+def _lenient(key: ScopedKey | str | None, kinds: tuple[str, ...]) -> ScopedKey | None:
+    if isinstance(key, str):
+        try:
+            key = ScopedKey.from_str(key)
+        except ValueError:
+            return None
+    return key if isinstance(key, ScopedKey) and key.qualname in kinds else None
+
+
+def scope_ids(tx: Connection, scopes: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
+    """Give the ids of the scopes that exist."""
+    wanted = list(scopes)
+    if not wanted:
+        return {}
+    orgs, campaigns, projects = (list(part) for part in zip(*wanted, strict=True))
+    rows = tx.execute(SCOPE_IDS, {"orgs": orgs, "campaigns": campaigns, "projects": projects})
+    return {(row.org, row.campaign, row.project): row.id for row in rows}
+
+
+def scoped(key: ScopedKey, kind: str, token: UUID) -> ScopedKey:
+    """Give the key of another object in the scope of a key."""
+    return ScopedKey.from_parts(kind, token, key.org, key.campaign, key.project)
+
+
+def keys_of(rows: Iterable[Row[Any]]) -> list[ScopedKey]:
+    """Give the keys of rows that have the columns kind, token, org, campaign and project."""
+    return [ScopedKey.from_parts(row.kind, row.token, row.org, row.campaign, row.project) for row in rows]
+
+
+def one_or_missing(tx: Connection, statement: TextClause, key: ScopedKey, **more: Any) -> Row[Any]:
+    """Run a statement about one object.
+
+    Raises
+    ------
+    KeyError
+        If it finds nothing.
+    """
+    row = tx.execute(statement, {**parameters(key), **more}).first()
+    if row is None:
+        raise MissingObjectError(key)
+    return row
+
+
+def gufe_token(key: str) -> UUID | None:
+    """Give the token of a gufe key; ``None`` for a text that is none."""
+    text_key = GufeKey(key)
+    try:
+        return UUID(hex=text_key.token) if len(text_key.token) == 32 else None
+    except ValueError:
+        return None
+
+
+def page(limit: int | None, after: ScopedKey | str | None) -> dict[str, Any]:
+    """Give the parameters of a page: at most `limit` keys that come after a key."""
+    if limit is not None and limit < 0:
+        raise ValueError(f"limit must be 0 or more, not {limit}")
+    last = None if after is None else parse_key(after)
+    return {
+        "limit": limit,
+        "after_org": last and last.org,
+        "after_campaign": last and last.campaign,
+        "after_project": last and last.project,
+        "after_kind": last and last.qualname,
+        "after_token": last and last.token,
+    }

@@ -1,0 +1,197 @@
+"""The state store: one line for each public call."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Sequence
+
+from sqlalchemy import Engine, text
+
+from alchemistore import invariants, schema
+from alchemistore.engine import make_engine, watch_forks
+from alchemistore.errors import AlchemistoreError, CheckError
+from alchemistore.operations import (
+    actions,
+    claims,
+    networks,
+    objects,
+    queue,
+    results,
+    services,
+    statuses,
+    taskhubs,
+    tasks,
+    topology,
+)
+from alchemistore.settings import Settings, get_settings
+from alchemistore.transaction import Transactional, reads, translated, writes
+
+
+class StateStore(Transactional):
+    """Networks, tasks, hubs, claims and references to results, in PostgreSQL.
+
+    Parameters
+    ----------
+    where : str, Settings or Engine, optional
+        A URL (``postgresql://...`` or ``embedded:///directory``), settings, or an engine for psycopg. Default: the environment.
+    generator : random.Random, optional
+        Where random numbers come from; a seeded one makes draws repeatable. Default: the operating system.
+
+    Raises
+    ------
+    ValueError
+        If it is not the URL of a PostgreSQL database.
+
+    Examples
+    --------
+    >>> store = StateStore("postgresql://localhost/alchemistore")  # doctest: +SKIP
+    >>> with store.transaction() as tx:  # doctest: +SKIP
+    ...     tx.create_taskhub(tx.create_network(network, scope))
+    """
+
+    def __init__(self, where: str | Settings | Engine | None = None, *, generator: random.Random | None = None) -> None:
+        if isinstance(where, Engine):
+            engine = watch_forks(where)
+        else:
+            settings = where if isinstance(where, Settings) else Settings(database_url=where) if where else get_settings()  # type: ignore[arg-type]  # pydantic makes a secret of it
+            engine = make_engine(settings)
+        super().__init__(engine.execution_options(generator=generator) if generator else engine)
+
+    def __repr__(self) -> str:
+        return f"<StateStore({self._engine.url.render_as_string(hide_password=True)!r})>"
+
+    # life cycle
+
+    def initialize(self) -> None:
+        """Create the schema, or bring it up to date; nothing happens if it is."""
+        schema.upgrade(self._engine)
+
+    def check(self) -> None:
+        """Compare revision, catalog and data with what they must be.
+
+        Raises
+        ------
+        SchemaError
+            If the schema is missing, too old or too new.
+        CheckError
+            If something else is wrong; it lists every problem.
+        """
+        problems = self.problems()
+        if problems:
+            raise CheckError(tuple(problems))
+
+    def problems(self) -> Sequence[str]:
+        """List what `check` finds wrong, one sentence each.
+
+        Raises
+        ------
+        SchemaError
+            If the schema is missing, too old or too new, so that nothing can be said.
+        """
+        with translated(), self._engine.connect() as connection:
+            connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            schema.require_current(connection)
+            return schema.drift(connection) + invariants.violations(connection)
+
+    def reset(self) -> None:
+        """Remove all data and the schema. There is no way back."""
+        schema.reset(self._engine)
+
+    def close(self) -> None:
+        """Close all connections; the next call opens new ones."""
+        self._engine.dispose()
+
+    def _store_check(self) -> bool:
+        try:
+            with translated(), self._engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except AlchemistoreError:
+            return False
+        return True
+
+    # gufe objects
+    get_gufe = reads(objects.get_gufe)
+    get_scoped_key = reads(objects.get_scoped_key)
+    check_existence = reads(objects.check_existence)
+
+    # networks
+    create_network = writes(networks.create_network)
+    delete_network = writes(networks.delete_network)
+    query_networks = reads(networks.query_networks)
+    query_transformations = reads(networks.query_transformations)
+    query_chemicalsystems = reads(networks.query_chemicalsystems)
+
+    # what is in what
+    get_network_transformations = reads(topology.get_network_transformations)
+    get_transformation_networks = reads(topology.get_transformation_networks)
+    get_network_chemicalsystems = reads(topology.get_network_chemicalsystems)
+    get_chemicalsystem_networks = reads(topology.get_chemicalsystem_networks)
+    get_transformation_chemicalsystems = reads(topology.get_transformation_chemicalsystems)
+    get_chemicalsystem_transformations = reads(topology.get_chemicalsystem_transformations)
+
+    # task hubs
+    create_taskhub = writes(taskhubs.create_taskhub)
+    get_taskhub = reads(taskhubs.get_taskhub)
+    query_taskhubs = reads(taskhubs.query_taskhubs)
+    delete_taskhub = writes(taskhubs.delete_taskhub)
+    set_taskhub_weight = writes(taskhubs.set_taskhub_weight)
+    get_taskhub_weight = reads(taskhubs.get_taskhub_weight)
+    get_taskhub_tasks = reads(taskhubs.get_taskhub_tasks)
+    get_taskhub_unclaimed_tasks = reads(taskhubs.get_taskhub_unclaimed_tasks)
+
+    # actions
+    action_tasks = writes(actions.action_tasks)
+    cancel_tasks = writes(actions.cancel_tasks)
+    set_task_weights = writes(actions.set_task_weights)
+    get_task_weights = reads(actions.get_task_weights)
+    get_taskhub_actioned_tasks = reads(actions.get_taskhub_actioned_tasks)
+    get_task_actioned_networks = reads(actions.get_task_actioned_networks)
+
+    # tasks
+    create_task = writes(tasks.create_task)
+    create_tasks = writes(tasks.create_tasks)
+    set_tasks = writes(tasks.set_tasks)
+    query_tasks = reads(tasks.query_tasks)
+    get_network_tasks = reads(tasks.get_network_tasks)
+    get_task_networks = reads(tasks.get_task_networks)
+    get_transformation_tasks = reads(tasks.get_transformation_tasks)
+    get_task_transformation = reads(tasks.get_task_transformation)
+    set_task_priority = writes(tasks.set_task_priority)
+    get_task_priority = reads(tasks.get_task_priority)
+
+    # compute services
+    register_computeservice = writes(services.register_computeservice)
+    heartbeat_computeservice = writes(services.heartbeat_computeservice)
+    deregister_computeservice = writes(services.deregister_computeservice)
+    expire_registrations = writes(services.expire_registrations)
+
+    # claims
+    claim_taskhub_tasks = writes(claims.claim_taskhub_tasks)
+    tend_queue = writes(queue.tend_queue)
+
+    # statuses
+    set_task_status = writes(statuses.set_task_status)
+    set_task_waiting = writes(statuses.set_task_waiting)
+    set_task_running = writes(statuses.set_task_running)
+    set_task_complete = writes(statuses.set_task_complete)
+    set_task_error = writes(statuses.set_task_error)
+    set_task_invalid = writes(statuses.set_task_invalid)
+    set_task_deleted = writes(statuses.set_task_deleted)
+    get_task_status = reads(statuses.get_task_status)
+    get_scope_status = reads(statuses.get_scope_status)
+    get_network_status = reads(statuses.get_network_status)
+    get_transformation_status = reads(statuses.get_transformation_status)
+
+    # results
+    set_task_result = writes(results.set_task_result)
+    get_task_results = reads(results.get_task_results)
+    get_task_failures = reads(results.get_task_failures)
+    get_transformation_results = reads(results.get_transformation_results)
+    get_transformation_failures = reads(results.get_transformation_failures)
+
+
+@functools.cache
+def get_statestore(settings: Settings | None = None) -> StateStore:
+    """Give the store of some settings, default those of the environment; equal settings share one."""
+    return StateStore(settings)

@@ -1,0 +1,45 @@
+"""What PostgreSQL sees: columns and constraints, nothing else."""
+
+from alchemistore.tables.base import Base
+from alchemistore.tables.compute import AttemptRow, ClaimRow, ComputeServiceRow
+from alchemistore.tables.identities import IdentityRow, IdentityScopeRow
+from alchemistore.tables.objects import (
+    ChemicalSystemRow,
+    GufeObjectRow,
+    NetworkChemicalSystemRow,
+    NetworkRow,
+    NetworkTransformationRow,
+    ScopeRow,
+    TransformationChemicalSystemRow,
+    TransformationRow,
+)
+from alchemistore.tables.results import ResultRow, TaskResultRow
+from alchemistore.tables.tasks import ActionRow, ExtendsRow, LaneRow, QueueRow, TaskHubRow, TaskRow
+
+metadata = Base.metadata
+
+__all__ = [
+    "ActionRow",
+    "AttemptRow",
+    "Base",
+    "ChemicalSystemRow",
+    "ClaimRow",
+    "ComputeServiceRow",
+    "ExtendsRow",
+    "GufeObjectRow",
+    "IdentityRow",
+    "IdentityScopeRow",
+    "LaneRow",
+    "NetworkChemicalSystemRow",
+    "NetworkRow",
+    "NetworkTransformationRow",
+    "QueueRow",
+    "ResultRow",
+    "ScopeRow",
+    "TaskHubRow",
+    "TaskResultRow",
+    "TaskRow",
+    "TransformationChemicalSystemRow",
+    "TransformationRow",
+    "metadata",
+]

@@ -1,0 +1,48 @@
+"""References to results in the object store, and the tasks that produced them."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ForeignKeyConstraint, Index, Integer, PrimaryKeyConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from alchemistore.tables.base import Base, CText
+
+
+class ResultRow(Base):
+    """A ProtocolDAGResultRef; `scope_id` is the scope of the task, `scope` what the reference itself says."""
+
+    __tablename__ = "results"
+    __table_args__ = (
+        PrimaryKeyConstraint("scope_id", "token"),
+        ForeignKeyConstraint(["scope_id"], ["scopes.id"]),
+        Index(None, "location"),
+    )
+
+    scope_id: Mapped[int]
+    token: Mapped[UUID]
+    obj_key: Mapped[CText]
+    location: Mapped[CText | None]
+    scope: Mapped[CText]
+    ok: Mapped[bool]
+    creator: Mapped[str | None]
+    datetime_created: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+
+
+class TaskResultRow(Base):
+    """A task resulted in a result, as attempt n where that is known."""
+
+    __tablename__ = "task_results"
+    __table_args__ = (
+        PrimaryKeyConstraint("scope_id", "task", "result"),
+        ForeignKeyConstraint(["scope_id", "task"], ["tasks.scope_id", "tasks.token"]),
+        ForeignKeyConstraint(["scope_id", "result"], ["results.scope_id", "results.token"]),
+        Index(None, "scope_id", "result", "task"),
+    )
+
+    scope_id: Mapped[int]
+    task: Mapped[UUID]
+    result: Mapped[UUID]
+    attempt: Mapped[int | None] = mapped_column(Integer)
+    created_at: Mapped[datetime]

@@ -1,0 +1,97 @@
+"""What came of the campaign, in numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from alchemistore import S3ObjectStore, ScopedKey, StateStore, chemistry
+from harmonic.cycles import Cycle, Leg, cycles
+from harmonic.system import analytic, environment, ligands
+
+
+@dataclass(frozen=True)
+class Service:
+    """What one worker did.
+
+    Attributes
+    ----------
+    outcomes : Counter of str
+        Attempts by how they ended.
+    rescued : tuple of str
+        Who completed the tasks it was lost with.
+    """
+
+    identifier: str
+    outcomes: Counter[str]
+    rescued: tuple[str, ...]
+
+    @property
+    def attempts(self) -> int:
+        """How many tasks it claimed."""
+        return self.outcomes.total()
+
+
+@dataclass(frozen=True)
+class Answers:
+    """All of it."""
+
+    legs: tuple[Leg, ...]
+    cycles: tuple[Cycle, ...]
+    services: tuple[Service, ...]
+    tasks: int
+
+
+def collect(store: StateStore, objects: S3ObjectStore, network: ScopedKey) -> Answers:
+    """Read the results of a network and put them together.
+
+    Parameters
+    ----------
+    store : StateStore
+    objects : S3ObjectStore
+    network : ScopedKey
+
+    Returns
+    -------
+    Answers
+        Transformations without a result are left out.
+    """
+    legs = [leg for key in store.get_network_transformations(network) if (leg := _leg(store, objects, key)) is not None]
+    legs.sort(key=lambda leg: (leg.environment, leg.first, leg.second))
+    tasks = store.get_network_tasks(network)
+    return Answers(tuple(legs), tuple(cycles(legs)), _services(store, tasks), len(tasks))
+
+
+def _leg(store: StateStore, objects: S3ObjectStore, key: ScopedKey) -> Leg | None:
+    refs = [store.get_gufe(ref) for ref in store.get_transformation_results(key)]
+    if not refs:
+        return None
+    transformation = store.get_gufe(key)
+    results = [objects.pull_protocoldagresult(location=ref.location) for ref in refs]
+    answer = chemistry.gather(transformation.protocol, results)
+    first, second = ligands(transformation)
+    return Leg(
+        first=first,
+        second=second,
+        environment=environment(transformation),
+        estimate=answer.get_estimate(),
+        uncertainty=answer.get_uncertainty(),
+        exact=analytic(transformation),
+        results=len(results),
+        samples=answer.data["samples"],
+    )
+
+
+def _services(store: StateStore, tasks: list[ScopedKey]) -> tuple[Service, ...]:
+    outcomes: dict[str, Counter[str]] = {}
+    rescuers: dict[str, list[str]] = {}
+    for history in store.get_task_history(tasks):
+        if history is None:
+            continue
+        for attempt in history.attempts:
+            outcomes.setdefault(attempt.service, Counter())[attempt.outcome or "running"] += 1
+        finisher = next((attempt.service for attempt in history.attempts if attempt.outcome == "complete"), None)
+        for attempt in history.attempts:
+            if attempt.outcome == "expired" and finisher is not None:
+                rescuers.setdefault(attempt.service, []).append(finisher)
+    return tuple(Service(name, outcomes[name], tuple(rescuers.get(name, ()))) for name in sorted(outcomes))

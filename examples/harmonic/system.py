@@ -1,0 +1,154 @@
+"""What is simulated: wells, media, and the network of transformations between them."""
+
+from __future__ import annotations
+
+from math import log
+from typing import Any
+
+import gufe
+
+NETWORK_NAME = "harmonic wells"
+
+# Force constants of the ligands, kT/nm^2.
+LIGANDS = {
+    "anna": 8.0,
+    "bert": 36.0,
+    "cleo": 13.0,
+    "dora": 80.0,
+    "emil": 21.0,
+    "faye": 130.0,
+    "gino": 45.0,
+    "hugo": 10.5,
+    "iris": 60.0,
+    "jack": 17.0,
+    "kira": 100.0,
+    "liam": 28.0,
+}
+# What each environment adds to the force constant: in solvent, every ligand sits in a cage as well.
+ENVIRONMENTS = {"vacuum": 0.0, "solvent": 25.0}
+
+# Every ligand is joined to the next, the last to the first; the chords close further cycles.
+_RING = [(i, (i + 1) % len(LIGANDS)) for i in range(len(LIGANDS))]
+_CHORDS = [(0, 2), (1, 4), (2, 5), (3, 6), (4, 9), (5, 8), (6, 11), (7, 10)]
+
+
+class _Spring(gufe.Component):
+    """Something that pulls the particle to the origin."""
+
+    def __init__(self, name: str, force_constant: float) -> None:
+        self._name = str(name)
+        # 1 and 1.0 would make two keys of one well.
+        self._force_constant = float(force_constant)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def force_constant(self) -> float:
+        """In kT/nm^2."""
+        return self._force_constant
+
+    @property
+    def total_charge(self) -> int:
+        return 0
+
+    @classmethod
+    def _defaults(cls) -> dict[str, Any]:
+        return {}
+
+    def _to_dict(self) -> dict[str, Any]:
+        return {"name": self._name, "force_constant": self._force_constant}
+
+    @classmethod
+    def _from_dict(cls, dct: dict[str, Any]) -> _Spring:
+        return cls(**dct)
+
+
+class HarmonicWell(_Spring):
+    """A "ligand": a particle in a harmonic well.
+
+    Parameters
+    ----------
+    name : str
+    force_constant : float
+        In kT/nm^2; above zero.
+    """
+
+    def __init__(self, name: str, force_constant: float) -> None:
+        if not force_constant > 0:
+            raise ValueError(f"{name}: the force constant of a well must be above zero, not {force_constant}")
+        super().__init__(name, force_constant)
+
+
+class Medium(_Spring):
+    """An environment: adds a spring of its own.
+
+    Parameters
+    ----------
+    name : str
+    force_constant : float
+        In kT/nm^2; zero in vacuum.
+    """
+
+
+def force_constant(system: gufe.ChemicalSystem) -> float:
+    """Sum the springs of a system, in kT/nm^2."""
+    return float(sum(component.force_constant for component in system.components.values()))
+
+
+def analytic(transformation: gufe.Transformation) -> float:
+    """Give the exact free energy of state B minus that of state A, in kT."""
+    return 0.5 * log(force_constant(transformation.stateB) / force_constant(transformation.stateA))
+
+
+def environment(transformation: gufe.Transformation) -> str:
+    """Give the name of the environment a transformation happens in."""
+    return str(transformation.stateA.components["environment"].name)
+
+
+def ligands(transformation: gufe.Transformation) -> tuple[str, str]:
+    """Give the names of the ligand before and after."""
+    return (
+        str(transformation.stateA.components["ligand"].name),
+        str(transformation.stateB.components["ligand"].name),
+    )
+
+
+def is_chord(transformation: gufe.Transformation) -> bool:
+    """Tell whether a transformation is beyond those that join each ligand to the next."""
+    order = list(LIGANDS)
+    first, second = (order.index(name) for name in ligands(transformation))
+    return (first, second) in _CHORDS
+
+
+def build_network(protocol: gufe.Protocol, name: str = NETWORK_NAME) -> gufe.AlchemicalNetwork:
+    """Join the ligands by transformations, in each environment alike.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        Runs every transformation.
+    name : str, default "harmonic wells"
+
+    Returns
+    -------
+    AlchemicalNetwork
+        24 chemical systems, 40 transformations; connected within each environment, with nine independent cycles in each.
+    """
+    wells = [HarmonicWell(ligand, constant) for ligand, constant in LIGANDS.items()]
+    edges = []
+    for medium in (Medium(label, constant) for label, constant in ENVIRONMENTS.items()):
+        systems = [
+            gufe.ChemicalSystem({"ligand": well, "environment": medium}, name=f"{well.name} in {medium.name}") for well in wells
+        ]
+        edges += [
+            gufe.Transformation(
+                stateA=systems[first],
+                stateB=systems[second],
+                protocol=protocol,
+                name=f"{wells[first].name} to {wells[second].name} in {medium.name}",
+            )
+            for first, second in _RING + _CHORDS
+        ]
+    return gufe.AlchemicalNetwork(edges=edges, name=name)

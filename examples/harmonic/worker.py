@@ -1,0 +1,149 @@
+"""A compute service: ``python -m harmonic.worker <network>`` claims tasks, runs them and reports, until nothing is left to do.
+
+Where the database and the object store are is read from the environment. SIGTERM ends it after the task in hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import socket
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event, Thread
+from uuid import uuid4
+
+import gufe
+
+from alchemistore import ComputeServiceRegistration, S3ObjectStore, ScopedKey, StateStore, TaskStatusEnum, chemistry, get_s3os
+from alchemistore.settings import get_s3_settings, get_settings
+
+# Seconds between two looks for work when there was none.
+POLL = 0.2
+UNFINISHED = (TaskStatusEnum.waiting.value, TaskStatusEnum.running.value)
+
+log = logging.getLogger("worker")
+
+
+class Worker:
+    """Runs the tasks of one network.
+
+    Parameters
+    ----------
+    store : StateStore
+    objects : S3ObjectStore
+    network : ScopedKey
+        Its hub is where tasks are claimed.
+    identifier : str
+        Under which it registers.
+    heartbeat : float
+        Seconds between two signs of life.
+    """
+
+    def __init__(self, store: StateStore, objects: S3ObjectStore, network: ScopedKey, identifier: str, heartbeat: float) -> None:
+        self._store, self._objects = store, objects
+        self._network, self._taskhub = network, store.get_taskhub(network)
+        self._identifier, self._heartbeat = identifier, heartbeat
+        self._stopped = Event()
+
+    def stop(self) -> None:
+        """End after the task in hand."""
+        self._stopped.set()
+
+    def run(self) -> None:
+        """Work until stopped, or until every task of the network has come to an end."""
+        self._register()
+        heart = Thread(target=self._beat, name="heartbeat", daemon=True)
+        heart.start()
+        try:
+            while not self._stopped.is_set():
+                task = self._claim()
+                if task is not None:
+                    self._perform(task)
+                elif self._work_may_come():
+                    self._stopped.wait(POLL)
+                else:
+                    log.info("nothing is left to do")
+                    break
+        finally:
+            self._stopped.set()
+            heart.join()
+            self._deregister()
+
+    def _register(self) -> None:
+        self._store.register_computeservice(ComputeServiceRegistration.from_now(self._identifier, hostname=socket.gethostname()))
+        log.info("registered as %s", self._identifier)
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(self._heartbeat):
+            try:
+                self._store.heartbeat_computeservice(self._identifier, datetime.now(UTC))
+            except KeyError:
+                log.warning("my registration has expired, and with it my claim")
+                self._register()
+
+    def _deregister(self) -> None:
+        try:
+            self._store.deregister_computeservice(self._identifier)
+        except KeyError:
+            log.warning("my registration had expired already")
+
+    def _claim(self) -> ScopedKey | None:
+        try:
+            [task] = self._store.claim_taskhub_tasks(self._taskhub, self._identifier, count=1)
+        except KeyError:
+            # Expired: the next heartbeat registers anew.
+            self._stopped.wait(self._heartbeat)
+            return None
+        return task
+
+    def _work_may_come(self) -> bool:
+        # A task that another worker is running comes back if that worker dies.
+        status = self._store.get_network_status(self._network)
+        return any(status.get(name) for name in UNFINISHED)
+
+    def _perform(self, task: ScopedKey) -> None:
+        key, _ = self._store.get_task_transformation(task, return_gufe=False)
+        transformation, previous = self._store.get_task_transformation(task)
+        extends = None if previous is None else self._objects.pull_protocoldagresult(location=previous.location)
+        log.info("%s: %s%s", task, transformation.name, " (extends an earlier result)" if extends is not None else "")
+        dag = chemistry.create_dag(transformation, extends=extends)
+        with tempfile.TemporaryDirectory(prefix="harmonic-") as directory:
+            result = chemistry.execute_dag(dag, shared_basedir=Path(directory), scratch_basedir=Path(directory))
+        self._report(task, key, result)
+
+    def _report(self, task: ScopedKey, transformation: ScopedKey, result: gufe.ProtocolDAGResult) -> None:
+        # The object first: a reference never points to nothing.
+        ref = self._objects.push_protocoldagresult(result, transformation=transformation, creator=self._identifier)
+        with self._store.transaction() as tx:
+            tx.set_task_result(task, ref)
+            [done] = tx.set_task_complete([task]) if ref.ok else tx.set_task_error([task])
+        if done is None:
+            log.warning("%s: the result is kept, but the task is no longer mine", task)
+        else:
+            log.info("%s: %s", task, "complete" if ref.ok else "error")
+
+
+def main() -> None:
+    """Run a worker with the arguments of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m harmonic.worker", description=__doc__)
+    parser.add_argument("network", type=ScopedKey.from_str, help="scoped key of the network to work for")
+    parser.add_argument("--identifier", default=f"worker-{uuid4()}", help="name to register under; unique")
+    parser.add_argument("--heartbeat", type=float, default=1.0, metavar="SECONDS", help="time between two signs of life")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    log.setLevel(logging.INFO)
+    store = StateStore(get_settings())
+    try:
+        worker = Worker(store, get_s3os(get_s3_settings()), arguments.network, arguments.identifier, arguments.heartbeat)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: worker.stop())
+        worker.run()
+    finally:
+        store.close()
+
+
+if __name__ == "__main__":
+    main()

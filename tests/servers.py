@@ -1,0 +1,95 @@
+"""The private servers that tests run against: one pair per test run, shared by all workers of pytest-xdist."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from alchemistore.local import LocalServers, database_url
+from alchemistore.local.daemon import exclusive
+from alchemistore.local.postgres import PrivatePostgres
+from alchemistore.settings import S3ObjectStoreSettings
+
+PREFIX = "alchemistore-test-"
+MAX_CONNECTIONS = "200"
+# Data of tests need not survive a power cut.
+FAST = {"max_connections": MAX_CONNECTIONS, "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+@pytest.fixture(scope="session")
+def servers_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The data directory of the servers of this test run; the last worker that leaves stops them and removes it."""
+    run = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        run = run.parent
+    note = run / "servers"
+    with exclusive(run / "servers.lock"):
+        _remove_abandoned()
+        # Not below pytest's own directory: that is closed to the user which PostgreSQL runs under when tests run as root.
+        directory = Path(note.read_text()) if note.exists() else Path(tempfile.mkdtemp(prefix=PREFIX))
+        note.write_text(str(directory))
+        _write_users(directory, [*_users(directory), os.getpid()])
+    yield directory
+    with exclusive(run / "servers.lock"):
+        _write_users(directory, [pid for pid in _users(directory) if pid != os.getpid()])
+        if not _users(directory):
+            note.unlink()
+            _remove(directory)
+
+
+@pytest.fixture(scope="session")
+def database_server(servers_directory: Path) -> str:
+    """The URL of a PostgreSQL that is fast and forgetful."""
+    with exclusive(servers_directory / "tuning.lock"):
+        url = database_url(servers_directory)
+        with psycopg.connect(url, autocommit=True) as connection:
+            found = connection.execute("SHOW max_connections").fetchone()
+            if found == (MAX_CONNECTIONS,):
+                return url
+            for name, value in FAST.items():
+                connection.execute(f"ALTER SYSTEM SET {name} = {value}".encode())
+        PrivatePostgres(servers_directory).stop()
+        return database_url(servers_directory)
+
+
+@pytest.fixture(scope="session")
+def s3_server(servers_directory: Path) -> S3ObjectStoreSettings:
+    """How to reach a SeaweedFS."""
+    servers = LocalServers(servers_directory)
+    servers.start(database=False)
+    environment = servers.environment()
+    return S3ObjectStoreSettings.model_validate({name: environment[name] for name in environment if name.startswith("AWS_")})
+
+
+@pytest.fixture(scope="session")
+def local_servers(servers_directory: Path, database_server: str, s3_server: S3ObjectStoreSettings) -> LocalServers:
+    """Both servers, running."""
+    return LocalServers(servers_directory)
+
+
+def _users(directory: Path) -> list[int]:
+    """Who uses the servers and is alive: a worker may have been killed."""
+    file = directory / "users.json"
+    return [pid for pid in json.loads(file.read_text()) if psutil.pid_exists(pid)] if file.exists() else []
+
+
+def _write_users(directory: Path, users: list[int]) -> None:
+    (directory / "users.json").write_text(json.dumps(users))
+
+
+def _remove_abandoned() -> None:
+    """Remove what test runs left behind that were killed."""
+    for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        if directory.stat().st_uid == os.geteuid() and (directory / "users.json").exists() and not _users(directory):
+            _remove(directory)
+
+
+def _remove(directory: Path) -> None:
+    LocalServers(directory).stop()
+    shutil.rmtree(directory)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
@@ -95,6 +95,10 @@ class Keys:
         """What `unnest(:scope_ids, :tokens)` takes."""
         return {"scope_ids": self.scope_ids, "tokens": self.tokens}
 
+    def found(self) -> Iterator[tuple[ScopedKey, tuple[int, UUID]]]:
+        """Give the distinct keys, each with what it is found by."""
+        return zip(self._position, zip(self.scope_ids, self.tokens, strict=True), strict=True)
+
     def __bool__(self) -> bool:
         return bool(self.tokens)
 
@@ -156,6 +160,37 @@ def parse_keys(tx: Connection, keys: Iterable[ScopedKey | str | None], kind: str
         tokens.append(token)
     given = [key if key in position else None for key in given]
     return Keys(asked, given, wanted_scopes, tokens, position)
+
+
+def parse_one_or_many(
+    tx: Connection, keys: ScopedKey | str | Iterable[ScopedKey | str | None], kind: str, strict: bool = False
+) -> tuple[bool, Keys]:
+    """Read a single key or a list of keys.
+
+    Parameters
+    ----------
+    tx : Connection
+        The open transaction.
+    keys : ScopedKey or str, or iterable of them
+        What the caller gave.
+    kind : str
+        The class the keys must be of.
+    strict : bool, default False
+        Whether a single key of another kind is an error.
+
+    Returns
+    -------
+    bool, Keys
+        Whether it was a single one, and the list.
+    """
+    if isinstance(keys, str | ScopedKey):
+        return True, parse_keys(tx, [parse_key(keys, kind if strict else None)], kind)
+    return False, parse_keys(tx, keys, kind)
+
+
+def token_of(key: ScopedKey | None) -> UUID | None:
+    """Give the token of a key, if there is one."""
+    return None if key is None else key.token
 
 
 def _lenient(key: ScopedKey | str | None, kinds: tuple[str, ...]) -> ScopedKey | None:

@@ -14,11 +14,13 @@ from alchemistore.errors import AlchemistoreError, CheckError
 from alchemistore.operations import (
     actions,
     claims,
+    history,
     networks,
     objects,
     queue,
     results,
     services,
+    settlement,
     statuses,
     taskhubs,
     tasks,
@@ -170,6 +172,9 @@ class StateStore(Transactional):
     claim_taskhub_tasks = writes(claims.claim_taskhub_tasks)
     tend_queue = writes(queue.tend_queue)
 
+    # settlement
+    settle_task = writes(settlement.settle_task)
+
     # statuses
     set_task_status = writes(statuses.set_task_status)
     set_task_waiting = writes(statuses.set_task_waiting)
@@ -183,8 +188,14 @@ class StateStore(Transactional):
     get_network_status = reads(statuses.get_network_status)
     get_transformation_status = reads(statuses.get_transformation_status)
 
+    # history
+    get_task_history = reads(history.get_task_history)
+    get_tasks_details = reads(history.get_tasks_details)
+    get_service_tasks = reads(history.get_service_tasks)
+
     # results
     set_task_result = writes(results.set_task_result)
+    get_task_tracebacks = reads(settlement.get_task_tracebacks)
     get_task_results = reads(results.get_task_results)
     get_task_failures = reads(results.get_task_failures)
     get_transformation_results = reads(results.get_transformation_results)

@@ -85,9 +85,11 @@ def _write_users(directory: Path, users: list[int]) -> None:
 
 def _remove_abandoned() -> None:
     """Remove what test runs left behind that were killed."""
-    for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        if directory.stat().st_uid == os.geteuid() and (directory / "users.json").exists() and not _users(directory):
-            _remove(directory)
+    temporary = Path(tempfile.gettempdir())
+    with exclusive(temporary / f"{PREFIX}{os.geteuid()}.lock"):
+        for directory in temporary.glob(f"{PREFIX}*/"):
+            if directory.stat().st_uid == os.geteuid() and (directory / "users.json").exists() and not _users(directory):
+                _remove(directory)
 
 
 def _remove(directory: Path) -> None:

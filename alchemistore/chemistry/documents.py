@@ -180,10 +180,13 @@ def _write_one(key: GufeKey, obj: GufeTokenizable, verify: bool) -> tuple[Writte
     try:
         content = {name: referring(value, children) for name, value in shallow.items()}
         text = to_text(content)
-        if verify and CUSTOM in text:
-            from_text(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{key} cannot be stored: {error}") from error
+    if verify and CUSTOM in text:
+        try:
+            from_text(text)
+        except ValueError as error:
+            raise ValueError(f"{key} cannot be stored: gufe can write it, but could not read it again: {error}") from error
     return Written(key, text, tuple(children), content), children
 
 

@@ -89,7 +89,6 @@ def _read_document(key: GufeKey, content: Any) -> Written:
         except _LiveValueError:
             text = to_text(content)
             content = parse(text)
-            children.clear()
             _walk(content, children, 0)
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from error

@@ -1,11 +1,13 @@
 """What users see: frozen records, validated when they are made."""
 
 from alchemistore.models.compute import ComputeServiceID, ComputeServiceRegistration, TaskArchive, TaskProvenance
+from alchemistore.models.history import Attempt, Settlement, StatusChange, TaskDetails, TaskHistory
 from alchemistore.models.result import ObjectStoreRef, ProtocolDAGResultRef
 from alchemistore.models.scope import GufeKey, Scope, ScopedKey
 from alchemistore.models.task import Task, TaskHub, TaskStatusEnum
 
 __all__ = [
+    "Attempt",
     "ComputeServiceID",
     "ComputeServiceRegistration",
     "GufeKey",
@@ -13,8 +15,12 @@ __all__ = [
     "ProtocolDAGResultRef",
     "Scope",
     "ScopedKey",
+    "Settlement",
+    "StatusChange",
     "Task",
     "TaskArchive",
+    "TaskDetails",
+    "TaskHistory",
     "TaskHub",
     "TaskProvenance",
     "TaskStatusEnum",

@@ -11,7 +11,7 @@ from alchemistore.models import ScopedKey
 from alchemistore.models.task import DEFAULT_WEIGHT, now
 from alchemistore.operations.queue import LOCK_TASKS, REFRESH_TASKS, TASKS, refresh
 from alchemistore.operations.taskhubs import check_weight
-from alchemistore.sql import SCOPE_ID, Keys, parameters, parse_key, parse_keys, scoped
+from alchemistore.sql import SCOPE_ID, Keys, parameters, parse_key, parse_keys, parse_one_or_many, scoped
 
 HUB = f"SELECT scope_id, token, network FROM taskhubs WHERE scope_id = {SCOPE_ID} AND token = :token"
 # Keeps the hub from being deleted meanwhile.
@@ -211,8 +211,7 @@ def get_taskhub_actioned_tasks(tx: Connection, taskhub: ScopedKey | str | Iterab
     dict of ScopedKey to float, or list of them
         In the order of the keys; empty if there is no such hub.
     """
-    single = isinstance(taskhub, str | ScopedKey)
-    keys = parse_keys(tx, [parse_key(taskhub)] if single else taskhub, "TaskHub")  # type: ignore[list-item, arg-type]  # `single` tells which
+    single, keys = parse_one_or_many(tx, taskhub, "TaskHub")
     found: list[dict[ScopedKey, float]] = [{} for _ in keys.tokens]
     hubs = list(dict.fromkeys(key for key in keys.given if key is not None))
     for row in tx.execute(ACTIONED_TASKS, keys.parameters):

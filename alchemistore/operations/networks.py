@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, TextClause, text
@@ -15,6 +15,8 @@ from alchemistore.models.task import now
 from alchemistore.operations.objects import add_scope, get_gufe, store, stored
 from alchemistore.operations.taskhubs import drop_taskhub
 from alchemistore.sql import IN_SCOPE, SCOPE_ID, gufe_token, keys_of, page, parameters, parse_key, scope_parameters
+
+M = TypeVar("M", chemistry.Edge, chemistry.Node)
 
 ADD_SYSTEMS = text("""
     INSERT INTO chemical_systems (scope_id, token, kind, name)
@@ -133,8 +135,10 @@ def create_network(tx: Connection, network: Any, scope: Scope | str) -> ScopedKe
 def _add_network(tx: Connection, scope_id: int, documents: Mapping[str, chemistry.Document], root: chemistry.Document) -> None:
     content = chemistry.network_content(root)
     # What is not among the documents is stored already, and so are its rows.
-    edges = [chemistry.edge_content(documents[key]) for key in content.edges if key in documents]
-    nodes = [chemistry.node_content(documents[key]) for key in content.nodes if key in documents]
+    edges = [_member(chemistry.edge_content(documents[key]), key, content) for key in content.edges if key in documents]
+    # The end states of an edge are nodes of the network, whether it says so or not.
+    members = list(dict.fromkeys([*content.nodes, *(system for edge in edges for _, system in edge.systems)]))
+    nodes = [_member(chemistry.node_content(documents[key]), key, content) for key in members if key in documents]
     store(tx, scope_id, list(documents.values()))
     tx.execute(
         ADD_SYSTEMS,
@@ -169,9 +173,15 @@ def _add_network(tx: Connection, scope_id: int, documents: Mapping[str, chemistr
     tx.execute(
         ADD_NETWORK, {"scope_id": scope_id, "token": network, "kind": root.key.qualname, "name": content.name, "now": now()}
     )
-    for member, keys in (("transformation", content.edges), ("chemical_system", content.nodes)):
+    for member, keys in (("transformation", content.edges), ("chemical_system", members)):
         tokens = [UUID(hex=key.token) for key in keys]
         tx.execute(ADD_MEMBERS[member], {"scope_id": scope_id, "network": network, "tokens": tokens})
+
+
+def _member(found: M | None, key: str, network: chemistry.NetworkContent) -> M:
+    if found is None:
+        raise ValueError(f"{network.key} names {key} as a member, which is neither a transformation nor a chemical system")
+    return found
 
 
 def delete_network(tx: Connection, network: ScopedKey | str) -> ScopedKey:

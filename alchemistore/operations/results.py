@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import Connection, TextClause, text
 
 from alchemistore.errors import MissingObjectError
@@ -10,22 +12,21 @@ from alchemistore.models.task import now
 from alchemistore.sql import SCOPE_ID, gufe_token, parameters, parse_key, scoped
 
 LOCK_TASK = text(f"SELECT scope_id, token FROM tasks WHERE scope_id = {SCOPE_ID} AND token = :token FOR NO KEY UPDATE")
-# The result belongs to the attempt that is going on, if one is.
+# An attempt keeps the first result it produced, be it after its end.
 ADD = text("""
     WITH ref AS (
         INSERT INTO results (scope_id, token, obj_key, location, scope, ok, creator, datetime_created, created_at)
         VALUES (:scope_id, :result, :obj_key, :location, :scope, :ok, :creator, :datetime_created, :now)
         ON CONFLICT DO NOTHING
     ),
-    going_on AS (SELECT attempt FROM claims WHERE scope_id = :scope_id AND task = :task),
     noted AS (
-        UPDATE attempts AS a SET result = :result FROM going_on
-        WHERE a.scope_id = :scope_id AND a.task = :task AND a.attempt = going_on.attempt
+        UPDATE attempts SET result = :result WHERE scope_id = :scope_id AND task = :task AND attempt = :attempt AND result IS NULL
     )
-    INSERT INTO task_results (scope_id, task, result, attempt, created_at)
-    VALUES (:scope_id, :task, :result, (SELECT attempt FROM going_on), :now)
+    INSERT INTO task_results (scope_id, task, result, attempt, tracebacks, created_at)
+    VALUES (:scope_id, :task, :result, :attempt, :tracebacks, :now)
     ON CONFLICT DO NOTHING
 """)
+GOING_ON = text("SELECT attempt FROM claims WHERE scope_id = :scope_id AND task = :task")
 
 
 def _listing(what: str) -> TextClause:
@@ -68,14 +69,32 @@ def set_task_result(tx: Connection, task: ScopedKey | str, protocoldagresultref:
     row = tx.execute(LOCK_TASK, parameters(key)).first()
     if row is None:
         raise MissingObjectError(key)
-    return add_result(tx, key, row.scope_id, protocoldagresultref)
+    attempt = tx.scalar(GOING_ON, {"scope_id": row.scope_id, "task": row.token})
+    return add_result(tx, key, row.scope_id, protocoldagresultref, attempt)
 
 
-def add_result(tx: Connection, task: ScopedKey, scope_id: int, ref: ProtocolDAGResultRef) -> ScopedKey:
-    """Store a reference and link it to a task, which is locked."""
-    token = gufe_token(ref.key)
-    values = {**dict(ref), "scope": str(ref.scope), "scope_id": scope_id, "task": task.token, "result": token, "now": now()}
-    tx.execute(ADD, values)
+def add_result(
+    tx: Connection,
+    task: ScopedKey,
+    scope_id: int,
+    ref: ProtocolDAGResultRef,
+    attempt: int | None,
+    tracebacks: Sequence[str] | None = None,
+) -> ScopedKey:
+    """Store a reference and link it to a task, which is locked, and to the attempt that produced it."""
+    tx.execute(
+        ADD,
+        {
+            **dict(ref),
+            "scope": str(ref.scope),
+            "scope_id": scope_id,
+            "task": task.token,
+            "result": gufe_token(ref.key),
+            "attempt": attempt,
+            "tracebacks": None if tracebacks is None else list(tracebacks),
+            "now": now(),
+        },
+    )
     return ScopedKey(gufe_key=ref.key, org=task.org, campaign=task.campaign, project=task.project)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import Connection, TextClause, text
 
 from alchemistore.models import Scope, ScopedKey, TaskStatusEnum
-from alchemistore.models.task import now
+from alchemistore.models.task import now, uuid7
 from alchemistore.operations import queue
-from alchemistore.sql import IN_SCOPE, SCOPE_ID, Keys, parameters, parse_key, parse_keys, scope_parameters
+from alchemistore.sql import IN_SCOPE, SCOPE_ID, Keys, parameters, parse_key, parse_keys, parse_one_or_many, scope_parameters
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,15 @@ def _set(transition: Transition) -> TextClause:
             FROM affected
             WHERE t.scope_id = affected.scope_id AND t.token = affected.task
                 AND t.status <> :status AND t.status NOT IN ('invalid', 'deleted')
+            RETURNING t.scope_id, t.token AS task
         ),
         {_END_CLAIMS if transition.outcome else ""}
         {_DROP_ACTIONS if transition.off_hubs else ""}
+        noted AS (
+            INSERT INTO status_changes (scope_id, task, change, status, changed_at, reason, actor)
+            SELECT scope_id, task, :change, :status, :now, :reason, :actor FROM changed
+            {"WHERE (scope_id, task) NOT IN (SELECT scope_id, task FROM ended)" if transition.outcome else ""}
+        ),
         refused AS (SELECT scope_id, task FROM wanted EXCEPT ALL SELECT scope_id, task FROM fine)
         SELECT scope_id, task FROM refused
     """)
@@ -149,7 +155,13 @@ def parse_status(status: TaskStatusEnum | str) -> TaskStatusEnum:
 
 
 def set_task_status(
-    tx: Connection, tasks: Iterable[ScopedKey | str | None], status: TaskStatusEnum | str, raise_error: bool = False
+    tx: Connection,
+    tasks: Iterable[ScopedKey | str | None],
+    status: TaskStatusEnum | str,
+    raise_error: bool = False,
+    *,
+    reason: str | None = None,
+    actor: str | None = None,
 ) -> list[ScopedKey | None]:
     """Set the status of tasks.
 
@@ -174,6 +186,8 @@ def set_task_status(
         The status they should have.
     raise_error : bool, default False
         Raise for a task that is refused or missing, instead of answering ``None`` for it; then no task changes.
+    reason, actor : str, optional
+        Why, and who says so, for the history of the tasks.
 
     Returns
     -------
@@ -196,10 +210,11 @@ def set_task_status(
     values = {**keys.parameters, "sources": list(transition.sources)}
     if raise_error:
         _require_accepted(keys, wanted, {(row.scope_id, row.task): row.status for row in tx.execute(REFUSED, values)})
-    more = {"status": wanted.value, "outcome": transition.outcome, "now": now(), "reason": None}
+    more = {"status": wanted.value, "outcome": transition.outcome, "now": now(), "change": uuid7()}
+    more |= {"reason": reason, "actor": actor}
     refused = {(row.scope_id, row.task) for row in tx.execute(SET_STATUS[wanted], {**values, **more})}
     queue.refresh(tx, _REFRESH[transition.reaches], keys.parameters)
-    _raise_floors_now_and_then(tx)
+    raise_floors_now_and_then(tx)
     return keys.keep(lambda pair: pair not in refused)
 
 
@@ -222,7 +237,8 @@ def _require_accepted(keys: Keys, status: TaskStatusEnum, refused: Mapping[Any, 
 _last_raised = 0.0
 
 
-def _raise_floors_now_and_then(tx: Connection) -> None:
+def raise_floors_now_and_then(tx: Connection) -> None:
+    """Raise the floors of lanes, at most once a second in a process."""
     global _last_raised
     if time.monotonic() - _last_raised > 1:
         _last_raised = time.monotonic()
@@ -278,7 +294,7 @@ def get_task_status(tx: Connection, tasks: Iterable[ScopedKey | str | None]) -> 
 
 def get_scope_status(tx: Connection, scope: Scope | str) -> dict[str, int]:
     """Count the tasks in a scope, actioned or not, by status; open components match anything, zero counts are left out."""
-    return {row.status: row.count for row in tx.execute(SCOPE_STATUS, scope_parameters(scope))}
+    return dict(tx.execute(SCOPE_STATUS, scope_parameters(scope)).tuples())
 
 
 def get_network_status(tx: Connection, network: ScopedKey | str | Iterable[ScopedKey | str | None]) -> Any:
@@ -294,8 +310,7 @@ def get_network_status(tx: Connection, network: ScopedKey | str | Iterable[Scope
     dict of str to int, or list of them
         Zero counts are left out; empty if there is no such network.
     """
-    single = isinstance(network, str | ScopedKey)
-    keys = parse_keys(tx, [parse_key(network)] if single else network, "AlchemicalNetwork")  # type: ignore[list-item, arg-type]  # `single` tells which
+    single, keys = parse_one_or_many(tx, network, "AlchemicalNetwork")
     counts: list[dict[str, int]] = [{} for _ in keys.tokens]
     for row in tx.execute(NETWORK_STATUS, keys.parameters):
         counts[row.position - 1][row.status] = row.count
@@ -306,4 +321,4 @@ def get_network_status(tx: Connection, network: ScopedKey | str | Iterable[Scope
 
 def get_transformation_status(tx: Connection, transformation: ScopedKey | str) -> dict[str, int]:
     """Count the tasks of a transformation by status; zero counts are left out, empty if there is no such transformation."""
-    return {row.status: row.count for row in tx.execute(TRANSFORMATION_STATUS, parameters(parse_key(transformation)))}
+    return dict(tx.execute(TRANSFORMATION_STATUS, parameters(parse_key(transformation))).tuples())

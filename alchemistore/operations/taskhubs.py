@@ -22,7 +22,7 @@ from alchemistore.sql import (
     page,
     parameters,
     parse_key,
-    parse_keys,
+    parse_one_or_many,
     scope_parameters,
     scoped,
 )
@@ -108,7 +108,7 @@ def create_taskhub(tx: Connection, network: ScopedKey | str) -> ScopedKey:
         If it is the key of something else.
     """
     key = parse_key(network, "AlchemicalNetwork")
-    hub = TaskHub(network=key).key
+    hub = TaskHub(network=str(key)).key
     values = {**parameters(key), "hub": gufe_token(hub), "kind": key.qualname, "weight": DEFAULT_WEIGHT, "now": now()}
     tx.execute(CREATE, values)
     found = tx.scalar(FIND, values)
@@ -244,8 +244,7 @@ def set_taskhub_weight(tx: Connection, network: ScopedKey | str | Iterable[Scope
         If a single network is missing or has no hub.
     """
     weight = check_weight(weight)
-    single = isinstance(network, str | ScopedKey)
-    keys = parse_keys(tx, [parse_key(network, "AlchemicalNetwork")] if single else network, "AlchemicalNetwork")  # type: ignore[list-item, arg-type]  # `single` tells which
+    single, keys = parse_one_or_many(tx, network, "AlchemicalNetwork", strict=True)
     done = {(row.scope_id, row.network) for row in tx.execute(SET_WEIGHT, {**keys.parameters, "weight": weight})}
     if not single:
         return keys.keep(done.__contains__)
@@ -272,8 +271,7 @@ def get_taskhub_weight(tx: Connection, network: ScopedKey | str | Iterable[Scope
     ValueError
         If a single key is not a network's.
     """
-    single = isinstance(network, str | ScopedKey)
-    keys = parse_keys(tx, [parse_key(network, "AlchemicalNetwork")] if single else network, "AlchemicalNetwork")  # type: ignore[list-item, arg-type]  # `single` tells which
+    single, keys = parse_one_or_many(tx, network, "AlchemicalNetwork", strict=True)
     weights = keys.answer({(row.scope_id, row.network): row.weight for row in tx.execute(GET_WEIGHT, keys.parameters)})
     return weights[0] if single else weights
 

@@ -26,6 +26,7 @@ from alchemistore.sql import (
     scope_ids,
     scope_parameters,
     scoped,
+    token_of,
 )
 
 EDGES = ("Transformation", "NonTransformation")
@@ -198,7 +199,7 @@ def create_tasks(
         return []
     ids = _require_transformations(tx, edges)
     _require_extendable(tx, edges, parents)
-    return _create(tx, edges, ids, [parent and parent.token for parent in parents], creator)
+    return _create(tx, edges, ids, [token_of(parent) for parent in parents], creator)
 
 
 def _create(
@@ -288,12 +289,12 @@ def set_tasks(
     _require_transformations(tx, [edge])
     scope_id = tx.scalar(LOCK_TRANSFORMATION, {**parameters(edge), "kind": edge.qualname})
     _require_extendable(tx, [edge], [parent])
-    values = {"scope_id": scope_id, "transformation": edge.token, "parent": parent and parent.token}
+    values = {"scope_id": scope_id, "transformation": edge.token, "parent": token_of(parent)}
     present = [scoped(edge, "Task", token) for token in tx.scalars(COUNTED, values)]
     lacking = count - len(present)
     if lacking <= 0:
         return present
-    return present + _create(tx, [edge] * lacking, [scope_id] * lacking, [parent and parent.token] * lacking, None)
+    return present + _create(tx, [edge] * lacking, [scope_id] * lacking, [token_of(parent)] * lacking, None)
 
 
 def query_tasks(
@@ -401,7 +402,7 @@ def get_transformation_tasks(
     same_scope = parent is None or (parent.scope == key.scope and parent.qualname == "Task")
     found: dict[ScopedKey, ScopedKey | None] = {}
     if same_scope:
-        values = {"below": parent is not None, "extends": parent and parent.token, "status": _text(status)}
+        values = {"below": parent is not None, "extends": token_of(parent), "status": _text(status)}
         for row in tx.execute(OF_TRANSFORMATION, {**parameters(key), **values}):
             found[scoped(key, "Task", row.token)] = None if row.parent is None else scoped(key, "Task", row.parent)
     return found if return_as == "graph" else list(found)

@@ -1,7 +1,7 @@
 """What PostgreSQL sees: columns and constraints, nothing else."""
 
 from alchemistore.tables.base import Base
-from alchemistore.tables.compute import AttemptRow, ClaimRow, ComputeServiceRow
+from alchemistore.tables.compute import AttemptRow, ClaimRow, ComputeServiceRow, EnvironmentRow
 from alchemistore.tables.identities import IdentityRow, IdentityScopeRow
 from alchemistore.tables.objects import (
     ChemicalSystemRow,
@@ -14,7 +14,7 @@ from alchemistore.tables.objects import (
     TransformationRow,
 )
 from alchemistore.tables.results import ResultRow, TaskResultRow
-from alchemistore.tables.tasks import ActionRow, ExtendsRow, LaneRow, QueueRow, TaskHubRow, TaskRow
+from alchemistore.tables.tasks import ActionRow, ExtendsRow, LaneRow, QueueRow, StatusChangeRow, TaskHubRow, TaskRow
 
 metadata = Base.metadata
 
@@ -25,6 +25,7 @@ __all__ = [
     "ChemicalSystemRow",
     "ClaimRow",
     "ComputeServiceRow",
+    "EnvironmentRow",
     "ExtendsRow",
     "GufeObjectRow",
     "IdentityRow",
@@ -36,6 +37,7 @@ __all__ = [
     "QueueRow",
     "ResultRow",
     "ScopeRow",
+    "StatusChangeRow",
     "TaskHubRow",
     "TaskResultRow",
     "TaskRow",

@@ -26,6 +26,18 @@ class ComputeServiceRow(Base):
     heartbeat_at: Mapped[datetime]
 
 
+class EnvironmentRow(Base):
+    """What was installed where tasks ran: package name to version, as JSON; stored once, its token is its MD5."""
+
+    __tablename__ = "environments"
+    __table_args__ = (PrimaryKeyConstraint("scope_id", "token"),)
+
+    scope_id: Mapped[int]
+    token: Mapped[UUID]
+    packages: Mapped[str]
+    created_at: Mapped[datetime]
+
+
 class AttemptRow(Base):
     """What became of a lease: who ran a task, where, from when to when, and how it ended.
 
@@ -36,6 +48,7 @@ class AttemptRow(Base):
     __table_args__ = (
         PrimaryKeyConstraint("scope_id", "task", "attempt"),
         ForeignKeyConstraint(["scope_id", "task"], ["tasks.scope_id", "tasks.token"], ondelete="CASCADE"),
+        ForeignKeyConstraint(["scope_id", "environment"], ["environments.scope_id", "environments.token"]),
         one_of("outcome", OUTCOMES),
         CheckConstraint("(ended_at IS NULL) = (outcome IS NULL)", name="ended"),
         CheckConstraint("attempt >= 1", name="attempt"),
@@ -53,6 +66,7 @@ class AttemptRow(Base):
     outcome: Mapped[CText | None]
     reason: Mapped[str | None]
     result: Mapped[UUID | None]
+    environment: Mapped[UUID | None]
     taskhub: Mapped[UUID]
     lane: Mapped[CText]
     priority: Mapped[int]

@@ -3,7 +3,8 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ForeignKeyConstraint, Index, Integer, PrimaryKeyConstraint
+from sqlalchemy import ForeignKeyConstraint, Index, Integer, PrimaryKeyConstraint, Text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from alchemistore.tables.base import Base, CText
@@ -45,4 +46,5 @@ class TaskResultRow(Base):
     task: Mapped[UUID]
     result: Mapped[UUID]
     attempt: Mapped[int | None] = mapped_column(Integer)
+    tracebacks: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     created_at: Mapped[datetime]

@@ -67,6 +67,28 @@ class TaskRow(Base):
     created_at: Mapped[datetime]
 
 
+class StatusChangeRow(Base):
+    """A status was set by hand, or by a cascade; what claims and the ends of attempts change stands in `attempts`.
+
+    `change` is a UUIDv7, the same for all tasks changed by one call.
+    """
+
+    __tablename__ = "status_changes"
+    __table_args__ = (
+        PrimaryKeyConstraint("scope_id", "task", "change"),
+        ForeignKeyConstraint(["scope_id", "task"], ["tasks.scope_id", "tasks.token"], ondelete="CASCADE"),
+        one_of("status", STATUSES),
+    )
+
+    scope_id: Mapped[int]
+    task: Mapped[UUID]
+    change: Mapped[UUID]
+    status: Mapped[CText]
+    changed_at: Mapped[datetime]
+    reason: Mapped[str | None]
+    actor: Mapped[str | None]
+
+
 class ExtendsRow(Base):
     """A task extends a task."""
 

@@ -27,6 +27,14 @@ def upgrade() -> None:
         postgresql_with={"fillfactor": 50, "autovacuum_vacuum_threshold": 200},
     )
     op.create_table(
+        "environments",
+        sa.Column("scope_id", sa.BigInteger(), nullable=False),
+        sa.Column("token", sa.Uuid(), nullable=False),
+        sa.Column("packages", sa.Text(), nullable=False),
+        sa.Column("created_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("scope_id", "token", name=op.f("environments__pk")),
+    )
+    op.create_table(
         "identities",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("type", sa.Text(collation="C"), nullable=False),
@@ -311,6 +319,7 @@ def upgrade() -> None:
         sa.Column("outcome", sa.Text(collation="C"), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("result", sa.Uuid(), nullable=True),
+        sa.Column("environment", sa.Uuid(), nullable=True),
         sa.Column("taskhub", sa.Uuid(), nullable=False),
         sa.Column("lane", sa.Text(collation="C"), nullable=False),
         sa.Column("priority", sa.BigInteger(), nullable=False),
@@ -321,6 +330,9 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("(ended_at IS NULL) = (outcome IS NULL)", name=op.f("attempts__ended__ck")),
         sa.CheckConstraint("attempt >= 1", name=op.f("attempts__attempt__ck")),
+        sa.ForeignKeyConstraint(
+            ["scope_id", "environment"], ["environments.scope_id", "environments.token"], name=op.f("attempts__environments__fk")
+        ),
         sa.ForeignKeyConstraint(
             ["scope_id", "task"], ["tasks.scope_id", "tasks.token"], name=op.f("attempts__tasks__fk"), ondelete="CASCADE"
         ),
@@ -350,11 +362,29 @@ def upgrade() -> None:
     )
     op.create_index(op.f("extends__scope_id_parent_task__ix"), "extends", ["scope_id", "parent", "task"])
     op.create_table(
+        "status_changes",
+        sa.Column("scope_id", sa.BigInteger(), nullable=False),
+        sa.Column("task", sa.Uuid(), nullable=False),
+        sa.Column("change", sa.Uuid(), nullable=False),
+        sa.Column("status", sa.Text(collation="C"), nullable=False),
+        sa.Column("changed_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("actor", sa.Text(), nullable=True),
+        sa.CheckConstraint(
+            "status IN ('waiting', 'running', 'complete', 'error', 'invalid', 'deleted')", name=op.f("status_changes__status__ck")
+        ),
+        sa.ForeignKeyConstraint(
+            ["scope_id", "task"], ["tasks.scope_id", "tasks.token"], name=op.f("status_changes__tasks__fk"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("scope_id", "task", "change", name=op.f("status_changes__pk")),
+    )
+    op.create_table(
         "task_results",
         sa.Column("scope_id", sa.BigInteger(), nullable=False),
         sa.Column("task", sa.Uuid(), nullable=False),
         sa.Column("result", sa.Uuid(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=True),
+        sa.Column("tracebacks", postgresql.ARRAY(sa.Text()), nullable=True),
         sa.Column("created_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
             ["scope_id", "result"], ["results.scope_id", "results.token"], name=op.f("task_results__results__fk")
@@ -385,6 +415,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("claims")
     op.drop_table("task_results")
+    op.drop_table("status_changes")
     op.drop_table("extends")
     op.drop_table("attempts")
     op.drop_table("actions")
@@ -403,4 +434,5 @@ def downgrade() -> None:
     op.drop_table("queue")
     op.drop_table("lanes")
     op.drop_table("identities")
+    op.drop_table("environments")
     op.drop_table("compute_services")

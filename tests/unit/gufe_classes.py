@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import gc
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import gufe
 from gufe.tokenization import GufeTokenizable
+
+from alchemistore import chemistry
 
 
 class Holder(GufeTokenizable):
@@ -162,3 +165,22 @@ def network(name: str | None = "net") -> gufe.AlchemicalNetwork:
         gufe.NonTransformation(c, protocol, name="c stays"),
     ]
     return gufe.AlchemicalNetwork(edges, nodes=[system("alone")], name=name)
+
+
+def stored(obj: Any) -> tuple[str, dict[str, bytes]]:
+    """The key of an object, and the documents of it and its parts by key."""
+    documents = chemistry.encode(obj)
+    return str(documents[-1].key), {document.key: document.data for document in documents}
+
+
+def cold(make: Callable[[], Any]) -> tuple[str, dict[str, bytes]]:
+    """Store what `make` gives, then forget it."""
+    key, documents = stored(make())
+    gc.collect()
+    assert chemistry.alive(key) is None
+    return key, documents
+
+
+def chain_of(obj: Any) -> list[list[Any]]:
+    """The keyed chain of an object, as it stands in a JSON file."""
+    return [[str(document.key), chemistry.plain(document.data)] for document in chemistry.encode(obj)]

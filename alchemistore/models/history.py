@@ -1,0 +1,149 @@
+"""What became of a task: its attempts, its changes of status, and what it waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
+
+from alchemistore.models.compute import ComputeServiceID, TaskProvenance
+from alchemistore.models.scope import ScopedKey
+from alchemistore.models.task import TaskStatusEnum
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+
+class Attempt(_Record):
+    """A claim, from beginning to end.
+
+    Attributes
+    ----------
+    task : ScopedKey
+        The task.
+    attempt : int
+        1 for the first attempt at the task.
+    service : ComputeServiceID
+        Who ran it; its registration may be gone.
+    hostname : str or None
+        On which machine, if the service said so.
+    claimed_at : datetime
+    ended_at : datetime or None
+        ``None`` while it goes on.
+    outcome : str or None
+        complete, error, released, expired, deregistered, superseded, invalid or deleted; ``None`` while it goes on.
+    reason : str or None
+        Why it ended so.
+    result : ScopedKey or None
+        The reference to the result it produced, be it after its end.
+    environment : mapping of str to str, or None
+        What was installed there: package name to version.
+    """
+
+    task: ScopedKey
+    attempt: int
+    service: ComputeServiceID
+    hostname: str | None = None
+    claimed_at: datetime
+    ended_at: datetime | None = None
+    outcome: str | None = None
+    reason: str | None = None
+    result: ScopedKey | None = None
+    environment: Mapping[str, str] | None = None
+
+    @property
+    def provenance(self) -> TaskProvenance | None:
+        """Who ran it, from when to when; ``None`` while it goes on."""
+        if self.ended_at is None:
+            return None
+        return TaskProvenance(computeserviceid=self.service, datetime_start=self.claimed_at, datetime_end=self.ended_at)
+
+
+class StatusChange(_Record):
+    """A task got a status.
+
+    Attributes
+    ----------
+    status : TaskStatusEnum
+    changed_at : datetime
+    reason : str or None
+        Why.
+    actor : str or None
+        Who: a compute service, or whom a caller named.
+    """
+
+    status: TaskStatusEnum
+    changed_at: datetime
+    reason: str | None = None
+    actor: str | None = None
+
+
+class TaskHistory(_Record):
+    """All that happened to a task, in the order of time.
+
+    Attributes
+    ----------
+    task : ScopedKey
+    changes : tuple of StatusChange
+        From its creation on.
+    attempts : tuple of Attempt
+    """
+
+    task: ScopedKey
+    changes: tuple[StatusChange, ...]
+    attempts: tuple[Attempt, ...]
+
+
+class TaskDetails(_Record):
+    """Where a task stands.
+
+    Attributes
+    ----------
+    task : ScopedKey
+    status : TaskStatusEnum
+    since : datetime
+        When it got this status.
+    reason : str or None
+        Why it has it.
+    claimed : int
+        How often it was claimed.
+    service : ComputeServiceID or None
+        Who is running it.
+    last_service : ComputeServiceID or None
+        Who ran it last, or is running it.
+    results, failures : int
+        How many results it has, successful and failed.
+    """
+
+    task: ScopedKey
+    status: TaskStatusEnum
+    since: datetime
+    reason: str | None = None
+    claimed: int
+    service: ComputeServiceID | None = None
+    last_service: ComputeServiceID | None = None
+    results: int
+    failures: int
+
+
+class Settlement(_Record):
+    """What became of a result that was delivered.
+
+    Attributes
+    ----------
+    result : ScopedKey
+        The reference, stored now.
+    status : TaskStatusEnum
+        The status of the task now.
+    attempt : int or None
+        The attempt the result belongs to; ``None`` if the sender never claimed the task.
+    outcome : str or None
+        How that attempt ended.
+    """
+
+    result: ScopedKey
+    status: TaskStatusEnum
+    attempt: int | None = None
+    outcome: str | None = None

@@ -1,0 +1,107 @@
+"""How S3 is spoken to: the client's configuration, and its errors in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import boto3
+from boto3.exceptions import Boto3Error
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
+
+from alchemistore.errors import MissingObjectError, S3ObjectStoreError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+CONNECT_TIMEOUT = 10
+READ_TIMEOUT = 60
+ATTEMPTS = 4
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+ABSENT = {"NoSuchKey", "NoSuchVersion"}
+REFUSED = {
+    "InvalidAccessKeyId": "check AWS_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "check AWS_SECRET_ACCESS_KEY",
+    "InvalidToken": "check AWS_SESSION_TOKEN",
+    "ExpiredToken": "get a new AWS_SESSION_TOKEN",
+    "RequestTimeTooSkewed": "set the clock of this machine",
+    "AuthorizationHeaderMalformed": "check AWS_DEFAULT_REGION",
+    "PermanentRedirect": "check AWS_DEFAULT_REGION and AWS_ENDPOINT_URL",
+    "IllegalLocationConstraintException": "check AWS_DEFAULT_REGION",
+    "AccessDenied": "let these credentials list, read, write and delete in the bucket",
+    "403": "check the credentials, and what they may do in the bucket",
+}
+
+
+class S3UnavailableError(S3ObjectStoreError, StoreUnavailableError):
+    """The object store cannot be reached or does not let us in; the text says what to do."""
+
+
+class MissingStoredObjectError(MissingObjectError):
+    """The object is not in the object store. A :class:`KeyError` whose text is readable."""
+
+    def __init__(self, location: str) -> None:
+        KeyError.__init__(self, f"No such object in the object store: {location}")
+
+
+def make_client(session: boto3.session.Session, endpoint_url: str | None) -> S3Client:
+    """Make a client for Amazon's or another S3 server."""
+    host = urlsplit(endpoint_url or "").hostname or ""
+    amazon = not host or host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+    config = Config(
+        signature_version="s3v4",
+        connect_timeout=CONNECT_TIMEOUT,
+        read_timeout=READ_TIMEOUT,
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        # A proxy of the environment does not know what this machine calls localhost.
+        proxies={} if host in LOOPBACK else None,
+        s3={"addressing_style": "auto" if amazon else "path"},
+        # Many servers do not know the checksums that Amazon's takes by default.
+        request_checksum_calculation="when_supported" if amazon else "when_required",
+        response_checksum_validation="when_supported" if amazon else "when_required",
+    )
+    return session.client("s3", endpoint_url=endpoint_url, config=config)
+
+
+@contextmanager
+def explained(step: str, bucket: str, location: str | None = None) -> Iterator[None]:
+    """Turn boto's errors into ours: `step` says what was being done, `location` which object it was about."""
+    what = f"{step} in bucket {bucket!r} failed"
+    try:
+        yield
+    except ClientError as error:
+        code, text = error.response["Error"].get("Code", "?"), error.response["Error"].get("Message", "")
+        if location is not None and code in ABSENT:
+            raise MissingStoredObjectError(location) from error
+        if code == "NoSuchBucket":
+            raise S3ObjectStoreError(
+                f"{what}: the bucket does not exist; make it with S3ObjectStore.initialize() or check AWS_S3_BUCKET"
+            ) from error
+        if code in REFUSED:
+            raise S3UnavailableError(f"{what}: {code}: {text}; {REFUSED[code]}") from error
+        raise S3ObjectStoreError(f"{what}: {code}: {text}") from error
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        raise S3UnavailableError(
+            f"{what}: there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the host a role"
+        ) from error
+    except IncompleteReadError as error:
+        raise S3ObjectStoreError(f"{what}: the object {location!r} ended too early: {error}") from error
+    except (ConnectionError, HTTPClientError) as error:
+        # Their own texts hold the URL, which may hold a password.
+        raise S3UnavailableError(
+            f"{what}: the server cannot be reached ({type(error).__name__}); check AWS_ENDPOINT_URL, and that the server runs"
+        ) from error
+    except (BotoCoreError, Boto3Error) as error:
+        raise S3ObjectStoreError(f"{what}: {error}") from error

@@ -1,0 +1,62 @@
+"""JSON in its stored form: one zstd frame, or plain text as older deployments wrote it."""
+
+from __future__ import annotations
+
+import zstandard
+
+from alchemistore.errors import S3ObjectStoreError
+
+LEVEL = 3
+MAGIC = zstandard.FRAME_HEADER
+LIMIT = 2**32
+# A zstd block can grow thirty-thousandfold, so what comes out is counted after every few bytes that went in.
+SLICE = 4096
+
+
+def pack(text: bytes) -> bytes:
+    """Compress, with the size and a checksum in the frame."""
+    return zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(text)
+
+
+def unpack(data: bytes, location: str, limit: int = LIMIT) -> str:
+    """Give the text of an object in either form.
+
+    Parameters
+    ----------
+    data : bytes
+        The object.
+    location : str
+        Where it was found, for errors.
+    limit : int, default 2**32
+        How many bytes of text are too many.
+
+    Raises
+    ------
+    S3ObjectStoreError
+        For an object that is truncated, damaged or too big.
+    """
+    try:
+        return str(_decompressed(data, location, limit) if data.startswith(MAGIC) else data, "utf-8")
+    except (zstandard.ZstdError, UnicodeDecodeError) as error:
+        raise damaged(location, str(error)) from error
+
+
+def damaged(location: str, why: str) -> S3ObjectStoreError:
+    """Make the error for an object that cannot be read."""
+    return S3ObjectStoreError(
+        f"object {location!r} is truncated or damaged ({why}); restore it from a backup or an older version of the object,"
+        " or run its task again"
+    )
+
+
+def _decompressed(data: bytes, location: str, limit: int) -> bytearray:
+    frame, text, view = zstandard.ZstdDecompressor().decompressobj(), bytearray(), memoryview(data)
+    for start in range(0, len(data), SLICE):
+        text += frame.decompress(view[start : start + SLICE])
+        if len(text) > limit:
+            raise S3ObjectStoreError(f"object {location!r} is not read: unpacked it has more than {limit} bytes")
+        if frame.eof:
+            if frame.unused_data or start + SLICE < len(data):
+                raise damaged(location, "something follows the compressed text")
+            return text
+    raise damaged(location, "the compressed text ends too early")

@@ -1,0 +1,191 @@
+"""Settlement: a result comes in, and everything that follows from it happens at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, text
+
+from alchemistore.errors import MissingObjectError
+from alchemistore.models import ProtocolDAGResultRef, ScopedKey, Settlement, TaskStatusEnum
+from alchemistore.models.task import now, uuid7
+from alchemistore.operations.queue import REFRESH_CHILDREN, REFRESH_TASKS, refresh
+from alchemistore.operations.results import add_result
+from alchemistore.operations.statuses import SET_STATUS, raise_floors_now_and_then
+from alchemistore.sql import SCOPE_ID, parameters, parse_key
+
+# The task and what extends it: completing the one makes the others claimable.
+LOCK = text(f"""
+    SELECT scope_id, token, status FROM (
+        SELECT t.scope_id, t.token, t.status FROM tasks AS t
+        WHERE t.scope_id = {SCOPE_ID} AND t.token IN (
+            SELECT CAST(:token AS uuid)
+            UNION ALL
+            SELECT e.task FROM extends AS e WHERE e.scope_id = {SCOPE_ID} AND e.parent = :token
+        )
+        ORDER BY t.scope_id, t.token
+        FOR NO KEY UPDATE
+    ) AS locked WHERE token = :token
+""")
+# The attempt of the sender: the one it names, else its last one at this task.
+SENDER = text("""
+    SELECT a.attempt, a.outcome, c.attempt IS NOT NULL AS holds
+    FROM attempts AS a
+    LEFT JOIN claims AS c ON c.scope_id = a.scope_id AND c.task = a.task AND c.attempt = a.attempt
+    WHERE a.scope_id = :scope_id AND a.task = :task
+        AND (CAST(:service AS text) IS NULL OR a.service = :service)
+        AND (CAST(:attempt AS integer) IS NULL OR a.attempt = :attempt)
+    ORDER BY a.attempt DESC LIMIT 1
+""")
+ADD_ENVIRONMENT = text("""
+    WITH known AS (
+        INSERT INTO environments (scope_id, token, packages, created_at) VALUES (:scope_id, :token, :packages, :now)
+        ON CONFLICT DO NOTHING
+    )
+    UPDATE attempts SET environment = :token
+    WHERE scope_id = :scope_id AND task = :task AND attempt = :attempt AND environment IS NULL
+""")
+TRACEBACKS = text(f"""
+    SELECT tracebacks FROM task_results
+    WHERE scope_id = {SCOPE_ID} AND task = :token AND tracebacks IS NOT NULL ORDER BY created_at, result
+""")
+
+
+def settle_task(
+    tx: Connection,
+    task: ScopedKey | str,
+    protocoldagresultref: ProtocolDAGResultRef,
+    compute_service_id: str | None = None,
+    attempt: int | None = None,
+    tracebacks: Sequence[str] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settlement:
+    """Store a reference to a result and draw every consequence, in one transaction. A finished result is never lost.
+
+    =====================  ========  ========================  ============================================================
+    sender                 result    task was                  then
+    =====================  ========  ========================  ============================================================
+    holds the claim        ok        running                   task complete, claim gone, attempt complete
+    holds the claim        failed    running                   task error, claim gone, attempt error
+    does not (any more)    ok        waiting, running, error   task complete; a claim of somebody else ends, superseded
+    does not (any more)    failed    any                       status as it was
+    anyone                 any       complete, invalid,        status as it was
+                                     deleted
+    =====================  ========  ========================  ============================================================
+
+    In every case the reference is kept and linked to the sender's attempt. Doing it again changes nothing and answers the same,
+    so who did not get the answer may ask again.
+
+    Parameters
+    ----------
+    task : ScopedKey or str
+        The task.
+    protocoldagresultref : ProtocolDAGResultRef
+        Where the result is; the object itself has to be in the object store already.
+    compute_service_id : ComputeServiceID or str, optional
+        Who ran the task.
+    attempt : int, optional
+        As which attempt. Default: the last attempt of this service at the task.
+    tracebacks : sequence of str, optional
+        What went wrong, kept with the reference.
+    environment : mapping of str to str, optional
+        Package name to version, where it ran; kept with the attempt, each distinct one once.
+
+    Returns
+    -------
+    Settlement
+        The key of the reference, the status of the task now, the attempt and how it ended.
+
+    Raises
+    ------
+    KeyError
+        If there is no such task.
+    ValueError
+        If it is the key of something else.
+    """
+    key = parse_key(task, "Task")
+    row = tx.execute(LOCK, parameters(key)).first()
+    if row is None:
+        raise MissingObjectError(key)
+    sender = _sender(tx, row, compute_service_id, attempt)
+    number = None if sender is None else sender.attempt
+    result = add_result(tx, key, row.scope_id, protocoldagresultref, number, tracebacks)
+    if environment is not None and number is not None:
+        _add_environment(tx, row, number, environment)
+    holds = sender is not None and sender.holds
+    status, outcome = _consequence(protocoldagresultref.ok, holds, TaskStatusEnum(row.status))
+    if status is not None:
+        _finish(tx, row, status, outcome, None if holds else number, compute_service_id)
+        raise_floors_now_and_then(tx)
+    return Settlement(
+        result=result,
+        status=status or TaskStatusEnum(row.status),
+        attempt=number,
+        outcome=outcome if holds else (None if sender is None else sender.outcome),
+    )
+
+
+def _consequence(ok: bool, holds: bool, status: TaskStatusEnum) -> tuple[TaskStatusEnum | None, str]:
+    """Give the status the task gets, if any, and the outcome of the attempt that ends with it."""
+    if holds:
+        return (TaskStatusEnum.complete, "complete") if ok else (TaskStatusEnum.error, "error")
+    if ok and status in (TaskStatusEnum.waiting, TaskStatusEnum.running, TaskStatusEnum.error):
+        return TaskStatusEnum.complete, "superseded"
+    return None, ""
+
+
+def _sender(
+    tx: Connection, task: Row[tuple[int, UUID, str]], service: str | None, attempt: int | None
+) -> Row[tuple[int, str, bool]] | None:
+    if service is None and attempt is None:
+        return None
+    named = None if service is None else str(service)
+    return tx.execute(SENDER, {"scope_id": task.scope_id, "task": task.token, "service": named, "attempt": attempt}).first()
+
+
+def _finish(
+    tx: Connection, task: Row[tuple[int, UUID, str]], status: TaskStatusEnum, outcome: str, late: int | None, service: str | None
+) -> None:
+    one = {"scope_ids": [task.scope_id], "tokens": [task.token]}
+    reason = None
+    if outcome == "superseded":
+        reason = "another result came in" if late is None else f"attempt {late} delivered its result late"
+    tx.execute(
+        SET_STATUS[status],
+        {
+            **one,
+            "status": status.value,
+            "sources": ["waiting", "running", "error"],
+            "outcome": outcome,
+            "reason": reason,
+            "actor": None if service is None else str(service),
+            "change": uuid7(),
+            "now": now(),
+        },
+    )
+    refresh(tx, REFRESH_CHILDREN if status is TaskStatusEnum.complete else REFRESH_TASKS, one)
+
+
+def _add_environment(tx: Connection, task: Row[tuple[int, UUID, str]], attempt: int, environment: Mapping[str, str]) -> None:
+    packages = json.dumps({str(name): str(version) for name, version in environment.items()}, sort_keys=True)
+    token = UUID(hex=hashlib.md5(packages.encode(), usedforsecurity=False).hexdigest())
+    tx.execute(
+        ADD_ENVIRONMENT,
+        {
+            "scope_id": task.scope_id,
+            "task": task.token,
+            "attempt": attempt,
+            "token": token,
+            "packages": packages,
+            "now": now(),
+        },
+    )
+
+
+def get_task_tracebacks(tx: Connection, task: ScopedKey | str) -> list[list[str]]:
+    """Give the tracebacks kept with a task's results, those of one result together, in the order they came in."""
+    key = parse_key(task)
+    return [] if key.qualname != "Task" else [list(found) for found in tx.scalars(TRACEBACKS, parameters(key))]

@@ -1,0 +1,54 @@
+"""Small things to test with: networks that build in a millisecond, hubs with tasks, services."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gufe
+
+from alchemistore import ComputeServiceRegistration, Scope, ScopedKey, StateStore
+from tests.unit.gufe_classes import Effort, PushProtocol, system
+
+
+def star(arms: int = 3, name: str = "star", mode: str = "work") -> gufe.AlchemicalNetwork:
+    """One system in the middle, a transformation to each of the others."""
+    protocol, middle = PushProtocol(Effort(mode)), system("middle")
+    edges = [gufe.Transformation(middle, system(f"arm {i}"), protocol, name=f"to arm {i}") for i in range(arms)]
+    return gufe.AlchemicalNetwork(edges, name=name)
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A network in a store, with its hub, transformations, and tasks that are actioned on the hub."""
+
+    network: ScopedKey
+    hub: ScopedKey
+    transformations: list[ScopedKey]
+    tasks: list[ScopedKey]
+
+
+def campaign(
+    store: StateStore, scope: Scope, *, tasks: int = 0, arms: int = 3, name: str = "star", action: bool = True
+) -> Campaign:
+    """Put a network with a hub into the store, and `tasks` tasks in all, spread over its transformations."""
+    network = store.create_network(star(arms, name), scope)
+    hub = store.create_taskhub(network)
+    transformations = store.get_network_transformations(network)
+    made = store.create_tasks([transformations[i % len(transformations)] for i in range(tasks)])
+    if action:
+        assert store.action_tasks(made, hub) == made
+    return Campaign(network, hub, transformations, made)
+
+
+def register(store: StateStore, *identifiers: str) -> None:
+    """Register compute services."""
+    for identifier in identifiers:
+        store.register_computeservice(ComputeServiceRegistration.from_now(identifier, hostname="host"))
+
+
+def chain(store: StateStore, transformation: ScopedKey, length: int) -> list[ScopedKey]:
+    """Make tasks each of which extends the one before."""
+    tasks = [store.create_task(transformation)]
+    while len(tasks) < length:
+        tasks.append(store.create_task(transformation, extends=tasks[-1]))
+    return tasks

@@ -1,0 +1,173 @@
+"""Migrations lead to exactly the tables that the code declares, from wherever they are started."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, create_engine, text
+
+from alchemistore import StateStore, schema
+from alchemistore.engine import database_url
+from alchemistore.tables import metadata
+from tests.schema.catalog import Catalog, catalog_of, is_empty, read_catalog
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def _scripts() -> ScriptDirectory:
+    config = Config()
+    config.set_main_option("script_location", str(CHECKOUT / "migrations"))
+    return ScriptDirectory.from_config(config)
+
+
+# From the oldest to the newest, each with the one before it.
+REVISIONS = [(one.revision, str(one.down_revision or "base")) for one in reversed(list(_scripts().walk_revisions()))]
+
+
+@pytest.fixture
+def declared(server: URL, run_sql: Callable[[str], None], empty_database: str) -> Catalog:
+    """The catalog of the tables as the code declares them."""
+    engine = create_engine(database_url(empty_database))
+    with engine.begin() as connection:
+        metadata.create_all(connection)
+        catalog = read_catalog(connection)
+        metadata.drop_all(connection)
+    engine.dispose()
+    return catalog
+
+
+def alembic(*arguments: str, url: str | None = None) -> str:
+    """Run Alembic as an operator does, from the checkout, with the URL in the environment."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ALCHEMISTORE_")}
+    if url is not None:
+        environment["ALCHEMISTORE_DATABASE_URL"] = url
+    command = [sys.executable, "-m", "alembic", *arguments]
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_history_is_one_line_with_one_head() -> None:
+    assert len(_scripts().get_heads()) == 1
+    assert REVISIONS[-1][0] == schema.head()
+    assert [before for _, before in REVISIONS] == ["base", *(revision for revision, _ in REVISIONS[:-1])]
+
+
+def test_alembic_from_the_checkout_makes_the_declared_tables(declared: Catalog, empty_database: str) -> None:
+    alembic("upgrade", "head", url=empty_database)
+    assert catalog_of(empty_database) == declared
+
+
+def test_alembic_works_from_the_checkout_in_both_directions(empty_database: str) -> None:
+    alembic("upgrade", "head", url=empty_database)
+    assert schema.head() in alembic("current", url=empty_database)
+    alembic("downgrade", "base", url=empty_database)
+    assert is_empty(catalog_of(empty_database))
+
+
+def test_initialize_makes_the_declared_tables(declared: Catalog, empty_database: str) -> None:
+    store = StateStore(empty_database)
+    store.initialize()
+    assert catalog_of(empty_database) == declared
+    assert store.problems() == []
+    store.close()
+
+
+def test_the_declared_schema_has_no_code_in_the_database(declared: Catalog) -> None:
+    assert not declared["triggers"]
+    assert not declared["functions"]
+    assert not declared["types"]
+
+
+def test_sql_printed_offline_makes_the_declared_tables(declared: Catalog, empty_database: str) -> None:
+    printed = alembic("upgrade", "head", "--sql")
+    with psycopg.connect(empty_database.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(printed.encode())
+    assert catalog_of(empty_database) == declared
+    store = StateStore(empty_database)
+    assert store.problems() == []
+    store.close()
+
+
+def test_every_revision_goes_up_and_down_and_up_again(declared: Catalog, empty_database: str) -> None:
+    engine = create_engine(database_url(empty_database))
+    before = catalog_of(empty_database)
+    assert is_empty(before)
+    for revision, previous in REVISIONS:
+        schema.upgrade(engine, revision)
+        up = catalog_of(empty_database)
+        schema.downgrade(engine, previous)
+        assert catalog_of(empty_database) == before, revision
+        schema.upgrade(engine, revision)
+        assert catalog_of(empty_database) == up, revision
+        before = up
+    assert before == declared
+    engine.dispose()
+
+
+def test_downgrading_to_base_leaves_nothing_of_ours(database: str) -> None:
+    engine = create_engine(database_url(database))
+    schema.downgrade(engine, "base")
+    assert is_empty(catalog_of(database))
+    with engine.connect() as connection:
+        assert schema.revision(connection) is None
+        assert connection.scalar(text("SELECT count(*) FROM alembic_version")) == 0
+    engine.dispose()
+
+
+def test_a_failed_upgrade_leaves_nothing_behind(empty_database: str) -> None:
+    engine = create_engine(database_url(empty_database))
+    with engine.begin() as connection:
+        # The name is taken, by a table that is not ours.
+        connection.execute(text("CREATE TABLE claims (note text)"))
+    before = catalog_of(empty_database)
+    with pytest.raises(Exception, match="claims"):
+        schema.upgrade(engine)
+    assert catalog_of(empty_database) == before
+    engine.dispose()
+
+
+def _while_locked(url: str, upgrades: Callable[[], list[Future[None]]]) -> None:
+    """Start upgrades while the migration lock is held, and let go when both wait for it or have given up."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", [schema.MIGRATION_LOCK])
+        running = upgrades()
+        # Threads may wait for one another in Python already; then only one of them ever waits here.
+        patience = 200
+        while patience and not any(one.done() for one in running):
+            row = connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").fetchone()
+            waiting = row[0] if row else 0
+            patience -= 1 if waiting else 0
+            if waiting == len(running):
+                break
+            threading.Event().wait(0.01)
+    for one in running:
+        one.result()
+
+
+def test_processes_that_upgrade_at_once_wait_for_one_another(declared: Catalog, empty_database: str) -> None:
+    def upgrade() -> None:
+        alembic("upgrade", "head", url=empty_database)
+
+    with ThreadPoolExecutor(2) as runners:
+        _while_locked(empty_database, lambda: [runners.submit(upgrade) for _ in range(2)])
+    assert catalog_of(empty_database) == declared
+
+
+def test_threads_that_upgrade_at_once_wait_for_one_another(declared: Catalog, empty_database: str) -> None:
+    stores = [StateStore(empty_database) for _ in range(2)]
+    with ThreadPoolExecutor(2) as threads:
+        _while_locked(empty_database, lambda: [threads.submit(store.initialize) for store in stores])
+    assert catalog_of(empty_database) == declared
+    for store in stores:
+        store.close()

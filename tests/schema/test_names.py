@@ -1,0 +1,104 @@
+"""What the tables promise about names and tenants."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import (
+    CheckConstraint,
+    Constraint,
+    ForeignKeyConstraint,
+    Index,
+    PrimaryKeyConstraint,
+    Table,
+    UniqueConstraint,
+)
+
+from alchemistore.tables import metadata
+from alchemistore.transaction import REFUSALS
+
+TABLES = metadata.sorted_tables
+SUFFIXES = {
+    PrimaryKeyConstraint: "__pk",
+    UniqueConstraint: "__uq",
+    ForeignKeyConstraint: "__fk",
+    CheckConstraint: "__ck",
+}
+
+# What belongs to no tenant: `scopes` is the list of tenants, services and identities work for several.
+WITHOUT_SCOPE = {"compute_services", "identities", "identity_scopes", "scopes"}
+# What a table with tenants is also looked up by across all of them: a service by its claims, the object store by its paths.
+ACROSS_SCOPES = {"claims__service__ix", "claims__compute_services__fk", "results__location__ix"}
+
+
+def _constraints(table: Table) -> list[Constraint]:
+    return [one for one in table.constraints if type(one) in SUFFIXES]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=str)
+def test_a_constraint_is_named_after_its_table_and_kind(table: Table) -> None:
+    for constraint in _constraints(table):
+        name = str(constraint.name)
+        assert name.startswith(f"{table.name}__")
+        assert name.endswith(SUFFIXES[type(constraint)])
+        assert len(name) <= 63
+
+
+@pytest.mark.parametrize("table", TABLES, ids=str)
+def test_an_index_is_named_after_its_table(table: Table) -> None:
+    for index in table.indexes:
+        name = str(index.name)
+        assert name.startswith(f"{table.name}__")
+        assert name.endswith("__ix")
+        assert len(name) <= 63
+
+
+def test_names_of_constraints_and_indexes_occur_once() -> None:
+    names = [str(one.name) for table in TABLES for one in (*_constraints(table), *table.indexes)]
+    assert len(names) == len(set(names))
+
+
+def test_every_refusal_is_the_name_of_a_constraint() -> None:
+    assert set(REFUSALS) <= {str(one.name) for table in TABLES for one in _constraints(table)}
+
+
+def test_every_table_but_the_known_ones_has_tenants() -> None:
+    assert {table.name for table in TABLES if "scope_id" not in table.columns} == WITHOUT_SCOPE
+
+
+def _first(of: Constraint | Index) -> str:
+    if isinstance(of, ForeignKeyConstraint):
+        return str(of.column_keys[0])
+    assert isinstance(of, Index | PrimaryKeyConstraint | UniqueConstraint)
+    return str(next(iter(of.columns)).name)
+
+
+@pytest.mark.parametrize("table", [table for table in TABLES if table.name not in WITHOUT_SCOPE], ids=str)
+def test_the_scope_comes_first_in_every_key_and_index(table: Table) -> None:
+    keys = [one for one in (*_constraints(table), *table.indexes) if not isinstance(one, CheckConstraint)]
+    assert {str(one.name) for one in keys if _first(one) != "scope_id"} == {
+        name for name in ACROSS_SCOPES if name.startswith(f"{table.name}__")
+    }
+
+
+@pytest.mark.parametrize("table", [table for table in TABLES if table.name not in WITHOUT_SCOPE], ids=str)
+def test_a_row_can_refer_to_rows_of_its_own_scope_only(table: Table) -> None:
+    for key in table.foreign_key_constraints:
+        if key.name in ACROSS_SCOPES:
+            continue
+        target = key.elements[0].column
+        assert str(target) == "scopes.id" or target.name == "scope_id"
+
+
+@pytest.mark.parametrize("table", TABLES, ids=str)
+def test_times_have_a_zone_and_say_what_they_are(table: Table) -> None:
+    for column in table.columns:
+        kind = str(column.type).upper()
+        if "TIMESTAMP" in kind or "DATE" in kind:
+            assert getattr(column.type, "timezone", False)
+            # The field of a reference to a result keeps the name it has there.
+            assert column.name.endswith("_at") or (table.name, column.name) == ("results", "datetime_created")
+
+
+@pytest.mark.parametrize("table", TABLES, ids=str)
+def test_no_column_is_a_json_or_an_enum_type(table: Table) -> None:
+    assert not [column.name for column in table.columns if str(column.type).upper() in ("JSON", "JSONB", "ENUM")]

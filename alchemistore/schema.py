@@ -45,6 +45,12 @@ def revision(tx: Connection) -> str | None:
     return MigrationContext.configure(tx).get_current_revision()
 
 
+def current(engine: Engine) -> str | None:
+    """Give the revision a database is at; ``None`` where there is no schema."""
+    with translated(), engine.connect() as connection:
+        return revision(connection)
+
+
 def upgrade(engine: Engine, to: str = "head") -> None:
     """Bring the schema to a revision, creating it if there is none.
 

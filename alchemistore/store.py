@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Engine, text
 
-from alchemistore import invariants, schema
+from alchemistore import schema, soundness
 from alchemistore.engine import make_engine, watch_forks
 from alchemistore.errors import AlchemistoreError, CheckError
 from alchemistore.operations import (
@@ -91,10 +91,7 @@ class StateStore(Transactional):
         SchemaError
             If the schema is missing, too old or too new, so that nothing can be said.
         """
-        with translated(), self._engine.connect() as connection:
-            connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            schema.require_current(connection)
-            return schema.drift(connection) + invariants.violations(connection)
+        return soundness.problems(self._engine)
 
     def reset(self) -> None:
         """Remove all data and the schema. There is no way back."""

@@ -13,12 +13,12 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    ConnectionError,
     HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
     PartialCredentialsError,
 )
+from botocore.exceptions import ConnectionError as NoConnectionError
 
 from alchemistore.errors import MissingObjectError, S3ObjectStoreError, StoreUnavailableError
 
@@ -30,7 +30,8 @@ READ_TIMEOUT = 60
 ATTEMPTS = 4
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-ABSENT = {"NoSuchKey", "NoSuchVersion"}
+# The answer to HEAD has no text, so its status stands in for the code.
+ABSENT = {"NoSuchKey", "NoSuchVersion", "404"}
 REFUSED = {
     "InvalidAccessKeyId": "check AWS_ACCESS_KEY_ID",
     "SignatureDoesNotMatch": "check AWS_SECRET_ACCESS_KEY",
@@ -38,6 +39,7 @@ REFUSED = {
     "ExpiredToken": "get a new AWS_SESSION_TOKEN",
     "RequestTimeTooSkewed": "set the clock of this machine",
     "AuthorizationHeaderMalformed": "check AWS_DEFAULT_REGION",
+    "301": "check AWS_DEFAULT_REGION and AWS_ENDPOINT_URL",
     "PermanentRedirect": "check AWS_DEFAULT_REGION and AWS_ENDPOINT_URL",
     "IllegalLocationConstraintException": "check AWS_DEFAULT_REGION",
     "AccessDenied": "let these credentials list, read, write and delete in the bucket",
@@ -72,7 +74,11 @@ def make_client(session: boto3.session.Session, endpoint_url: str | None) -> S3C
         request_checksum_calculation="when_supported" if amazon else "when_required",
         response_checksum_validation="when_supported" if amazon else "when_required",
     )
-    return session.client("s3", endpoint_url=endpoint_url, config=config)
+    try:
+        return session.client("s3", endpoint_url=endpoint_url, config=config)
+    except ValueError:
+        # The text would hold the URL, which may hold a password.
+        raise S3UnavailableError("AWS_ENDPOINT_URL is not a URL; expected 'http://host:port' or 'https://…'") from None
 
 
 @contextmanager
@@ -98,7 +104,7 @@ def explained(step: str, bucket: str, location: str | None = None) -> Iterator[N
         ) from error
     except IncompleteReadError as error:
         raise S3ObjectStoreError(f"{what}: the object {location!r} ended too early: {error}") from error
-    except (ConnectionError, HTTPClientError) as error:
+    except (NoConnectionError, HTTPClientError) as error:
         # Their own texts hold the URL, which may hold a password.
         raise S3UnavailableError(
             f"{what}: the server cannot be reached ({type(error).__name__}); check AWS_ENDPOINT_URL, and that the server runs"

@@ -18,6 +18,11 @@ def pack(text: bytes) -> bytes:
     return zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(text)
 
 
+def is_packed(data: bytes) -> bool:
+    """Tell the two forms apart."""
+    return data.startswith(MAGIC)
+
+
 def unpack(data: bytes, location: str, limit: int = LIMIT) -> str:
     """Give the text of an object in either form.
 
@@ -36,7 +41,7 @@ def unpack(data: bytes, location: str, limit: int = LIMIT) -> str:
         For an object that is truncated, damaged or too big.
     """
     try:
-        return str(_decompressed(data, location, limit) if data.startswith(MAGIC) else data, "utf-8")
+        return str(_decompressed(data, location, limit) if is_packed(data) else data, "utf-8")
     except (zstandard.ZstdError, UnicodeDecodeError) as error:
         raise damaged(location, str(error)) from error
 

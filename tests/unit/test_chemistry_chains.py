@@ -78,6 +78,12 @@ def test_the_live_form_gives_the_same_documents() -> None:
     assert [(d.key, d.data) for d in chemistry.read_chain(live)] == [(d.key, d.data) for d in chemistry.encode(holder)]
 
 
+def test_the_content_of_a_live_chain_is_plain() -> None:
+    (document,) = chemistry.read_chain([pair(x={1: (2, Path("/a"))})])
+    assert document.content == chemistry.plain(document.data)
+    assert document.content["x"]["1"][0] == 2
+
+
 def test_a_chain_in_any_order_comes_out_children_first() -> None:
     chain = chain_of(network())
     shuffled = chain[:-1][::-1] + chain[-1:]
@@ -233,6 +239,13 @@ def test_a_network_names_its_members() -> None:
 def test_an_empty_network_has_no_members_and_no_name() -> None:
     content = chemistry.network_content(chemistry.encode(gufe.AlchemicalNetwork())[-1])
     assert (content.name, content.edges, content.nodes) == (None, (), ())
+
+
+def test_a_member_named_twice_counts_once() -> None:
+    key = "ChemicalSystem-" + ZERO
+    nodes = [{":gufe-key:": key}] * 2
+    document = chemistry.Document(GufeKey("AlchemicalNetwork-" + ZERO), b"", (), {"edges": [], "nodes": nodes})
+    assert chemistry.network_content(document).nodes == (key,)
 
 
 def test_edges_and_nodes_are_read_from_their_documents() -> None:

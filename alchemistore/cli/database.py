@@ -1,0 +1,104 @@
+"""`alchemistore database`: the schema's life cycle."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+
+def url_option(function: click.decorators.FC) -> click.decorators.FC:
+    """Give a command the option that names the database."""
+    return click.option(
+        "--url",
+        envvar="ALCHEMISTORE_DATABASE_URL",
+        show_envvar=True,
+        required=True,
+        help="postgresql://user:password@host:port/database, or embedded:///directory. Better in the environment, where"
+        " other users of the machine cannot read the password.",
+    )(function)
+
+
+def _engine(url: str) -> Engine:
+    from pydantic import SecretStr
+
+    from alchemistore.engine import make_engine
+    from alchemistore.settings import Settings
+
+    return make_engine(Settings(database_url=SecretStr(url)))
+
+
+@click.group()
+def database() -> None:
+    """Create, upgrade, check or remove the database schema."""
+
+
+@database.command()
+@url_option
+def init(url: str) -> None:
+    """Create the schema; if it is there, bring it up to date."""
+    _upgrade(url)
+
+
+@database.command()
+@url_option
+def upgrade(url: str) -> None:
+    """Bring the schema up to date with this version of alchemistore."""
+    _upgrade(url)
+
+
+def _upgrade(url: str) -> None:
+    from alchemistore import schema
+
+    engine = _engine(url)
+    before = schema.current(engine)
+    schema.upgrade(engine)
+    after = schema.current(engine)
+    click.echo(f"The schema is at revision {after}." if before == after else f"The schema is now at revision {after}.")
+
+
+@database.command()
+@url_option
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of text.")
+def check(url: str, as_json: bool) -> None:
+    """Check revision, catalog and data.
+
+    Exit codes: 0 nothing found, 1 problems found and listed, 2 cannot tell (no or another version's schema, no connection).
+    """
+    from alchemistore.soundness import problems
+
+    found = problems(_engine(url))
+    if as_json:
+        click.echo(json.dumps({"ok": not found, "problems": list(found)}, indent=2))
+    elif found:
+        click.echo(f"{len(found)} problem{'s' if len(found) > 1 else ''} found:")
+        for problem in found:
+            click.echo(f"- {problem}")
+    else:
+        click.echo("No inconsistencies found.")
+    if found:
+        sys.exit(1)
+
+
+@database.command()
+@url_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def reset(url: str, yes: bool) -> None:
+    """Remove all data and the schema. There is no way back."""
+    from alchemistore import schema
+
+    engine = _engine(url)
+    name = engine.url.render_as_string(hide_password=True)
+    if not yes:
+        try:
+            click.confirm(f"Remove all data and the schema from {name}?", abort=True)
+        except click.Abort:
+            click.echo("Nothing was removed. Say --yes to do it without being asked.", err=True)
+            sys.exit(2)
+    schema.reset(engine)
+    click.echo(f"Removed everything from {name}.")

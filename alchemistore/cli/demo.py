@@ -1,0 +1,57 @@
+"""`alchemistore demo`: a tiny campaign, from an empty directory to free energies."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+DEFAULT = Path("demo")
+
+
+def examples() -> Path:
+    """Give the directory of the examples: inside the installed package, or at the top of the checkout."""
+    here = Path(__file__).parent.parent
+    installed = here / "_examples"
+    return installed if installed.is_dir() else here.parent / "examples"
+
+
+@click.command()
+@click.option(
+    "--directory",
+    "-d",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DEFAULT,
+    show_default=True,
+    help="Where servers, results and the plot go.",
+)
+@click.option("--workers", type=click.IntRange(1, 64), default=4, show_default=True, help="How many worker processes.")
+@click.option("--kill/--no-kill", default=True, help="Kill one worker on the way, to see that nothing is lost.  [default: kill]")
+@click.option("--clean", is_flag=True, help="Stop the servers and remove the directory instead.")
+def demo(directory: Path, workers: int, kill: bool, clean: bool) -> None:
+    """Run a tiny free energy campaign on private servers, and show its answers."""
+    if clean:
+        _clean(directory)
+        return
+    # The campaign's classes are importable under the name that its documents carry.
+    sys.path.insert(0, str(examples()))
+    try:
+        from harmonic.campaign import run
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"{error}; the demo needs more packages: pip install 'alchemistore[demo]'") from error
+    from rich.console import Console
+
+    run(directory, workers=workers, kill=kill, console=Console())
+
+
+def _clean(directory: Path) -> None:
+    from alchemistore.local import LocalServers
+
+    if not directory.exists():
+        click.echo(f"There is no {directory}.")
+        return
+    LocalServers(directory).stop()
+    shutil.rmtree(directory)
+    click.echo(f"Stopped the servers and removed {directory}.")

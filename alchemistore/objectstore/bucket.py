@@ -1,0 +1,174 @@
+"""One prefix of one bucket: objects by location, and nothing outside the prefix."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import uuid
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from boto3.s3.transfer import TransferConfig
+from botocore.exceptions import ClientError
+
+from alchemistore.errors import S3ObjectStoreError
+from alchemistore.objectstore.client import explained, make_client
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
+
+# Bigger objects are sent in parts of this size, in bytes.
+PART = 64 * 2**20
+DELETE_BATCH = 1000
+
+
+class Folder:
+    """What lies below a prefix of a bucket.
+
+    Parameters
+    ----------
+    session : boto3.session.Session
+        Holds credentials and region.
+    bucket, prefix : str
+        The prefix is in front of every location; empty for the whole bucket.
+    endpoint_url : str, optional
+        The server, when it is not Amazon's.
+    """
+
+    def __init__(self, session: boto3.session.Session, bucket: str, prefix: str, endpoint_url: str | None = None) -> None:
+        self.bucket = bucket
+        self.root = prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
+        self._session = session
+        self._endpoint_url = endpoint_url or None
+        self._lock = threading.Lock()
+        self._made: tuple[int, S3Client] | None = None
+
+    @property
+    def client(self) -> S3Client:
+        """The client, made when first needed."""
+        made = self._made
+        # One client serves all threads, but two must not be made at once, and a fork must not share connections.
+        if made is None or made[0] != os.getpid():
+            with self._lock, explained("preparing requests", self.bucket):
+                made = self._made
+                if made is None or made[0] != os.getpid():
+                    made = self._made = (os.getpid(), make_client(self._session, self._endpoint_url))
+        return made[1]
+
+    def name(self, location: str) -> str:
+        """Give the name of an object in the bucket; a location that leads out of the prefix is a :class:`ValueError`."""
+        if location.startswith("/") or ".." in location.split("/"):
+            raise ValueError(f"{location!r} is not a location: expected a path relative to the store's prefix, without '..'")
+        return f"{self.root}{location}"
+
+    def put(self, location: str, data: bytes, content_type: str) -> None:
+        """Write an object, or nothing."""
+        name = self.name(location)
+        with explained("writing an object", self.bucket):
+            if len(data) <= PART:
+                self.client.put_object(Bucket=self.bucket, Key=name, Body=data, ContentType=content_type)
+            else:
+                self.client.upload_fileobj(
+                    io.BytesIO(data),
+                    self.bucket,
+                    name,
+                    ExtraArgs={"ContentType": content_type},
+                    Config=TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=2),
+                )
+
+    def get(self, location: str) -> bytes:
+        """Read an object."""
+        if not location:
+            raise ValueError("the location is empty")
+        name = self.name(location)
+        with explained("reading an object", self.bucket, location):
+            return self.client.get_object(Bucket=self.bucket, Key=name)["Body"].read()
+
+    def delete(self, location: str) -> None:
+        """Delete an object that must exist."""
+        name = self.name(location)
+        with explained("deleting an object", self.bucket, location):
+            self.client.head_object(Bucket=self.bucket, Key=name)
+            self.client.delete_object(Bucket=self.bucket, Key=name)
+
+    def locations(self, prefix: str) -> Iterator[str]:
+        """Iterate over the locations that begin with a text."""
+        return self._locations(self.name(prefix))
+
+    def _locations(self, prefix: str) -> Iterator[str]:
+        with explained("listing objects", self.bucket):
+            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+                for found in page.get("Contents", ()):
+                    yield found["Key"].removeprefix(self.root)
+
+    def create(self) -> None:
+        """Make the bucket if there is none."""
+        try:
+            with explained("looking for the bucket", self.bucket):
+                self.client.head_bucket(Bucket=self.bucket)
+        except S3ObjectStoreError as error:
+            cause = error.__cause__
+            if not isinstance(cause, ClientError) or cause.response["Error"].get("Code") not in ("404", "NoSuchBucket"):
+                raise
+            with explained("making the bucket", self.bucket):
+                self._create()
+
+    def _create(self) -> None:
+        region = self.client.meta.region_name
+        try:
+            if region in (None, "us-east-1", "aws-global"):
+                self.client.create_bucket(Bucket=self.bucket)
+            else:
+                where: Any = {"LocationConstraint": region}
+                self.client.create_bucket(Bucket=self.bucket, CreateBucketConfiguration=where)
+        except self.client.exceptions.BucketAlreadyOwnedByYou:
+            # Another process was faster.
+            return
+        self.client.get_waiter("bucket_exists").wait(Bucket=self.bucket)
+
+    def clear(self) -> None:
+        """Delete all objects in all versions."""
+        names = self._versions()
+        while batch := self._next(names):
+            with explained("deleting objects", self.bucket):
+                answer = self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True})
+            if failed := answer.get("Errors"):
+                first = failed[0]
+                raise S3ObjectStoreError(
+                    f"{len(failed)} of {len(batch)} objects in bucket {self.bucket!r} were not deleted; the first is"
+                    f" {first.get('Key')!r}: {first.get('Code')}: {first.get('Message')}"
+                )
+
+    def _next(self, names: Iterator[ObjectIdentifierTypeDef]) -> list[ObjectIdentifierTypeDef]:
+        with explained("listing objects", self.bucket):
+            return list(islice(names, DELETE_BATCH))
+
+    def _versions(self) -> Iterator[ObjectIdentifierTypeDef]:
+        paginator = self.client.get_paginator("list_object_versions")
+        for page in paginator.paginate(Bucket=self.bucket, Prefix=self.root):
+            for found in page.get("Versions", []):
+                yield {"Key": found["Key"], "VersionId": found["VersionId"]}
+            for marker in page.get("DeleteMarkers", []):
+                yield {"Key": marker["Key"], "VersionId": marker["VersionId"]}
+
+    def probe(self) -> None:
+        """List, write, read and delete; each failure says which it was."""
+        with explained("listing objects", self.bucket):
+            self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.root, MaxKeys=1)
+        name, content = self.name(f"_check/{uuid.uuid4().hex}"), uuid.uuid4().bytes
+        with explained("writing an object", self.bucket):
+            written = self.client.put_object(Bucket=self.bucket, Key=name, Body=content)
+        # By its version, so that a bucket that keeps versions does not keep this one.
+        version: Any = {"VersionId": written["VersionId"]} if written.get("VersionId") else {}
+        try:
+            with explained("reading an object", self.bucket):
+                found = self.client.get_object(Bucket=self.bucket, Key=name)["Body"].read()
+            if found != content:
+                raise S3ObjectStoreError(f"reading an object in bucket {self.bucket!r} gave something else than was written")
+        finally:
+            with explained("deleting an object", self.bucket):
+                self.client.delete_object(Bucket=self.bucket, Key=name, **version)

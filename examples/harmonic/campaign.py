@@ -204,6 +204,7 @@ def _follow(store: StateStore, network: ScopedKey, crew: Crew, kill: bool, conso
     )
     with progress:
         bar = progress.add_task("tasks", total=len(tasks), statuses="")
+        quarters = 0
         while True:
             for identifier in store.expire_registrations(datetime.now(UTC) - SILENCE):
                 console.print(
@@ -212,6 +213,10 @@ def _follow(store: StateStore, network: ScopedKey, crew: Crew, kill: bool, conso
             status = store.get_network_status(network)
             complete = status.get("complete", 0)
             progress.update(bar, completed=complete, statuses=_statuses(status))
+            if not console.is_terminal and 4 * complete // len(tasks) > quarters:
+                # Nobody sees the bar move.
+                quarters = 4 * complete // len(tasks)
+                console.print(f"  {complete} of {len(tasks)} tasks are complete")
             if not status.get("waiting") and not status.get("running"):
                 return
             if kill and complete >= KILL_AFTER * len(tasks) and (victim := crew.kill_one(store)):

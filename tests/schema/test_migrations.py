@@ -8,13 +8,14 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, create_engine, text
+from sqlalchemy import create_engine, text
 
 from alchemistore import StateStore, schema
 from alchemistore.engine import database_url
@@ -35,7 +36,7 @@ REVISIONS = [(one.revision, str(one.down_revision or "base")) for one in reverse
 
 
 @pytest.fixture
-def declared(server: URL, run_sql: Callable[[str], None], empty_database: str) -> Catalog:
+def declared(empty_database: str) -> Catalog:
     """The catalog of the tables as the code declares them."""
     engine = create_engine(database_url(empty_database))
     with engine.begin() as connection:
@@ -137,19 +138,23 @@ def test_a_failed_upgrade_leaves_nothing_behind(empty_database: str) -> None:
     engine.dispose()
 
 
+WAITING = """
+    SELECT count(DISTINCT pid) FROM pg_locks
+    WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
 def _while_locked(url: str, upgrades: Callable[[], list[Future[None]]]) -> None:
     """Start upgrades while the migration lock is held, and let go when both wait for it or have given up."""
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", [schema.MIGRATION_LOCK])
         running = upgrades()
         # Threads may wait for one another in Python already; then only one of them ever waits here.
-        patience = 200
+        patience = 100
         while patience and not any(one.done() for one in running):
-            row = connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").fetchone()
+            row = connection.execute(WAITING).fetchone()
             waiting = row[0] if row else 0
-            patience -= 1 if waiting else 0
-            if waiting == len(running):
-                break
+            patience = 0 if waiting == len(running) else patience - (waiting > 0)
             threading.Event().wait(0.01)
     for one in running:
         one.result()
@@ -165,9 +170,7 @@ def test_processes_that_upgrade_at_once_wait_for_one_another(declared: Catalog, 
 
 
 def test_threads_that_upgrade_at_once_wait_for_one_another(declared: Catalog, empty_database: str) -> None:
-    stores = [StateStore(empty_database) for _ in range(2)]
-    with ThreadPoolExecutor(2) as threads:
-        _while_locked(empty_database, lambda: [threads.submit(store.initialize) for store in stores])
-    assert catalog_of(empty_database) == declared
-    for store in stores:
-        store.close()
+    with closing(StateStore(empty_database)) as one, closing(StateStore(empty_database)) as other:
+        with ThreadPoolExecutor(2) as threads:
+            _while_locked(empty_database, lambda: [threads.submit(store.initialize) for store in (one, other)])
+        assert catalog_of(empty_database) == declared

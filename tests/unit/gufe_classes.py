@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import gufe
+import numpy as np
 from gufe.tokenization import GufeTokenizable
 
 from alchemistore import chemistry
@@ -87,7 +88,7 @@ class Push(gufe.ProtocolUnit):
             raise ArithmeticError("no luck", 7)
         if mode == "fail badly":
             raise ArithmeticError("no luck", object(), {"where": Ball("lost")})
-        return {"end": start + 1.0}
+        return {"end": start + 1.0, "trace": np.array([start, start + 1.0])}
 
 
 class Sum(gufe.ProtocolUnit):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gufe
+import numpy as np
 import pytest
 from gufe.tokenization import JSON_HANDLER
 
@@ -72,6 +73,35 @@ def test_results_come_back_from_both_forms(form: Callable[[Any], Any], mode: str
     assert chemistry.result_to_json(back) == chain
     assert chemistry.result_ok(back) == (mode == "work")
     assert all(chemistry.alive(str(unit.key)) is unit for unit in back.protocol_units)
+    if mode == "work":
+        np.testing.assert_array_equal(back.protocol_unit_results[0].outputs["trace"], [0.0, 1.0])
+
+
+def test_in_the_nested_form_equal_parts_are_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make() -> str:
+        return nested(run(tmp_path))
+
+    text = make()
+    gc.collect()
+    built = []
+
+    def count(dct: dict[str, Any]) -> Ball:
+        built.append(dct["name"])
+        return Ball(**dct)
+
+    monkeypatch.setattr(Ball, "_from_dict", count)
+    chemistry.result_from_json(text)
+    assert built == ["a"]
+
+
+def test_in_the_nested_form_living_units_are_used(tmp_path: Path) -> None:
+    def make() -> tuple[str, Any]:
+        result = run(tmp_path)
+        return nested(result), result.protocol_units[0]
+
+    text, unit = make()
+    gc.collect()
+    assert any(part is unit for part in chemistry.result_from_json(text).protocol_units)
 
 
 def test_an_exception_that_json_does_not_know_is_kept_as_repr(tmp_path: Path) -> None:

@@ -1,0 +1,102 @@
+"""An object store of its own for each test, on SeaweedFS and on moto; and results of real tasks."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto import mock_aws
+
+from alchemistore import S3ObjectStore, ScopedKey, chemistry
+from alchemistore.objectstore import get_s3os
+from alchemistore.settings import S3ObjectStoreSettings
+from tests.unit.gufe_classes import transformation
+
+MakeStore = Callable[..., S3ObjectStore]
+
+
+@pytest.fixture
+def moto(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3ObjectStoreSettings]:
+    """What looks like Amazon's S3; it is in this process, and gone with the test."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    with mock_aws():
+        yield S3ObjectStoreSettings.model_validate(
+            {
+                "AWS_S3_BUCKET": "unused",
+                "AWS_S3_PREFIX": "",
+                "AWS_DEFAULT_REGION": "us-east-1",
+                "AWS_ACCESS_KEY_ID": "testing",
+                "AWS_SECRET_ACCESS_KEY": "testing",
+            }
+        )
+
+
+@pytest.fixture(params=["s3_server", "moto"])
+def s3_settings(request: pytest.FixtureRequest) -> S3ObjectStoreSettings:
+    """How to reach each of the servers."""
+    settings: S3ObjectStoreSettings = request.getfixturevalue(request.param)
+    return settings
+
+
+@pytest.fixture
+def make_store(s3_settings: S3ObjectStoreSettings) -> MakeStore:
+    """Makes stores, by default all in one bucket of this test; nothing exists yet."""
+    bucket = f"test-{uuid.uuid4().hex}"
+
+    def make(**settings: str) -> S3ObjectStore:
+        changes = {"AWS_S3_BUCKET": bucket, "AWS_S3_PREFIX": "a/store"} | settings
+        return get_s3os(s3_settings.model_copy(update=changes))
+
+    return make
+
+
+@pytest.fixture
+def s3os(make_store: MakeStore) -> S3ObjectStore:
+    """An empty store."""
+    store = make_store()
+    store.initialize()
+    return store
+
+
+@pytest.fixture
+def of() -> ScopedKey:
+    """The transformation that the results are of."""
+    return ScopedKey(gufe_key=chemistry.key_of(transformation()), org="org", campaign="campaign", project="project")
+
+
+@pytest.fixture
+def make_result(tmp_path: Path) -> Callable[..., Any]:
+    """Runs a task, to success or (``mode="fail"``) to failure."""
+
+    def make(mode: str = "work") -> Any:
+        dag = chemistry.create_dag(transformation(mode))
+        return chemistry.execute_dag(dag, shared_basedir=tmp_path, scratch_basedir=tmp_path)
+
+    return make
+
+
+@pytest.fixture
+def result(make_result: Callable[..., Any]) -> Any:
+    """A success."""
+    return make_result()
+
+
+def put(store: S3ObjectStore, name: str, body: bytes = b"x") -> None:
+    """Put a foreign object into the bucket, wherever it is."""
+    store._folder.client.put_object(Bucket=store.bucket, Key=name, Body=body)
+
+
+def names(store: S3ObjectStore) -> list[str]:
+    """All names in the bucket, as S3 has them."""
+    found = store._folder.client.list_objects_v2(Bucket=store.bucket)
+    return [content["Key"] for content in found.get("Contents", [])]
+
+
+def body(store: S3ObjectStore, name: str) -> bytes:
+    """What S3 holds under a name."""
+    return store._folder.client.get_object(Bucket=store.bucket, Key=name)["Body"].read()

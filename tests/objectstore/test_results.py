@@ -1,0 +1,195 @@
+"""Results go to the object store and come back."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC
+from typing import Any
+
+import pytest
+import zstandard
+
+from alchemistore import S3ObjectStore, Scope, ScopedKey, chemistry
+from alchemistore.errors import MissingObjectError, S3ObjectStoreError
+from alchemistore.models.task import now
+from tests.objectstore.conftest import MakeStore, body, names, put
+from tests.unit.gufe_classes import network
+
+
+def keyed(result: Any, of: ScopedKey) -> ScopedKey:
+    return ScopedKey(gufe_key=chemistry.key_of(result), org=of.org, campaign=of.campaign, project=of.project)
+
+
+def test_reference_tells_all_about_the_result(s3os: S3ObjectStore, result: Any, of: ScopedKey) -> None:
+    before = now()
+    ref = s3os.push_protocoldagresult(result, of, creator="service 1")
+    assert ref.location == f"protocoldagresult/org/campaign/project/{of.gufe_key}/results/{result.key}/obj.json.zst"
+    assert (ref.obj_key, ref.scope, ref.ok, ref.creator) == (result.key, of.scope, True, "service 1")
+    assert ref.datetime_created is not None
+    assert before <= ref.datetime_created <= now()
+    assert ref.datetime_created.tzinfo is UTC
+
+
+def test_object_lies_below_the_prefix_as_compressed_json(s3os: S3ObjectStore, result: Any, of: ScopedKey) -> None:
+    ref = s3os.push_protocoldagresult(result, str(of))
+    assert names(s3os) == [f"a/store/{ref.location}"]
+    text = zstandard.ZstdDecompressor().decompress(body(s3os, f"a/store/{ref.location}"))
+    assert json.loads(text) == json.loads(chemistry.result_to_json(result))
+
+
+def test_result_comes_back_by_keys_and_by_location(s3os: S3ObjectStore, result: Any, of: ScopedKey) -> None:
+    ref = s3os.push_protocoldagresult(result, of)
+    assert s3os.pull_protocoldagresult(keyed(result, of), of) is result
+    assert s3os.pull_protocoldagresult(str(keyed(result, of)), str(of)) is result
+    assert s3os.pull_protocoldagresult(location=ref.location) is result
+    # Neither the keys nor ok count beside a location.
+    assert s3os.pull_protocoldagresult(of, of, location=ref.location, ok=False) is result
+
+
+def test_result_comes_back_when_it_is_no_longer_in_memory(
+    s3os: S3ObjectStore, make_result: Callable[..., Any], of: ScopedKey
+) -> None:
+    def push() -> tuple[ScopedKey, bytes]:
+        result = make_result()
+        s3os.push_protocoldagresult(result, of)
+        return keyed(result, of), chemistry.result_to_json(result)
+
+    key, text = push()
+    gc.collect()
+    assert chemistry.alive(key.gufe_key) is None
+    pulled = s3os.pull_protocoldagresult(key, of)
+    assert pulled.key == key.gufe_key
+    assert chemistry.result_to_json(pulled) == text
+    assert pulled.protocol_unit_results[-1].outputs == {"total": 2.0}
+
+
+def test_result_comes_as_dict_and_as_text(s3os: S3ObjectStore, result: Any, of: ScopedKey) -> None:
+    ref = s3os.push_protocoldagresult(result, of)
+    text = s3os.pull_protocoldagresult(location=ref.location, return_as="json")
+    assert text == chemistry.result_to_json(result).decode()
+    as_dict = s3os.pull_protocoldagresult(location=ref.location, return_as="dict")
+    # As text, because NaN is not equal to itself.
+    assert str(as_dict) == str(chemistry.result_to_dict(text))
+    assert as_dict["__qualname__"] == "ProtocolDAGResult"
+
+
+def test_failure_is_found_among_failures_only(
+    s3os: S3ObjectStore, make_result: Callable[..., Any], of: ScopedKey
+) -> None:
+    failure = make_result("fail")
+    ref = s3os.push_protocoldagresult(failure, of)
+    assert not ref.ok
+    assert ref.location is not None
+    assert f"/failures/{failure.key}/" in ref.location
+    assert s3os.pull_protocoldagresult(keyed(failure, of), of, ok=False) is failure
+    with pytest.raises(MissingObjectError, match=str(failure.key)):
+        s3os.pull_protocoldagresult(keyed(failure, of), of)
+
+
+def test_pushing_again_overwrites(s3os: S3ObjectStore, result: Any, of: ScopedKey) -> None:
+    first, second = s3os.push_protocoldagresult(result, of), s3os.push_protocoldagresult(result, of)
+    assert first.location == second.location
+    assert list(s3os.iter_contents()) == [first.location]
+
+
+def test_results_of_two_scopes_are_two_objects(s3os: S3ObjectStore, result: Any, of: ScopedKey) -> None:
+    other = ScopedKey(gufe_key=of.gufe_key, org="org", campaign="campaign", project="other")
+    refs = [s3os.push_protocoldagresult(result, key) for key in (of, other)]
+    assert refs[1].scope == Scope("org", "campaign", "other")
+    assert sorted(s3os.iter_contents()) == sorted(ref.location for ref in refs if ref.location)
+
+
+def test_plain_text_of_older_deployments_is_read(s3os: S3ObjectStore, result: Any, of: ScopedKey) -> None:
+    location = f"protocoldagresult/org/campaign/project/{of.gufe_key}/results/{result.key}/obj.json"
+    put(s3os, f"a/store/{location}", chemistry.result_to_json(result))
+    assert s3os.pull_protocoldagresult(keyed(result, of), of) is result
+    assert s3os.pull_protocoldagresult(location=location) is result
+    assert s3os.pull_protocoldagresult(location=location, return_as="json") == chemistry.result_to_json(result).decode()
+
+
+def test_many_threads_share_a_store(make_store: MakeStore, result: Any, of: ScopedKey) -> None:
+    store = make_store()
+    store.initialize()
+    fresh = S3ObjectStore(store._folder._session, store.bucket, "other", store._folder._endpoint_url)
+    with ThreadPoolExecutor(8) as pool:
+        refs = list(pool.map(lambda _: fresh.push_protocoldagresult(result, of), range(16)))
+        pulled = list(pool.map(lambda ref: fresh.pull_protocoldagresult(location=ref.location), refs))
+    assert all(one is result for one in pulled)
+
+
+def test_big_object_goes_in_parts(s3os: S3ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The smallest parts that S3 allows.
+    monkeypatch.setattr("alchemistore.objectstore.bucket.PART", 5 * 2**20)
+    data = bytes(range(256)) * (11 * 2**12)
+    s3os._folder.put("big", data, "application/zstd")
+    assert s3os._folder.get("big") == data
+    head = s3os._folder.client.head_object(Bucket=s3os.bucket, Key="a/store/big")
+    assert head["ETag"].strip('"').endswith("-3")
+    assert head["ContentType"] == "application/zstd"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ({}, "location"),
+        ({"transformation": "Transformation-a-o-c-p"}, "both"),
+        ({"protocoldagresult": "ProtocolDAGResult-a-o-c-p"}, "both"),
+        ({"protocoldagresult": "ProtocolDAGResult-a-o-c-p", "transformation": "Transformation-a-o-c-q"}, "scope"),
+        ({"protocoldagresult": "nonsense", "transformation": "Transformation-a-o-c-q"}, "scoped key"),
+        ({"location": "/protocoldagresult/x"}, "location"),
+        ({"location": "protocoldagresult/../../x"}, "location"),
+        ({"location": ".."}, "location"),
+        ({"location": ""}, "empty"),
+        ({"location": "x", "return_as": "yaml"}, "return_as"),
+    ],
+)
+def test_arguments_that_name_no_result_are_refused(
+    make_store: MakeStore, arguments: dict[str, Any], what: str
+) -> None:
+    # No bucket exists, so what is refused was refused before anything was asked of the server.
+    with pytest.raises(ValueError, match=what):
+        make_store().pull_protocoldagresult(**arguments)
+
+
+@pytest.mark.parametrize("transformation", ["Transformation-abc", "a-b-*-*-*", 7])
+def test_pushing_to_no_transformation_is_refused(s3os: S3ObjectStore, result: Any, transformation: Any) -> None:
+    with pytest.raises(ValueError, match="scop"):
+        s3os.push_protocoldagresult(result, transformation)
+    assert names(s3os) == []
+
+
+@pytest.mark.parametrize("thing", ["text", {"a": 1}, None, network])
+def test_pushing_something_else_is_refused(s3os: S3ObjectStore, of: ScopedKey, thing: Any) -> None:
+    with pytest.raises(TypeError, match="expected a"):
+        s3os.push_protocoldagresult(thing() if callable(thing) else thing, of)
+    assert names(s3os) == []
+
+
+def test_missing_result_is_a_key_error_that_names_the_location(s3os: S3ObjectStore, result: Any, of: ScopedKey) -> None:
+    with pytest.raises(KeyError, match=f"in the object store: protocoldagresult/org.*{result.key}/obj.json.zst"):
+        s3os.pull_protocoldagresult(keyed(result, of), of)
+    with pytest.raises(KeyError, match="in the object store: no/where"):
+        s3os.pull_protocoldagresult(location="no/where")
+
+
+@pytest.mark.parametrize("return_as", ["gufe", "dict", "json"])
+@pytest.mark.parametrize("file", ["obj.json", "obj.json.zst"])
+@pytest.mark.parametrize("kept", [0, 3, 0.5, -1])
+def test_truncated_object_is_reported_with_its_location(
+    s3os: S3ObjectStore, result: Any, of: ScopedKey, return_as: Any, file: str, kept: float
+) -> None:
+    ref = s3os.push_protocoldagresult(result, of)
+    assert ref.location is not None
+    data = body(s3os, f"a/store/{ref.location}") if file.endswith("zst") else chemistry.result_to_json(result)
+    put(s3os, f"a/store/broken/{file}", data[: int(kept * len(data)) if 0 < kept < 1 else int(kept)])
+    with pytest.raises(S3ObjectStoreError, match=rf"broken/{file}.*truncated or damaged"):
+        s3os.pull_protocoldagresult(location=f"broken/{file}", return_as=return_as)
+
+
+def test_document_that_is_no_result_is_reported(s3os: S3ObjectStore) -> None:
+    put(s3os, "a/store/odd", b'{"color": "red"}')
+    with pytest.raises(S3ObjectStoreError, match="'odd'"):
+        s3os.pull_protocoldagresult(location="odd")

@@ -69,6 +69,8 @@ def make_engine(settings: Settings) -> Engine:
         pool_timeout=settings.pool_timeout,
         pool_pre_ping=False,
         pool_recycle=1800,
+        # Error texts go to logs.
+        hide_parameters=True,
         connect_args=connect_args,
     )
     return watch_forks(engine)

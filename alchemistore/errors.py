@@ -54,3 +54,8 @@ class MissingObjectError(KeyError):
 
 class KeyDriftWarning(UserWarning):
     """An object was decoded under a key that the installed gufe no longer computes for it."""
+
+
+def unknown_service(identifier: str) -> MissingObjectError:
+    """Give the error for a compute service that is not registered, or not any more."""
+    return MissingObjectError(f"compute service {str(identifier)!r} is not registered; register it (again) first")

@@ -13,6 +13,7 @@ from alchemistore.engine import make_engine, watch_forks
 from alchemistore.errors import AlchemistoreError, CheckError
 from alchemistore.operations import (
     actions,
+    blockers,
     claims,
     history,
     networks,
@@ -28,6 +29,7 @@ from alchemistore.operations import (
 )
 from alchemistore.settings import Settings, get_settings
 from alchemistore.transaction import Transactional, reads, translated, writes
+from alchemistore.waiting import wait_for_tasks
 
 
 class StateStore(Transactional):
@@ -167,6 +169,8 @@ class StateStore(Transactional):
 
     # claims
     claim_taskhub_tasks = writes(claims.claim_taskhub_tasks)
+    claim_tasks = writes(claims.claim_tasks)
+    wait_for_tasks = wait_for_tasks
     tend_queue = writes(queue.tend_queue)
 
     # settlement
@@ -189,6 +193,7 @@ class StateStore(Transactional):
     get_task_history = reads(history.get_task_history)
     get_tasks_details = reads(history.get_tasks_details)
     get_service_tasks = reads(history.get_service_tasks)
+    get_task_blockers = reads(blockers.get_task_blockers)
 
     # results
     set_task_result = writes(results.set_task_result)

@@ -6,7 +6,7 @@ from typing import Any
 
 from alchemistore.chemistry.codec import CUSTOM, from_text, parse, revive, to_text
 from alchemistore.chemistry.decoding import build_object, check_kind, decode_contents, find_slots
-from alchemistore.chemistry.documents import GufeTokenizable, Written, alive, referring, write
+from alchemistore.chemistry.documents import GufeTokenizable, Written, referring, write
 from alchemistore.chemistry.screen import screen
 
 
@@ -51,9 +51,7 @@ def result_from_json(text: bytes | str) -> GufeTokenizable:
     if isinstance(value, dict):
         return _Nested().read(text)
     documents = screen(value)
-    root = documents[-1].key
-    living = alive(root)
-    return living if living is not None else decode_contents(root, {doc.key: _content(doc) for doc in documents})
+    return decode_contents(documents[-1].key, {document.key: _content(document) for document in documents})
 
 
 def result_to_dict(text: bytes | str) -> dict[str, Any]:
@@ -99,8 +97,6 @@ class _Nested:
             return revive(dct)
         key = dct.get("_key", f"{dct['__qualname__']}-")
         check_kind(key, dct)
-        if (living := alive(key)) is not None:
-            return living
         # A protein occurs in every unit, and takes far longer to build than to write.
         text = to_text(referring(dct, {}))
         if text not in self.built:

@@ -1,13 +1,15 @@
 """What users see: frozen records, validated when they are made."""
 
 from alchemistore.models.compute import ComputeServiceID, ComputeServiceRegistration, TaskArchive, TaskProvenance
-from alchemistore.models.history import Attempt, Settlement, StatusChange, TaskDetails, TaskHistory
+from alchemistore.models.history import Attempt, Blocker, BlockerKind, Settlement, StatusChange, TaskDetails, TaskHistory
 from alchemistore.models.result import ObjectStoreRef, ProtocolDAGResultRef
 from alchemistore.models.scope import GufeKey, Scope, ScopedKey
 from alchemistore.models.task import Task, TaskHub, TaskStatusEnum
 
 __all__ = [
     "Attempt",
+    "Blocker",
+    "BlockerKind",
     "ComputeServiceID",
     "ComputeServiceRegistration",
     "GufeKey",

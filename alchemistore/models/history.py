@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from enum import Enum
 
 from pydantic import BaseModel, ConfigDict
 
@@ -147,3 +148,38 @@ class Settlement(_Record):
     status: TaskStatusEnum
     attempt: int | None = None
     outcome: str | None = None
+
+
+class BlockerKind(Enum):
+    """What can keep a task from being run."""
+
+    status = "status"
+    parent = "parent"
+    not_actioned = "not_actioned"
+    weight = "weight"
+    hub_weight = "hub_weight"
+    priority = "priority"
+    no_service = "no_service"
+
+
+class Blocker(_Record):
+    """Something that keeps a task from being run.
+
+    Attributes
+    ----------
+    kind : BlockerKind
+    text : str
+        The same in a sentence.
+    task : ScopedKey or None
+        The unfinished task it extends, for `parent`.
+    taskhub : ScopedKey or None
+        The hub, for `weight`, `hub_weight` and `priority`.
+    count : int or None
+        How many more urgent tasks wait there, for `priority`; counted up to 10,000.
+    """
+
+    kind: BlockerKind
+    text: str
+    task: ScopedKey | None = None
+    taskhub: ScopedKey | None = None
+    count: int | None = None

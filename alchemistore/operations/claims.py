@@ -6,13 +6,21 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, TextClause, text
 
-from alchemistore.errors import MissingObjectError
-from alchemistore.models import ScopedKey
+from alchemistore.errors import unknown_service
+from alchemistore.models import Scope, ScopedKey
 from alchemistore.models.task import now
+from alchemistore.operations.queue import seed
 from alchemistore.sql import SCOPE_ID, parameters, parse_key, scoped
 
 # Candidates looked at in a lane beyond those asked for, so that stale ones do not make the claim short.
 WINDOW = 200
+
+# Hubs looked up at once by `claim_tasks`.
+HUBS = 32
+
+# A list of scopes, NULL for what is open.
+_SCOPES = "unnest(CAST(:orgs_{0} AS text[]), CAST(:campaigns_{0} AS text[]), CAST(:projects_{0} AS text[])) AS x (org, campaign, project)"
+_COVERS = "(x.org IS NULL OR x.org = s.org) AND (x.campaign IS NULL OR x.campaign = s.campaign) AND (x.project IS NULL OR x.project = s.project)"
 
 # The head of each lane, lane by lane: LATERAL keeps any plan from reading a lane it does not need.
 _ANY_PROTOCOL = """
@@ -104,8 +112,41 @@ def _claim(heads: str) -> TextClause:
     """)
 
 
+HOLD_SERVICE = text("SELECT identifier FROM compute_services WHERE identifier = :service FOR KEY SHARE")
 CLAIM = _claim(_ANY_PROTOCOL)
 CLAIM_PROTOCOLS = _claim(_SOME_PROTOCOLS)
+
+# Hubs of some scopes with claimable work, in the order of a race by hub weight: the winner is drawn with a probability of its
+# weight over the sum of weights.
+HUBS_WITH_WORK = text(f"""
+    WITH wanted AS MATERIALIZED (
+        SELECT s.id, s.org, s.campaign, s.project FROM scopes AS s
+        WHERE EXISTS (SELECT FROM {_SCOPES.format("in")} WHERE {_COVERS})
+            AND NOT EXISTS (SELECT FROM {_SCOPES.format("out")} WHERE {_COVERS})
+    )
+    SELECT w.org, w.campaign, w.project, h.token
+    FROM wanted AS w JOIN taskhubs AS h ON h.scope_id = w.id
+    WHERE h.weight > 0
+        AND (CAST(:taskhubs AS uuid[]) IS NULL OR h.token = ANY(CAST(:taskhubs AS uuid[])))
+        AND EXISTS (
+            SELECT FROM lanes AS l CROSS JOIN LATERAL (
+                SELECT FROM queue AS q
+                WHERE q.scope_id = l.scope_id AND q.taskhub = l.taskhub AND q.priority = l.priority AND q.race >= l.floor
+                LIMIT 1
+            ) AS q
+            WHERE l.scope_id = h.scope_id AND l.taskhub = h.token AND l.protocol = '' AND CAST(:protocols AS text[]) IS NULL
+            UNION ALL
+            SELECT FROM lanes AS l CROSS JOIN LATERAL (
+                SELECT FROM queue AS q
+                WHERE q.scope_id = l.scope_id AND q.taskhub = l.taskhub AND q.protocol = l.protocol
+                    AND q.priority = l.priority AND q.race >= l.floor
+                LIMIT 1
+            ) AS q
+            WHERE l.scope_id = h.scope_id AND l.taskhub = h.token AND l.protocol = ANY(CAST(:protocols AS text[]))
+        )
+    ORDER BY -ln(((uuid_hash_extended(h.token, :seed) >> 11 & 9007199254740991) + 0.5) / 9007199254740992) / h.weight
+    LIMIT :limit
+""")
 
 
 def claim_taskhub_tasks(
@@ -155,6 +196,98 @@ def claim_taskhub_tasks(
     else:
         rows = tx.execute(CLAIM_PROTOCOLS, {**values, "protocols": [str(protocol) for protocol in protocols]}).all()
     if rows[0].service is None:
-        raise MissingObjectError(f"compute service {str(compute_service_id)!r} is not registered; register it (again) first")
+        raise unknown_service(compute_service_id)
     claimed: list[ScopedKey | None] = [scoped(hub, "Task", row.task) for row in rows if row.task is not None]
     return claimed + [None] * (count - len(claimed))
+
+
+def hubs_with_work(
+    tx: Connection,
+    scopes: Iterable[Scope | str],
+    protocols: Iterable[str] | None = None,
+    exclude: Iterable[Scope | str] | None = None,
+    taskhubs: Iterable[ScopedKey | str] | None = None,
+    limit: int = HUBS,
+) -> list[ScopedKey]:
+    """Give hubs that have claimable tasks, in an order drawn by their weights; those of weight 0 never."""
+    wanted, unwanted = _scope_lists("in", scopes), _scope_lists("out", exclude or ())
+    rows = tx.execute(
+        HUBS_WITH_WORK,
+        {
+            **wanted,
+            **unwanted,
+            "protocols": None if protocols is None else [str(protocol) for protocol in protocols],
+            "taskhubs": None if taskhubs is None else [parse_key(hub, "TaskHub").token for hub in taskhubs],
+            "seed": seed(tx),
+            "limit": limit,
+        },
+    )
+    return [ScopedKey.from_parts("TaskHub", row.token, row.org, row.campaign, row.project) for row in rows]
+
+
+def _scope_lists(which: str, scopes: Iterable[Scope | str]) -> dict[str, list[str | None]]:
+    if isinstance(scopes, Scope | str):
+        scopes = [scopes]
+    parts = [(Scope.from_str(scope) if isinstance(scope, str) else scope).to_tuple() for scope in scopes]
+    return {f"{name}_{which}": [part[i] for part in parts] for i, name in enumerate(("orgs", "campaigns", "projects"))}
+
+
+def claim_tasks(
+    tx: Connection,
+    scopes: Iterable[Scope | str],
+    compute_service_id: str,
+    count: int = 1,
+    protocols: Iterable[str] | None = None,
+    exclude: Iterable[Scope | str] | None = None,
+) -> list[ScopedKey | None]:
+    """Claim tasks from whichever hubs of some scopes have work.
+
+    A hub is drawn with a probability of its weight over the sum of weights of the hubs that have claimable tasks; hubs of weight
+    0 never. Tasks are claimed there as by `claim_taskhub_tasks`, then from the hub drawn next, until there are enough.
+
+    Parameters
+    ----------
+    scopes : iterable of Scope or str
+        Where to look; open components match anything.
+    compute_service_id : ComputeServiceID or str
+        Identifier under which the service is registered.
+    count : int, default 1
+        How many tasks at most.
+    protocols : iterable of str, optional
+        Class names of protocols: take only tasks of transformations that use one of them. Default: any.
+    exclude : iterable of Scope or str, optional
+        Scopes to leave out.
+
+    Returns
+    -------
+    list of ScopedKey or None
+        Of length `count`: the tasks now claimed, hub by hub, then ``None`` for what was not to be had.
+
+    Raises
+    ------
+    KeyError
+        If the service is not registered, or not any more; nothing has changed then.
+    ValueError
+        If a scope is not well formed.
+    """
+    scopes, exclude = list([scopes] if isinstance(scopes, Scope | str) else scopes), list(exclude or ())
+    protocols = None if protocols is None else list(protocols)
+    require_service(tx, compute_service_id)
+    claimed: list[ScopedKey | None] = []
+    for hub in hubs_with_work(tx, scopes, protocols, exclude) if count > 0 else ():
+        claimed += filter(None, claim_taskhub_tasks(tx, hub, compute_service_id, count - len(claimed), protocols))
+        if len(claimed) == count:
+            break
+    return claimed + [None] * (count - len(claimed))
+
+
+def require_service(tx: Connection, compute_service_id: str) -> None:
+    """Hold the registration of a service until the end of the transaction.
+
+    Raises
+    ------
+    KeyError
+        If it is not registered.
+    """
+    if tx.scalar(HOLD_SERVICE, {"service": str(compute_service_id)}) is None:
+        raise unknown_service(compute_service_id)

@@ -23,6 +23,7 @@ part of no deadlock. Hubs, networks and transformations are never updated on the
 from __future__ import annotations
 
 import random
+import time
 from typing import Any
 
 from sqlalchemy import Connection, TextClause, text
@@ -164,6 +165,11 @@ CLOSE_LANES = (
 )
 
 
+# Says that something entered some queue.
+CHANNEL = "alchemistore_queue"
+NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', '')")
+
+
 def seed(tx: Connection) -> int:
     """Give 63 random bits, from the generator the store was made with."""
     generator: random.Random = tx.get_execution_options().get("generator", _SYSTEM)
@@ -182,7 +188,21 @@ def refresh(tx: Connection, statement: TextClause, parameters: dict[str, Any]) -
     parameters : dict
         ``scope_ids`` and ``tokens`` of the given tasks.
     """
-    tx.execute(statement, {**parameters, "now": now(), "seed": seed(tx)})
+    entered = tx.execute(statement, {**parameters, "now": now(), "seed": seed(tx)}).rowcount
+    if entered > 0:
+        _notify_now_and_then(tx)
+
+
+# When this process last notified, by the monotonic clock. Who waits looks again by itself, so one hint a second is plenty; and
+# commits that notify go one after the other through PostgreSQL.
+_last_notified = 0.0
+
+
+def _notify_now_and_then(tx: Connection) -> None:
+    global _last_notified
+    if time.monotonic() - _last_notified > 1:
+        _last_notified = time.monotonic()
+        tx.execute(NOTIFY)
 
 
 def tend_queue(tx: Connection) -> None:

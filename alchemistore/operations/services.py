@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from alchemistore.errors import MissingObjectError
+from alchemistore.errors import unknown_service
 from alchemistore.models import ComputeServiceID, ComputeServiceRegistration
 from alchemistore.models.task import now, utc
 from alchemistore.operations.queue import RAISE_FLOORS, REFRESH_TASKS, refresh
@@ -87,7 +87,7 @@ def heartbeat_computeservice(tx: Connection, compute_service_id: str, heartbeat:
     """
     found = tx.scalar(HEARTBEAT, {"identifier": str(compute_service_id), "heartbeat": utc(heartbeat)})
     if found is None:
-        raise _unknown(compute_service_id)
+        raise unknown_service(compute_service_id)
     return ComputeServiceID(found)
 
 
@@ -111,7 +111,7 @@ def deregister_computeservice(tx: Connection, compute_service_id: str) -> Comput
     """
     found = tx.scalar(LOCK_ONE, {"identifier": str(compute_service_id)})
     if found is None:
-        raise _unknown(compute_service_id)
+        raise unknown_service(compute_service_id)
     _remove(tx, [found], "deregistered", "the compute service was deregistered")
     return ComputeServiceID(found)
 
@@ -144,7 +144,3 @@ def _remove(tx: Connection, services: Sequence[str], outcome: str, reason: str) 
     if held:
         touched = {"scope_ids": [row.scope_id for row in held], "tokens": [row.token for row in held]}
         refresh(tx, REFRESH_TASKS, touched)
-
-
-def _unknown(compute_service_id: str) -> KeyError:
-    return MissingObjectError(f"compute service {str(compute_service_id)!r} is not registered; register it (again) first")

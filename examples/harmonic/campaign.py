@@ -11,16 +11,17 @@ from pathlib import Path
 
 import gufe
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from alchemistore import S3ObjectStore, Scope, ScopedKey, StateStore, TaskStatusEnum, get_s3os
 from alchemistore.local import LocalServers
 from alchemistore.settings import S3ObjectStoreSettings
 from harmonic.analysis import collect
-from harmonic.crew import Crew
+from harmonic.crew import CampaignError, Crew
 from harmonic.plot import draw
 from harmonic.protocol import HarmonicProtocol
-from harmonic.report import Report
+from harmonic.report import Report, tell
 from harmonic.system import NETWORK_NAME, analytic, build_network, environment, is_chord
 
 SCOPE = Scope("demo", "harmonic", "wells")
@@ -62,7 +63,7 @@ def run(directory: Path, *, workers: int = 4, kill: bool = True, console: Consol
 
     Raises
     ------
-    RuntimeError
+    CampaignError
         If no worker is left while there is work to do.
     """
     directory = directory.resolve()
@@ -73,8 +74,9 @@ def run(directory: Path, *, workers: int = 4, kill: bool = True, console: Consol
         if network is None:
             network = _submit(store, console)
         elif found:
-            console.print(
-                "[green]✓[/] The campaign is finished already: these are its answers. Start anew with [bold]make demo-clean[/]."
+            tell(
+                console,
+                "[green]✓[/] The campaign is finished already: these are its answers. Start anew with [bold]make demo-clean[/].",
             )
         else:
             _resume(store, network, console)
@@ -94,10 +96,10 @@ def run(directory: Path, *, workers: int = 4, kill: bool = True, console: Consol
 
 def _introduce(console: Console) -> None:
     console.print()
-    console.print(
-        "[bold]A tiny free energy campaign[/]: 12 ligands, each a particle in a harmonic well, in vacuum and in solvent."
+    tell(
+        console, "[bold]A tiny free energy campaign[/]: 12 ligands, each a particle in a harmonic well, in vacuum and in solvent."
     )
-    console.print("Turning one into another costs 0.5·kT·ln(kB/kA), so every answer can be checked.")
+    tell(console, "Turning one into another costs 0.5·kT·ln(kB/kA), so every answer can be checked.")
     console.print()
 
 
@@ -114,9 +116,7 @@ def _servers(directory: Path, console: Console) -> Iterator[tuple[StateStore, S3
         objects = get_s3os(S3ObjectStoreSettings.model_validate({"AWS_SESSION_TOKEN": None, **amazon}))
         store.initialize()
         objects.initialize()
-    console.print(
-        f"[green]✓[/] A private PostgreSQL and a private S3 server are up; their data are in {directory}", soft_wrap=True
-    )
+    tell(console, f"[green]✓[/] A private PostgreSQL and a private S3 server are up; their data are in {escape(str(directory))}")
     try:
         yield store, objects, variables
     finally:
@@ -146,9 +146,10 @@ def _submit(store: StateStore, console: Console) -> ScopedKey:
         for priority in sorted({plan.priority for plan in tasks.values()}):
             tx.set_task_priority([task for task, plan in tasks.items() if plan.priority == priority], priority)
     extensions = sum(plan.priority == PRIORITY_EXTENSION for plan in tasks.values())
-    console.print(
+    tell(
+        console,
         f"[green]✓[/] Submitted {len(network.nodes)} chemical systems and {len(network.edges)} transformations,"
-        f" with {len(tasks)} tasks: {REPEATS} for each transformation, and {extensions} that extend another."
+        f" with {len(tasks)} tasks: {REPEATS} for each transformation, and {extensions} that extend another.",
     )
     return key
 
@@ -185,7 +186,7 @@ def _resume(store: StateStore, network: ScopedKey, console: Console) -> None:
     status = store.get_network_status(network)
     again = f" {len(failed)} that failed are tried again." if failed else ""
     done = f"{status.get('complete', 0)} of {sum(status.values())} tasks are complete"
-    console.print(f"[green]✓[/] Found the campaign as it was left: {done}.{again}")
+    tell(console, f"[green]✓[/] Found the campaign as it was left: {done}.{again}")
 
 
 def _follow(store: StateStore, network: ScopedKey, crew: Crew, kill: bool, console: Console) -> None:
@@ -207,22 +208,26 @@ def _follow(store: StateStore, network: ScopedKey, crew: Crew, kill: bool, conso
         quarters = 0
         while True:
             for identifier in store.expire_registrations(datetime.now(UTC) - SILENCE):
-                console.print(
-                    f"[yellow]↺[/] {identifier} has not been heard of for {SILENCE.seconds} s: its task goes to the others."
+                tell(
+                    console,
+                    f"[yellow]↺[/] {identifier} has not been heard of for {SILENCE.seconds} s: its task goes to the others.",
                 )
+            # Asked before the status: workers that find nothing left to do go home.
+            manned = crew.muster()
             status = store.get_network_status(network)
             complete = status.get("complete", 0)
             progress.update(bar, completed=complete, statuses=_statuses(status))
             if not console.is_terminal and 4 * complete // len(tasks) > quarters:
                 # Nobody sees the bar move.
                 quarters = 4 * complete // len(tasks)
-                console.print(f"  {complete} of {len(tasks)} tasks are complete")
+                tell(console, f"  {complete} of {len(tasks)} tasks are complete")
             if not status.get("waiting") and not status.get("running"):
                 return
             if kill and complete >= KILL_AFTER * len(tasks) and (victim := crew.kill_one(store)):
                 kill = False
-                console.print(f"[red]✗[/] Killed {victim} (SIGKILL) in the middle of a task.")
-            crew.muster()
+                tell(console, f"[red]✗[/] Killed {victim} (SIGKILL) in the middle of a task.")
+            if not manned:
+                raise CampaignError(f"there are tasks left and no worker to do them: see the logs in {crew.logs}")
             time.sleep(TICK)
 
 

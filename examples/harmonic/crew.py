@@ -14,8 +14,11 @@ from pathlib import Path
 from uuid import uuid4
 
 from rich.console import Console
+from rich.markup import escape
 
 from alchemistore import ScopedKey, StateStore, TaskStatusEnum
+from alchemistore.errors import AlchemistoreError
+from harmonic.report import tell
 
 # Seconds between two signs of life of a worker.
 HEARTBEAT = 0.5
@@ -23,6 +26,10 @@ HEARTBEAT = 0.5
 PATIENCE = 15.0
 # How long a commit that is under way may take to arrive.
 PAUSE = 0.25
+
+
+class CampaignError(AlchemistoreError):
+    """The campaign cannot go on; the text says where to look."""
 
 
 @dataclass
@@ -42,10 +49,10 @@ class Crew:
         try:
             for number in range(1, count + 1):
                 self._start(f"worker-{number}-{uuid4().hex[:4]}")
-            self.console.print(f"[green]✓[/] Started {count} worker processes; what they do is in {self.logs}", soft_wrap=True)
+            tell(self.console, f"[green]✓[/] Started {count} worker processes; what they do is in {escape(str(self.logs))}")
             yield
         except KeyboardInterrupt:
-            self.console.print("[yellow]Interrupted. Run it again to go on from here.")
+            tell(self.console, "[yellow]Interrupted. Run it again to go on from here.")
             raise
         finally:
             self._end()
@@ -90,14 +97,16 @@ class Crew:
                 process.kill()
                 process.wait()
 
-    def muster(self) -> None:
-        """Tell of workers that ended in error; refuse to wait when none is left."""
+    def muster(self) -> bool:
+        """Tell of workers that ended in error, and whether any is still there."""
         for identifier, process in list(self.processes.items()):
             if process.poll() not in (None, 0):
                 del self.processes[identifier]
-                self.console.print(f"[red]![/] {identifier} ended with code {process.returncode}: see {self._log(identifier)}")
-        if all(process.poll() is not None for process in self.processes.values()):
-            raise RuntimeError(f"there are tasks left and no worker to do them: see the logs in {self.logs}")
+                tell(
+                    self.console,
+                    f"[red]![/] {identifier} ended with code {process.returncode}: see {escape(str(self._log(identifier)))}",
+                )
+        return any(process.poll() is None for process in self.processes.values())
 
     def kill_one(self, store: StateStore) -> str | None:
         """Kill a worker that is in the middle of a task.

@@ -100,7 +100,7 @@ class EndState(gufe.ProtocolUnit):
 
     @staticmethod
     def _execute(
-        ctx: Any,  # noqa: ARG004 - gufe hands it over by position
+        ctx: Any,
         *,
         constant: float,
         constant_other: float,
@@ -125,7 +125,7 @@ class FreeEnergy(gufe.ProtocolUnit):
 
     @staticmethod
     def _execute(
-        ctx: Any,  # noqa: ARG004 - gufe hands it over by position
+        ctx: Any,
         *,
         state_a: gufe.ProtocolUnitResult,
         state_b: gufe.ProtocolUnitResult,
@@ -197,7 +197,7 @@ class HarmonicProtocol(gufe.Protocol):
         self,
         stateA: gufe.ChemicalSystem,
         stateB: gufe.ChemicalSystem,
-        mapping: Any = None,  # noqa: ARG002 - gufe hands it over by name
+        mapping: Any = None,
         extends: gufe.ProtocolDAGResult | None = None,
         extend_from: gufe.ProtocolDAGResult | None = None,
         **_: Any,

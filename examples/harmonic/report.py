@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from harmonic.analysis import Answers
@@ -55,9 +56,7 @@ class Report:
             console.print(table)
         console.print()
         self._verdict(console)
-        console.print("Plot: ", end="")
-        # Not wrapped, so that it can be copied in one piece.
-        console.print(str(self.plot), style="bold", soft_wrap=True, highlight=False)
+        tell(console, f"Plot: [bold]{escape(str(self.plot))}[/]")
 
     def _legs(self) -> Table:
         table = _table("Free energies in kT: estimate ± standard error against the exact answer")
@@ -118,20 +117,27 @@ class Report:
         checked: list[Leg | Cycle] = [*legs, *loops]
         far = [item for item in checked if abs(item.deviation) > NOTABLE]
         if not self.complete:
-            console.print("[yellow]The campaign is not complete: run it again to go on.")
+            tell(console, "[yellow]The campaign is not complete: run it again to go on.")
         if not legs:
             return
         if not far:
-            console.print(
-                f"[green]✓[/] All {len(legs)} transformations and {len(loops)} cycles lie within {NOTABLE:.0f} σ of the truth."
+            tell(
+                console,
+                f"[green]✓[/] All {len(legs)} transformations and {len(loops)} cycles lie within {NOTABLE:.0f} σ of the truth.",
             )
         elif all(abs(item.deviation) <= LIMIT for item in far):
-            console.print(
+            tell(
+                console,
                 f"[yellow]![/] {len(far)} of {len(legs)} transformations and {len(loops)} cycles lie beyond {NOTABLE:.0f} σ."
-                f" That much is chance: it happens once in about seven campaigns."
+                f" That much is chance: it happens once in about seven campaigns.",
             )
         else:
-            console.print(f"[red]✗[/] Something is wrong: a deviation of more than {LIMIT:.0f} σ is no chance.")
+            tell(console, f"[red]✗[/] Something is wrong: a deviation of more than {LIMIT:.0f} σ is no chance.")
+
+
+def tell(console: Console, text: str) -> None:
+    """Print a line as it is: numbers are not coloured, and paths not broken, so that they can be copied."""
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def _table(title: str) -> Table:

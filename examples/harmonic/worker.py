@@ -18,6 +18,7 @@ from uuid import uuid4
 import gufe
 
 from alchemistore import ComputeServiceRegistration, S3ObjectStore, ScopedKey, StateStore, TaskStatusEnum, chemistry, get_s3os
+from alchemistore.errors import StoreUnavailableError
 from alchemistore.settings import get_s3_settings, get_settings
 
 # Seconds between two looks for work when there was none.
@@ -83,6 +84,8 @@ class Worker:
             except KeyError:
                 log.warning("my registration has expired, and with it my claim")
                 self._register()
+            except StoreUnavailableError as error:
+                log.warning("no sign of life this time: %s", error)
 
     def _deregister(self) -> None:
         try:

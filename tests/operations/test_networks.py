@@ -15,8 +15,9 @@ from gufe.tokenization import JSON_HANDLER, TOKENIZABLE_REGISTRY, GufeTokenizabl
 from sqlalchemy import URL, func, select
 
 from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey, StateStore
+from alchemistore.models import GufeKey
 from alchemistore.tables import Base
-from tests.builders import Campaign, campaign, register, star
+from tests.builders import campaign, register, star
 from tests.unit import gufe_classes
 from tests.unit.gufe_classes import Effort, PushProtocol, system, transformation
 
@@ -89,7 +90,7 @@ def itself(mapping: Any = None) -> gufe.AlchemicalNetwork:
 def test_create_network_stores_the_network_and_all_in_it(shared: StateStore, scope: Scope) -> None:
     network = gufe_classes.network()
     key = shared.create_network(network, scope)
-    assert key == ScopedKey(gufe_key=network.key, org="org", campaign="campaign", project=scope.project)
+    assert key == ScopedKey.from_str(f"{network.key}-{scope}")
     assert shared.check_existence(key)
     assert {k.gufe_key for k in shared.get_network_transformations(key)} == {edge.key for edge in network.edges}
     assert {k.gufe_key for k in shared.get_network_chemicalsystems(key)} == {node.key for node in network.nodes}
@@ -281,13 +282,31 @@ def test_what_is_not_a_network_is_refused(shared: StateStore, scope: Scope) -> N
     assert counts(shared) == before
 
 
+@pytest.mark.parametrize("name", ["nul \x00 inside", "half a surrogate \ud800"], ids=ascii)
+def test_a_name_that_no_database_text_can_hold_is_refused(shared: StateStore, scope: Scope, name: str) -> None:
+    before = counts(shared)
+    node = gufe.ChemicalSystem({}, name=name)
+    edge = gufe.Transformation(system("a"), system("b"), PushProtocol(Effort()), name=name)
+    for network in (
+        gufe.AlchemicalNetwork([], name=name),
+        gufe.AlchemicalNetwork([], nodes=[node]),
+        gufe.AlchemicalNetwork([edge]),
+    ):
+        for form in (network, chain_of(network)):
+            with pytest.raises(ValueError, match="name"):
+                shared.create_network(form, scope)
+    assert counts(shared) == before
+    for call in (shared.query_networks, shared.query_transformations, shared.query_chemicalsystems):
+        assert call(name=name) == []
+
+
 # Deleting
 
 
 def test_delete_network_keeps_what_may_be_shared_and_the_tasks(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=3)
     systems = store.query_chemicalsystems()
-    ref = ProtocolDAGResultRef(obj_key=f"ProtocolDAGResult-{ZERO}", scope=scope, ok=True)
+    ref = ProtocolDAGResultRef(obj_key=GufeKey(f"ProtocolDAGResult-{ZERO}"), scope=scope, ok=True)
     result = store.set_task_result(made.tasks[0], ref)
     before = counts(store)
     assert store.delete_network(str(made.network)) == made.network
@@ -367,14 +386,7 @@ def test_get_network_status_of_one_and_of_many(store: StateStore, scope: Scope) 
     assert store.get_network_status(made.network) == store.get_network_status(str(made.network)) == whole
     missing = f"AlchemicalNetwork-{ZERO}-{scope}"
     asked = [second, made.network, None, missing, made.hub, "nonsense", made.network]
-    assert store.get_network_status(asked) == [part, whole, {}, {}, {}, {}, whole] or store.get_network_status(asked) == [
-        part,
-        whole,
-        None,
-        None,
-        None,
-        None,
-        whole,
-    ]
+    answers = store.get_network_status(asked)
+    assert [answer or None for answer in answers] == [part, whole, None, None, None, None, whole]
     assert store.get_network_status([]) == []
     assert store.get_network_status(missing) == {}

@@ -39,9 +39,7 @@ VERSION = "alembic_version"
 
 def read_catalog(tx: Connection) -> Catalog:
     """Everything in the schema `public`, but for Alembic's own table."""
-    return {
-        what: {tuple(row) for row in tx.execute(text(query)) if row[0] != VERSION} for what, query in _QUERIES.items()
-    }
+    return {what: {tuple(row) for row in tx.execute(text(query)) if row[0] != VERSION} for what, query in _QUERIES.items()}
 
 
 def catalog_of(url: str) -> Catalog:

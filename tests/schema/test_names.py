@@ -34,6 +34,10 @@ def _constraints(table: Table) -> list[Constraint]:
     return [one for one in table.constraints if type(one) in SUFFIXES]
 
 
+def _named(table: Table) -> list[Constraint | Index]:
+    return [*_constraints(table), *table.indexes]
+
+
 @pytest.mark.parametrize("table", TABLES, ids=str)
 def test_a_constraint_is_named_after_its_table_and_kind(table: Table) -> None:
     for constraint in _constraints(table):
@@ -53,7 +57,7 @@ def test_an_index_is_named_after_its_table(table: Table) -> None:
 
 
 def test_names_of_constraints_and_indexes_occur_once() -> None:
-    names = [str(one.name) for table in TABLES for one in (*_constraints(table), *table.indexes)]
+    names = [str(one.name) for table in TABLES for one in _named(table)]
     assert len(names) == len(set(names))
 
 
@@ -74,7 +78,7 @@ def _first(of: Constraint | Index) -> str:
 
 @pytest.mark.parametrize("table", [table for table in TABLES if table.name not in WITHOUT_SCOPE], ids=str)
 def test_the_scope_comes_first_in_every_key_and_index(table: Table) -> None:
-    keys = [one for one in (*_constraints(table), *table.indexes) if not isinstance(one, CheckConstraint)]
+    keys = [one for one in _named(table) if not isinstance(one, CheckConstraint)]
     assert {str(one.name) for one in keys if _first(one) != "scope_id"} == {
         name for name in ACROSS_SCOPES if name.startswith(f"{table.name}__")
     }

@@ -14,7 +14,7 @@ import pytest
 from gufe.tokenization import JSON_HANDLER
 
 from alchemistore import chemistry
-from tests.unit.gufe_classes import Ball, Effort, PushProtocol, system, transformation
+from tests.unit.gufe_classes import Ball, Effort, Push, PushProtocol, system, transformation
 
 
 def run(tmp_path: Path, mode: str = "work", extends: Any = None, raise_error: bool = False, n_retries: int = 0) -> Any:
@@ -167,6 +167,21 @@ def test_a_failure_in_the_last_unit_is_not_ok(tmp_path: Path) -> None:
 def test_failures_are_raised_when_asked_for(tmp_path: Path) -> None:
     with pytest.raises((RuntimeError, ArithmeticError), match="no luck"):
         run(tmp_path, "fail", raise_error=True, n_retries=1)
+
+
+def test_what_failed_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Push._execute
+    attempts = []
+
+    def flaky(ctx: Any, **inputs: Any) -> Any:
+        attempts.append(inputs)
+        if len(attempts) == 1:
+            raise ArithmeticError("first try")
+        return work(ctx, **inputs)
+
+    monkeypatch.setattr(Push, "_execute", staticmethod(flaky))
+    assert chemistry.result_ok(run(tmp_path, n_retries=1))
+    assert len(attempts) == 3
 
 
 def test_a_dag_can_extend_a_result_and_results_are_gathered(tmp_path: Path) -> None:

@@ -1,0 +1,209 @@
+"""Every rule about the data is broken by hand once, and the check names the rule and the object."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+import pytest
+from sqlalchemy import URL, Connection, text
+
+from alchemistore import Scope, ScopedKey, StateStore
+from alchemistore.errors import CheckError
+from alchemistore.invariants import NAMED, RULES, violations
+from tests.builders import Campaign, campaign, chain, register, star
+
+
+@dataclass(frozen=True)
+class Seeded:
+    """A store in which there is something of everything."""
+
+    store: StateStore
+    made: Campaign
+    waiting: ScopedKey
+    held: ScopedKey
+    parent: ScopedKey
+    child: ScopedKey
+    other_network: ScopedKey
+
+    @property
+    def keys(self) -> dict[str, object]:
+        """The tokens, to be bound in statements."""
+        tasks = {"waiting": self.waiting, "held": self.held, "parent": self.parent, "child": self.child}
+        more = {"hub": self.made.hub, "network": self.made.network, "transformation": self.made.transformations[0]}
+        return {name: key.token for name, key in {**tasks, **more, "other_network": self.other_network}.items()}
+
+
+@pytest.fixture(scope="module")
+def seeded(server: URL, template: str, run_sql: Callable[[str], None]) -> Iterator[Seeded]:
+    name = f"test_{uuid.uuid4().hex}"
+    run_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+    store, scope = (
+        StateStore(server.set(database=name).render_as_string(hide_password=False)),
+        Scope("org", "campaign", "project"),
+    )
+    made = campaign(store, scope, tasks=1)
+    register(store, "a", "b")
+    held = store.claim_taskhub_tasks(made.hub, "a")[0]
+    assert held is not None
+    waiting = store.create_task(made.transformations[0])
+    parent, child = chain(store, made.transformations[0], 2)
+    store.action_tasks([waiting, parent, child], made.hub)
+    other = store.create_network(star(1, "other", "fail"), scope)
+    assert list(store.problems()) == []
+    yield Seeded(store, made, waiting, held, parent, child, other)
+    store.close()
+    run_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+CLAIMED = "a claimed task is running"
+CLAIM_GOES_ON = "a claim belongs to an attempt that goes on, by the same service"
+ATTEMPT_HAS_CLAIM = "an attempt that goes on has a claim"
+COUNTS = "a task has as many attempts as it counts"
+OVER_ON_NO_HUB = "a complete, invalid or deleted task is on no hub"
+OF_THE_NETWORK = "an actioned task performs a transformation of the hub's network"
+EXTENDS_DEAD = "what extends an invalid or deleted task is invalid or deleted"
+NO_CIRCLE = "no task extends itself, directly or not"
+ALL_PARTS = "every gufe object has all its parts"
+TWO_SYSTEMS = "a transformation has two chemical systems, or the one of a NonTransformation"
+IN_QUEUE = "what is claimable is in the queue"
+CLAIMABLE = "what is in the queue is claimable"
+IN_LANE = "what is in the queue lies in an open lane, not below its floor"
+
+# The statement that breaks, the object concerned, the rule; then what else such a state breaks.
+BREACHES = [
+    ("UPDATE tasks SET status = 'error' WHERE token = :held", "held", CLAIMED),
+    ("UPDATE tasks SET status = 'complete' WHERE token = :held", "held", CLAIMED, OVER_ON_NO_HUB),
+    ("UPDATE tasks SET status = 'waiting' WHERE token = :held", "held", CLAIMED, IN_QUEUE),
+    ("UPDATE claims SET service = 'b'", "held", CLAIM_GOES_ON),
+    ("UPDATE attempts SET outcome = 'released', ended_at = now()", "held", CLAIM_GOES_ON),
+    ("DELETE FROM claims", "held", ATTEMPT_HAS_CLAIM),
+    ("UPDATE tasks SET attempts = 2 WHERE token = :held", "held", COUNTS),
+    ("UPDATE tasks SET attempts = 1 WHERE token = :waiting", "waiting", COUNTS),
+    ("UPDATE attempts SET attempt = 2; UPDATE claims SET attempt = 2", "held", COUNTS),
+    ("UPDATE tasks SET status = 'complete' WHERE token = :child", "child", OVER_ON_NO_HUB),
+    ("UPDATE tasks SET status = 'invalid' WHERE token = :waiting", "waiting", OVER_ON_NO_HUB, CLAIMABLE),
+    ("UPDATE tasks SET status = 'deleted' WHERE token = :waiting", "waiting", OVER_ON_NO_HUB, CLAIMABLE),
+    ("UPDATE taskhubs SET network = :other_network WHERE token = :hub", "waiting", OF_THE_NETWORK),
+    (
+        "DELETE FROM actions WHERE task = :parent; DELETE FROM queue WHERE task = :parent;"
+        " UPDATE tasks SET status = 'deleted' WHERE token = :parent",
+        "child",
+        EXTENDS_DEAD,
+    ),
+    (
+        "INSERT INTO extends (scope_id, task, parent, transformation) SELECT scope_id, parent, task, transformation FROM extends",
+        "parent",
+        NO_CIRCLE,
+        CLAIMABLE,
+    ),
+    ("UPDATE extends SET parent = task", "child", NO_CIRCLE),
+    (
+        "DELETE FROM gufe_objects WHERE token = (SELECT unnest(children) FROM gufe_objects WHERE token = :transformation LIMIT 1)",
+        "transformation",
+        ALL_PARTS,
+    ),
+    (
+        "UPDATE gufe_objects SET children = children || gen_random_uuid() WHERE token = :network",
+        "network",
+        ALL_PARTS,
+    ),
+    (
+        "DELETE FROM transformation_chemical_systems WHERE transformation = :transformation AND role = 'A'",
+        "transformation",
+        TWO_SYSTEMS,
+    ),
+    ("DELETE FROM transformation_chemical_systems WHERE transformation = :transformation", "transformation", TWO_SYSTEMS),
+    (
+        "UPDATE transformation_chemical_systems SET role = 'system' WHERE transformation = :transformation AND role = 'B'",
+        "transformation",
+        TWO_SYSTEMS,
+    ),
+    ("DELETE FROM queue WHERE task = :waiting", "waiting", IN_QUEUE),
+    ("UPDATE queue SET priority = 11 WHERE task = :waiting", "waiting", IN_QUEUE, IN_LANE),
+    ("UPDATE queue SET weight = 0.25 WHERE task = :waiting", "waiting", IN_QUEUE),
+    ("UPDATE queue SET protocol = 'Other' WHERE task = :waiting", "waiting", IN_QUEUE, IN_LANE),
+    ("UPDATE tasks SET status = 'running' WHERE token = :parent; DELETE FROM queue WHERE task = :parent", None, None),
+    ("UPDATE actions SET weight = 0 WHERE task = :waiting", "waiting", CLAIMABLE),
+    ("DELETE FROM actions WHERE task = :waiting", "waiting", CLAIMABLE),
+    ("UPDATE tasks SET status = 'error' WHERE token = :waiting", "waiting", CLAIMABLE),
+    (
+        "INSERT INTO queue SELECT scope_id, taskhub, priority, protocol, race, :child, weight FROM queue WHERE task = :parent",
+        "child",
+        CLAIMABLE,
+    ),
+    ("UPDATE queue SET task = '00000000-0000-7000-8000-000000000000' WHERE task = :waiting", "waiting", IN_QUEUE, CLAIMABLE),
+    ("DELETE FROM lanes WHERE protocol = ''", "waiting", IN_LANE),
+    ("DELETE FROM lanes WHERE protocol <> ''", "waiting", IN_LANE),
+    ("UPDATE lanes SET floor = 1e12 WHERE protocol = ''", "waiting", IN_LANE),
+    ("UPDATE lanes SET floor = 1e12 WHERE protocol <> ''", "waiting", IN_LANE),
+]
+
+
+def breach(tx: Connection, statements: str, keys: dict[str, object]) -> None:
+    """Run statements as if no constraint were there."""
+    tx.execute(text("SET LOCAL session_replication_role = replica"))
+    tx.execute(text("ALTER TABLE extends DROP CONSTRAINT extends__parent__ck"))
+    for statement in statements.split(";"):
+        assert tx.execute(text(statement), {name: keys[name] for name in keys if f":{name}" in statement}).rowcount > 0
+
+
+@pytest.mark.parametrize("case", BREACHES, ids=[str(case[0])[:60] for case in BREACHES])
+def test_a_broken_rule_is_named_with_the_object_concerned(seeded: Seeded, case: tuple[str, str | None, *tuple[str, ...]]) -> None:
+    statements, concerned, *rules = case
+    with seeded.store._engine.connect() as connection:
+        assert violations(connection) == []
+        breach(connection, statements, seeded.keys)
+        found = violations(connection)
+        connection.rollback()
+    if concerned is None:
+        assert found == []
+        return
+    objects = {**vars(seeded), "transformation": seeded.made.transformations[0], "network": seeded.made.network}
+    assert f"broken rule: {rules[0]}: {objects[concerned]}" in found
+    assert {problem.split(": ")[1] for problem in found} == set(rules)
+
+
+def test_every_rule_is_broken_by_a_case() -> None:
+    assert set(RULES) == {case[2] for case in BREACHES if case[2] is not None}
+
+
+def test_check_raises_with_every_broken_rule(database: str, scope: Scope) -> None:
+    with closing(StateStore(database)) as store:
+        made = campaign(store, scope, tasks=2)
+        with store._engine.begin() as connection:
+            connection.execute(text("DELETE FROM queue WHERE task = :task"), {"task": made.tasks[0].token})
+            connection.execute(text("UPDATE tasks SET status = 'complete' WHERE token = :task"), {"task": made.tasks[1].token})
+        with pytest.raises(CheckError) as raised:
+            store.check()
+    assert raised.value.problems == (
+        f"broken rule: {OVER_ON_NO_HUB}: {made.tasks[1]}",
+        f"broken rule: {IN_QUEUE}: {made.tasks[0]}",
+        f"broken rule: {CLAIMABLE}: {made.tasks[1]}",
+    )
+
+
+def test_of_many_objects_that_break_a_rule_some_are_named_and_the_others_counted(database: str, scope: Scope) -> None:
+    with closing(StateStore(database)) as store:
+        campaign(store, scope, tasks=NAMED + 5)
+        with store._engine.begin() as connection:
+            connection.execute(text("DELETE FROM queue"))
+        problems = list(store.problems())
+    assert len(problems) == NAMED + 1
+    assert problems[-1] == f"broken rule: {IN_QUEUE}: 5 more"
+
+
+def test_an_object_of_a_scope_that_is_gone_is_named_without_it(seeded: Seeded) -> None:
+    with seeded.store._engine.connect() as connection:
+        breach(connection, "DELETE FROM scopes; DELETE FROM queue WHERE task = :waiting", seeded.keys)
+        found = violations(connection)
+        connection.rollback()
+    assert f"broken rule: {IN_QUEUE}: {seeded.waiting.gufe_key}" in found
+
+
+def test_a_task_that_was_set_running_by_hand_breaks_no_rule(store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope, tasks=1)
+    store.set_task_running(made.tasks)
+    assert list(store.problems()) == []

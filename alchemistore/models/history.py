@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from enum import Enum
 
 from pydantic import BaseModel, ConfigDict
 
 from alchemistore.models.compute import ComputeServiceID, TaskProvenance
 from alchemistore.models.scope import ScopedKey
-from alchemistore.models.task import TaskStatusEnum
+from alchemistore.models.task import TaskStatusEnum, UTCDatetime
 
 
 class _Record(BaseModel):
@@ -30,7 +29,7 @@ class Attempt(_Record):
         Who ran it; its registration may be gone.
     hostname : str or None
         On which machine, if the service said so.
-    claimed_at : datetime
+    claimed_at : UTCDatetime
     ended_at : datetime or None
         ``None`` while it goes on.
     outcome : str or None
@@ -47,8 +46,8 @@ class Attempt(_Record):
     attempt: int
     service: ComputeServiceID
     hostname: str | None = None
-    claimed_at: datetime
-    ended_at: datetime | None = None
+    claimed_at: UTCDatetime
+    ended_at: UTCDatetime | None = None
     outcome: str | None = None
     reason: str | None = None
     result: ScopedKey | None = None
@@ -68,7 +67,7 @@ class StatusChange(_Record):
     Attributes
     ----------
     status : TaskStatusEnum
-    changed_at : datetime
+    changed_at : UTCDatetime
     reason : str or None
         Why.
     actor : str or None
@@ -76,7 +75,7 @@ class StatusChange(_Record):
     """
 
     status: TaskStatusEnum
-    changed_at: datetime
+    changed_at: UTCDatetime
     reason: str | None = None
     actor: str | None = None
 
@@ -104,7 +103,7 @@ class TaskDetails(_Record):
     ----------
     task : ScopedKey
     status : TaskStatusEnum
-    since : datetime
+    since : UTCDatetime
         When it got this status.
     reason : str or None
         Why it has it.
@@ -120,7 +119,7 @@ class TaskDetails(_Record):
 
     task: ScopedKey
     status: TaskStatusEnum
-    since: datetime
+    since: UTCDatetime
     reason: str | None = None
     claimed: int
     service: ComputeServiceID | None = None

@@ -1,0 +1,74 @@
+"""Every public call says what it takes."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from alchemistore import S3ObjectStore, StateStore
+from alchemistore.transaction import Call
+
+SECTION = re.compile(r"^(\w[\w ]*)\n-+$", re.MULTILINE)
+
+
+def public(cls: type) -> list[tuple[str, Callable[..., Any]]]:
+    found = [(name, value) for name, value in inspect.getmembers(cls) if not name.startswith("_") and callable(value)]
+    return [(f"{cls.__name__}.{name}", value) for name, value in found]
+
+
+CALLS = [*public(StateStore), *public(S3ObjectStore)]
+IDS = [name for name, _ in CALLS]
+
+
+def sections(call: Callable[..., Any]) -> dict[str, str]:
+    """The parts of a numpydoc docstring by title; the summary has none."""
+    parts = SECTION.split(inspect.getdoc(call) or "")
+    return {"": parts[0].strip(), **dict(zip(parts[1::2], parts[2::2], strict=True))}
+
+
+def documented(section: str) -> list[str]:
+    """The names of a Parameters section, in order."""
+    heads = [line for line in section.splitlines() if line and not line.startswith(" ")]
+    return [name.strip() for head in heads for name in head.partition(" : ")[0].split(",")]
+
+
+def parameters(call: Callable[..., Any]) -> list[str]:
+    return [name for name in inspect.signature(call).parameters if name != "self"]
+
+
+@pytest.mark.parametrize(("name", "call"), CALLS, ids=IDS)
+def test_a_call_says_in_a_sentence_what_it_does(name: str, call: Callable[..., Any]) -> None:
+    first = sections(call)[""].splitlines()[0]
+    assert first[0].isupper()
+    assert first.endswith(".")
+
+
+@pytest.mark.parametrize(("name", "call"), CALLS, ids=IDS)
+def test_a_call_names_its_parameters(name: str, call: Callable[..., Any]) -> None:
+    parts, names = sections(call), parameters(call)
+    if "Parameters" in parts:
+        assert documented(parts["Parameters"]) == names
+        return
+    # Where there is no list, the parameters are another call's, or the one there is says it all.
+    others = re.findall(r"`(\w+)`", parts[""])
+    refers = [other for other in others if isinstance(getattr(StateStore, other, None), Call)]
+    assert refers or len(names) <= 1
+
+
+@pytest.mark.parametrize(("name", "call"), CALLS, ids=IDS)
+def test_a_default_in_the_docstring_is_the_default(name: str, call: Callable[..., Any]) -> None:
+    parameters = inspect.signature(call).parameters
+    for line in sections(call).get("Parameters", "").splitlines():
+        said = re.fullmatch(r"(\w+) : .*, default (\S+)", line)
+        if said and said[2] not in ("all",):
+            assert str(parameters[said[1]].default) == said[2].strip('"')
+
+
+@pytest.mark.parametrize(("name", "call"), CALLS, ids=IDS)
+def test_a_section_is_one_that_numpydoc_knows(name: str, call: Callable[..., Any]) -> None:
+    known = ["", "Parameters", "Returns", "Yields", "Raises", "Notes", "Examples", "Attributes"]
+    assert set(sections(call)) <= set(known)

@@ -1,0 +1,61 @@
+"""The public calls have the names, parameters and defaults that users of the reference interface write."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import alchemistore
+from alchemistore import S3ObjectStore, StateStore
+from alchemistore.transaction import Call
+from tests.architecture.surface import ANY, BY_NAME_ONLY, FUNCTIONS, OBJECT_STORE, REQUIRED, STATE_STORE
+
+
+def check(call: Callable[..., Any], expected: dict[str, object], by_name_only: bool = False) -> None:
+    found = {name: one for name, one in inspect.signature(call).parameters.items() if name != "self"}
+    assert list(found)[: len(expected)] == list(expected)
+    for name, parameter in found.items():
+        default = expected.get(name, ANY)
+        if name not in expected:
+            # What is more than in the reference must not be asked of its users.
+            assert parameter.default is not parameter.empty
+        elif default is REQUIRED:
+            assert parameter.default is parameter.empty
+        elif default is not ANY:
+            assert parameter.default == default
+        kinds = (parameter.KEYWORD_ONLY,) if by_name_only else (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        assert parameter.kind in (kinds if name not in expected or by_name_only else kinds[:1])
+
+
+@pytest.mark.parametrize("name", STATE_STORE)
+def test_a_call_of_the_state_store(name: str) -> None:
+    check(getattr(StateStore, name), STATE_STORE[name], name in BY_NAME_ONLY)
+
+
+@pytest.mark.parametrize("name", OBJECT_STORE)
+def test_a_call_of_the_object_store(name: str) -> None:
+    check(getattr(S3ObjectStore, name), OBJECT_STORE[name])
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function(name: str) -> None:
+    check(getattr(alchemistore, name), FUNCTIONS[name])
+
+
+def test_no_call_has_a_parameter_called_tx() -> None:
+    for name, call in inspect.getmembers(StateStore):
+        if isinstance(call, Call):
+            assert "tx" not in call.__signature__.parameters, name
+
+
+def test_the_abstract_store_has_the_calls_too() -> None:
+    assert {name for name in STATE_STORE if not name.startswith("_")} <= set(dir(alchemistore.AlchemiscaleStateStore))
+
+
+@pytest.mark.parametrize("name", [name for name in dir(StateStore) if isinstance(getattr(StateStore, name), Call)])
+def test_reads_and_writes_are_told_apart_by_their_names(name: str) -> None:
+    reads = name.startswith(("get_", "query_", "check_", "list_"))
+    assert getattr(StateStore, name).readonly is reads

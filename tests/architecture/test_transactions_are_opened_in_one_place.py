@@ -1,0 +1,111 @@
+"""What an operation may not do: open or end a transaction, or paste text into a statement."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "alchemistore"
+OPERATIONS = sorted((PACKAGE / "operations").glob("*.py"))
+# The transactions of calls; the life cycle of the schema; the check; and the private server, before there is a store.
+MAY_CONNECT = {"transaction.py", "schema.py", "soundness.py", "store.py", "local/postgres.py"}
+CONNECTS = {"begin", "begin_nested", "commit", "connect", "raw_connection", "rollback"}
+# Whatever goes through the connection in another way, or keeps something from one call to the next.
+SESSION_STATE = ("SET SESSION", "SET LOCAL", "pg_advisory_lock", "LISTEN ", "PREPARE ", "TEMP TABLE", "TEMPORARY")
+
+
+def tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(), str(file))
+
+
+def calls(node: ast.AST) -> Iterator[ast.Call]:
+    return (one for one in ast.walk(node) if isinstance(one, ast.Call))
+
+
+def functions_with_a_transaction(file: Path) -> Iterator[ast.FunctionDef]:
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.FunctionDef) and any(argument.arg == "tx" for argument in node.args.args):
+            yield node
+
+
+def test_the_parser_sees_what_it_is_to_forbid() -> None:
+    spoilt = ast.parse("def f(tx):\n    tx.commit()\n    tx.execute(text(f'{name}'))\n    tx.execute('%s' % name)\n")
+    assert [call.func.attr for call in calls(spoilt) if isinstance(call.func, ast.Attribute)] == ["commit", "execute", "execute"]
+    assert list(_pasted(spoilt))
+    assert list(_texts(spoilt))
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_only_the_known_modules_open_connections(file: Path) -> None:
+    if str(file.relative_to(PACKAGE)) in MAY_CONNECT:
+        return
+    used = [call.func.attr for call in calls(tree(file)) if isinstance(call.func, ast.Attribute)]
+    assert not CONNECTS & set(used)
+
+
+@pytest.mark.parametrize("file", OPERATIONS, ids=lambda file: file.stem)
+def test_the_transaction_comes_first(file: Path) -> None:
+    for function in functions_with_a_transaction(file):
+        assert function.args.args[0].arg == "tx", function.name
+
+
+def _is_constant(node: ast.AST) -> bool:
+    """Whether an expression is text of ours: a literal, the name of a constant, or both put together."""
+    if isinstance(node, ast.JoinedStr):
+        return all(_is_constant(part) for part in node.values)
+    if isinstance(node, ast.FormattedValue):
+        return _is_constant(node.value)
+    return isinstance(node, ast.Constant) or (isinstance(node, ast.Name) and node.id.strip("_").isupper())
+
+
+def _texts(node: ast.AST) -> Iterator[ast.Call]:
+    for call in calls(node):
+        if isinstance(call.func, ast.Name) and call.func.id == "text" and not _is_constant(call.args[0]):
+            yield call
+
+
+def _pasted(node: ast.AST) -> Iterator[ast.AST]:
+    """Statements that are put together in a call to the transaction, or by formatting."""
+    for one in ast.walk(node):
+        if isinstance(one, ast.BinOp) and isinstance(one.op, ast.Mod) and isinstance(one.left, ast.Constant | ast.JoinedStr):
+            yield one
+        if isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute) and one.func.attr == "format":
+            yield one
+
+
+@pytest.mark.parametrize("file", OPERATIONS, ids=lambda file: file.stem)
+def test_a_statement_is_made_of_constants(file: Path) -> None:
+    for function in functions_with_a_transaction(file):
+        for call in _texts(function):
+            pytest.fail(f"{file.name}:{call.lineno}: a statement is made in {function.name}, which knows the caller's values")
+        for node in _pasted(function):
+            pytest.fail(f"{file.name}: {ast.unparse(node)} in {function.name} pastes values into text")
+
+
+@pytest.mark.parametrize("file", OPERATIONS, ids=lambda file: file.stem)
+def test_what_is_executed_is_a_constant_or_chosen_from_constants(file: Path) -> None:
+    for function in functions_with_a_transaction(file):
+        names = {argument.arg for argument in function.args.args}
+        local = {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        for call in calls(function):
+            method = call.func
+            if not (isinstance(method, ast.Attribute) and isinstance(method.value, ast.Name) and method.value.id == "tx"):
+                continue
+            if method.attr not in ("execute", "scalar", "scalars"):
+                continue
+            statement = call.args[0]
+            while isinstance(statement, ast.Subscript):
+                statement = statement.value
+            # Parameters called `statement` are typed as such and lead back to a constant of the caller.
+            named = isinstance(statement, ast.Name) and statement.id in {*names, *local} & {"statement"}
+            made = isinstance(statement, ast.Call) and not list(_texts(statement))
+            assert named or made or _is_constant(statement), f"{file.name}:{call.lineno}: {ast.unparse(call.args[0])}"
+
+
+@pytest.mark.parametrize("file", [*OPERATIONS, PACKAGE / "sql.py", PACKAGE / "transaction.py"], ids=lambda file: file.stem)
+def test_nothing_is_left_in_the_session(file: Path) -> None:
+    code = file.read_text()
+    assert not [word for word in SESSION_STATE if word in code]

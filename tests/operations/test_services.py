@@ -1,0 +1,234 @@
+"""Compute services come, are heard of, and go; what they were running waits again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from sqlalchemy import Row, text
+
+from alchemistore import ComputeServiceID, ComputeServiceRegistration, Scope, ScopedKey, StateStore
+from tests.builders import campaign, chain, register
+
+NOON = datetime(2024, 1, 19, 12, 0, 0, 123456, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+IN_DELHI = timezone(timedelta(hours=5, minutes=30))
+
+
+def registration(identifier: str, heartbeat: datetime = NOON, registered: datetime = NOON) -> ComputeServiceRegistration:
+    return ComputeServiceRegistration(identifier=ComputeServiceID(identifier), registered=registered, heartbeat=heartbeat)
+
+
+def services(store: StateStore) -> dict[str, tuple[datetime, datetime]]:
+    """When each service registered, and when it was last heard of."""
+    with store._engine.connect() as connection:
+        rows = connection.execute(text("SELECT identifier, registered_at, heartbeat_at FROM compute_services")).all()
+    return {row.identifier: (row.registered_at, row.heartbeat_at) for row in rows}
+
+
+def attempts(store: StateStore, task: ScopedKey) -> Sequence[Row[Any]]:
+    with store._engine.connect() as connection:
+        return connection.execute(
+            text("SELECT * FROM attempts WHERE task = :task ORDER BY attempt"), {"task": task.token}
+        ).all()
+
+
+def outcomes(store: StateStore, tasks: Sequence[ScopedKey]) -> list[list[str | None]]:
+    return [[attempt.outcome for attempt in attempts(store, task)] for task in tasks]
+
+
+def statuses(store: StateStore, tasks: Sequence[ScopedKey]) -> list[str | None]:
+    return [status and status.value for status in store.get_task_status(tasks)]
+
+
+@pytest.mark.parametrize("identifier", ["plain", "with some spaces", "it's \"quoted\" \\ 100%", "naïve-服务-🧪", "x" * 2000])
+def test_a_registration_is_kept_as_given(store: StateStore, identifier: str) -> None:
+    answer = store.register_computeservice(registration(identifier, NOON + MINUTE))
+    assert (answer, type(answer)) == (identifier, ComputeServiceID)
+    assert services(store) == {identifier: (NOON, NOON + MINUTE)}
+    assert store.heartbeat_computeservice(identifier, NOON + 2 * MINUTE) == identifier
+    assert store.deregister_computeservice(identifier) == identifier
+    assert services(store) == {}
+
+
+def test_a_second_registration_under_one_identifier_is_refused(store: StateStore) -> None:
+    store.register_computeservice(registration("a"))
+    with pytest.raises(ValueError, match="already registered"):
+        store.register_computeservice(registration("a", NOON + MINUTE, NOON + MINUTE))
+    assert services(store) == {"a": (NOON, NOON)}
+
+
+def test_identifiers_differ_by_case_and_space(store: StateStore) -> None:
+    register(store, "a", "A", "a ", " a")
+    assert store.deregister_computeservice("a") == "a"
+    assert set(services(store)) == {"A", "a ", " a"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "noted"),
+    [
+        (NOON + MINUTE, NOON + MINUTE),
+        ((NOON + MINUTE).replace(tzinfo=None), NOON + MINUTE),
+        ((NOON + MINUTE).astimezone(IN_DELHI), NOON + MINUTE),
+        (NOON, NOON),
+        (NOON - MINUTE, NOON),
+        ((NOON - MINUTE).replace(tzinfo=None), NOON),
+        (NOON.replace(tzinfo=IN_DELHI), NOON),
+    ],
+    ids=["later", "later, naive", "later, elsewhere", "same", "earlier", "earlier, naive", "earlier, elsewhere"],
+)
+def test_a_heartbeat_moves_forward_only(store: StateStore, sent: datetime, noted: datetime) -> None:
+    for name in ("a", "b"):
+        store.register_computeservice(registration(name))
+    answer = store.heartbeat_computeservice("a", sent)
+    assert (answer, type(answer)) == ("a", ComputeServiceID)
+    assert services(store) == {"a": (NOON, noted), "b": (NOON, NOON)}
+
+
+def test_naive_times_of_a_registration_are_utc(store: StateStore) -> None:
+    naive = NOON.replace(tzinfo=None)
+    store.register_computeservice(registration("a", naive, naive))
+    assert services(store) == {"a": (NOON, NOON)}
+
+
+@pytest.mark.parametrize("past", ["never registered", "deregistered", "expired"])
+def test_an_unknown_service_is_told_so(store: StateStore, past: str) -> None:
+    if past != "never registered":
+        store.register_computeservice(registration("a"))
+    if past == "deregistered":
+        store.deregister_computeservice("a")
+    elif past == "expired":
+        assert store.expire_registrations(NOON + MINUTE) == ["a"]
+    with pytest.raises(KeyError, match="a"):
+        store.heartbeat_computeservice("a", NOON)
+    with pytest.raises(KeyError, match="a"):
+        store.deregister_computeservice("a")
+    assert services(store) == {}
+    store.register_computeservice(registration("a"))
+    assert store.heartbeat_computeservice("a", NOON) == "a"
+
+
+@pytest.mark.parametrize("convert", [lambda t: t, lambda t: t.replace(tzinfo=None), lambda t: t.astimezone(IN_DELHI)])
+def test_strictly_before_is_expired(store: StateStore, convert: Any) -> None:
+    tick = timedelta(microseconds=1)
+    for name, heartbeat in {"old": NOON - MINUTE, "just": NOON - tick, "same": NOON, "new": NOON + tick}.items():
+        store.register_computeservice(registration(name, heartbeat, NOON - 2 * MINUTE))
+    assert store.expire_registrations(convert(NOON - 2 * MINUTE)) == []
+    expired = store.expire_registrations(convert(NOON))
+    assert expired == ["just", "old"]
+    assert {type(name) for name in expired} == {ComputeServiceID}
+    assert set(services(store)) == {"same", "new"}
+    assert store.expire_registrations(convert(NOON)) == []
+
+
+def test_a_heartbeat_saves_from_expiry(store: StateStore) -> None:
+    for name in ("a", "b"):
+        store.register_computeservice(registration(name))
+    store.heartbeat_computeservice("a", NOON + MINUTE)
+    assert store.expire_registrations(NOON + MINUTE) == ["b"]
+    assert set(services(store)) == {"a"}
+
+
+def test_nobody_to_expire(store: StateStore) -> None:
+    assert store.expire_registrations(NOON) == []
+
+
+@pytest.mark.parametrize("outcome", ["deregistered", "expired"])
+def test_what_a_lost_service_was_running_waits_again(store: StateStore, scope: Scope, outcome: str) -> None:
+    made = campaign(store, scope, tasks=6)
+    hubs = [made.hub, campaign(store, scope, name="other").hub]
+    store.action_tasks(made.tasks, hubs[1])
+    for name, heartbeat in {"lost": NOON, "kept": NOON + MINUTE}.items():
+        store.register_computeservice(registration(name, heartbeat))
+    lost = [task for task in store.claim_taskhub_tasks(made.hub, "lost", count=4) if task]
+    kept = [task for task in store.claim_taskhub_tasks(made.hub, "kept", count=2) if task]
+
+    if outcome == "deregistered":
+        assert store.deregister_computeservice("lost") == "lost"
+    else:
+        assert store.expire_registrations(NOON + MINUTE) == ["lost"]
+
+    assert statuses(store, lost + kept) == ["waiting"] * 4 + ["running"] * 2
+    assert outcomes(store, lost + kept) == [[outcome]] * 4 + [[None]] * 2
+    for task in lost:
+        [attempt] = attempts(store, task)
+        assert (attempt.service, attempt.attempt) == ("lost", 1)
+        assert attempt.ended_at >= attempt.claimed_at
+    for hub in hubs:
+        assert store.get_taskhub_tasks(hub) == made.tasks
+        assert store.get_taskhub_unclaimed_tasks(hub) == sorted(lost)
+    again = store.claim_taskhub_tasks(hubs[1], "kept", count=5)
+    assert set(again) == {*lost, None}
+    assert outcomes(store, lost) == [[outcome, None]] * 4
+
+
+@pytest.mark.parametrize("outcome", ["deregistered", "expired"])
+def test_what_a_lost_service_had_ended_stays_as_it_is(store: StateStore, scope: Scope, outcome: str) -> None:
+    made = campaign(store, scope, tasks=7)
+    store.register_computeservice(registration("lost"))
+    store.claim_taskhub_tasks(made.hub, "lost", count=7)
+    ends = ["complete", "error", "invalid", "deleted", "waiting", "waiting", "running"]
+    for task, status in zip(made.tasks, ends, strict=True):
+        assert store.set_task_status([task], status) == [task]
+    by_hand = made.tasks[5]
+    assert store.set_task_running([by_hand]) == [by_hand]
+    before = [attempts(store, task) for task in made.tasks[:6]]
+
+    if outcome == "deregistered":
+        store.deregister_computeservice("lost")
+    else:
+        store.expire_registrations(NOON + MINUTE)
+
+    assert statuses(store, made.tasks) == [*ends[:5], "running", "waiting"]
+    assert [attempts(store, task) for task in made.tasks[:6]] == before
+    assert outcomes(store, made.tasks[6:]) == [[outcome]]
+
+
+def test_a_cancelled_task_of_a_lost_service_waits_on_no_hub(store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope, tasks=1)
+    register(store, "a", "b")
+    assert store.claim_taskhub_tasks(made.hub, "a") == made.tasks
+    store.cancel_tasks(made.tasks, made.hub)
+    store.deregister_computeservice("a")
+    assert statuses(store, made.tasks) == ["waiting"]
+    assert store.claim_taskhub_tasks(made.hub, "b") == [None]
+    store.action_tasks(made.tasks, made.hub)
+    assert store.claim_taskhub_tasks(made.hub, "b") == made.tasks
+
+
+def test_a_lost_link_of_a_chain_does_not_free_the_next(store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope)
+    links = chain(store, made.transformations[0], 2)
+    store.action_tasks(links, made.hub)
+    register(store, "a", "b")
+    assert store.claim_taskhub_tasks(made.hub, "a", count=2) == [links[0], None]
+    store.deregister_computeservice("a")
+    assert store.claim_taskhub_tasks(made.hub, "b", count=2) == [links[0], None]
+
+
+def test_who_registers_again_gets_back_nothing(store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope, tasks=2)
+    store.register_computeservice(registration("a"))
+    assert store.claim_taskhub_tasks(made.hub, "a", count=2) != [None, None]
+    store.expire_registrations(NOON + MINUTE)
+    store.register_computeservice(registration("a"))
+    assert store.get_taskhub_unclaimed_tasks(made.hub) == made.tasks
+    assert outcomes(store, made.tasks) == [["expired"]] * 2
+    assert store.expire_registrations(NOON + MINUTE) == ["a"]
+    assert outcomes(store, made.tasks) == [["expired"]] * 2
+
+
+def test_many_services_expire_at_once_across_scopes(store: StateStore, scope: Scope, other_scope: Scope) -> None:
+    here, there = campaign(store, scope, tasks=6), campaign(store, other_scope, tasks=6)
+    names = [f"service {i}" for i in range(6)]
+    for name in names:
+        store.register_computeservice(registration(name))
+        for made in (here, there):
+            assert store.claim_taskhub_tasks(made.hub, name) != [None]
+    store.heartbeat_computeservice(names[0], NOON + MINUTE)
+    assert store.expire_registrations(NOON + MINUTE) == names[1:]
+    for made in (here, there):
+        assert sorted(outcomes(store, made.tasks), key=str) == [["expired"]] * 5 + [[None]]
+        assert len(store.get_taskhub_unclaimed_tasks(made.hub)) == 5

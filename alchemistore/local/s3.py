@@ -47,6 +47,9 @@ OPTIONS = (
     "-master.telemetry=false",
     "-s3.port.iceberg=0",
     "-s3.port.lance=0",
+    # A mistyped bucket is an error, as on Amazon's.
+    "-s3.autoCreateBucket=false",
+    "-volume.preStopSeconds=0",
 )
 # Go's collector works harder above this; a big upload would otherwise leave half a gigabyte behind.
 MEMORY = "256MiB"

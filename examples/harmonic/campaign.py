@@ -205,7 +205,7 @@ def _follow(store: StateStore, network: ScopedKey, crew: Crew, kill: bool, conso
     )
     with progress:
         bar = progress.add_task("tasks", total=len(tasks), statuses="")
-        quarters = 0
+        quarters, moving_until = 0, time.monotonic()
         while True:
             for identifier in store.expire_registrations(datetime.now(UTC) - SILENCE):
                 tell(
@@ -222,6 +222,10 @@ def _follow(store: StateStore, network: ScopedKey, crew: Crew, kill: bool, conso
                 quarters = 4 * complete // len(tasks)
                 tell(console, f"  {complete} of {len(tasks)} tasks are complete")
             if not status.get("waiting") and not status.get("running"):
+                return
+            # What extends a failed task waits for ever; anything else would have been claimed by now.
+            moving_until = time.monotonic() if status.get("running") or not status.get("error") else moving_until
+            if time.monotonic() - moving_until > SILENCE.total_seconds():
                 return
             if kill and complete >= KILL_AFTER * len(tasks) and (victim := crew.kill_one(store)):
                 kill = False

@@ -14,6 +14,10 @@ from alchemistore.transaction import Call
 from tests.architecture.surface import ANY, BY_NAME_ONLY, FUNCTIONS, OBJECT_STORE, REQUIRED, STATE_STORE
 
 
+# Nothing is connected before the first call.
+STORE = StateStore("postgresql://nowhere/nothing")
+
+
 def check(call: Callable[..., Any], expected: dict[str, object], by_name_only: bool = False) -> None:
     found = {name: one for name, one in inspect.signature(call).parameters.items() if name != "self"}
     assert list(found)[: len(expected)] == list(expected)
@@ -32,7 +36,7 @@ def check(call: Callable[..., Any], expected: dict[str, object], by_name_only: b
 
 @pytest.mark.parametrize("name", STATE_STORE)
 def test_a_call_of_the_state_store(name: str) -> None:
-    check(getattr(StateStore, name), STATE_STORE[name], name in BY_NAME_ONLY)
+    check(getattr(STORE, name), STATE_STORE[name], name in BY_NAME_ONLY)
 
 
 @pytest.mark.parametrize("name", OBJECT_STORE)
@@ -43,6 +47,12 @@ def test_a_call_of_the_object_store(name: str) -> None:
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function(name: str) -> None:
     check(getattr(alchemistore, name), FUNCTIONS[name])
+
+
+def test_a_call_has_its_signature_on_the_class_too() -> None:
+    # What help() and documentation tools look at.
+    assert str(inspect.signature(StateStore.get_task_priority)).startswith("(tasks:")
+    assert callable(StateStore.get_task_priority)
 
 
 def test_no_call_has_a_parameter_called_tx() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "alchemistore"
 OPERATIONS = sorted((PACKAGE / "operations").glob("*.py"))
-# The transactions of calls; the life cycle of the schema; the check; and the private server, before there is a store.
-MAY_CONNECT = {"transaction.py", "schema.py", "soundness.py", "store.py", "local/postgres.py"}
+# The transactions of calls; the life cycle of the schema; the check; who waits for a notification; and the private server.
+MAY_CONNECT = {"transaction.py", "schema.py", "soundness.py", "store.py", "waiting.py", "local/postgres.py"}
 CONNECTS = {"begin", "begin_nested", "commit", "connect", "raw_connection", "rollback"}
 # Whatever goes through the connection in another way, or keeps something from one call to the next.
 SESSION_STATE = ("SET SESSION", "SET LOCAL", "pg_advisory_lock", "LISTEN ", "PREPARE ", "TEMP TABLE", "TEMPORARY")
@@ -58,6 +58,8 @@ def _is_constant(node: ast.AST) -> bool:
         return all(_is_constant(part) for part in node.values)
     if isinstance(node, ast.FormattedValue):
         return _is_constant(node.value)
+    if isinstance(node, ast.Attribute):
+        return node.attr.isupper()
     return isinstance(node, ast.Constant) or (isinstance(node, ast.Name) and node.id.strip("_").isupper())
 
 

@@ -70,7 +70,6 @@ def test_a_worker_completes_every_task_and_goes(
 
     answers = collect(store, objects, network)
     assert answers.tasks == 4
-    assert sorted((leg.first, leg.second, leg.samples) for leg in answers.legs if leg.samples == 400) != []
     assert sorted(leg.samples for leg in answers.legs) == [400, 400, 800]
     assert all(abs(leg.deviation) < 5 for leg in answers.legs)
     [cycle] = answers.cycles
@@ -90,8 +89,7 @@ def test_the_result_of_a_task_that_fails_is_kept_and_the_task_is_in_error(
     def fail(*_: object, **__: object) -> dict[str, object]:
         raise ArithmeticError("the well ran dry")
 
-    # The extension waits for ever for the task it extends, so there has to be an end to the patience of the worker.
-    store.cancel_tasks(tasks[3:], store.get_taskhub(network))
+    # The extension would wait for what it extends to be tried again, and the worker with it.
     store.set_task_deleted(tasks[3:])
     monkeypatch.setattr(EndState, "_execute", staticmethod(fail))
     worker.run()

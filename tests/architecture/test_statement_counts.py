@@ -1,0 +1,230 @@
+"""No call sends more statements, or other ones, for a thousand objects than for one."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from gufe.tokenization import TOKENIZABLE_REGISTRY
+from sqlalchemy import URL, event, text
+
+from alchemistore import ComputeServiceRegistration, ProtocolDAGResultRef, Scope, ScopedKey, StateStore, TaskStatusEnum
+from alchemistore.transaction import Call
+from tests.builders import Campaign, campaign, register, star
+
+MANY = 1000
+SOON = datetime.now(UTC) + timedelta(hours=1)
+
+
+class _Undo(Exception):
+    """Ends a transaction that is only looked at."""
+
+
+@dataclass(frozen=True)
+class World:
+    """A campaign of one task, and one of a thousand transformations with a thousand tasks, all running or waiting."""
+
+    store: StateStore
+    scope: Scope
+    small: Campaign
+    large: Campaign
+
+    def __getitem__(self, many: bool) -> Campaign:
+        return self.large if many else self.small
+
+
+def _ref(number: int, ok: bool = True) -> ProtocolDAGResultRef:
+    return ProtocolDAGResultRef(obj_key=f"ProtocolDAGResult-{number:032x}", scope=Scope("o", "c", "p"), ok=ok)
+
+
+@pytest.fixture(scope="module")
+def world(server: URL, template: str, run_sql: Callable[[str], None]) -> Iterator[World]:
+    name = f"test_{uuid.uuid4().hex}"
+    run_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+    store = StateStore(server.set(database=name).render_as_string(hide_password=False))
+    one, other = Scope("org", "campaign", "one"), Scope("org", "campaign", "many")
+    small, large = campaign(store, one, tasks=1, arms=1), campaign(store, other, tasks=MANY, arms=MANY)
+    register(store, "small", "large")
+    with store.transaction() as tx:
+        for made in (small, large):
+            for number, task in enumerate(made.tasks):
+                tx.set_task_result(task, _ref(number))
+                tx.set_task_result(task, _ref(number, ok=False))
+    yield World(store, one, small, large)
+    store.close()
+    run_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _claim_all(tx: StateStore, world: World, many: bool) -> None:
+    made = world[many]
+    tx.claim_taskhub_tasks(made.hub, "large" if many else "small", count=len(made.tasks))
+
+
+def _extend_all(tx: StateStore, world: World, many: bool) -> None:
+    made = world[many]
+    edges = [tx.get_task_transformation(task, return_gufe=False)[0] for task in made.tasks]
+    tx.action_tasks(tx.create_tasks(edges, extends=made.tasks), made.hub)
+
+
+def _no_more(tx: StateStore, world: World, many: bool) -> None:
+    pass
+
+
+def _services(tx: StateStore, world: World, many: bool) -> None:
+    for number in range(MANY if many else 1):
+        registration = ComputeServiceRegistration(
+            identifier=f"old {number}", registered=SOON - timedelta(days=2), heartbeat=SOON - timedelta(days=1)
+        )
+        tx.register_computeservice(registration)
+    made = world[many]
+    for number, task in enumerate(made.tasks[: MANY if many else 1]):
+        assert tx.claim_taskhub_tasks(made.hub, f"old {number}") != [None], task
+
+
+def _networks(tx: StateStore, world: World, many: bool) -> None:
+    for number in range(50 if many else 0):
+        tx.create_taskhub(tx.create_network(star(1, f"net {number}"), world.scope))
+    TOKENIZABLE_REGISTRY.clear()
+
+
+def _new_network(many: bool) -> Any:
+    return star(MANY if many else 1, "new", "fail")
+
+
+def _all(tx: StateStore) -> list[ScopedKey]:
+    return tx.query_networks(scope=Scope("org", "campaign", "one"))
+
+
+Act = Callable[[StateStore, Campaign, bool], object]
+# What is called, on what state.
+CASES: list[tuple[str, Act, Callable[[StateStore, World, bool], None]]] = [
+    ("create_network", lambda tx, c, many: tx.create_network(_new_network(many), Scope("org", "c", "new")), _no_more),
+    ("create_network", lambda tx, c, many: tx.create_network(star(len(c.transformations)), c.network.scope), _no_more),
+    ("delete_network", lambda tx, c, many: tx.delete_network(c.network), _no_more),
+    ("delete_taskhub", lambda tx, c, many: tx.delete_taskhub(c.network), _extend_all),
+    ("get_gufe", lambda tx, c, many: (TOKENIZABLE_REGISTRY.clear(), tx.get_gufe(c.network)), _no_more),
+    ("query_networks", lambda tx, c, many: tx.query_networks(scope=c.network.scope), _networks),
+    ("query_networks", lambda tx, c, many: tx.query_networks(scope="org-campaign-one", return_gufe=True), _networks),
+    ("query_taskhubs", lambda tx, c, many: tx.query_taskhubs("org-campaign-one", return_gufe=True), _networks),
+    ("query_transformations", lambda tx, c, many: tx.query_transformations(scope=c.network.scope), _no_more),
+    ("query_chemicalsystems", lambda tx, c, many: tx.query_chemicalsystems(scope=c.network.scope), _no_more),
+    ("get_network_transformations", lambda tx, c, many: tx.get_network_transformations(c.network), _no_more),
+    ("get_network_chemicalsystems", lambda tx, c, many: tx.get_network_chemicalsystems(c.network), _no_more),
+    ("set_taskhub_weight", lambda tx, c, many: tx.set_taskhub_weight(_all(tx), 0.25), _networks),
+    ("get_taskhub_weight", lambda tx, c, many: tx.get_taskhub_weight(_all(tx)), _networks),
+    ("get_network_status", lambda tx, c, many: tx.get_network_status(_all(tx)), _networks),
+    ("get_taskhub_actioned_tasks", lambda tx, c, many: tx.get_taskhub_actioned_tasks(c.hub), _no_more),
+    ("get_taskhub_actioned_tasks", lambda tx, c, many: tx.get_taskhub_actioned_tasks([c.hub] * len(c.tasks)), _no_more),
+    ("get_taskhub_tasks", lambda tx, c, many: tx.get_taskhub_tasks(c.hub, return_gufe=True), _claim_all),
+    ("get_taskhub_unclaimed_tasks", lambda tx, c, many: tx.get_taskhub_unclaimed_tasks(c.hub, return_gufe=True), _no_more),
+    ("action_tasks", lambda tx, c, many: tx.action_tasks(c.tasks, c.hub), _no_more),
+    ("cancel_tasks", lambda tx, c, many: tx.cancel_tasks(c.tasks, c.hub), _no_more),
+    ("set_task_weights", lambda tx, c, many: tx.set_task_weights(dict.fromkeys(c.tasks, 0.25), c.hub), _no_more),
+    ("set_task_weights", lambda tx, c, many: tx.set_task_weights(c.tasks, c.hub, 0.0), _no_more),
+    ("get_task_weights", lambda tx, c, many: tx.get_task_weights(c.tasks, c.hub), _no_more),
+    ("create_tasks", lambda tx, c, many: tx.create_tasks(c.transformations, creator="me"), _no_more),
+    (
+        "create_tasks",
+        lambda tx, c, many: tx.create_tasks([c.transformations[0]] * len(c.tasks), extends=[c.tasks[0]] * len(c.tasks)),
+        _no_more,
+    ),
+    ("set_tasks", lambda tx, c, many: tx.set_tasks(c.transformations[0], count=len(c.tasks) + 1), _no_more),
+    ("query_tasks", lambda tx, c, many: tx.query_tasks(scope=c.network.scope), _no_more),
+    ("get_network_tasks", lambda tx, c, many: tx.get_network_tasks(c.network), _extend_all),
+    ("get_transformation_tasks", lambda tx, c, many: tx.get_transformation_tasks(c.transformations[0], return_as="graph"), _extend_all),
+    ("set_task_priority", lambda tx, c, many: tx.set_task_priority(c.tasks, 3), _extend_all),
+    ("get_task_priority", lambda tx, c, many: tx.get_task_priority(c.tasks), _no_more),
+    ("claim_taskhub_tasks", lambda tx, c, many: tx.claim_taskhub_tasks(c.hub, "small", count=len(c.tasks)), _no_more),
+    ("deregister_computeservice", lambda tx, c, many: tx.deregister_computeservice("large" if many else "small"), _claim_all),
+    ("expire_registrations", lambda tx, c, many: tx.expire_registrations(SOON - timedelta(hours=2)), _services),
+    ("get_service_tasks", lambda tx, c, many: tx.get_service_tasks("large" if many else "small"), _claim_all),
+    ("get_task_history", lambda tx, c, many: tx.get_task_history(c.tasks), _claim_all),
+    ("get_tasks_details", lambda tx, c, many: tx.get_tasks_details(c.tasks), _claim_all),
+    ("get_task_status", lambda tx, c, many: tx.get_task_status(c.tasks), _no_more),
+    ("get_scope_status", lambda tx, c, many: tx.get_scope_status(c.network.scope), _no_more),
+    ("get_transformation_status", lambda tx, c, many: tx.get_transformation_status(c.transformations[0]), _no_more),
+    ("get_transformation_results", lambda tx, c, many: tx.get_transformation_results(c.transformations[0]), _no_more),
+    ("get_transformation_failures", lambda tx, c, many: tx.get_transformation_failures(c.transformations[0]), _no_more),
+    ("set_task_waiting", lambda tx, c, many: tx.set_task_waiting(c.tasks), _claim_all),
+    ("set_task_running", lambda tx, c, many: tx.set_task_running(c.tasks), _no_more),
+    ("set_task_complete", lambda tx, c, many: tx.set_task_complete(c.tasks, raise_error=True), _claim_all),
+    ("set_task_error", lambda tx, c, many: tx.set_task_error(c.tasks), _claim_all),
+    ("set_task_invalid", lambda tx, c, many: tx.set_task_invalid(c.tasks), _extend_all),
+    ("set_task_deleted", lambda tx, c, many: tx.set_task_deleted(c.tasks), _extend_all),
+    ("set_task_status", lambda tx, c, many: tx.set_task_status(c.tasks, TaskStatusEnum.invalid, True), _extend_all),
+]
+# Calls about one object, whose answer is one object or a few.
+ABOUT_ONE = {
+    "check_existence",
+    "create_task",
+    "create_taskhub",
+    "get_chemicalsystem_networks",
+    "get_chemicalsystem_transformations",
+    "get_scoped_key",
+    "get_task_actioned_networks",
+    "get_task_failures",
+    "get_task_networks",
+    "get_task_results",
+    "get_task_tracebacks",
+    "get_task_transformation",
+    "get_taskhub",
+    "get_transformation_chemicalsystems",
+    "get_transformation_networks",
+    "heartbeat_computeservice",
+    "register_computeservice",
+    "set_task_result",
+    "settle_task",
+    "tend_queue",
+}
+
+
+@contextmanager
+def statements(store: StateStore) -> Iterator[list[str]]:
+    """Collects the statements that are sent."""
+    sent: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, values: Any, context: Any, executemany: bool) -> None:
+        assert not executemany
+        # Floors are raised by whoever comes along a second later.
+        if "candidate_xid" not in statement:
+            sent.append(statement)
+
+    event.listen(store._engine, "before_cursor_execute", note)
+    yield sent
+    event.remove(store._engine, "before_cursor_execute", note)
+
+
+def sent_by(world: World, act: Act, prepare: Callable[[StateStore, World, bool], None], many: bool) -> list[str]:
+    sent: list[str] = []
+    with pytest.raises(_Undo), world.store.transaction() as tx:
+        prepare(tx, world, many)
+        with statements(world.store) as sent:
+            act(tx, world[many], many)
+        raise _Undo
+    return sent
+
+
+@pytest.mark.parametrize(("name", "act", "prepare"), CASES, ids=[f"{name} {i}" for i, (name, _, _) in enumerate(CASES)])
+def test_a_thousand_take_the_statements_of_one(
+    world: World, name: str, act: Act, prepare: Callable[[StateStore, World, bool], None]
+) -> None:
+    one, thousand = sent_by(world, act, prepare, many=False), sent_by(world, act, prepare, many=True)
+    assert one
+    assert thousand == one
+
+
+def test_every_call_is_counted_or_about_one_object() -> None:
+    calls = {name for name in dir(StateStore) if isinstance(getattr(StateStore, name), Call)}
+    assert calls - {name for name, _, _ in CASES} == ABOUT_ONE
+
+
+def test_the_counter_counts(world: World) -> None:
+    with world.store._engine.connect() as connection, statements(world.store) as sent:
+        connection.execute(text("SELECT 1"))
+        connection.execute(text("SELECT 2"))
+    assert sent == ["SELECT 1", "SELECT 2"]

@@ -1,0 +1,62 @@
+"""What the tests of the private servers do again and again."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+import psycopg
+
+from alchemistore import S3ObjectStore
+from alchemistore.local import LocalServers, ServerStatus
+from alchemistore.local.daemon import alive
+from alchemistore.objectstore import get_s3os
+from alchemistore.settings import S3ObjectStoreSettings
+
+
+@contextmanager
+def connect(servers: LocalServers) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(servers.environment()["ALCHEMISTORE_DATABASE_URL"], autocommit=True) as connection:
+        yield connection
+
+
+def object_store(servers: LocalServers) -> S3ObjectStore:
+    found = {name: value for name, value in servers.environment().items() if name.startswith("AWS_")}
+    return get_s3os(S3ObjectStoreSettings.model_validate(found))
+
+
+def fill(servers: LocalServers) -> None:
+    """Put something into both servers."""
+    with connect(servers) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+    object_store(servers)._folder.put("kept", b"42" * 1000, "text/plain")
+
+
+def holds_what_was_filled_in(servers: LocalServers) -> bool:
+    with connect(servers) as connection:
+        row = connection.execute("SELECT answer FROM kept").fetchone()
+    return row == (42,) and object_store(servers)._folder.get("kept") == b"42" * 1000
+
+
+def kill(server: ServerStatus | None) -> None:
+    """Kill a server as a crash does, and wait until it is gone."""
+    assert server is not None
+    process = psutil.Process(server.pid)
+    os.kill(server.pid, signal.SIGKILL)
+    while alive(process):
+        os.sched_yield()
+
+
+def listeners(server: ServerStatus | None) -> set[tuple[str, int]]:
+    """Where a server and its children listen for TCP."""
+    assert server is not None
+    process = psutil.Process(server.pid)
+    return {
+        (connection.laddr.ip, connection.laddr.port)
+        for one in [process, *process.children(recursive=True)]
+        for connection in one.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }

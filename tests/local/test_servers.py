@@ -1,0 +1,223 @@
+"""The private servers start once, serve everybody, keep their data, and survive what happens to processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from alchemistore.local import LocalServers, database_url
+from alchemistore.local.daemon import run
+from alchemistore.local.postgres import SYSTEM_USER
+from tests.local.helpers import connect, fill, holds_what_was_filled_in, kill, listeners, object_store
+
+START = "import sys; from alchemistore.local import LocalServers; print(LocalServers(sys.argv[1]).start())"
+HOLD = """
+import sys
+from pathlib import Path
+from alchemistore.local.daemon import exclusive
+with exclusive(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def python(code: str, argument: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", code, str(argument)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_both_servers_work_and_keep_their_data_over_a_restart(servers: LocalServers) -> None:
+    status = servers.start()
+    assert status.database is not None
+    assert status.s3 is not None
+    fill(servers)
+    object_store(servers).check()
+    before = servers.environment()
+    servers.stop()
+    assert not psutil.pid_exists(status.s3.pid) or psutil.Process(status.s3.pid).status() == psutil.STATUS_ZOMBIE
+    assert (servers.status().database, servers.status().s3) == (None, None)
+    servers.start()
+    assert holds_what_was_filled_in(servers)
+    # Nobody needs to be told anew.
+    assert servers.environment() == before
+
+
+def test_starting_again_changes_nothing(local_servers: LocalServers) -> None:
+    assert local_servers.start() == local_servers.status() == LocalServers(local_servers.directory).start()
+
+
+def test_servers_outlive_the_process_that_started_them(servers: LocalServers) -> None:
+    with python(START, servers.directory) as starter:
+        assert starter.wait() == 0
+    assert servers.start() == servers.status()
+    fill(servers)
+
+
+def test_several_processes_start_one_pair_of_servers(servers: LocalServers) -> None:
+    starters = [python(START, servers.directory) for _ in range(4)]
+    answers = {starter.communicate()[0] for starter in starters}
+    assert [starter.returncode for starter in starters] == [0] * 4
+    assert answers == {f"{servers.status()}\n"}
+
+
+def test_data_survive_a_kill_of_both_servers(servers: LocalServers) -> None:
+    status = servers.start()
+    fill(servers)
+    kill(status.database)
+    kill(status.s3)
+    assert (servers.status().database, servers.status().s3) == (None, None)
+    again = servers.start()
+    assert again.database != status.database
+    assert holds_what_was_filled_in(servers)
+
+
+def test_lock_of_a_killed_process_is_free(servers: LocalServers) -> None:
+    servers.directory.mkdir()
+    with python(HOLD, servers.directory / "lock") as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        holder.kill()
+        servers.start(s3=False)
+    assert servers.status().database is not None
+
+
+def test_process_that_inherited_the_id_of_a_killed_server_is_not_taken_for_it(servers: LocalServers) -> None:
+    status = servers.start(s3=False)
+    kill(status.database)
+    # Of the user that PostgreSQL runs under, because it takes its own processes only for servers.
+    user = {"user": SYSTEM_USER, "group": SYSTEM_USER} if os.geteuid() == 0 else {}
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, **user) as stranger:
+        file = servers.directory / "postgres" / "postmaster.pid"
+        file.write_text(re.sub(r"^\d+", str(stranger.pid), file.read_text()))
+        assert servers.status().database is None
+        again = servers.start(s3=False).database
+        assert again is not None
+        assert again.pid != stranger.pid
+        servers.stop()
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_s3_server_whose_starter_was_killed_before_it_noted_the_id_is_found(servers: LocalServers) -> None:
+    status = servers.start(database=False)
+    note = servers.directory / "s3" / "state.json"
+    assert status.s3 is not None
+    note.write_text(note.read_text().replace(str(status.s3.pid), str(2**22)))
+    assert servers.start(database=False).s3 == status.s3
+
+
+def test_ports_in_use_are_survived(servers: LocalServers) -> None:
+    status = servers.start()
+    fill(servers)
+    servers.stop()
+    assert status.s3 is not None
+    with socket.create_server(("127.0.0.1", status.s3.ports["s3.port"])):
+        again = servers.start()
+        assert again.s3 is not None
+        assert again.s3.ports["s3.port"] != status.s3.ports["s3.port"]
+        assert holds_what_was_filled_in(servers)
+
+
+def test_port_lost_to_another_server_at_the_last_moment_is_survived(
+    servers: LocalServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = servers.start(database=False)
+    servers.stop()
+    assert status.s3 is not None
+    with socket.create_server(("127.0.0.1", status.s3.ports["s3.port"])):
+        # As if the other server had come after the look.
+        monkeypatch.setattr("alchemistore.local.daemon.ports_are_free", lambda ports: True)
+        servers.start(database=False)
+        object_store(servers).check()
+
+
+def test_database_url_starts_postgresql_only(servers: LocalServers) -> None:
+    url = database_url(servers.directory)
+    assert url == database_url(servers.directory) == servers.environment()["ALCHEMISTORE_DATABASE_URL"]
+    assert servers.status().s3 is None
+    assert "AWS_ENDPOINT_URL" not in servers.environment()
+
+
+def test_database_speaks_utf8_and_utc_and_sorts_by_code_point(servers: LocalServers) -> None:
+    servers.start(s3=False)
+    with connect(servers) as connection:
+        row = connection.execute(
+            "SELECT current_setting('server_encoding'), current_setting('timezone'), 'Z' < 'a' COLLATE \"default\""
+        ).fetchone()
+    assert row == ("UTF8", "UTC", True)
+
+
+def test_settings_of_libpq_in_the_environment_are_not_obeyed(servers: LocalServers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPORT", "6000")
+    monkeypatch.setenv("PGDATA", "/nonexistent")
+    servers.start(s3=False)
+    monkeypatch.delenv("PGPORT")
+    with connect(servers) as connection:
+        assert connection.execute("SHOW port").fetchone() == ("5432",)
+
+
+def test_database_half_made_is_made_anew(servers: LocalServers) -> None:
+    half = servers.directory / "initdb-killed"
+    half.mkdir(parents=True)
+    (half / "PG_VERSION").write_text("18\n")
+    servers.start(s3=False)
+    assert not half.exists()
+
+
+@pytest.mark.parametrize("name", ["deep/" * 40, 'it\'s "odd", ü $HOME'])
+def test_any_path_will_do(directory: Path, name: str) -> None:
+    servers = LocalServers(directory / name)
+    # PostgreSQL must be let in below a directory that only its owner may enter.
+    os.umask(os.umask(0o022))
+    try:
+        servers.start()
+        fill(servers)
+        servers.stop()
+        servers.start()
+        assert holds_what_was_filled_in(servers)
+    finally:
+        servers.stop()
+
+
+def test_a_symbolic_link_leads_to_the_same_servers(servers: LocalServers, tmp_path: Path) -> None:
+    status = servers.start(s3=False)
+    link = tmp_path / "link"
+    link.symlink_to(servers.directory)
+    assert LocalServers(link).start(s3=False).database == status.database
+
+
+def test_nothing_listens_to_other_machines(local_servers: LocalServers) -> None:
+    status = local_servers.status()
+    assert listeners(status.database) == set()
+    found = listeners(status.s3)
+    assert {address for address, _ in found} == {"127.0.0.1"}
+    assert status.s3 is not None
+    ports = status.s3.ports
+    assert {port for _, port in found} == {*ports.values(), ports["admin.port"] + 10_000}
+
+
+def test_stopping_what_does_not_run_changes_nothing(servers: LocalServers) -> None:
+    servers.stop()
+    assert not servers.directory.exists()
+
+
+def test_programs_that_the_user_of_postgresql_cannot_reach_are_copied(
+    servers: LocalServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("PostgreSQL runs under a user of its own for root only")
+    monkeypatch.setattr("alchemistore.local.postgres._runs", lambda binaries, user: False)
+    servers.start(s3=False)
+    status = servers.status()
+    assert status.database is not None
+    assert psutil.Process(status.database.pid).cmdline()[0].startswith(str(servers.directory))
+    copied = next(servers.directory.glob("postgresql-*/*/*/bin/psql"))
+    answer = run([copied, "-V"], cwd=Path("/"), user=SYSTEM_USER)
+    assert answer.stdout.startswith("psql (PostgreSQL)")

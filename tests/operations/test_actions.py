@@ -1,0 +1,267 @@
+"""Actions: putting tasks on hubs, with weights, and taking them off."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from alchemistore import Scope, ScopedKey, StateStore
+from tests.builders import Campaign, campaign, chain, register, star
+
+STATUSES = ("waiting", "running", "complete", "error", "invalid", "deleted")
+BAD_WEIGHTS = [-0.1, 1.1, 7, -math.inf, math.inf, math.nan, True, False, "0.5", "much", [0.5], 1j]
+
+
+def in_status(store: StateStore, transformation: ScopedKey, status: str) -> ScopedKey:
+    """Make a task that has a status."""
+    task = store.create_task(transformation)
+    if status in ("complete", "error"):
+        store.set_task_running([task])
+    assert store.set_task_status([task], status) == [task]
+    return task
+
+
+def second_hub(store: StateStore, scope: Scope) -> tuple[ScopedKey, ScopedKey]:
+    """Make another network of the same transformations, with a hub."""
+    network = store.create_network(star(3, "second"), scope)
+    return network, store.create_taskhub(network)
+
+
+# Actioning
+
+
+def test_action_task(store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope, tasks=4, action=False)
+    assert store.get_taskhub_tasks(made.hub) == []
+    backwards = made.tasks[::-1]
+    assert store.action_tasks(backwards, made.hub) == backwards
+    assert store.get_taskhub_tasks(made.hub) == sorted(made.tasks)
+    assert store.get_task_weights(made.tasks, made.hub) == [0.5] * 4
+    assert store.get_network_status(made.network) == {"waiting": 4}
+
+
+def test_action_tasks_of_any_iterable_and_of_text_keys(store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope, tasks=4, action=False)
+    one, two, three, four = made.tasks
+    assert store.action_tasks((str(task) for task in (two, one)), str(made.hub)) == [two, one]
+    assert store.action_tasks({three}, made.hub) == [three]
+    assert store.action_tasks({four: "a key of a dict"}, made.hub) == [four]
+
+
+def test_action_tasks_again_gives_none_and_keeps_the_weight(store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope, tasks=3)
+    new = store.create_task(made.transformations[0])
+    store.set_task_weights(made.tasks, made.hub, 0.9)
+    assert store.action_tasks([made.tasks[0], new, made.tasks[1]], made.hub) == [None, new, None]
+    assert store.get_task_weights([*made.tasks, new], made.hub) == [0.9, 0.9, 0.9, 0.5]
+
+
+def test_the_same_task_twice_in_one_call_is_actioned_at_its_first_place(store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope, tasks=2, action=False)
+    one, two = made.tasks
+    assert store.action_tasks([one, two, str(one), two, one], made.hub) == [one, two, None, None, None]
+    assert store.cancel_tasks([two, one, two, str(one)], made.hub) == [two, one, None, None]
+
+
+def test_action_task_other_statuses(store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope)
+    tasks = [in_status(store, made.transformations[0], status) for status in STATUSES]
+    waiting, running, _, error, _, _ = tasks
+    assert store.action_tasks(tasks, made.hub) == [waiting, running, None, error, None, None]
+    assert store.get_taskhub_tasks(made.hub) == sorted([waiting, running, error])
+    register(store, "service")
+    assert store.claim_taskhub_tasks(made.hub, "service", count=2) == [waiting, None]
+
+
+def test_a_task_of_a_transformation_outside_the_network_is_not_actioned(
+    store: StateStore, scope: Scope, other_scope: Scope
+) -> None:
+    made = campaign(store, scope, tasks=1, action=False)
+    wider = campaign(store, scope, arms=5, name="wider")
+    elsewhere = campaign(store, other_scope, tasks=1)
+    outside = [store.create_task(key) for key in wider.transformations if key not in made.transformations]
+    assert len(outside) == 2
+    assert store.action_tasks([*outside, *elsewhere.tasks, *made.tasks], made.hub) == [None, None, None, *made.tasks]
+    assert store.action_tasks([*outside, *made.tasks], wider.hub) == [*outside, *made.tasks]
+    assert store.action_tasks(made.tasks, elsewhere.hub) == [None]
+
+
+def test_action_task_extends_whatever_the_parent_is_and_wherever(store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope)
+    line = chain(store, made.transformations[0], 10)
+    tree = chain(store, made.transformations[1], 1)
+    for parent in range(3):
+        tree += [store.create_task(made.transformations[1], extends=tree[parent]) for _ in range(2)]
+    assert store.action_tasks(line[::-1], made.hub) == line[::-1]
+    assert store.action_tasks(tree[3:], made.hub) == tree[3:]
+    assert store.get_taskhub_tasks(made.hub) == sorted([*line, *tree[3:]])
+    assert store.action_tasks(tree, made.hub) == [*tree[:3], *[None] * 4]
+
+
+def test_claimed_tasks_can_be_actioned_on_another_hub(store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope, tasks=2)
+    _, hub = second_hub(store, scope)
+    register(store, "service")
+    assert set(store.claim_taskhub_tasks(made.hub, "service", count=2)) == set(made.tasks)
+    assert store.action_tasks(made.tasks, hub) == made.tasks
+    assert store.claim_taskhub_tasks(hub, "service") == [None]
+    store.deregister_computeservice("service")
+    register(store, "service")
+    assert set(store.claim_taskhub_tasks(hub, "service", count=2)) == set(made.tasks)
+
+
+def test_a_task_that_was_in_error_is_still_actioned_when_it_waits_again(store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope, tasks=1)
+    register(store, "service")
+    assert store.claim_taskhub_tasks(made.hub, "service") == made.tasks
+    store.set_task_error(made.tasks)
+    assert store.get_taskhub_tasks(made.hub) == made.tasks
+    store.set_task_waiting(made.tasks)
+    assert store.get_task_weights(made.tasks, made.hub) == [0.5]
+    assert store.action_tasks(made.tasks, made.hub) == [None]
+    assert store.claim_taskhub_tasks(made.hub, "service") == made.tasks
+
+
+# Cancelling
+
+
+def test_cancel_task(store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope, tasks=4)
+    one, two, three, four = made.tasks
+    assert store.cancel_tasks([three, one], made.hub) == [three, one]
+    assert store.get_taskhub_tasks(made.hub) == sorted([two, four])
+    assert store.cancel_tasks([one, two, three], str(made.hub)) == [None, two, None]
+    assert store.get_network_status(made.network) == {"waiting": 4}
+
+
+def test_cancel_leaves_other_hubs_and_claims_alone(store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope, tasks=2)
+    second, hub = second_hub(store, scope)
+    store.action_tasks(made.tasks, hub)
+    register(store, "service")
+    (claimed,) = store.claim_taskhub_tasks(made.hub, "service")
+    assert claimed is not None
+    assert store.cancel_tasks(made.tasks, made.hub) == made.tasks
+    assert store.get_taskhub_tasks(hub) == sorted(made.tasks)
+    assert store.get_task_actioned_networks(claimed) == {second: 0.5}
+    record = store.get_gufe(claimed)
+    assert (record.status.value, record.claim) == ("running", "service")
+    assert store.set_task_complete([claimed]) == [claimed]
+    assert store.claim_taskhub_tasks(made.hub, "service") == [None]
+
+
+def test_cancelled_and_actioned_again_has_the_default_weight(store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope, tasks=2)
+    store.set_task_weights(made.tasks, made.hub, 0.9)
+    store.cancel_tasks(made.tasks[:1], made.hub)
+    assert store.action_tasks(made.tasks[:1], made.hub) == made.tasks[:1]
+    assert store.get_task_weights(made.tasks, made.hub) == [0.5, 0.9]
+
+
+# Weights
+
+
+def weighed(store: StateStore, scope: Scope) -> tuple[Campaign, ScopedKey]:
+    """Make three tasks on a hub, and one that is not."""
+    made = campaign(store, scope, tasks=3)
+    return made, store.create_task(made.transformations[0])
+
+
+def test_get_set_weights(store: StateStore, scope: Scope) -> None:
+    made, off = weighed(store, scope)
+    one, two, three = made.tasks
+    assert store.get_task_weights([three, off, one], made.hub) == [0.5, None, 0.5]
+    assert store.set_task_weights([one, off, None, str(two), one], made.hub, weight=0.25) == [one, None, None, two, one]
+    assert store.get_task_weights(made.tasks, made.hub) == [0.25, 0.25, 0.5]
+    mapping: dict[Any, float] = {str(three): 1, off: 0.3, "nonsense": 0.4, one: 0.0, None: 0.1}
+    assert store.set_task_weights(mapping, made.hub) == [three, None, None, one, None]
+    assert store.get_task_weights([*made.tasks, off], made.hub) == [0.0, 0.25, 1.0, None]
+
+
+@pytest.mark.parametrize("container", [list, tuple, set, frozenset, iter, dict.fromkeys])
+def test_set_task_weights_takes_any_iterable(store: StateStore, scope: Scope, container: Any) -> None:
+    made, _ = weighed(store, scope)
+    keys = container(made.tasks)
+    order = list(keys) if container is not iter else made.tasks
+    if container is dict.fromkeys:
+        keys = keys.keys()
+    assert store.set_task_weights(keys, made.hub, 0.75) == order
+    assert store.get_task_weights(made.tasks, made.hub) == [0.75] * 3
+
+
+def test_a_weight_of_nothing_is_asked_for_all_the_same(store: StateStore, scope: Scope) -> None:
+    made, _ = weighed(store, scope)
+    assert store.set_task_weights({}, made.hub) == store.set_task_weights([], made.hub, 0.5) == []
+    for tasks, weight in [([], None), (made.tasks, None), ({}, 0.5), (dict.fromkeys(made.tasks, 0.1), 0.1), ([], 2.0)]:
+        with pytest.raises(ValueError):
+            store.set_task_weights(tasks, made.hub, weight)  # type: ignore[arg-type]  # lists and dicts in one list
+    assert store.get_task_weights(made.tasks, made.hub) == [0.5] * 3
+
+
+def test_a_task_weight_out_of_bounds_is_refused_and_nothing_is_written(store: StateStore, scope: Scope) -> None:
+    made, _ = weighed(store, scope)
+    one, two, three = made.tasks
+    accepted: list[Any] = []
+    for weight in BAD_WEIGHTS:
+        for tasks, common in [(made.tasks, weight), ({one: 0.1, two: weight, three: 0.2}, None), ({"nonsense": weight}, None)]:
+            try:
+                store.set_task_weights(tasks, made.hub, common)
+            except (ValueError, TypeError) as error:
+                assert str(error)  # noqa: PT017
+            else:
+                accepted.append((weight, tasks))
+    assert accepted == []
+    for bad in (None, "0.5"):
+        with pytest.raises((ValueError, TypeError)):
+            store.set_task_weights({one: 0.1, two: bad}, made.hub)  # type: ignore[dict-item]  # that is the test
+    assert store.get_task_weights(made.tasks, made.hub) == [0.5] * 3
+
+
+def test_a_weight_counts_on_its_own_hub_only(store: StateStore, scope: Scope) -> None:
+    made, _ = weighed(store, scope)
+    second, hub = second_hub(store, scope)
+    store.action_tasks(made.tasks, hub)
+    store.set_task_weights(made.tasks[:1], hub, 0.0)
+    assert store.get_task_weights(made.tasks, made.hub) == [0.5] * 3
+    assert store.get_task_weights(made.tasks, hub) == [0.0, 0.5, 0.5]
+    assert store.get_task_actioned_networks(made.tasks[0]) == {made.network: 0.5, second: 0.0}
+
+
+def test_weight_zero_is_never_claimed_until_it_is_raised(store: StateStore, scope: Scope) -> None:
+    made, _ = weighed(store, scope)
+    register(store, "service")
+    store.set_task_weights(made.tasks, made.hub, 0.0)
+    assert store.claim_taskhub_tasks(made.hub, "service", count=3) == [None] * 3
+    store.set_task_weights({made.tasks[1]: 1e-9}, made.hub)
+    assert store.claim_taskhub_tasks(made.hub, "service", count=3) == [made.tasks[1], None, None]
+
+
+# Networks a task is actioned for
+
+
+def test_get_task_actioned_networks(store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope, tasks=2)
+    second, hub = second_hub(store, scope)
+    one, two = made.tasks
+    store.action_tasks([one], hub)
+    store.set_task_weights({one: 0.25}, hub)
+    networks = {made.network: 0.5, second: 0.25}
+    assert store.get_task_actioned_networks(one) == store.get_task_actioned_networks(str(one)) == networks
+    assert list(store.get_task_actioned_networks(one)) == sorted(networks)
+    assert store.get_task_actioned_networks(two) == {made.network: 0.5}
+    store.cancel_tasks([two], made.hub)
+    assert store.get_task_actioned_networks(two) == {}
+
+
+@pytest.mark.parametrize("status", ["complete", "invalid", "deleted"])
+def test_a_task_that_is_done_with_leaves_every_hub(store: StateStore, scope: Scope, status: str) -> None:
+    made = campaign(store, scope, tasks=2)
+    _, hub = second_hub(store, scope)
+    store.action_tasks(made.tasks, hub)
+    store.set_task_running(made.tasks[:1])
+    assert store.set_task_status(made.tasks[:1], status) == made.tasks[:1]
+    assert store.get_task_actioned_networks(made.tasks[0]) == {}
+    assert store.get_taskhub_tasks(hub) == store.get_taskhub_tasks(made.hub) == made.tasks[1:]
+    assert store.cancel_tasks(made.tasks, hub) == [None, made.tasks[1]]

@@ -16,13 +16,17 @@ from alchemistore.operations import (
     blockers,
     claims,
     history,
+    identities,
     networks,
     objects,
     queue,
+    removal,
+    repair,
     results,
     services,
     settlement,
     statuses,
+    strategies,
     taskhubs,
     tasks,
     topology,
@@ -122,6 +126,8 @@ class StateStore(Transactional):
     query_networks = reads(networks.query_networks)
     query_transformations = reads(networks.query_transformations)
     query_chemicalsystems = reads(networks.query_chemicalsystems)
+    set_strategy = writes(strategies.set_strategy)
+    get_strategy = reads(strategies.get_strategy)
 
     # what is in what
     get_network_transformations = reads(topology.get_network_transformations)
@@ -153,6 +159,7 @@ class StateStore(Transactional):
     create_task = writes(tasks.create_task)
     create_tasks = writes(tasks.create_tasks)
     set_tasks = writes(tasks.set_tasks)
+    delete_task = writes(removal.delete_task)
     query_tasks = reads(tasks.query_tasks)
     get_network_tasks = reads(tasks.get_network_tasks)
     get_task_networks = reads(tasks.get_task_networks)
@@ -172,6 +179,7 @@ class StateStore(Transactional):
     claim_tasks = writes(claims.claim_tasks)
     wait_for_tasks = wait_for_tasks
     tend_queue = writes(queue.tend_queue)
+    repair_queue = writes(repair.repair_queue)
 
     # settlement
     settle_task = writes(settlement.settle_task)
@@ -202,6 +210,17 @@ class StateStore(Transactional):
     get_task_failures = reads(results.get_task_failures)
     get_transformation_results = reads(results.get_transformation_results)
     get_transformation_failures = reads(results.get_transformation_failures)
+
+    # identities
+    create_credentialed_entity = writes(identities.create_credentialed_entity)
+    get_credentialed_entity = reads(identities.get_credentialed_entity)
+    list_credentialed_entities = reads(identities.list_credentialed_entities)
+    remove_credentialed_identity = writes(identities.remove_credentialed_identity)
+    set_disabled = writes(identities.set_disabled)
+    add_scope = writes(identities.add_scope)
+    list_scopes = reads(identities.list_scopes)
+    remove_scope = writes(identities.remove_scope)
+    authenticate = reads(identities.authenticate)
 
 
 @functools.cache

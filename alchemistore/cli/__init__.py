@@ -11,7 +11,9 @@ import click
 from alchemistore import __version__
 from alchemistore.cli.database import database
 from alchemistore.cli.demo import demo
+from alchemistore.cli.identity import identity
 from alchemistore.cli.local import local
+from alchemistore.cli.objects import objects
 from alchemistore.errors import AlchemistoreError
 
 # What a script can tell from the exit code.
@@ -47,4 +49,6 @@ def main() -> None:
 
 main.add_command(database)
 main.add_command(demo)
+main.add_command(identity)
 main.add_command(local)
+main.add_command(objects)

@@ -24,13 +24,14 @@ def url_option(function: click.decorators.FC) -> click.decorators.FC:
     )(function)
 
 
-def _engine(url: str) -> Engine:
+def make_engine(url: str) -> Engine:
+    """Make an engine for the URL given."""
     from pydantic import SecretStr
 
-    from alchemistore.engine import make_engine
+    from alchemistore import engine
     from alchemistore.settings import Settings
 
-    return make_engine(Settings(database_url=SecretStr(url)))
+    return engine.make_engine(Settings(database_url=SecretStr(url)))
 
 
 @click.group()
@@ -55,7 +56,7 @@ def upgrade(url: str) -> None:
 def _upgrade(url: str) -> None:
     from alchemistore import schema
 
-    engine = _engine(url)
+    engine = make_engine(url)
     before = schema.current(engine)
     schema.upgrade(engine)
     after = schema.current(engine)
@@ -72,7 +73,7 @@ def check(url: str, as_json: bool) -> None:
     """
     from alchemistore.soundness import problems
 
-    found = problems(_engine(url))
+    found = problems(make_engine(url))
     if as_json:
         click.echo(json.dumps({"ok": not found, "problems": list(found)}, indent=2))
     elif found:
@@ -92,7 +93,7 @@ def reset(url: str, yes: bool) -> None:
     """Remove all data and the schema. There is no way back."""
     from alchemistore import schema
 
-    engine = _engine(url)
+    engine = make_engine(url)
     name = engine.url.render_as_string(hide_password=True)
     if not yes:
         try:

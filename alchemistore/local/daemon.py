@@ -88,7 +88,8 @@ def run(
 def alive(process: psutil.Process) -> bool:
     """Tell whether it runs; one that ended and that nobody reaped does not."""
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        # The first thread may have ended while others still hold files and ports.
+        return process.is_running() and (process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
     except psutil.NoSuchProcess:
         return False
 

@@ -25,7 +25,8 @@ from alchemistore.local import daemon
 
 DATABASE = "alchemistore"
 SUPERUSER = "postgres"
-SOCKET_NAME = ".s.PGSQL.5432"
+PORT = 5432
+SOCKET_NAME = f".s.PGSQL.{PORT}"
 # PostgreSQL refuses to run as root; then it runs under this user.
 SYSTEM_USER = "pgserver"
 START_TIMEOUT = 300.0
@@ -77,7 +78,7 @@ class PrivatePostgres:
         postmaster = self._postmaster()
         if postmaster is None or not postmaster.ready or self.process() is None:
             return None
-        return f"postgresql://{SUPERUSER}@/{DATABASE}?host={quote(postmaster.socket_directory, safe='/')}"
+        return f"postgresql://{SUPERUSER}@/{DATABASE}?host={quote(postmaster.socket_directory, safe='/')}&port={PORT}"
 
     def start(self) -> str:
         """Start the server if it does not run, create the database if there is none, and give its URL."""
@@ -143,10 +144,12 @@ class PrivatePostgres:
 
     def _launch(self, user: str | None) -> None:
         sockets = self._socket_directory(user)
+        # The lock of the socket names a process too, and whoever is here knows that it is not a server.
+        (sockets / f"{SOCKET_NAME}.lock").unlink(missing_ok=True)
         quoted = str(sockets).replace('"', '""')
         settings = {
             "listen_addresses": "",
-            "port": "5432",
+            "port": str(PORT),
             "unix_socket_directories": f'"{quoted}"',
             "unix_socket_permissions": "0700",
             "timezone": "UTC",
@@ -164,7 +167,8 @@ class PrivatePostgres:
                 return
 
     def _socket_directory(self, user: str | None) -> Path:
-        if len(os.fsencode(self.data / SOCKET_NAME)) <= LONGEST_SOCKET_PATH:
+        # In a URL a comma separates hosts.
+        if len(os.fsencode(self.data / SOCKET_NAME)) <= LONGEST_SOCKET_PATH and "," not in str(self.data):
             return self.data
         digest = hashlib.sha256(os.fsencode(self.directory)).hexdigest()[:16]
         short = Path(tempfile.gettempdir()) / f"alchemistore-{os.geteuid()}-{digest}"

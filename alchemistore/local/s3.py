@@ -72,13 +72,14 @@ class PrivateS3:
         self.log = directory / "s3.log"
         self._keys_file = self.home / "keys.json"
         self._state_file = self.home / "state.json"
+        # By this argument the process is known among others.
+        self._own_argument = f"-s3.config={self._keys_file}"
 
     def process(self) -> psutil.Process | None:
         """Give the server process, if it runs and is really that of this directory."""
-        argument = f"-dir={self.data}"
-        known = daemon.process_with(self._state().get("pid"), argument)
+        known = daemon.process_with(self._state().get("pid"), self._own_argument)
         # Its starter may have been killed before it noted the id.
-        return known or (daemon.search_process("weed", argument) if self.data.exists() else None)
+        return known or (daemon.search_process("weed", self._own_argument) if self.data.exists() else None)
 
     def ports(self) -> dict[str, int]:
         """Give the ports of the last start, by SeaweedFS's names."""
@@ -127,8 +128,9 @@ class PrivateS3:
             _weed(),
             "-logtostderr=true",
             "mini",
-            f"-dir={self.data}",
-            f"-s3.config={self._keys_file}",
+            # Relative to the working directory: a comma in the path would separate two directories.
+            f"-dir={self.data.name}",
+            self._own_argument,
             *OPTIONS,
         ]
         command += [f"-{name}={port}" for name, port in ports.items()]

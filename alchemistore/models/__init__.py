@@ -2,6 +2,7 @@
 
 from alchemistore.models.compute import ComputeServiceID, ComputeServiceRegistration, TaskArchive, TaskProvenance
 from alchemistore.models.history import Attempt, Blocker, BlockerKind, Settlement, StatusChange, TaskDetails, TaskHistory
+from alchemistore.models.identity import CredentialedComputeIdentity, CredentialedEntity, CredentialedUserIdentity
 from alchemistore.models.result import ObjectStoreRef, ProtocolDAGResultRef
 from alchemistore.models.scope import GufeKey, Scope, ScopedKey
 from alchemistore.models.task import Task, TaskHub, TaskStatusEnum
@@ -12,6 +13,9 @@ __all__ = [
     "BlockerKind",
     "ComputeServiceID",
     "ComputeServiceRegistration",
+    "CredentialedComputeIdentity",
+    "CredentialedEntity",
+    "CredentialedUserIdentity",
     "GufeKey",
     "ObjectStoreRef",
     "ProtocolDAGResultRef",

@@ -6,7 +6,9 @@ import io
 import os
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,25 @@ if TYPE_CHECKING:
 # Bigger objects are sent in parts of this size, in bytes.
 PART = 64 * 2**20
 DELETE_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object in the store.
+
+    Attributes
+    ----------
+    location : str
+        Relative to the prefix of the store.
+    size : int
+        In bytes.
+    modified : datetime
+        When it was written last, in UTC.
+    """
+
+    location: str
+    size: int
+    modified: datetime
 
 
 class Folder:
@@ -95,15 +116,16 @@ class Folder:
             self.client.head_object(Bucket=self.bucket, Key=name)
             self.client.delete_object(Bucket=self.bucket, Key=name)
 
-    def locations(self, prefix: str) -> Iterator[str]:
-        """Iterate over the locations that begin with a text."""
-        return self._locations(self.name(prefix))
+    def objects(self, prefix: str, after: str = "") -> Iterator[StoredObject]:
+        """Iterate over the objects whose locations begin with a text, from after a location on."""
+        return self._objects(self.name(prefix), self.name(after) if after else "")
 
-    def _locations(self, prefix: str) -> Iterator[str]:
+    def _objects(self, prefix: str, after: str) -> Iterator[StoredObject]:
         with explained("listing objects", self.bucket):
-            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+            paginator = self.client.get_paginator("list_objects_v2")
+            for page in paginator.paginate(Bucket=self.bucket, Prefix=prefix, StartAfter=after):
                 for found in page.get("Contents", ()):
-                    yield found["Key"].removeprefix(self.root)
+                    yield StoredObject(found["Key"].removeprefix(self.root), found["Size"], found["LastModified"])
 
     def create(self) -> None:
         """Make the bucket if there is none."""
@@ -132,7 +154,13 @@ class Folder:
 
     def clear(self) -> None:
         """Delete all objects in all versions."""
-        names = self._versions()
+        self._delete_all(self._versions())
+
+    def remove(self, locations: Iterable[str]) -> None:
+        """Delete objects; those that are gone already are fine."""
+        self._delete_all({"Key": self.name(location)} for location in locations)
+
+    def _delete_all(self, names: Iterator[ObjectIdentifierTypeDef]) -> None:
         while batch := self._next(names):
             with explained("deleting objects", self.bucket):
                 answer = self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True})

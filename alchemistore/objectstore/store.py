@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from alchemistore.errors import S3ObjectStoreError
 from alchemistore.models import ProtocolDAGResultRef, ScopedKey
 from alchemistore.models.task import now
-from alchemistore.objectstore.bucket import Folder
+from alchemistore.objectstore.bucket import Folder, StoredObject
 from alchemistore.objectstore.client import MissingStoredObjectError
 from alchemistore.objectstore.packing import damaged, is_packed, pack, unpack
 from alchemistore.settings import S3ObjectStoreSettings
@@ -99,7 +99,47 @@ class S3ObjectStore:
         S3ObjectStoreError
             The bucket cannot be listed.
         """
-        return self._folder.locations(prefix)
+        return (found.location for found in self.iter_objects(prefix))
+
+    def iter_objects(self, prefix: str = "", after: str = "") -> Iterator[StoredObject]:
+        """Iterate over all objects with size and time, in the order of their names.
+
+        Parameters
+        ----------
+        prefix : str, default ""
+            Only locations that begin with this text.
+        after : str, default ""
+            Only what comes after this location: where a listing was broken off.
+
+        Yields
+        ------
+        StoredObject
+
+        Raises
+        ------
+        ValueError
+            For a prefix that leads out of the store.
+        S3ObjectStoreError
+            The bucket cannot be listed.
+        """
+        return self._folder.objects(prefix, after)
+
+    def remove(self, locations: Iterable[str]) -> None:
+        """Delete many objects; those that are gone already are fine.
+
+        Parameters
+        ----------
+        locations : iterable of str
+            Where they are, relative to the prefix.
+
+        Raises
+        ------
+        ValueError
+            For a location that leads out of the store.
+        S3ObjectStoreError
+            Some object could not be deleted; the others may be gone.
+        """
+        self._folder.remove(locations)
 
     def push_protocoldagresult(
         self, protocoldagresult: Any, transformation: ScopedKey | str, creator: str | None = None

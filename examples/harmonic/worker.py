@@ -120,13 +120,8 @@ class Worker:
     def _report(self, task: ScopedKey, transformation: ScopedKey, result: gufe.ProtocolDAGResult) -> None:
         # The object first: a reference never points to nothing.
         ref = self._objects.push_protocoldagresult(result, transformation=transformation, creator=self._identifier)
-        with self._store.transaction() as tx:
-            tx.set_task_result(task, ref)
-            [done] = tx.set_task_complete([task]) if ref.ok else tx.set_task_error([task])
-        if done is None:
-            log.warning("%s: the result is kept, but the task is no longer mine", task)
-        else:
-            log.info("%s: %s", task, "complete" if ref.ok else "error")
+        settlement = self._store.settle_task(task, ref, compute_service_id=self._identifier)
+        log.info("%s: the result is %s, the task is %s", task, "a success" if ref.ok else "a failure", settlement.status.value)
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ from alchemistore import S3ObjectStore, StateStore
 from alchemistore.transaction import Call
 from tests.architecture.surface import ANY, BY_NAME_ONLY, FUNCTIONS, OBJECT_STORE, REQUIRED, STATE_STORE
 
-
 # Nothing is connected before the first call.
 STORE = StateStore("postgresql://nowhere/nothing")
 
@@ -51,8 +50,9 @@ def test_a_function(name: str) -> None:
 
 def test_a_call_has_its_signature_on_the_class_too() -> None:
     # What help() and documentation tools look at.
-    assert str(inspect.signature(StateStore.get_task_priority)).startswith("(tasks:")
-    assert callable(StateStore.get_task_priority)
+    call: Any = StateStore.get_task_priority
+    assert callable(call)
+    assert str(inspect.signature(call)).startswith("(tasks:")
 
 
 def test_no_call_has_a_parameter_called_tx() -> None:

@@ -9,7 +9,7 @@ from threading import Event
 import gufe
 import pytest
 
-from alchemistore import ComputeServiceRegistration, S3ObjectStore, Scope, ScopedKey, StateStore, TaskStatusEnum
+from alchemistore import ComputeServiceRegistration, S3ObjectStore, Scope, ScopedKey, StateStore, TaskStatusEnum, chemistry
 from alchemistore.objectstore import get_s3os
 from alchemistore.settings import S3ObjectStoreSettings
 from harmonic.analysis import collect
@@ -72,6 +72,11 @@ def test_a_worker_completes_every_task_and_goes(
     assert answers.tasks == 4
     assert sorted(leg.samples for leg in answers.legs) == [400, 400, 800]
     assert all(abs(leg.deviation) < 5 for leg in answers.legs)
+    [extension] = [store.get_gufe(ref) for ref in store.get_task_results(tasks[3])]
+    result = objects.pull_protocoldagresult(location=extension.location)
+    transformation, _ = store.get_task_transformation(tasks[3])
+    assert chemistry.gather(transformation.protocol, [result]).data["samples"] == 800
+
     [cycle] = answers.cycles
     assert sorted(cycle.ligands) == ["a", "b", "c"]
     [service] = answers.services
@@ -120,7 +125,7 @@ def test_a_worker_that_is_told_to_stop_leaves_the_rest_to_others(
     assert statuses.count(TaskStatusEnum.waiting) == 3
 
 
-def test_a_worker_that_was_given_up_registers_again_and_works_on(
+def test_a_worker_that_was_given_up_registers_again_and_its_work_counts(
     store: StateStore, objects: S3ObjectStore, network: ScopedKey, tasks: list[ScopedKey], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = Worker(store, objects, network, NAME, heartbeat=0.01)
@@ -143,9 +148,10 @@ def test_a_worker_that_was_given_up_registers_again_and_works_on(
     monkeypatch.setattr(worker, "_perform", give_up_and_perform)
     worker.run()
     assert set(store.get_task_status(tasks)) == {TaskStatusEnum.complete}
-    [service] = collect(store, objects, network).services
-    assert service.outcomes["expired"] == 1
-    assert service.rescued == (NAME,)
+    answers = collect(store, objects, network)
+    assert sorted(leg.samples for leg in answers.legs) == [400, 400, 800]
+    # Its late result counted: the task was not run a second time.
+    assert dict(answers.services[0].outcomes) == {"expired": 1, "complete": 3}
 
 
 def test_a_lost_task_is_credited_to_whoever_completes_it(

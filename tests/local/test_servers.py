@@ -92,8 +92,8 @@ def test_process_that_inherited_the_id_of_a_killed_server_is_not_taken_for_it(se
     status = servers.start(s3=False)
     kill(status.database)
     # Of the user that PostgreSQL runs under, because it takes its own processes only for servers.
-    user = {"user": SYSTEM_USER, "group": SYSTEM_USER} if os.geteuid() == 0 else {}
-    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, **user) as stranger:
+    user = SYSTEM_USER if os.geteuid() == 0 else None
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, user=user) as stranger:
         file = servers.directory / "postgres" / "postmaster.pid"
         file.write_text(re.sub(r"^\d+", str(stranger.pid), file.read_text()))
         assert servers.status().database is None
@@ -158,7 +158,6 @@ def test_settings_of_libpq_in_the_environment_are_not_obeyed(servers: LocalServe
     monkeypatch.setenv("PGPORT", "6000")
     monkeypatch.setenv("PGDATA", "/nonexistent")
     servers.start(s3=False)
-    monkeypatch.delenv("PGPORT")
     with connect(servers) as connection:
         assert connection.execute("SHOW port").fetchone() == ("5432",)
 
@@ -174,8 +173,6 @@ def test_database_half_made_is_made_anew(servers: LocalServers) -> None:
 @pytest.mark.parametrize("name", ["deep/" * 40, 'it\'s "odd", ü $HOME'])
 def test_any_path_will_do(directory: Path, name: str) -> None:
     servers = LocalServers(directory / name)
-    # PostgreSQL must be let in below a directory that only its owner may enter.
-    os.umask(os.umask(0o022))
     try:
         servers.start()
         fill(servers)

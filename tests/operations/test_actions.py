@@ -11,7 +11,7 @@ from alchemistore import Scope, ScopedKey, StateStore
 from tests.builders import Campaign, campaign, chain, register, star
 
 STATUSES = ("waiting", "running", "complete", "error", "invalid", "deleted")
-BAD_WEIGHTS = [-0.1, 1.1, 7, -math.inf, math.inf, math.nan, True, False, "0.5", "much", [0.5], 1j]
+BAD_WEIGHTS: list[Any] = [-0.1, 1.1, 7, -math.inf, math.inf, math.nan, True, False, "0.5", "much", [0.5], 1j]
 
 
 def in_status(store: StateStore, transformation: ScopedKey, status: str) -> ScopedKey:
@@ -180,23 +180,23 @@ def test_get_set_weights(store: StateStore, scope: Scope) -> None:
     assert store.get_task_weights([*made.tasks, off], made.hub) == [0.0, 0.25, 1.0, None]
 
 
-@pytest.mark.parametrize("container", [list, tuple, set, frozenset, iter, dict.fromkeys])
-def test_set_task_weights_takes_any_iterable(store: StateStore, scope: Scope, container: Any) -> None:
+def test_set_task_weights_takes_any_iterable(store: StateStore, scope: Scope) -> None:
     made, _ = weighed(store, scope)
-    keys = container(made.tasks)
-    order = list(keys) if container is not iter else made.tasks
-    if container is dict.fromkeys:
-        keys = keys.keys()
-    assert store.set_task_weights(keys, made.hub, 0.75) == order
-    assert store.get_task_weights(made.tasks, made.hub) == [0.75] * 3
+    tasks = made.tasks
+    for n, keys in enumerate([tasks, tuple(tasks), set(tasks), frozenset(tasks), dict.fromkeys(tasks).keys()]):
+        assert store.set_task_weights(keys, made.hub, n / 10) == list(keys)
+        assert store.get_task_weights(tasks, made.hub) == [n / 10] * 3
+    assert store.set_task_weights(iter(tasks), made.hub, 0.75) == tasks
+    assert store.get_task_weights(iter(tasks), made.hub) == [0.75] * 3
 
 
 def test_a_weight_of_nothing_is_asked_for_all_the_same(store: StateStore, scope: Scope) -> None:
     made, _ = weighed(store, scope)
     assert store.set_task_weights({}, made.hub) == store.set_task_weights([], made.hub, 0.5) == []
-    for tasks, weight in [([], None), (made.tasks, None), ({}, 0.5), (dict.fromkeys(made.tasks, 0.1), 0.1), ([], 2.0)]:
+    bad: list[tuple[Any, Any]] = [([], None), (made.tasks, None), ({}, 0.5), (dict.fromkeys(made.tasks, 0.1), 0.1), ([], 2.0)]
+    for tasks, weight in bad:
         with pytest.raises(ValueError):
-            store.set_task_weights(tasks, made.hub, weight)  # type: ignore[arg-type]  # lists and dicts in one list
+            store.set_task_weights(tasks, made.hub, weight)
     assert store.get_task_weights(made.tasks, made.hub) == [0.5] * 3
 
 
@@ -205,7 +205,8 @@ def test_a_task_weight_out_of_bounds_is_refused_and_nothing_is_written(store: St
     one, two, three = made.tasks
     accepted: list[Any] = []
     for weight in BAD_WEIGHTS:
-        for tasks, common in [(made.tasks, weight), ({one: 0.1, two: weight, three: 0.2}, None), ({"nonsense": weight}, None)]:
+        forms: list[tuple[Any, Any]] = [(made.tasks, weight), ({one: 0.1, two: weight, three: 0.2}, None), ({"x": weight}, None)]
+        for tasks, common in forms:
             try:
                 store.set_task_weights(tasks, made.hub, common)
             except (ValueError, TypeError) as error:
@@ -213,9 +214,9 @@ def test_a_task_weight_out_of_bounds_is_refused_and_nothing_is_written(store: St
             else:
                 accepted.append((weight, tasks))
     assert accepted == []
-    for bad in (None, "0.5"):
-        with pytest.raises((ValueError, TypeError)):
-            store.set_task_weights({one: 0.1, two: bad}, made.hub)  # type: ignore[dict-item]  # that is the test
+    nothing: Any = None
+    with pytest.raises((ValueError, TypeError)):
+        store.set_task_weights({one: 0.1, two: nothing}, made.hub)
     assert store.get_task_weights(made.tasks, made.hub) == [0.5] * 3
 
 

@@ -12,7 +12,7 @@ from alchemistore import Scope, ScopedKey, StateStore, TaskHub
 from tests.builders import campaign, chain, register, star
 
 ZERO = "0" * 32
-BAD_WEIGHTS = [-0.1, 1.1, 7, -math.inf, math.inf, math.nan, True, False, None, "0.5", "much", [0.5], 1j]
+BAD_WEIGHTS: list[Any] = [-0.1, 1.1, 7, -math.inf, math.inf, math.nan, True, False, None, "0.5", "much", [0.5], 1j]
 
 
 def networks(store: StateStore, *scopes: Scope) -> list[ScopedKey]:
@@ -27,7 +27,7 @@ def test_create_taskhub(store: StateStore, scope: Scope) -> None:
     network = store.create_network(star(), scope)
     hub = store.create_taskhub(network)
     assert (hub.qualname, hub.scope) == ("TaskHub", scope)
-    assert hub.gufe_key == TaskHub(network=network).key
+    assert hub.gufe_key == TaskHub(network=str(network)).key
     assert store.get_gufe(hub) == store.get_taskhub(network, return_gufe=True) == TaskHub(network=str(network), weight=0.5)
     assert store.get_taskhub(network) == store.get_taskhub(str(network)) == hub
 
@@ -66,7 +66,8 @@ def test_query_taskhubs(store: StateStore, scope: Scope, other_scope: Scope) -> 
     assert len(hubs) == len(store.query_taskhubs(scope=None)) == len(store.query_taskhubs(Scope())) == 6
     order = [(k.org, k.campaign, k.project, str(k.gufe_key)) for k in hubs]
     assert all(a < b for a, b in pairwise(order))
-    for at, n in [(scope, 2), (str(scope), 2), (Scope("org"), 4), (Scope("b", "a"), 2), (Scope("c"), 0), (Scope("org", "c"), 0)]:
+    found: dict[Scope | str, int] = {scope: 2, str(scope): 2, Scope("org"): 4, Scope("b", "a"): 2, Scope("c"): 0}
+    for at, n in {**found, Scope("org", "c"): 0}.items():
         assert len(store.query_taskhubs(scope=at)) == n
     records = store.query_taskhubs(scope=scope, return_gufe=True)
     assert list(records) == store.query_taskhubs(scope=scope)
@@ -81,10 +82,9 @@ def test_query_taskhubs(store: StateStore, scope: Scope, other_scope: Scope) -> 
 # Weights
 
 
-@pytest.mark.parametrize("weights", [[0.7, 1.0, 0.0, 0, 1, 1e-300, 0.1 + 0.2]])
-def test_set_taskhub_weight(store: StateStore, scope: Scope, weights: list[float]) -> None:
+def test_set_taskhub_weight(store: StateStore, scope: Scope) -> None:
     one, two = (campaign(store, scope, name=name).network for name in ("one", "two"))
-    for weight in weights:
+    for weight in (0.7, 1.0, 0.0, 0, 1, 1e-300, 0.1 + 0.2):
         assert store.set_taskhub_weight(one, weight) is None
         assert store.get_taskhub_weight(one) == weight
     assert store.get_taskhub_weight(two) == 0.5
@@ -96,9 +96,9 @@ def test_a_taskhub_weight_out_of_bounds_is_refused(store: StateStore, scope: Sco
     made = campaign(store, scope)
     accepted = []
     for weight in BAD_WEIGHTS:
-        for network in (made.network, [made.network], made.hub):
+        for network in (made.network, [made.network], []):
             try:
-                store.set_taskhub_weight(network, weight)  # type: ignore[arg-type]  # that is the test
+                store.set_taskhub_weight(network, weight)
             except (ValueError, TypeError) as error:
                 assert str(error)  # noqa: PT017
             else:
@@ -112,7 +112,7 @@ def test_weights_of_many_taskhubs(store: StateStore, scope: Scope, other_scope: 
     bare = store.create_network(star(1, "bare"), scope)
     hub = store.create_taskhub(one)
     store.create_taskhub(two)
-    nothing = [bare, f"{one.gufe_key}-{other_scope}", f"AlchemicalNetwork-{ZERO}-{scope}", hub, None, "nonsense"]
+    nothing: list[Any] = [bare, f"{one.gufe_key}-{other_scope}", f"AlchemicalNetwork-{ZERO}-{scope}", hub, None, "nonsense"]
     assert store.set_taskhub_weight([two, *nothing, str(one), two], 0.75) == [two, *[None] * 6, one, two]
     assert store.get_taskhub_weight([two, *nothing, str(one), two]) == [0.75, *[None] * 6, 0.75, 0.75]
     assert store.set_taskhub_weight(iter([one]), 0.25) == [one]

@@ -1,0 +1,71 @@
+"""`alchemistore objects`: the object store held against the database."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from alchemistore.cli.database import make_engine, url_option
+
+if TYPE_CHECKING:
+    from alchemistore.objectstore import S3ObjectStore
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+# Between two signs of life on standard error.
+PROGRESS = 10_000
+
+
+class Age(click.ParamType):
+    """A number with a unit: 90m, 12h, 7d, 2w."""
+
+    name = "age"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Read it."""
+        if isinstance(value, timedelta):
+            return value
+        found = re.fullmatch(r"(\d{1,6})([smhdw])", str(value))
+        if not found:
+            self.fail(f"{value!r} is not an age: expected a number with a unit, as 90m, 12h, 7d or 2w", param, ctx)
+        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def object_store() -> S3ObjectStore:
+    """Give the object store that the environment names."""
+    from alchemistore.objectstore import get_s3os
+    from alchemistore.settings import get_s3_settings
+
+    return get_s3os(get_s3_settings())
+
+
+@click.group()
+def objects() -> None:
+    """Look after the object store (named by the AWS_... variables)."""
+
+
+@objects.command()
+@url_option
+@click.option("--older-than", type=Age(), required=True, help="Leave alone what was written since: 90m, 12h, 7d, 2w.")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
+@click.option("--after", default="", help="Go on after this location: where a sweep was broken off.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each, one a line.")
+def sweep(url: str, older_than: timedelta, dry_run: bool, after: str, as_json: bool) -> None:
+    """Remove stored results that no reference names.
+
+    A worker writes its result before the reference to it, so leave ample time with --older-than.
+    """
+    from alchemistore.orphans import sweep as walk
+
+    count = size = 0
+    for found in walk(make_engine(url), object_store(), datetime.now(UTC) - older_than, after, dry_run):
+        count, size = count + 1, size + found.size
+        line = {"location": found.location, "size": found.size, "modified": found.modified.isoformat(), "removed": not dry_run}
+        click.echo(json.dumps(line) if as_json else found.location)
+        if count % PROGRESS == 0:
+            click.echo(f"{count} so far, the last one is {found.location}", err=True)
+    verb = "Would remove" if dry_run else "Removed"
+    click.echo(f"{verb} {count} object{'' if count == 1 else 's'}, {size} bytes.", err=as_json)

@@ -1,0 +1,69 @@
+"""Users and compute identities: who may log in, and what they may use."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from alchemistore.models.scope import Scope
+from alchemistore.models.task import UTCDatetime
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("text with NUL cannot be stored")
+    return text
+
+
+def _scope(value: Any) -> str:
+    return str(Scope.from_str(str(value)))
+
+
+StoredText = Annotated[str, AfterValidator(_without_nul)]
+ScopeText = Annotated[str, BeforeValidator(_scope)]
+
+
+class CredentialedEntity(BaseModel):
+    """Somebody who has a key.
+
+    Parameters
+    ----------
+    identifier : str
+        Unique among identities of the same class.
+    hashed_key : str
+        The hash of the key, as :func:`alchemistore.credentials.hash_key` makes it; never shown.
+    expires : datetime, optional
+        From when on the key is refused; naive means UTC.
+    disabled : bool, default False
+        Whether the key is refused.
+    scopes : list of Scope or str, default empty
+        What may be used; open components match anything. Kept as text.
+    email : str, optional
+    """
+
+    # What was given may be a secret: errors do not repeat it.
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    identifier: StoredText = Field(min_length=1)
+    hashed_key: StoredText = Field(repr=False)
+    expires: UTCDatetime | None = None
+    disabled: bool = False
+    scopes: list[ScopeText] = []
+    email: StoredText | None = None
+
+
+class CredentialedUserIdentity(CredentialedEntity):
+    """A user.
+
+    Parameters
+    ----------
+    full_name : str, optional
+        Besides what every :class:`CredentialedEntity` has.
+    """
+
+    full_name: StoredText | None = None
+
+
+class CredentialedComputeIdentity(CredentialedEntity):
+    """What compute services log in as."""

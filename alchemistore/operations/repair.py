@@ -1,0 +1,63 @@
+"""Repair: the queue, a cache, is made again from the truth."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, text
+
+from alchemistore.operations.queue import REFRESH_TASKS, TRUTH, refresh
+
+# So many tasks are put into the queue in one statement.
+BATCH = 10_000
+
+# Who is about to write there has locked its tasks and does so afterwards, from what it sees then.
+LOCK = text("LOCK TABLE queue, lanes IN SHARE ROW EXCLUSIVE MODE")
+
+_TRUTH = f"""
+    touched AS MATERIALIZED (SELECT DISTINCT scope_id, task FROM actions),
+    truth AS MATERIALIZED ({TRUTH})
+"""
+CLOSE_IMPOSSIBLE_LANES = text("DELETE FROM lanes WHERE floor < 0 OR floor >= 'Infinity'")
+REMOVE = (
+    text(f"""
+        WITH {_TRUTH}
+        DELETE FROM queue AS q WHERE NOT EXISTS (
+            SELECT FROM truth AS t
+            WHERE (t.scope_id, t.taskhub, t.task, t.priority, t.protocol, t.weight)
+                = (q.scope_id, q.taskhub, q.task, q.priority, q.protocol, q.weight)
+        )
+    """),
+    # What no claim can see: a lane for its protocol or the one for all is closed, or has its floor above it.
+    text("""
+        DELETE FROM queue AS q WHERE 2 > (
+            SELECT count(*) FROM lanes AS l
+            WHERE l.scope_id = q.scope_id AND l.taskhub = q.taskhub AND l.priority = q.priority
+                AND l.protocol IN ('', q.protocol) AND l.floor <= q.race
+        )
+    """),
+)
+LACKING = text(f"""
+    WITH {_TRUTH}
+    SELECT t.scope_id, t.task FROM truth AS t
+    WHERE NOT EXISTS (
+        SELECT FROM queue AS q WHERE q.scope_id = t.scope_id AND q.task = t.task AND q.taskhub = t.taskhub
+    )
+    ORDER BY t.scope_id, t.task
+""")
+
+
+def repair_queue(tx: Connection) -> dict[str, int]:
+    """Make the queue again what it must be, from tasks and actions, which stay as they are. Claims wait meanwhile.
+
+    Returns
+    -------
+    dict of str to int
+        ``removed``: how many entries were wrong; ``added``: how many were lacking then.
+    """
+    tx.execute(LOCK)
+    tx.execute(CLOSE_IMPOSSIBLE_LANES)
+    removed = sum(tx.execute(statement).rowcount for statement in REMOVE)
+    lacking = tx.execute(LACKING).all()
+    for start in range(0, len(lacking), BATCH):
+        batch = lacking[start : start + BATCH]
+        refresh(tx, REFRESH_TASKS, {"scope_ids": [row.scope_id for row in batch], "tokens": [row.task for row in batch]})
+    return {"removed": removed, "added": len(lacking)}

@@ -1,0 +1,15 @@
+"""``make bench``: networks against gufe, bulk calls and counts against bare SQL."""
+
+from __future__ import annotations
+
+import sys
+
+from bench.bulk import against_sql
+from bench.counts import counts
+from bench.networks import networks
+from bench.run import main
+
+if __name__ == "__main__":
+    sys.exit(
+        main("bench", "alchemistore: networks, bulk calls, counts", {"networks": networks, "bulk": against_sql, "counts": counts})
+    )

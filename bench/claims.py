@@ -1,0 +1,23 @@
+"""``make bench-claims``: claims at depth, in a crowd, and what the queue costs elsewhere."""
+
+from __future__ import annotations
+
+import sys
+
+from bench.bulk import against_no_queue
+from bench.crowds import throughput, waits
+from bench.depth import depth, naive
+from bench.old import old_transaction
+from bench.run import main
+
+SUITES = {
+    "depth": depth,
+    "naive": naive,
+    "throughput": throughput,
+    "waits": waits,
+    "bulk": against_no_queue,
+    "old": old_transaction,
+}
+
+if __name__ == "__main__":
+    sys.exit(main("bench.claims", "alchemistore: claims", SUITES))

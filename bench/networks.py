@@ -1,0 +1,120 @@
+"""Networks in and out of the store, against what gufe itself needs to encode and decode them."""
+
+from __future__ import annotations
+
+import gc
+import json
+import uuid
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import gufe
+from gufe import tokenization
+
+from alchemistore import Scope, ScopedKey, StateStore, chemistry
+from bench.run import Run
+from bench.servers import opened
+from bench.timing import BenchError, Measure, Target, alternate, clocked, compare
+from tests.builders import star
+from tests.unit.gufe_classes import PushProtocol
+
+# gufe has no types.
+Network: TypeAlias = Any
+TARGET = Target(1.5)
+ENCODER, DECODER = tokenization.JSON_HANDLER.encoder, tokenization.JSON_HANDLER.decoder
+# gufe 0.4 has no chain of its own.
+KeyedChain = getattr(tokenization, "KeyedChain", None)
+
+
+def networks(run: Run) -> list[Measure]:
+    """Measure made-up networks of two sizes, and the one in a file if one is given."""
+    sources: dict[str, Callable[[], Network]] = {
+        f"{size:,} transformations": partial(star, size, "star") for size in (50, run.size(2_000, 200))
+    }
+    if run.chain is not None:
+        sources[run.chain.name] = partial(read, run.chain)
+    measures: list[Measure] = []
+    with run.server.database() as url, opened(url) as store:
+        for name, make in sources.items():
+            measures += _of(run, store, name, make)
+    return measures
+
+
+def read(path: Path) -> Network:
+    """Read a network from a keyed chain, or make a star of the molecules of an SDF file."""
+    if path.suffix.lower() == ".sdf":
+        from rdkit.Chem import SDMolSupplier
+
+        molecules = [
+            gufe.SmallMoleculeComponent(found) for found in SDMolSupplier(str(path), removeHs=False) if found is not None
+        ]
+        if len(molecules) < 2:
+            raise BenchError(f"{path} has fewer than two molecules that RDKit can read")
+        systems = [gufe.ChemicalSystem({"ligand": one, "solvent": gufe.SolventComponent()}) for one in molecules]
+        edges = [gufe.Transformation(systems[0], one, PushProtocol(PushProtocol.default_settings())) for one in systems[1:]]
+        return gufe.AlchemicalNetwork(edges, name=path.name)
+    chain = json.loads(path.read_text())
+    documents = chemistry.read_chain(chain, lambda keys: frozenset())
+    return chemistry.decode(documents[-1].key, {document.key: document.data for document in documents})
+
+
+def _of(run: Run, store: StateStore, name: str, make: Callable[[], Network]) -> list[Measure]:
+    rounds = run.size(15, 2)
+    with run.step(f"create_network, {name}", rounds + 1) as advance:
+        created, key, texts = _create(store, make(), rounds, lambda: advance(1))
+
+    def cold(build: Callable[[], Network]) -> float:
+        gc.collect()
+        if chemistry.alive(key.gufe_key) is not None:
+            raise BenchError("the network is still in memory, so that reading it would measure nothing")
+        return clocked(build)
+
+    contestants = {
+        "get_gufe": partial(cold, lambda: store.get_gufe(key)),
+        "gufe decodes": partial(cold, lambda: decode(texts)),
+    }
+    with run.step(f"get_gufe, {name}", rounds + 1) as advance:
+        got = alternate(contestants, rounds, warmup=1, advance=lambda: advance(1))
+    chain = "KeyedChain" if KeyedChain else "to_keyed_dict and from_keyed_dict of each object"
+    note = (
+        f"{len(texts):,} objects, {sum(map(len, texts)) / 1e6:.2f} MB of JSON; each time into a new scope;"
+        f" gufe {chemistry.gufe_version()} with its {chain} and its JSON"
+    )
+    cold_note = "nothing of it in memory before"
+    return [
+        compare(f"create_network, {name}, against gufe's encoding", created, target=TARGET, unit="ms", note=note),
+        compare(f"get_gufe, {name}, against gufe's decoding", got, target=TARGET, unit="ms", note=cold_note),
+    ]
+
+
+def _create(
+    store: StateStore, network: Network, rounds: int, advance: Callable[[], None]
+) -> tuple[dict[str, list[float]], ScopedKey, list[str]]:
+    parts = [chemistry.alive(document.key) for document in chemistry.encode(network)]
+    contestants = {
+        "create_network": lambda: clocked(lambda: store.create_network(network, _scope())),
+        "gufe encodes": lambda: clocked(lambda: encode(network, parts)),
+    }
+    created = alternate(contestants, rounds, warmup=1, advance=advance)
+    return created, store.create_network(network, _scope()), encode(network, parts)
+
+
+def encode(network: Network, parts: list[Any]) -> list[str]:
+    """Let gufe write the JSON of each object; 0.4 is spared the search for them."""
+    chain = KeyedChain.from_gufe(network) if KeyedChain else [(part.key, part.to_keyed_dict()) for part in parts]
+    return [json.dumps([key, content], cls=ENCODER) for key, content in chain]
+
+
+def decode(texts: list[str]) -> Network:
+    """Let gufe read them back."""
+    chain = [json.loads(text, cls=DECODER) for text in texts]
+    if KeyedChain:
+        return KeyedChain.from_keyed_chain_rep(chain).to_gufe()
+    # The registry of gufe holds nothing fast, and what is made must live until it is referred to.
+    return [tokenization.GufeTokenizable.from_keyed_dict(content) for _, content in chain][-1]
+
+
+def _scope() -> Scope:
+    return Scope("bench", "bench", f"p{uuid.uuid4().hex}")

@@ -1,0 +1,238 @@
+"""What happened to a task is told in full and in order, and where it stands."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+
+from alchemistore import Scope, ScopedKey, StateStore, TaskStatusEnum
+from alchemistore.models import StatusChange
+from tests.builders import Campaign, campaign, chain, register
+from tests.deliveries import attempts, expire_silent, history, key_of, ref, register_silent, settle
+
+
+@pytest.fixture
+def one(store: StateStore, scope: Scope) -> Campaign:
+    """A task on a hub; `a`, which will fall silent, and `b`."""
+    register_silent(store, "a")
+    register(store, "b")
+    return campaign(store, scope, tasks=1, arms=1)
+
+
+def claim(store: StateStore, made: Campaign, service: str) -> ScopedKey:
+    [task] = store.claim_taskhub_tasks(made.hub, service)
+    assert task is not None
+    return task
+
+
+def told(changes: tuple[StatusChange, ...]) -> list[tuple[str, str | None]]:
+    """Status and actor of each change, after seeing that time does not run backwards."""
+    assert all(first.changed_at <= second.changed_at for first, second in pairwise(changes))
+    return [(change.status.value, change.actor) for change in changes]
+
+
+def test_the_history_of_a_new_task_is_its_creation(store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope)
+    before = datetime.now(UTC)
+    [task] = store.create_tasks(made.transformations[:1], creator="someone")
+    found = history(store, task)
+    assert (found.task, found.attempts) == (task, ())
+    [creation] = found.changes
+    assert creation.status is TaskStatusEnum.waiting
+    assert before <= creation.changed_at <= datetime.now(UTC)
+
+
+def test_a_whole_life_is_told_in_order(store: StateStore, one: Campaign, scope: Scope) -> None:
+    task, failure, success = one.tasks[0], ref(scope, ok=False), ref(scope)
+    claim(store, one, "a")
+    assert expire_silent(store) == ["a"]
+    claim(store, one, "b")
+    settle(store, task, failure, "b")
+    assert store.set_task_status([task], "waiting", reason="try once more", actor="operator") == [task]
+    claim(store, one, "b")
+    settle(store, task, success, "b")
+
+    found = history(store, task)
+    changes = told(found.changes)
+    assert [status for status, _ in changes] == ["waiting", "running", "waiting", "running", "error", "waiting", "running", "complete"]
+    assert [actor for status, actor in changes if status == "running"] == ["a", "b", "b"]
+    assert (changes[4], changes[7]) == (("error", "b"), ("complete", "b"))
+    assert (found.changes[5].reason, found.changes[5].actor) == ("try once more", "operator")
+    assert "expired" in str(found.changes[2].reason)
+
+    assert [(one.attempt, one.service, one.outcome) for one in found.attempts] == [
+        (1, "a", "expired"),
+        (2, "b", "error"),
+        (3, "b", "complete"),
+    ]
+    assert [one.result for one in found.attempts] == [None, key_of(failure, task), key_of(success, task)]
+    for first, second in pairwise(found.attempts):
+        assert first.ended_at is not None
+        assert first.claimed_at <= first.ended_at <= second.claimed_at
+
+
+def test_a_late_result_that_counts_tells_whose_it_was(store: StateStore, one: Campaign, scope: Scope) -> None:
+    task = claim(store, one, "a")
+    expire_silent(store)
+    claim(store, one, "b")
+    settle(store, task, ref(scope), "a")
+    found = history(store, task)
+    assert told(found.changes)[-2:] == [("running", "b"), ("complete", "a")]
+    assert [(one.service, one.outcome) for one in found.attempts] == [("a", "expired"), ("b", "superseded")]
+    assert found.attempts[1].reason
+
+
+def test_a_late_result_without_any_claim_tells_who_sent_it(store: StateStore, one: Campaign, scope: Scope) -> None:
+    settle(store, one.tasks[0], ref(scope), "stranger")
+    assert told(history(store, one.tasks[0]).changes)[-1] == ("complete", "stranger")
+
+
+def test_a_late_failure_is_no_change_of_status(store: StateStore, one: Campaign, scope: Scope) -> None:
+    task = claim(store, one, "a")
+    expire_silent(store)
+    before = history(store, task).changes
+    settle(store, task, ref(scope, ok=False), "a")
+    assert history(store, task).changes == before
+
+
+def test_releases_and_deregistrations_are_told_apart(store: StateStore, one: Campaign) -> None:
+    task = claim(store, one, "a")
+    store.set_task_status([task], "waiting", reason="needed elsewhere", actor="operator")
+    claim(store, one, "b")
+    store.deregister_computeservice("b")
+    first, second = attempts(store, task)
+    assert (first.outcome, first.reason, second.outcome) == ("released", "needed elsewhere", "deregistered")
+    changes = history(store, task).changes
+    assert [change.status.value for change in changes] == ["waiting", "running", "waiting", "running", "waiting"]
+    assert (changes[2].reason, changes[2].actor) == ("needed elsewhere", "operator")
+    assert "deregistered" in str(changes[4].reason)
+
+
+def test_every_setter_stands_in_the_history_with_reason_and_actor(store: StateStore, one: Campaign) -> None:
+    steps = ["running", "error", "waiting", "running", "complete", "invalid"]
+    for step in steps:
+        assert store.set_task_status(one.tasks, step, reason=f"because of {step}", actor="operator") == one.tasks
+    found = history(store, one.tasks[0])
+    assert [(c.status.value, c.reason, c.actor) for c in found.changes[1:]] == [
+        (step, f"because of {step}", "operator") for step in steps
+    ]
+    assert told(found.changes)
+    assert found.attempts == ()
+
+
+def test_a_status_that_was_there_or_is_refused_is_no_change(store: StateStore, one: Campaign) -> None:
+    before = history(store, one.tasks[0])
+    assert store.set_task_waiting(one.tasks) == one.tasks
+    assert store.set_task_complete(one.tasks) == [None]
+    assert history(store, one.tasks[0]) == before
+
+
+@pytest.mark.parametrize("final", ["invalid", "deleted"])
+def test_a_cascade_stands_in_the_history_of_all_it_reaches(store: StateStore, scope: Scope, final: str) -> None:
+    register(store, "b")
+    made = campaign(store, scope, arms=1)
+    parent, child, grandchild = chain(store, made.transformations[0], 3)
+    store.set_task_running([parent])
+    store.set_task_complete([parent])
+    store.action_tasks([child], made.hub)
+    assert claim(store, made, "b") == child
+    assert store.set_task_status([parent], final, reason="wrong force field", actor="operator") == [parent]
+    for task in (parent, child, grandchild):
+        last = history(store, task).changes[-1]
+        assert (last.status.value, last.actor) == (final, "operator")
+        assert last.reason
+    assert history(store, parent).changes[-1].reason == "wrong force field"
+    [attempt] = attempts(store, child)
+    assert attempt.outcome == final
+    assert attempt.ended_at is not None
+
+
+def test_the_end_of_a_task_closes_its_attempt_at_that_moment(store: StateStore, one: Campaign, scope: Scope) -> None:
+    task = claim(store, one, "b")
+    [going_on] = attempts(store, task)
+    assert (going_on.ended_at, going_on.provenance) == (None, None)
+    settle(store, task, ref(scope), "b")
+    found = history(store, task)
+    [ended] = found.attempts
+    assert ended.ended_at == found.changes[-1].changed_at
+    assert going_on.claimed_at == found.changes[1].changed_at
+    assert ended.provenance is not None
+    assert (ended.provenance.computeserviceid, ended.provenance.datetime_start) == ("b", going_on.claimed_at)
+    assert ended.provenance.datetime_end == ended.ended_at
+
+
+def test_details_tell_where_a_task_stands(store: StateStore, one: Campaign, scope: Scope) -> None:
+    def details() -> tuple[object, ...]:
+        [found] = store.get_tasks_details([task])
+        assert found is not None
+        assert found.task == task
+        assert found.since == history(store, task).changes[-1].changed_at
+        return found.status.value, found.claimed, found.service, found.last_service, found.results, found.failures
+
+    task = one.tasks[0]
+    assert details() == ("waiting", 0, None, None, 0, 0)
+    claim(store, one, "a")
+    assert details() == ("running", 1, "a", "a", 0, 0)
+    expire_silent(store)
+    assert details() == ("waiting", 1, None, "a", 0, 0)
+    claim(store, one, "b")
+    assert details() == ("running", 2, "b", "b", 0, 0)
+    settle(store, task, ref(scope, ok=False), "b")
+    assert details() == ("error", 2, None, "b", 0, 1)
+    settle(store, task, ref(scope, ok=False), "a")
+    assert details() == ("error", 2, None, "b", 0, 2)
+    settle(store, task, ref(scope), "a")
+    assert details() == ("complete", 2, None, "b", 1, 2)
+    store.set_task_status([task], "invalid", reason="wrong force field")
+    assert details() == ("invalid", 2, None, "b", 1, 2)
+    [found] = store.get_tasks_details([task])
+    assert found is not None
+    assert found.reason == "wrong force field"
+
+
+def test_a_service_holds_what_it_claimed_until_it_is_settled_or_lost(store: StateStore, scope: Scope, other_scope: Scope) -> None:
+    register(store, "b", "c")
+    here, there = campaign(store, scope, tasks=3), campaign(store, other_scope, tasks=2)
+    mine = set(store.claim_taskhub_tasks(here.hub, "b", count=2)) | set(store.claim_taskhub_tasks(there.hub, "b", count=1))
+    assert None not in mine
+    held = store.get_service_tasks("b")
+    assert set(held) == mine
+    assert len(held) == 3
+    assert [task.scope for task in held] == [scope, scope, other_scope]
+    assert held[0].token is not None
+    assert held[1].token is not None
+    assert held[0].token < held[1].token
+    assert store.get_service_tasks("c") == store.get_service_tasks("nobody") == []
+    settle(store, held[0], ref(scope), "b")
+    store.set_task_waiting([held[1]])
+    assert store.get_service_tasks("b") == [held[2]]
+    store.deregister_computeservice("b")
+    assert store.get_service_tasks("b") == []
+
+
+def test_bulk_answers_are_in_the_order_asked(store: StateStore, scope: Scope) -> None:
+    register(store, "b")
+    made = campaign(store, scope, tasks=3)
+    first, second, third = made.tasks
+    missing = ScopedKey.from_str(f"Task-{'0' * 32}-{scope}")
+    asked = [third, missing, str(first), None, made.hub, second, third]
+    expected = [third, None, first, None, None, second, third]
+    for answers in (store.get_task_history(iter(asked)), store.get_tasks_details(iter(asked))):
+        assert [answer and answer.task for answer in answers] == expected
+    assert store.get_task_history([]) == store.get_tasks_details([]) == []
+
+
+def test_a_service_that_was_given_up_learns_it_and_gets_nothing_back(store: StateStore, one: Campaign) -> None:
+    task = claim(store, one, "a")
+    expire_silent(store)
+    moment = datetime.now(UTC)
+    with pytest.raises(KeyError, match="'a'"):
+        store.heartbeat_computeservice("a", moment)
+    with pytest.raises(KeyError, match="'a'"):
+        store.claim_taskhub_tasks(one.hub, "a")
+    register(store, "a")
+    assert store.get_service_tasks("a") == []
+    assert store.get_task_status([task]) == [TaskStatusEnum.waiting]
+    assert store.heartbeat_computeservice("a", moment + timedelta(hours=1)) == "a"

@@ -1,0 +1,133 @@
+"""Plans of the statements that calls send, and how much they touch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from psycopg import Cursor, sql
+from sqlalchemy import Connection, event, text
+
+from alchemistore import StateStore
+from alchemistore.tables import metadata
+
+EXPLAIN = "EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) "
+REMOVED = ("Rows Removed by Filter", "Rows Removed by Join Filter", "Rows Removed by Index Recheck")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One step of a plan, with the rows that went through it in all its loops."""
+
+    kind: str
+    relation: str
+    rows: float
+    touched: float
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.relation}: {self.rows:.0f} rows, {self.touched:.0f} touched"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What became of a statement."""
+
+    statement: str
+    nodes: tuple[Node, ...]
+
+    @property
+    def touched(self) -> float:
+        return sum(node.touched for node in self.nodes)
+
+    def __str__(self) -> str:
+        worst = sorted(self.nodes, key=lambda node: -node.touched)[:5]
+        return f"{' '.join(self.statement.split())[:150]} ...\n" + "\n".join(f"    {node}" for node in worst)
+
+
+@dataclass
+class Plans:
+    """The plans of a call."""
+
+    plans: list[Plan] = field(default_factory=list)
+
+    @property
+    def touched(self) -> float:
+        return sum(plan.touched for plan in self.plans)
+
+    @property
+    def nodes(self) -> list[Node]:
+        return [node for plan in self.plans for node in plan.nodes]
+
+    def __str__(self) -> str:
+        return "\n" + "\n".join(map(str, sorted(self.plans, key=lambda plan: -plan.touched)[:3]))
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[Node]:
+    loops = plan["Actual Loops"]
+    rows = plan["Actual Rows"] * loops
+    yield Node(
+        plan["Node Type"],
+        plan.get("Relation Name") or plan.get("CTE Name") or plan.get("Index Name") or "",
+        rows,
+        rows + sum(plan.get(removed, 0) for removed in REMOVED) * loops,
+    )
+    for child in plan.get("Plans", ()):
+        yield from _nodes(child)
+
+
+def _explain(cursor: Cursor[Any], statement: str, values: Any, generic: bool) -> Plan:
+    # The driver sends every value beside the statement; PREPARE wants them numbered.
+    with cursor.connection.cursor() as other:
+        other.execute("SAVEPOINT explained")
+        if generic:
+            names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
+            numbered = re.sub(r"%\((\w+)\)s(::\w+(?:\[\])?)?", lambda m: f"${names.index(m[1]) + 1}{m[2] or ''}", statement)
+            given = sql.SQL(", ").join(sql.Literal(values[name]) for name in names)
+            other.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+            other.execute(f"PREPARE explained AS {numbered}".replace("%%", "%").encode())
+            call = sql.SQL("EXECUTE explained({})").format(given) if names else sql.SQL("EXECUTE explained")
+            other.execute(sql.SQL(EXPLAIN) + call)
+        else:
+            other.execute((EXPLAIN + statement).encode(), values)
+        row = other.fetchone()
+        assert row is not None
+        nodes = tuple(_nodes(row[0][0]["Plan"]))
+        if generic:
+            other.execute("DEALLOCATE explained")
+        other.execute("ROLLBACK TO SAVEPOINT explained")
+    return Plan(statement, nodes)
+
+
+@contextmanager
+def explained(store: StateStore, generic: bool = False) -> Iterator[Plans]:
+    """Collects the plans of what is sent; each statement is run twice, the first time without effect."""
+    found = Plans()
+
+    def explain(connection: Any, cursor: Any, statement: str, values: Any, context: Any, executemany: bool) -> None:
+        if statement.lstrip().partition(" ")[0] in ("SELECT", "WITH", "INSERT", "UPDATE", "DELETE"):
+            found.plans.append(_explain(cursor, statement, values, generic))
+
+    event.listen(store._engine, "before_cursor_execute", explain)
+    try:
+        yield found
+    finally:
+        event.remove(store._engine, "before_cursor_execute", explain)
+
+
+def forget_statistics(tx: Connection) -> None:
+    """As if nothing had ever been analyzed; until the transaction ends."""
+    tables = [table.name for table in metadata.sorted_tables]
+    tx.execute(text("SET LOCAL allow_system_table_mods = on"))
+    tx.execute(
+        text("DELETE FROM pg_statistic WHERE starelid = ANY(CAST(CAST(:tables AS text[]) AS regclass[]))"), {"tables": tables}
+    )
+    tx.execute(
+        text("""
+            UPDATE pg_class SET reltuples = -1, relpages = 0, relallvisible = 0
+            WHERE oid = ANY(CAST(CAST(:tables AS text[]) AS regclass[]))
+        """),
+        {"tables": tables},
+    )

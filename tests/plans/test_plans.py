@@ -1,0 +1,169 @@
+"""Hot statements use their indexes and touch what they must, whatever the planner believes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from gufe.tokenization import TOKENIZABLE_REGISTRY
+
+from alchemistore import StateStore
+from tests.plans.explain import Plans, explained, forget_statistics
+from tests.plans.seed import LARGE, SCOPE, Seeded
+
+BULK = 1000
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+STATISTICS = ["fresh", "generic", "never", "stale"]
+
+
+class _Undo(Exception):
+    """Ends a transaction that is only looked at."""
+
+
+Act = Callable[[StateStore, Seeded], object]
+
+
+def plans_of(act: Act, statistics: str, request: pytest.FixtureRequest) -> Plans:
+    """The plans of a call, under some statistics, undone afterwards."""
+    seeded: Seeded = request.getfixturevalue("stale" if statistics == "stale" else "fresh")
+    found = Plans()
+    TOKENIZABLE_REGISTRY.clear()
+    with contextlib.suppress(_Undo), seeded.store.transaction() as tx:
+        if statistics == "never":
+            assert tx._connection is not None
+            forget_statistics(tx._connection)
+        with explained(seeded.store, generic=statistics == "generic") as found:
+            act(tx, seeded)
+        raise _Undo
+    return found
+
+
+def read_whole(plans: Plans) -> list[str]:
+    """The large tables that were read from end to end."""
+    return [str(node) for node in plans.nodes if "Seq Scan" in node.kind and node.relation in LARGE and node.touched > BULK]
+
+
+def claim(hub: int, protocols: list[str] | None = None, count: int = 1) -> Act:
+    def act(tx: StateStore, seeded: Seeded) -> None:
+        claimed = tx.claim_taskhub_tasks(seeded.hubs[hub], "service 1", count=count, protocols=protocols)
+        assert None not in claimed
+
+    return act
+
+
+def claim_nothing(tx: StateStore, seeded: Seeded) -> None:
+    assert tx.claim_taskhub_tasks(seeded.hubs[0], "service 1", protocols=["NoSuchProtocol"]) == [None]
+
+
+CLAIMS: dict[str, tuple[Act, int]] = {
+    "one from the large hub": (claim(0), 50),
+    "one from a small hub": (claim(5), 50),
+    "one of a rare protocol": (claim(0, ["RareProtocol"]), 1000),
+    "one of two protocols": (claim(0, ["RareProtocol", "PushProtocol"]), 1000),
+    "one of a protocol that is not there": (claim_nothing, 50),
+    "a hundred": (claim(0, count=100), 2000),
+    "a hundred of two protocols": (claim(0, ["RareProtocol", "PushProtocol"], count=100), 5000),
+}
+
+
+@pytest.mark.parametrize("statistics", STATISTICS)
+@pytest.mark.parametrize(("act", "bound"), CLAIMS.values(), ids=CLAIMS)
+def test_a_claim_walks_the_head_of_the_queue(act: Act, bound: int, statistics: str, request: pytest.FixtureRequest) -> None:
+    plans = plans_of(act, statistics, request)
+    assert not read_whole(plans), str(plans)
+    # No scan, no sort, no join lets more rows through than that.
+    assert max(node.touched for node in plans.nodes) <= bound, str(plans)
+
+
+WAITING = "t.status = 'waiting' AND NOT EXISTS (SELECT FROM extends AS e WHERE e.task = t.token)"
+PARENTS = "t.token IN (SELECT parent FROM extends)"
+
+BULK_CALLS: dict[str, Act] = {
+    "action_tasks": lambda tx, s: (
+        (tasks := s.tasks(BULK, WAITING), tx.cancel_tasks(tasks, s.hubs[0]), tx.action_tasks(tasks, s.hubs[0]))
+    ),
+    "set_task_weights": lambda tx, s: tx.set_task_weights(s.tasks(BULK, WAITING), s.hubs[0], 0.25),
+    "get_task_weights": lambda tx, s: tx.get_task_weights(s.tasks(BULK, WAITING), s.hubs[0]),
+    "set_task_priority": lambda tx, s: tx.set_task_priority(s.tasks(BULK, WAITING), 7),
+    "get_task_priority": lambda tx, s: tx.get_task_priority(s.tasks(BULK, WAITING)),
+    "get_task_status": lambda tx, s: tx.get_task_status(s.tasks(BULK, WAITING)),
+    "set_task_running": lambda tx, s: tx.set_task_running(s.tasks(BULK, WAITING)),
+    "set_task_waiting": lambda tx, s: tx.set_task_waiting(s.tasks(BULK, "t.status = 'running'")),
+    "set_task_error": lambda tx, s: tx.set_task_error(s.tasks(BULK, "t.status = 'running'")),
+    "set_task_complete": lambda tx, s: tx.set_task_complete(s.tasks(BULK, "t.status = 'running'")),
+    "set_task_complete again": lambda tx, s: tx.set_task_complete(s.tasks(BULK, f"t.status = 'complete' AND {PARENTS}")),
+    "set_task_invalid": lambda tx, s: tx.set_task_invalid(s.tasks(BULK, PARENTS)),
+    "set_task_deleted, refused": lambda tx, s: tx.set_task_deleted(s.tasks(BULK, "t.status = 'invalid'")),
+    "create_tasks": lambda tx, s: tx.create_tasks(s.transformations[0] * (BULK // 10)),
+    "create_tasks that extend": lambda tx, s: tx.create_tasks(
+        [tx.get_task_transformation(s.task(10), return_gufe=False)[0]] * BULK, [s.task(10)] * BULK
+    ),
+    "get_tasks_details": lambda tx, s: tx.get_tasks_details(s.tasks(BULK, "t.status = 'complete'")),
+    "get_task_history": lambda tx, s: tx.get_task_history(s.tasks(BULK, "t.status = 'complete'")),
+}
+
+
+@pytest.mark.parametrize("statistics", STATISTICS)
+@pytest.mark.parametrize("act", BULK_CALLS.values(), ids=BULK_CALLS)
+def test_a_bulk_call_touches_so_many_rows_for_each_task(act: Act, statistics: str, request: pytest.FixtureRequest) -> None:
+    plans = plans_of(act, statistics, request)
+    assert not read_whole(plans), str(plans)
+    assert plans.touched <= 150 * BULK, str(plans)
+
+
+# What the answer has at most, or what is touched besides.
+SINGLE_CALLS: dict[str, tuple[Act, int]] = {
+    "get_gufe of a task": (lambda tx, s: tx.get_gufe(s.task(4321)), 30),
+    "get_gufe of a hub": (lambda tx, s: tx.get_gufe(s.hubs[0]), 30),
+    "get_gufe of a network": (lambda tx, s: tx.get_gufe(s.networks[0]), 1500),
+    "get_gufe of a transformation": (lambda tx, s: tx.get_gufe(s.transformations[0][0]), 250),
+    "get_scoped_key": (lambda tx, s: tx.get_scoped_key(tx.get_gufe(s.task(4321)), SCOPE), 60),
+    "check_existence": (lambda tx, s: tx.check_existence(s.task(4321)), 30),
+    "check_existence of an object": (lambda tx, s: tx.check_existence(s.networks[0]), 30),
+    "create_task": (lambda tx, s: tx.create_task(s.transformations[0][0]), 60),
+    "create_task that extends": (
+        lambda tx, s: tx.create_task(tx.get_task_transformation(s.task(10), return_gufe=False)[0], extends=s.task(10)),
+        120,
+    ),
+    "get_task_transformation": (lambda tx, s: tx.get_task_transformation(s.task(1010), return_gufe=False), 60),
+    "get_task_networks": (lambda tx, s: tx.get_task_networks(s.task(4321)), 60),
+    "get_task_actioned_networks": (lambda tx, s: tx.get_task_actioned_networks(s.task(4321)), 60),
+    "get_task_results": (lambda tx, s: tx.get_task_results(s.tasks(1, "t.status = 'complete'")[0]), 60),
+    "query_tasks by key": (lambda tx, s: tx.query_tasks(key=str(s.task(4321).gufe_key)), 60),
+    "query_tasks, a page": (lambda tx, s: tx.query_tasks(limit=10), 200),
+    "query_tasks, a later page": (lambda tx, s: tx.query_tasks(limit=10, after=s.task(50_000)), 200),
+    "query_networks by name": (lambda tx, s: tx.query_networks(name="network 03"), 100),
+    "get_network_transformations": (lambda tx, s: tx.get_network_transformations(s.networks[0]), 250),
+    "get_transformation_networks": (lambda tx, s: tx.get_transformation_networks(s.transformations[0][0]), 60),
+    "get_network_chemicalsystems": (lambda tx, s: tx.get_network_chemicalsystems(s.networks[0]), 250),
+    "get_transformation_chemicalsystems": (lambda tx, s: tx.get_transformation_chemicalsystems(s.transformations[0][0]), 60),
+    "heartbeat": (lambda tx, s: tx.heartbeat_computeservice("service 1", datetime.now(UTC)), 10),
+    "deregister": (lambda tx, s: tx.deregister_computeservice("service 1"), 10_000),
+    "expire nothing": (lambda tx, s: tx.expire_registrations(LONG_AGO), 1000),
+    "expire all": (lambda tx, s: tx.expire_registrations(datetime.now(UTC) + timedelta(days=1)), 600_000),
+    "get_service_tasks": (lambda tx, s: tx.get_service_tasks("service 1"), 500),
+    "get_transformation_status": (lambda tx, s: tx.get_transformation_status(s.transformations[5][0]), 2000),
+    "get_transformation_tasks": (lambda tx, s: tx.get_transformation_tasks(s.transformations[5][0]), 5000),
+}
+
+
+@pytest.mark.parametrize("statistics", STATISTICS)
+@pytest.mark.parametrize(("act", "bound"), SINGLE_CALLS.values(), ids=SINGLE_CALLS)
+def test_a_call_about_one_object_touches_little(
+    act: Act, bound: int, statistics: str, request: pytest.FixtureRequest
+) -> None:
+    plans = plans_of(act, statistics, request)
+    assert not read_whole(plans), str(plans)
+    assert plans.touched <= bound, str(plans)
+
+
+def test_the_seed_is_sound(fresh: Seeded) -> None:
+    assert list(fresh.store.problems()) == []
+
+
+def test_a_scan_of_a_large_table_would_be_seen(fresh: Seeded, request: pytest.FixtureRequest) -> None:
+    plans = plans_of(lambda tx, s: tx.get_scope_status(SCOPE), "fresh", request)
+    assert read_whole(plans)
+    assert plans.touched > 100_000

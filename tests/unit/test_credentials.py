@@ -1,0 +1,114 @@
+"""Only the whole key fits its hash, and hashes made elsewhere go on to fit."""
+
+from __future__ import annotations
+
+import bcrypt
+import pytest
+
+from alchemistore.credentials import NOBODY, hash_key, verify_key
+
+# Made with other software: published test vectors of bcrypt (the last key but one has 72 bytes), and of passlib's bcrypt_sha256.
+ELSEWHERE = [
+    ("password", "$2a$12$GhvMmNVjRW29ulnudl.LbuAnUtN/LRfe1JsBm1Xu6LE3059z5Tr8m"),
+    ("U*U", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"),
+    ("a", "$2a$06$m0CrhHm10qJ3lXRY.5zDGO3rS2KdeeWLuGmsfGlMfOxih58VYVfxe"),
+    (
+        "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789",
+        "$2a$05$abcdefghijklmnopqrstuu5s2v8.iXieOjg/.AySBTTZIIVFJeBui",
+    ),
+    ("password", "$bcrypt-sha256$v=2,t=2b,r=12$n79VH.0Q2TMWmt3Oqt9uku$Kq4Noyk3094Y2QlB8NdRT8SvGiI4ft2"),
+]
+KEYS = [
+    "a",
+    "pässwörd",
+    "🔑" * 5,
+    'it\'s "quoted" \\ %s {}',
+    " spaces \t\n",
+    "x" * 72,
+    "x" * 73,
+    "é" * 36 + "x",
+    "long " * 1000,
+    "\0",
+    "a\0b",
+    "half a pair \ud800",
+]
+NO_HASHES = [
+    "",
+    "password",
+    "$2b$",
+    "$2b$04$short",
+    "$2b$99$" + NOBODY[7:],
+    NOBODY + "x",
+    "$1$abc$def",
+    "$bcrypt-sha256$v=2,t=2b,r=99$n79VH.0Q2TMWmt3Oqt9uku$Kq4Noyk3094Y2QlB8NdRT8SvGiI4ft2",
+    "$2b$12$" + "!" * 53,
+    "\0",
+]
+
+
+@pytest.fixture
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashes that take a millisecond."""
+    original = bcrypt.gensalt
+    monkeypatch.setattr(bcrypt, "gensalt", lambda: original(rounds=4))
+
+
+@pytest.mark.parametrize("key", KEYS, ids=ascii)
+@pytest.mark.usefixtures("cheap")
+def test_a_key_fits_its_own_hash_and_no_other_key_does(key: str) -> None:
+    hashed = hash_key(key)
+    assert verify_key(key, hashed)
+    for other in (key + "x", key + "\0", key[:-1], key.swapcase() + "y", f"{key}\0{key}", key[:72], key[:72] + "y"):
+        assert other == key or not verify_key(other, hashed)
+
+
+@pytest.mark.parametrize("key", KEYS, ids=ascii)
+@pytest.mark.usefixtures("cheap")
+def test_a_hash_has_a_salt_of_its_own_and_does_not_show_the_key(key: str) -> None:
+    hashed, again = hash_key(key), hash_key(key)
+    assert hashed != again
+    assert len(key) < 3 or key not in hashed
+
+
+@pytest.mark.usefixtures("cheap")
+def test_a_key_that_bcrypt_sees_whole_is_hashed_as_others_do_it() -> None:
+    assert bcrypt.checkpw(b"x" * 72, hash_key("x" * 72).encode())
+    assert hash_key("x" * 73).startswith("$bcrypt-sha256$v=2,t=2b,r=4$")
+
+
+@pytest.mark.parametrize(("key", "hashed"), ELSEWHERE)
+def test_a_hash_made_elsewhere_is_valid(key: str, hashed: str) -> None:
+    assert verify_key(key, hashed)
+    assert not verify_key(key + "x", hashed)
+
+
+@pytest.mark.parametrize("hashed", NO_HASHES)
+def test_what_is_no_hash_is_nobodys(hashed: str) -> None:
+    assert not verify_key("password", hashed)
+
+
+def test_nobody_has_no_key() -> None:
+    assert not verify_key("", NOBODY)
+
+
+@pytest.mark.parametrize("key", ["right", "wrong", "x" * 100, "a\0b"])
+@pytest.mark.parametrize("hashed", [NOBODY, "no hash"])
+def test_every_answer_costs_one_verification_of_twelve_rounds(monkeypatch: pytest.MonkeyPatch, key: str, hashed: str) -> None:
+    rounds = []
+
+    def checkpw(secret: bytes, stored: bytes) -> bool:
+        rounds.append(stored[4:6])
+        return False
+
+    monkeypatch.setattr(bcrypt, "checkpw", checkpw)
+    verify_key(key, hashed)
+    assert rounds == [b"12"]
+
+
+def test_a_new_hash_takes_twelve_rounds() -> None:
+    assert hash_key("key").startswith("$2b$12$")
+
+
+def test_an_empty_key_is_refused() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        hash_key("")

@@ -27,7 +27,7 @@ REFERENCES = text("""
     ORDER BY r.location, r.token
     LIMIT :limit
 """)
-FIRST_TOKEN = "00000000-0000-0000-0000-000000000000"
+NIL = "00000000-0000-0000-0000-000000000000"
 # Not there to be seen by others: the store's own probes.
 PROBES = "_check/"
 
@@ -104,7 +104,7 @@ def _directory(location: str) -> str:
 
 
 def _references(engine: Engine, after: str) -> Iterator[Reference]:
-    token = "ffffffff-ffff-ffff-ffff-ffffffffffff" if after else FIRST_TOKEN
+    token = "ffffffff-ffff-ffff-ffff-ffffffffffff" if after else NIL
     while True:
         with translated(), engine.connect() as connection:
             rows = connection.execute(REFERENCES, {"after": after, "token": token, "limit": PAGE}).all()

@@ -24,7 +24,6 @@ from bench.seeding import add_tasks, register, seed, settle_down
 from bench.servers import connect, opened
 from bench.timing import BenchError, Measure, Target, compare
 
-CROWD, BIG_CROWD = 16, 64
 WARMUP = 12
 PATIENCE = 300.0
 LOCK_NOT_AVAILABLE = "55P03"
@@ -32,8 +31,6 @@ WAIT = "5ms"
 # Only a superuser may ask PostgreSQL which lock it was; it says so a moment before the wait is over.
 TELL = " -c log_lock_waits=on -c deadlock_timeout=4ms -c client_min_messages=log"
 LOCK = re.compile(r"(?<=still waiting for )\w+ on \w+ of \w+|(?<=still waiting for )\w+ on \w+")
-# More than any machine of this size claims in a second.
-PLENTY = 12_000
 
 _barrier: Barrier | None = None
 
@@ -125,42 +122,45 @@ def send(jobs: Sequence[Job]) -> list[Outcome]:
 def throughput(run: Run) -> list[Measure]:
     """Measure 16 claimers on one hub against one, and against 16 on hubs of their own."""
     rounds, seconds = run.size(7, 1), run.size(30, 5) / 10
-    services = [f"bench-{i}" for i in range(CROWD)]
+    crowd = run.size(16, 4)
+    services = [f"bench-{i}" for i in range(crowd)]
     with run.server.database() as url, opened(url) as store:
-        plenty = round(PLENTY * (seconds + 1))
+        # More than any machine of this size claims in the time.
+        plenty = round(run.size(12_000, 3_000) * (seconds + 1))
         with run.step("seed hubs", plenty * 3) as advance:
-            # The sixteen hubs together hold what the one hub holds.
-            busy, *own = seed(store, url, plenty // CROWD, hubs=1 + CROWD, advance=advance)
+            # The hubs of their own hold together what the one hub holds.
+            busy, *own = seed(store, url, plenty // crowd, hubs=1 + crowd, advance=advance)
             register(store, *services)
+        together, alone, apart = f"{crowd} on one hub", "one claimer", f"{crowd} on {crowd} hubs"
         one = [Job(url, str(busy), services[0], seconds)]
         many = [Job(url, str(busy), service, seconds) for service in services]
-        apart = [Job(url, str(hub), service, seconds) for hub, service in zip(own, services, strict=True)]
-        contests = {"16 on one hub": (many, busy), "one claimer": (one, busy), "16 on 16 hubs": (apart, None)}
+        spread = [Job(url, str(hub), service, seconds) for hub, service in zip(own, services, strict=True)]
+        contests = {together: (many, busy), alone: (one, busy), apart: (spread, None)}
         found: dict[str, list[float]] = {name: [] for name in contests}
         with run.step("claimers", (rounds + 1) * len(contests)) as advance:
             for turn in range(rounds + 1):
                 for name, (jobs, hub) in contests.items():
-                    _refill(url, [hub] if hub else own, plenty if hub else plenty // CROWD)
+                    _refill(url, [hub] if hub else own, plenty if hub else plenty // crowd)
                     outcomes = send(jobs)
                     if any(outcome.short for outcome in outcomes):
                         raise BenchError("a hub had nothing left to claim; the machine is faster than this benchmark expects")
                     if turn:
                         found[name].append(sum(outcome.claimed for outcome in outcomes) / seconds)
                     advance(1)
-    note = f"processes, claims of one, {seconds:g} s each, {rounds} rounds in turn; median {statistics.median(found['16 on one hub']):,.0f} tasks/s"
+    note = f"processes, claims of one, {seconds:g} s each, {rounds} rounds in turn; median {statistics.median(found[together]):,.0f} tasks/s"
     return [
         compare(
-            "16 claimers on one hub against one claimer",
+            f"{crowd} claimers on one hub against one claimer",
             found,
-            "one claimer",
+            alone,
             target=Target(1.5, at_least=True),
             unit="tasks/s",
             note=note,
         ),
         compare(
-            "16 claimers on one hub against 16 on 16 hubs",
+            f"{crowd} claimers on one hub against {crowd} on {crowd} hubs",
             found,
-            "16 on 16 hubs",
+            apart,
             target=Target(0.8, at_least=True),
             unit="tasks/s",
         ),
@@ -179,17 +179,17 @@ def _refill(url: str, hubs: Sequence[ScopedKey], wanted: int) -> None:
 
 def waits(run: Run) -> list[Measure]:
     """Count the claims of 64 claimers, on two hubs that share all tasks, that waited for a lock or came back short."""
-    quota = run.size(300, 15)
+    crowd, quota = run.size(64, 8), run.size(300, 15)
     # There is always work for everybody until the quotas are done.
-    slack = BIG_CROWD * 8
-    total = (quota + WARMUP) * BIG_CROWD + slack
-    services = [f"bench-{i}" for i in range(BIG_CROWD)]
+    slack = crowd * 8
+    total = (quota + WARMUP) * crowd + slack
+    services = [f"bench-{i}" for i in range(crowd)]
     with run.server.database() as url, opened(url) as store:
         with run.step("seed two hubs that share all tasks", total) as advance:
             hubs = seed(store, url, total, hubs=2, shared=True, advance=advance)
             register(store, *services)
         impatient = _impatient(url)
-        with run.step(f"{BIG_CROWD} claimers", 1) as advance:
+        with run.step(f"{crowd} claimers", 1) as advance:
             outcomes = send([Job(impatient, str(hubs[i % 2]), service, quota=quota) for i, service in enumerate(services)])
             advance(1)
         with connect(url) as connection:
@@ -206,7 +206,7 @@ def waits(run: Run) -> list[Measure]:
     kinds = "".join(f" {lock}: {times} times." for lock, times in locks.most_common())
     return [
         Measure(
-            f"claims that waited > 5 ms for a lock or came back short, {BIG_CROWD} claimers, two hubs",
+            f"claims that waited > 5 ms for a lock or came back short, {crowd} claimers, two hubs",
             waited + short + left,
             form="count",
             target=Target(0),

@@ -84,7 +84,7 @@ def plot(title: str, measures: Sequence[Measure], path: Path) -> None:
         axes.set_yticks(range(len(measures)), [f"{one.name}  [{_target(one) or 'no target'}]" for one in measures])
         axes.set_ylim(len(measures) - 0.4, -0.8)
         axes.set_xlabel("value in units of its target; to the left of the line is reached (grey: no target, the ratio itself)")
-        axes.set_title(title, loc="left")
+        figure.suptitle(title)
         axes.grid(axis="x", alpha=0.3)
         figure.savefig(path, dpi=150)
 

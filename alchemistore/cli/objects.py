@@ -19,19 +19,11 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 PROGRESS = 10_000
 
 
-class Age(click.ParamType):
-    """A number with a unit: 90m, 12h, 7d, 2w."""
-
-    name = "age"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Read it."""
-        if isinstance(value, timedelta):
-            return value
-        found = re.fullmatch(r"(\d{1,6})([smhdw])", str(value))
-        if not found:
-            self.fail(f"{value!r} is not an age: expected a number with a unit, as 90m, 12h, 7d or 2w", param, ctx)
-        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+def _age(context: click.Context, parameter: click.Parameter, value: str) -> timedelta:
+    found = re.fullmatch(r"(\d{1,6})([smhdw])", value)
+    if not found:
+        raise click.BadParameter(f"{value!r} is not an age: expected a number with a unit, as 90m, 12h, 7d or 2w")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
 def object_store() -> S3ObjectStore:
@@ -49,7 +41,7 @@ def objects() -> None:
 
 @objects.command()
 @url_option
-@click.option("--older-than", type=Age(), required=True, help="Leave alone what was written since: 90m, 12h, 7d, 2w.")
+@click.option("--older-than", callback=_age, required=True, help="Leave alone what was written since: 90m, 12h, 7d, 2w.")
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
 @click.option("--after", default="", help="Go on after this location: where a sweep was broken off.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each, one a line.")

@@ -62,11 +62,27 @@ def parameters(key: ScopedKey) -> dict[str, Any]:
     return {"org": key.org, "campaign": key.campaign, "project": key.project, "token": key.token}
 
 
+def parse_scope(scope: Scope | str) -> Scope:
+    """Give the scope as a :class:`Scope`; what is none is a :class:`ValueError`."""
+    if isinstance(scope, str):
+        return Scope.from_str(scope)
+    if not isinstance(scope, Scope):
+        raise ValueError(f"expected a Scope or its text, not {type(scope).__name__}")
+    return scope
+
+
+def is_text(value: str) -> bool:
+    """Tell whether PostgreSQL can hold a text; it has none with NUL or half a surrogate pair."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value
+
+
 def scope_parameters(scope: Scope | str | None) -> dict[str, str | None]:
     """Give the parameters of `IN_SCOPE`; no scope means all of them."""
-    if isinstance(scope, str):
-        scope = Scope.from_str(scope)
-    org, campaign, project = (scope or Scope()).to_tuple()
+    org, campaign, project = (Scope() if scope is None else parse_scope(scope)).to_tuple()
     return {"org": org, "campaign": campaign, "project": project}
 
 

@@ -65,9 +65,14 @@ def _enter(barrier: Barrier) -> None:
 def _work(job: Job) -> Outcome:
     assert _barrier is not None
     outcome = Outcome()
-    notices: list[psycopg.errors.Diagnostic] = []
+    notices: list[str] = []
     store = StateStore(Settings(database_url=job.url, pool_size=1))  # type: ignore[arg-type]  # pydantic makes a secret of it
-    event.listen(store._engine, "connect", lambda connection, _: connection.add_notice_handler(notices.append))
+
+    def note(diagnostic: psycopg.errors.Diagnostic) -> None:
+        # Read at once: afterwards it is gone.
+        notices.append(diagnostic.message_primary or "")
+
+    event.listen(store._engine, "connect", lambda connection, _: connection.add_notice_handler(note))
     for _ in range(WARMUP):
         _claim(store, job, outcome)
     if job.quota == 0:
@@ -87,7 +92,7 @@ def _work(job: Job) -> Outcome:
         outcome.tasks += drained.tasks
     store.close()
     # Numbers of processes, transactions and pages tell nothing.
-    outcome.locks = [found[0] for notice in notices if (found := LOCK.search(notice.message_primary or ""))]
+    outcome.locks = [found[0] for notice in notices if (found := LOCK.search(notice))]
     return outcome
 
 

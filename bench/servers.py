@@ -88,8 +88,8 @@ def server(url: str | None) -> Iterator[Server]:
 def connect(url: URL | str) -> psycopg.Connection[Any]:
     """Open a bare connection that commits each statement and prepares it at once."""
     parsed = parse_url(url) if isinstance(url, str) else url
-    text = parsed.set(drivername="postgresql").render_as_string(hide_password=False)
-    connection = psycopg.connect(text, autocommit=True)
+    _, keywords = parsed.get_dialect()().create_connect_args(parsed)
+    connection = psycopg.connect(**keywords, autocommit=True)
     connection.prepare_threshold = 1
     return connection
 

@@ -82,7 +82,7 @@ class Running(Generic[T]):
         self._answer: list[T] = []
         self._error: BaseException | None = None
         self.done = Event()
-        self._thread = Thread(target=self._run)
+        self._thread = Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:

@@ -10,7 +10,7 @@ from alchemistore.errors import unknown_service
 from alchemistore.models import Scope, ScopedKey
 from alchemistore.models.task import now
 from alchemistore.operations.queue import seed
-from alchemistore.sql import SCOPE_ID, parameters, parse_key, scoped
+from alchemistore.sql import SCOPE_ID, parameters, parse_key, parse_scope, scoped
 
 # Candidates looked at in a lane beyond those asked for, so that stale ones do not make the claim short.
 WINDOW = 200
@@ -228,7 +228,7 @@ def hubs_with_work(
 def _scope_lists(which: str, scopes: Iterable[Scope | str]) -> dict[str, list[str | None]]:
     if isinstance(scopes, Scope | str):
         scopes = [scopes]
-    parts = [(Scope.from_str(scope) if isinstance(scope, str) else scope).to_tuple() for scope in scopes]
+    parts = [parse_scope(scope).to_tuple() for scope in scopes]
     return {f"{name}_{which}": [part[i] for part in parts] for i, name in enumerate(("orgs", "campaigns", "projects"))}
 
 

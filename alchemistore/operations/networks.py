@@ -14,7 +14,18 @@ from alchemistore.models import Scope, ScopedKey
 from alchemistore.models.task import now
 from alchemistore.operations.objects import add_scope, get_gufe, store, stored
 from alchemistore.operations.taskhubs import drop_taskhub
-from alchemistore.sql import IN_SCOPE, SCOPE_ID, gufe_token, keys_of, page, parameters, parse_key, scope_parameters
+from alchemistore.sql import (
+    IN_SCOPE,
+    SCOPE_ID,
+    gufe_token,
+    is_text,
+    keys_of,
+    page,
+    parameters,
+    parse_key,
+    parse_scope,
+    scope_parameters,
+)
 
 M = TypeVar("M", chemistry.Edge, chemistry.Node)
 
@@ -68,7 +79,7 @@ def query(table: str) -> TextClause:
         SELECT o.kind, o.token, s.org, s.campaign, s.project
         FROM {table} AS o JOIN scopes AS s ON s.id = o.scope_id
         WHERE {IN_SCOPE}
-            AND (CAST(:name AS text) IS NULL OR o.name = :name)
+            AND (CAST(:name AS text) IS NULL OR (hashtextextended(o.name, 0) = hashtextextended(:name, 0) AND o.name = :name))
             AND (NOT :by_key OR (o.token = :token AND o.kind = :kind))
             AND (CAST(:after_token AS uuid) IS NULL OR
                 (s.org, s.campaign, s.project, o.kind, o.token)
@@ -104,7 +115,7 @@ def create_network(tx: Connection, network: Any, scope: Scope | str) -> ScopedKe
         If a transformation leads from a chemical system to itself, the scope has open components, or the chain is not well
         formed. Nothing is stored then.
     """
-    scope = Scope.from_str(scope) if isinstance(scope, str) else scope
+    scope = parse_scope(scope)
     if not scope.specific():
         raise ValueError(f"{scope} is not specific: a network is stored in one organisation, campaign and project")
     scope_id = add_scope(tx, scope)
@@ -223,8 +234,7 @@ def _query(
     limit: int | None,
     after: ScopedKey | str | None,
 ) -> list[ScopedKey]:
-    if name is not None and "\0" in name:
-        # PostgreSQL has no text with NUL, so nothing has this name.
+    if name is not None and not is_text(name):
         return []
     by_key = {"by_key": key is not None, "token": key and gufe_token(key), "kind": key and key.partition("-")[0]}
     return keys_of(tx.execute(statement, {**scope_parameters(scope), **page(limit, after), **by_key, "name": name}))

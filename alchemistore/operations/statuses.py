@@ -294,7 +294,7 @@ def get_task_status(tx: Connection, tasks: Iterable[ScopedKey | str | None]) -> 
 
 def get_scope_status(tx: Connection, scope: Scope | str) -> dict[str, int]:
     """Count the tasks in a scope, actioned or not, by status; open components match anything, zero counts are left out."""
-    return dict(tx.execute(SCOPE_STATUS, scope_parameters(scope)).tuples().all())
+    return {status: count for status, count in tx.execute(SCOPE_STATUS, scope_parameters(scope))}  # noqa: C416  (rows are no pairs to mypy)
 
 
 def get_network_status(tx: Connection, network: ScopedKey | str | Iterable[ScopedKey | str | None]) -> Any:
@@ -321,4 +321,5 @@ def get_network_status(tx: Connection, network: ScopedKey | str | Iterable[Scope
 
 def get_transformation_status(tx: Connection, transformation: ScopedKey | str) -> dict[str, int]:
     """Count the tasks of a transformation by status; zero counts are left out, empty if there is no such transformation."""
-    return dict(tx.execute(TRANSFORMATION_STATUS, parameters(parse_key(transformation))).tuples().all())
+    rows = tx.execute(TRANSFORMATION_STATUS, parameters(parse_key(transformation)))
+    return {status: count for status, count in rows}  # noqa: C416  (rows are no pairs to mypy)

@@ -201,17 +201,19 @@ def delete_taskhub(tx: Connection, network: ScopedKey | str) -> ScopedKey:
     ValueError
         If it is the key of something else.
     """
-    key = get_taskhub(tx, network)
+    key = parse_key(network, "AlchemicalNetwork")
     scope_id = tx.scalar(text(f"SELECT {SCOPE_ID}"), parameters(key))
-    drop_taskhub(tx, scope_id, parse_key(network).token)
-    return parse_key(key)
-
-
-def drop_taskhub(tx: Connection, scope_id: int, network: UUID | None) -> None:
-    """Delete the hub of a network, if it has one, with its actions."""
-    hub = tx.scalar(LOCK, {"scope_id": scope_id, "network": network})
+    hub = drop_taskhub(tx, scope_id, key.token)
     if hub is None:
-        return
+        raise MissingObjectError(f"the task hub of {key}")
+    return scoped(key, "TaskHub", hub)
+
+
+def drop_taskhub(tx: Connection, scope_id: int | None, network: UUID | None) -> UUID | None:
+    """Delete the hub of a network with its actions, and give its token; ``None`` if there is no hub."""
+    hub: UUID | None = tx.scalar(LOCK, {"scope_id": scope_id, "network": network})
+    if hub is None:
+        return None
     values = {"scope_id": scope_id, "taskhub": hub}
     tasks = tx.scalars(ACTIONED, values).all()
     touched = {"scope_ids": [scope_id] * len(tasks), "tokens": tasks}
@@ -219,6 +221,7 @@ def drop_taskhub(tx: Connection, scope_id: int, network: UUID | None) -> None:
     for statement in DELETE:
         tx.execute(statement, values)
     refresh(tx, REFRESH_TASKS, touched)
+    return hub
 
 
 def set_taskhub_weight(tx: Connection, network: ScopedKey | str | Iterable[ScopedKey | str | None], weight: float) -> Any:
@@ -263,17 +266,23 @@ def get_taskhub_weight(tx: Connection, network: ScopedKey | str | Iterable[Scope
 
     Returns
     -------
-    float or None, or list of them
-        ``None`` where there is no such network or it has no hub.
+    float, or list of float or None
+        In a list ``None`` where there is no such network or it has no hub.
 
     Raises
     ------
     ValueError
         If a single key is not a network's.
+    KeyError
+        If a single network is missing or has no hub.
     """
     single, keys = parse_one_or_many(tx, network, "AlchemicalNetwork", strict=True)
     weights = keys.answer({(row.scope_id, row.network): row.weight for row in tx.execute(GET_WEIGHT, keys.parameters)})
-    return weights[0] if single else weights
+    if not single:
+        return weights
+    if weights[0] is None:
+        raise MissingObjectError(f"the task hub of {network}")
+    return weights[0]
 
 
 def _tasks(tx: Connection, taskhub: ScopedKey | str, return_gufe: bool, unclaimed: bool) -> Any:

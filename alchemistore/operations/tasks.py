@@ -428,10 +428,10 @@ def get_task_transformation(tx: Connection, task: ScopedKey | str, return_gufe: 
     ------
     KeyError
         If there is no such task.
+    ValueError
+        If it is the key of something else.
     """
-    key = parse_key(task)
-    if key.qualname != "Task":
-        raise MissingObjectError(key)
+    key = parse_key(task, "Task")
     row = one_or_missing(tx, TRANSFORMATION_OF, key)
     transformation = scoped(key, row.kind, row.token)
     result = None if row.result is None else scoped(key, "ProtocolDAGResultRef", row.result)

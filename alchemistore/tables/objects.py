@@ -14,6 +14,7 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     event,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
@@ -60,6 +61,9 @@ event.listen(
 )
 
 
+# Names are looked up by their hash: an index has no room for a long name.
+
+
 def _is_object(*names: str) -> ForeignKeyConstraint:
     return ForeignKeyConstraint(["scope_id", *names], ["gufe_objects.scope_id", "gufe_objects.token"])
 
@@ -76,7 +80,7 @@ class NetworkRow(Base):
             ["gufe_objects.scope_id", "gufe_objects.token"],
             name="networks__gufe_objects__strategy__fk",
         ),
-        Index("networks__scope_id_name__ix", "scope_id", "name"),
+        Index("networks__name__ix", "scope_id", text("hashtextextended(name, 0)")),
     )
 
     scope_id: Mapped[int]
@@ -94,7 +98,7 @@ class TransformationRow(Base):
     __table_args__ = (
         PrimaryKeyConstraint("scope_id", "token"),
         _is_object("token"),
-        Index("transformations__scope_id_name__ix", "scope_id", "name"),
+        Index("transformations__name__ix", "scope_id", text("hashtextextended(name, 0)")),
     )
 
     scope_id: Mapped[int]
@@ -111,7 +115,7 @@ class ChemicalSystemRow(Base):
     __table_args__ = (
         PrimaryKeyConstraint("scope_id", "token"),
         _is_object("token"),
-        Index("chemical_systems__scope_id_name__ix", "scope_id", "name"),
+        Index("chemical_systems__name__ix", "scope_id", text("hashtextextended(name, 0)")),
     )
 
     scope_id: Mapped[int]

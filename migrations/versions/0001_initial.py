@@ -147,7 +147,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("scope_id", "token", name=op.f("chemical_systems__pk")),
     )
-    op.create_index("chemical_systems__scope_id_name__ix", "chemical_systems", ["scope_id", "name"])
+    op.create_index(
+        "chemical_systems__name__ix", "chemical_systems", ["scope_id", sa.literal_column("hashtextextended(name, 0)")]
+    )
     op.create_table(
         "networks",
         sa.Column("scope_id", sa.BigInteger(), nullable=False),
@@ -164,7 +166,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("scope_id", "token", name=op.f("networks__pk")),
     )
-    op.create_index("networks__scope_id_name__ix", "networks", ["scope_id", "name"])
+    op.create_index("networks__name__ix", "networks", ["scope_id", sa.literal_column("hashtextextended(name, 0)")])
     op.create_table(
         "transformations",
         sa.Column("scope_id", sa.BigInteger(), nullable=False),
@@ -177,7 +179,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("scope_id", "token", name=op.f("transformations__pk")),
     )
-    op.create_index("transformations__scope_id_name__ix", "transformations", ["scope_id", "name"])
+    op.create_index("transformations__name__ix", "transformations", ["scope_id", sa.literal_column("hashtextextended(name, 0)")])
     op.create_table(
         "network_chemical_systems",
         sa.Column("scope_id", sa.BigInteger(), nullable=False),

@@ -6,6 +6,8 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import psutil
 import psycopg
@@ -60,3 +62,23 @@ def listeners(server: ServerStatus | None) -> set[tuple[str, int]]:
         for connection in one.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
     }
+
+
+class _Yes(BaseHTTPRequestHandler):
+    def do_PUT(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def yes_server(port: int) -> Iterator[None]:
+    """Another server on a port of this machine, which answers every PUT with success."""
+    with HTTPServer(("127.0.0.1", port), _Yes) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join()

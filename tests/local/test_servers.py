@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from alchemistore.local import LocalServers, database_url
-from alchemistore.local.daemon import run
+from alchemistore.local.daemon import free_ports, run
 from alchemistore.local.postgres import SYSTEM_USER
-from tests.local.helpers import connect, fill, holds_what_was_filled_in, kill, listeners, object_store
+from tests.local.helpers import connect, fill, holds_what_was_filled_in, kill, listeners, object_store, yes_server
 
 START = "import sys; from alchemistore.local import LocalServers; print(LocalServers(sys.argv[1]).start())"
 HOLD = """
@@ -125,17 +125,29 @@ def test_ports_in_use_are_survived(servers: LocalServers) -> None:
         assert holds_what_was_filled_in(servers)
 
 
-def test_port_lost_to_another_server_at_the_last_moment_is_survived(
+def test_server_that_took_the_port_at_the_last_moment_is_not_taken_for_ours(
     servers: LocalServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     status = servers.start(database=False)
     servers.stop()
     assert status.s3 is not None
-    with socket.create_server(("127.0.0.1", status.s3.ports["s3.port"])):
-        # As if the other server had come after the look.
-        monkeypatch.setattr("alchemistore.local.daemon.ports_are_free", lambda ports: True)
-        servers.start(database=False)
+    # It came after the look, and agrees to everything.
+    monkeypatch.setattr("alchemistore.local.daemon.ports_are_free", lambda ports: True)
+    with yes_server(status.s3.ports["s3.port"]):
+        again = servers.start(database=False)
+        assert again.s3 is not None
+        assert ("127.0.0.1", again.s3.ports["s3.port"]) in listeners(again.s3)
         object_store(servers).check()
+
+
+def test_s3_server_that_is_not_where_it_was_noted_is_started_again(servers: LocalServers) -> None:
+    status = servers.start(database=False)
+    assert status.s3 is not None
+    note = servers.directory / "s3" / "state.json"
+    (port,) = free_ports(1)
+    note.write_text(note.read_text().replace(str(status.s3.ports["s3.port"]), str(port)))
+    assert servers.start(database=False).s3 != status.s3
+    object_store(servers).check()
 
 
 def test_database_url_starts_postgresql_only(servers: LocalServers) -> None:

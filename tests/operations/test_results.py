@@ -115,24 +115,20 @@ def test_a_reference_comes_back_with_its_time_and_key(
     [
         {"location": None},
         {"creator": None, "location": ""},
-        {"creator": "it's a \"service\" \\ 🧪", "location": "a b/'/\\/🧪"},
+        {"creator": 'it\'s a "service" \\ 🧪', "location": "a b/'/\\/🧪"},
         {"ok": False, "created": None, "creator": None, "location": None},
         {"obj_key": "Outer.Inner-abc123"},
     ],
     ids=str,
 )
-def test_a_reference_comes_back_with_every_field(
-    store: StateStore, made: Campaign, scope: Scope, fields: dict[str, Any]
-) -> None:
+def test_a_reference_comes_back_with_every_field(store: StateStore, made: Campaign, scope: Scope, fields: dict[str, Any]) -> None:
     one = ref(scope, **fields)
     back = store.get_gufe(store.set_task_result(made.tasks[0], one))
     assert back == one
     assert back.key == one.key
 
 
-def test_a_reference_lives_in_the_scope_of_its_task(
-    store: StateStore, made: Campaign, scope: Scope, other_scope: Scope
-) -> None:
+def test_a_reference_lives_in_the_scope_of_its_task(store: StateStore, made: Campaign, scope: Scope, other_scope: Scope) -> None:
     for foreign in (other_scope, Scope("org"), Scope()):
         one = ref(foreign)
         key = store.set_task_result(made.tasks[0], one)
@@ -141,9 +137,7 @@ def test_a_reference_lives_in_the_scope_of_its_task(
         assert store.get_gufe(key) == one
 
 
-def test_the_same_reference_in_two_scopes_is_two(
-    store: StateStore, made: Campaign, scope: Scope, other_scope: Scope
-) -> None:
+def test_the_same_reference_in_two_scopes_is_two(store: StateStore, made: Campaign, scope: Scope, other_scope: Scope) -> None:
     there, one = campaign(store, other_scope, tasks=1), ref(scope)
     assert store.set_task_result(made.tasks[0], one) != store.set_task_result(there.tasks[0], one)
     assert store.get_task_results(made.tasks[0]) == keys(scope, [one])
@@ -169,6 +163,7 @@ def test_a_result_leaves_status_and_claim_alone(store: StateStore, made: Campaig
 
 def test_missing_tasks_and_other_things(store: StateStore, made: Campaign, scope: Scope, other_scope: Scope) -> None:
     one = ref(scope)
+    missing: str | ScopedKey
     for missing in (f"Task-{uuid4().hex}-{scope}", f"{made.tasks[0].gufe_key}-{other_scope}"):
         with pytest.raises(KeyError, match="No such object in database"):
             store.set_task_result(missing, one)
@@ -177,8 +172,8 @@ def test_missing_tasks_and_other_things(store: StateStore, made: Campaign, scope
         with pytest.raises(ValueError):
             store.set_task_result(other, one)
         assert store.get_task_results(other) == store.get_task_failures(other) == []
-    for other in (f"Transformation-{uuid4().hex}-{scope}", made.hub, made.network, made.tasks[0]):
-        assert store.get_transformation_results(other) == store.get_transformation_failures(other) == []
+    for missing in (f"Transformation-{uuid4().hex}-{scope}", made.hub, made.network, made.tasks[0]):
+        assert store.get_transformation_results(missing) == store.get_transformation_failures(missing) == []
     assert not store.check_existence(keys(scope, [one])[0])
 
 

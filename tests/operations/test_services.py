@@ -30,9 +30,7 @@ def services(store: StateStore) -> dict[str, tuple[datetime, datetime]]:
 
 def attempts(store: StateStore, task: ScopedKey) -> Sequence[Row[Any]]:
     with store._engine.connect() as connection:
-        return connection.execute(
-            text("SELECT * FROM attempts WHERE task = :task ORDER BY attempt"), {"task": task.token}
-        ).all()
+        return connection.execute(text("SELECT * FROM attempts WHERE task = :task ORDER BY attempt"), {"task": task.token}).all()
 
 
 def outcomes(store: StateStore, tasks: Sequence[ScopedKey]) -> list[list[str | None]]:
@@ -43,7 +41,7 @@ def statuses(store: StateStore, tasks: Sequence[ScopedKey]) -> list[str | None]:
     return [status and status.value for status in store.get_task_status(tasks)]
 
 
-@pytest.mark.parametrize("identifier", ["plain", "with some spaces", "it's \"quoted\" \\ 100%", "naïve-服务-🧪", "x" * 2000])
+@pytest.mark.parametrize("identifier", ["plain", "with some spaces", 'it\'s "quoted" \\ 100%', "naïve-服务-🧪", "x" * 2000])
 def test_a_registration_is_kept_as_given(store: StateStore, identifier: str) -> None:
     answer = store.register_computeservice(registration(identifier, NOON + MINUTE))
     assert (answer, type(answer)) == (identifier, ComputeServiceID)

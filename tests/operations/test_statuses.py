@@ -48,9 +48,7 @@ def statuses(store: StateStore, tasks: Sequence[ScopedKey]) -> list[str | None]:
 
 def attempts(store: StateStore, task: ScopedKey) -> Sequence[Row[Any]]:
     with store._engine.connect() as connection:
-        return connection.execute(
-            text("SELECT * FROM attempts WHERE task = :task ORDER BY attempt"), {"task": task.token}
-        ).all()
+        return connection.execute(text("SELECT * FROM attempts WHERE task = :task ORDER BY attempt"), {"task": task.token}).all()
 
 
 def missing_task(scope: Scope) -> ScopedKey:

@@ -75,7 +75,7 @@ def test_query_transformations_and_chemicalsystems(
 
 def test_a_key_filter_of_another_kind_matches_nothing(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=1)
-    kinds = {
+    kinds: dict[Callable[..., list[ScopedKey]], ScopedKey] = {
         store.query_networks: made.network,
         store.query_transformations: made.transformations[0],
         store.query_chemicalsystems: store.query_chemicalsystems()[0],

@@ -1,0 +1,295 @@
+"""Two transactions at the same moment, one of which settles a task: in whichever order they get there, nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Barrier
+
+import pytest
+
+from alchemistore import Scope, ScopedKey, StateStore
+from alchemistore.models import Settlement
+from tests.builders import Campaign, campaign, chain, register, star
+from tests.deliveries import (
+    Running,
+    attempts,
+    expire_silent,
+    key_of,
+    ref,
+    register_silent,
+    settle,
+    status,
+)
+
+
+@pytest.fixture
+def made(store: StateStore, scope: Scope) -> Campaign:
+    """A task on a hub; `a`, which will fall silent, and `b` and `c`."""
+    register_silent(store, "a")
+    register(store, "b", "c")
+    return campaign(store, scope, tasks=1, arms=1)
+
+
+def claim(store: StateStore, made: Campaign, service: str) -> ScopedKey:
+    [task] = store.claim_taskhub_tasks(made.hub, service)
+    assert task is not None
+    return task
+
+
+def outcomes(store: StateStore, task: ScopedKey) -> list[tuple[str, str | None]]:
+    return [(attempt.service, attempt.outcome) for attempt in attempts(store, task)]
+
+
+@pytest.mark.parametrize("ok", [True, False], ids=["ok", "failed"])
+def test_the_same_delivery_waits_for_the_first_and_answers_the_same(
+    store: StateStore, made: Campaign, scope: Scope, ok: bool
+) -> None:
+    task, result = claim(store, made, "b"), ref(scope, ok=ok)
+    with store.transaction() as tx:
+        first = tx.settle_task(task, result, compute_service_id="b")
+        second = Running(lambda: settle(store, task, result, "b"))
+        assert second.waits_for_a_lock(store)
+    assert second.result() == first
+    assert outcomes(store, task) == [("b", "complete" if ok else "error")]
+
+
+@pytest.mark.parametrize("ok", [True, False], ids=["ok", "failed"])
+def test_a_settlement_that_finds_its_service_being_expired_comes_late(
+    store: StateStore, made: Campaign, scope: Scope, ok: bool
+) -> None:
+    task, result = claim(store, made, "a"), ref(scope, ok=ok)
+    with store.transaction() as tx:
+        expire_silent(tx)
+        settling = Running(lambda: settle(store, task, result, "a"))
+        assert settling.waits_for_a_lock(store)
+    assert settling.result().outcome == "expired"
+    assert status(store, task) == ("complete" if ok else "waiting")
+    assert [(one.outcome, one.result) for one in attempts(store, task)] == [("expired", key_of(result, task))]
+
+
+@pytest.mark.parametrize("ok", [True, False], ids=["ok", "failed"])
+def test_an_expiry_that_finds_the_task_being_settled_takes_nothing_back(
+    store: StateStore, made: Campaign, scope: Scope, ok: bool
+) -> None:
+    task, ended = claim(store, made, "a"), "complete" if ok else "error"
+    with store.transaction() as tx:
+        tx.settle_task(task, ref(scope, ok=ok), compute_service_id="a")
+        expiring = Running(lambda: expire_silent(store))
+        expiring.waits_for_a_lock(store)
+    assert expiring.result() == ["a"]
+    assert (status(store, task), outcomes(store, task)) == (ended, [("a", ended)])
+
+
+def test_a_claim_passes_over_what_a_late_result_is_completing(store: StateStore, made: Campaign, scope: Scope) -> None:
+    task = claim(store, made, "a")
+    expire_silent(store)
+    with store.transaction() as tx:
+        tx.settle_task(task, ref(scope), compute_service_id="a")
+        claiming = Running(lambda: store.claim_taskhub_tasks(made.hub, "b"))
+        assert claiming.result() == [None]
+    assert (status(store, task), outcomes(store, task)) == ("complete", [("a", "expired")])
+
+
+@pytest.mark.parametrize("ok", [True, False], ids=["ok", "failed"])
+def test_a_late_result_waits_for_the_claim_of_its_task(store: StateStore, made: Campaign, scope: Scope, ok: bool) -> None:
+    task = claim(store, made, "a")
+    expire_silent(store)
+    with store.transaction() as tx:
+        assert tx.claim_taskhub_tasks(made.hub, "b") == [task]
+        settling = Running(lambda: settle(store, task, ref(scope, ok=ok), "a"))
+        assert settling.waits_for_a_lock(store)
+    settling.result()
+    assert status(store, task) == ("complete" if ok else "running")
+    assert outcomes(store, task) == [("a", "expired"), ("b", "superseded" if ok else None)]
+
+
+@pytest.mark.parametrize("late_first", [True, False])
+def test_two_workers_with_a_result_each_are_both_kept(
+    store: StateStore, made: Campaign, scope: Scope, late_first: bool
+) -> None:
+    task = claim(store, made, "a")
+    expire_silent(store)
+    claim(store, made, "b")
+    results = {"a": ref(scope), "b": ref(scope)}
+    first, second = ("a", "b") if late_first else ("b", "a")
+    with store.transaction() as tx:
+        tx.settle_task(task, results[first], compute_service_id=first)
+        other = Running(lambda: settle(store, task, results[second], second))
+        assert other.waits_for_a_lock(store)
+    other.result()
+    assert status(store, task) == "complete"
+    assert outcomes(store, task) == [("a", "expired"), ("b", "superseded" if late_first else "complete")]
+    assert [one.result for one in attempts(store, task)] == [key_of(results[name], task) for name in ("a", "b")]
+    assert store.get_task_results(task) == sorted(key_of(one, task) for one in results.values())
+
+
+@pytest.mark.parametrize("wanted", ["waiting", "error", "complete", "invalid", "deleted"])
+@pytest.mark.parametrize("ok", [True, False], ids=["ok", "failed"])
+def test_a_setter_and_a_settlement_go_one_after_the_other(
+    store: StateStore, made: Campaign, scope: Scope, wanted: str, ok: bool
+) -> None:
+    task, ended = claim(store, made, "b"), "complete" if ok else "error"
+    with store.transaction() as tx:
+        tx.settle_task(task, ref(scope, ok=ok), compute_service_id="b")
+        setting = Running(lambda: store.set_task_status([task], wanted))
+        assert setting.waits_for_a_lock(store)
+    accepted = wanted in ("invalid", "deleted", ended) or (ended, wanted) == ("error", "waiting")
+    assert setting.result() == [task if accepted else None]
+    assert status(store, task) == (wanted if accepted else ended)
+    assert outcomes(store, task) == [("b", ended)]
+
+    [again] = store.create_tasks(made.transformations[:1])
+    store.action_tasks([again], made.hub)
+    store.cancel_tasks([task], made.hub)
+    assert claim(store, made, "c") == again
+    with store.transaction() as tx:
+        assert tx.set_task_status([again], wanted) == [again]
+        settling = Running(lambda: settle(store, again, ref(scope, ok=ok), "c"))
+        assert settling.waits_for_a_lock(store)
+    settling.result()
+    assert status(store, again) == ("complete" if ok and wanted in ("waiting", "error") else wanted)
+    assert outcomes(store, again) == [("c", "released" if wanted == "waiting" else wanted)]
+
+
+def child_actioned(store: StateStore, made: Campaign, child: ScopedKey) -> object:
+    return store.action_tasks([child], made.hub)
+
+
+def child_given_weight(store: StateStore, made: Campaign, child: ScopedKey) -> object:
+    return store.set_task_weights([child], made.hub, 0.5)
+
+
+def child_set_waiting(store: StateStore, made: Campaign, child: ScopedKey) -> object:
+    return store.set_task_waiting([child])
+
+
+def child_given_priority(store: StateStore, made: Campaign, child: ScopedKey) -> object:
+    return store.set_task_priority([child], 3)
+
+
+Change = Callable[[StateStore, Campaign, ScopedKey], object]
+
+
+@pytest.mark.parametrize("settled_first", [True, False])
+@pytest.mark.parametrize("change", [child_actioned, child_given_weight, child_set_waiting, child_given_priority])
+def test_a_child_that_changes_while_its_parent_is_completed_can_be_claimed(
+    store: StateStore, made: Campaign, scope: Scope, change: Change, settled_first: bool
+) -> None:
+    parent, child = chain(store, made.transformations[0], 2)
+    store.cancel_tasks(made.tasks, made.hub)
+    if change is not child_actioned:
+        store.action_tasks([child], made.hub)
+    if change is child_given_weight:
+        store.set_task_weights([child], made.hub, 0)
+    if change is child_set_waiting:
+        store.set_task_running([child])
+        store.set_task_error([child])
+
+    def settling(which: StateStore) -> object:
+        return which.settle_task(parent, ref(scope), compute_service_id="b")
+
+    def changing(which: StateStore) -> object:
+        return change(which, made, child)
+
+    first, second = (settling, changing) if settled_first else (changing, settling)
+    with store.transaction() as tx:
+        first(tx)
+        other = Running(lambda: second(store))
+        other.waits_for_a_lock(store)
+    other.result()
+    assert claim(store, made, "b") == child
+
+
+@pytest.mark.parametrize("settled_first", [True, False])
+def test_a_child_that_is_born_while_its_parent_is_completed_can_be_claimed(
+    store: StateStore, made: Campaign, scope: Scope, settled_first: bool
+) -> None:
+    [parent] = made.tasks
+
+    def settling(which: StateStore) -> object:
+        return which.settle_task(parent, ref(scope), compute_service_id="b")
+
+    def bearing(which: StateStore) -> object:
+        return which.action_tasks([which.create_task(made.transformations[0], extends=parent)], made.hub)
+
+    first, second = (settling, bearing) if settled_first else (bearing, settling)
+    with store.transaction() as tx:
+        first(tx)
+        other = Running(lambda: second(store))
+        other.waits_for_a_lock(store)
+    other.result()
+    assert claim(store, made, "b") in store.get_transformation_tasks(made.transformations[0], extends=parent)
+
+
+@pytest.mark.parametrize("ok", [True, False], ids=["ok", "failed"])
+def test_expiry_and_settlement_race_fifty_times(store: StateStore, scope: Scope, ok: bool) -> None:
+    register(store, "c")
+    made, ended = campaign(store, scope, tasks=50, arms=1), "complete" if ok else "error"
+    settlements: dict[ScopedKey, tuple[Settlement, ScopedKey]] = {}
+    ready = Barrier(2)
+
+    def expiring() -> list[str]:
+        ready.wait(60)
+        return expire_silent(store)
+
+    for _ in range(50):
+        register_silent(store, "a")
+        task = claim(store, made, "a")
+        result = ref(scope, ok=ok)
+        other = Running(expiring)
+        ready.wait(60)
+        settlements[task] = settle(store, task, result, "a"), key_of(result, task)
+        assert other.result() == ["a"]
+        assert store.get_service_tasks("a") == []
+        if not ok:
+            store.set_task_priority([task], 1000 + len(settlements))
+    for task, (answer, result_key) in settlements.items():
+        [attempt] = attempts(store, task)[:1]
+        assert (attempt.outcome, attempt.result) == (answer.outcome, result_key)
+        assert answer.outcome in (ended, "expired")
+        assert status(store, task) == ("waiting" if not ok and answer.outcome == "expired" else ended)
+    waiting = {task for task in made.tasks if status(store, task) == "waiting"}
+    assert set(store.claim_taskhub_tasks(made.hub, "c", count=60)) - {None} == waiting
+
+
+def test_settlements_on_shared_hubs_and_chains_run_with_everything_else(store: StateStore, scope: Scope) -> None:
+    """Claimers that settle, an operator who changes everything, and expiry: no deadlock comes through, nothing is lost."""
+    register(store, "b", "c", "d")
+    made = campaign(store, scope, arms=1)
+    hub = store.create_taskhub(store.create_network(star(1, "the same arm in another network"), scope))
+    chains = [chain(store, made.transformations[0], 3) for _ in range(10)]
+    tasks = [task for one in chains for task in one]
+    store.action_tasks(tasks, made.hub)
+    store.action_tasks(tasks, hub)
+    delivered: list[tuple[ScopedKey, ScopedKey]] = []
+
+    def working(service: str, hubs: list[ScopedKey]) -> None:
+        for turn in range(200):
+            got = [task for task in store.claim_taskhub_tasks(hubs[turn % 2], service, count=2) if task is not None]
+            for task in reversed(got):
+                result = ref(scope, ok=turn % 4 != 1)
+                delivered.append((task, settle(store, task, result, service).result))
+            if set(store.get_task_status(tasks)) == {store.get_task_status(tasks[:1])[0]} and status(store, tasks[0]) == "complete":
+                break
+
+    def operating() -> None:
+        for turn in range(30):
+            store.set_task_waiting([task for task in tasks if status(store, task) == "error"])
+            store.set_task_priority(tasks[turn::3], 1 + turn % 3)
+            store.set_task_weights(reversed(tasks), hub, 0.1 + turn / 100)
+            register_silent(store, "a")
+            store.claim_taskhub_tasks(hub, "a", count=3)
+            expire_silent(store)
+
+    workers = [Running(lambda s=service: working(s, hubs)) for service, hubs in (("b", [made.hub, hub]), ("c", [hub, made.hub]))]  # type: ignore[misc]  # mypy cannot type a lambda's default
+    operating()
+    for worker in workers:
+        worker.result()
+    store.set_task_waiting(tasks)
+    for _ in range(3):
+        for task in store.claim_taskhub_tasks(made.hub, "d", count=100):
+            if task is not None:
+                delivered.append((task, settle(store, task, ref(scope), "d").result))
+    assert {status(store, task) for task in tasks} == {"complete"}
+    for task, result_key in delivered:
+        assert result_key in store.get_task_results(task) + store.get_task_failures(task)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from alembic import command
-from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import Connection, Engine, text
 
 from alchemistore.errors import SchemaError
 from alchemistore.tables import metadata
 from alchemistore.transaction import translated
 
+# Alembic keeps what it is doing in module globals, so within a process one migration at a time.
+_ONE_AT_A_TIME = threading.Lock()
 # Any number, the same in all processes: held while the schema is being changed.
 MIGRATION_LOCK = 7264391805
 VERSION_TABLE = "alembic_version"
@@ -66,14 +68,14 @@ def upgrade(engine: Engine, to: str = "head") -> None:
     SchemaError
         If the database is at a revision that this version of the package does not know.
     """
-    with translated(), engine.begin() as connection:
+    with _ONE_AT_A_TIME, translated(), engine.begin() as connection:
         require_known(connection)
         command.upgrade(_config(connection), to)
 
 
 def downgrade(engine: Engine, to: str) -> None:
     """Bring the schema back to a revision; ``base`` removes it, with all data."""
-    with translated(), engine.begin() as connection:
+    with _ONE_AT_A_TIME, translated(), engine.begin() as connection:
         require_known(connection)
         command.downgrade(_config(connection), to)
 
@@ -112,50 +114,6 @@ def require_current(tx: Connection) -> None:
             f"the schema is at revision {present}, too old for this version of alchemistore, which expects {head()}:"
             " run 'alchemistore database upgrade'"
         )
-
-
-def drift(tx: Connection) -> list[str]:
-    """Compare the catalog with the tables of the code.
-
-    Returns
-    -------
-    list of str
-        One sentence for each difference; empty when there is none.
-    """
-    context = MigrationContext.configure(tx, opts={"compare_type": True, "compare_server_default": True, "include_object": _ours})
-    problems = [
-        f"the catalog differs from the code: {_sentence(difference)}" for difference in compare_metadata(context, metadata)
-    ]
-    # Alembic does not compare these.
-    inspector = inspect(tx)
-    present = set(inspector.get_table_names())
-    for table in metadata.sorted_tables:
-        if table.name not in present:
-            continue
-        expected = {str(c.name) for c in table.constraints if c.name}
-        found = set(
-            tx.scalars(
-                text(
-                    "SELECT conname FROM pg_constraint WHERE conrelid = to_regclass(:table) AND contype IN ('c', 'f', 'p', 'u')"
-                ),
-                {"table": table.name},
-            )
-        )
-        problems += [f"table {table.name} has lost its constraint {name}" for name in sorted(expected - found)]
-        problems += [f"table {table.name} has a constraint {name} that is not ours" for name in sorted(found - expected)]
-    return problems
-
-
-def _ours(item: Any, name: str | None, type_: str, reflected: bool, compare_to: Any) -> bool:
-    # Tables that others keep in the same database are none of our business.
-    return not (type_ == "table" and reflected and compare_to is None)
-
-
-def _sentence(difference: Any) -> str:
-    if isinstance(difference, list):
-        return "; ".join(_sentence(part) for part in difference)
-    action, *what = difference
-    return f"{action} {', '.join(str(getattr(part, 'name', part)) for part in what if part is not None)}"
 
 
 def reset(engine: Engine) -> None:

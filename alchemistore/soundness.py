@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Engine
 
-from alchemistore import invariants, schema
+from alchemistore import catalog, invariants, schema
 from alchemistore.transaction import translated
 
 
@@ -24,4 +24,9 @@ def problems(engine: Engine) -> list[str]:
     with translated(), engine.connect() as connection:
         connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         schema.require_current(connection)
-        return schema.drift(connection) + invariants.violations(connection)
+        missing = catalog.missing_tables(connection)
+        if missing:
+            return [f"table {name} is missing" for name in missing]
+        broken = invariants.violations(connection)
+    with translated(), engine.connect() as connection:
+        return catalog.drift(connection) + broken

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import URL, create_engine, make_url, text
 
-from alchemistore import Scope, StateStore
+from alchemistore import Scope, StateStore, invariants
 from alchemistore.engine import database_url as parse_url
 
 pytest_plugins = ["tests.servers"]
@@ -72,9 +72,10 @@ def store(database: str) -> Iterator[StateStore]:
     """A state store on a database of its own. Whatever a test did to it must leave it sound."""
     store = StateStore(database)
     yield store
-    problems = store.problems()
+    with store._engine.connect() as connection:
+        broken = invariants.violations(connection)
     store.close()
-    assert not problems
+    assert not broken
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 from typing import Any, Generic, TypeVar
@@ -72,6 +73,14 @@ def everything(store: StateStore) -> dict[str, list[str]]:
     with store._engine.connect() as connection:
         names = connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")).scalars().all()
         return {name: sorted(map(repr, connection.execute(text(f'SELECT * FROM "{name}"')).all())) for name in names}
+
+
+@contextmanager
+def undone(store: StateStore) -> Iterator[StateStore]:
+    """A transaction that is rolled back at its end."""
+    with suppress(InterruptedError), store.transaction() as tx:
+        yield tx
+        raise InterruptedError
 
 
 class Running(Generic[T]):

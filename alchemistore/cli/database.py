@@ -25,13 +25,15 @@ def url_option(function: click.decorators.FC) -> click.decorators.FC:
 
 
 def make_engine(url: str) -> Engine:
-    """Make an engine for the URL given."""
+    """Make an engine for the URL given, for the length of the command."""
     from pydantic import SecretStr
 
     from alchemistore import engine
     from alchemistore.settings import Settings
 
-    return engine.make_engine(Settings(database_url=SecretStr(url)))
+    made = engine.make_engine(Settings(database_url=SecretStr(url)))
+    click.get_current_context().call_on_close(made.dispose)
+    return made
 
 
 @click.group()
@@ -65,25 +67,42 @@ def _upgrade(url: str) -> None:
 
 @database.command()
 @url_option
+@click.option(
+    "--repair", is_flag=True, help="Make the queue again from the tasks and actions if it is wrong; nothing else changes."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of text.")
-def check(url: str, as_json: bool) -> None:
+def check(url: str, repair: bool, as_json: bool) -> None:
     """Check revision, catalog and data.
 
-    Exit codes: 0 nothing found, 1 problems found and listed, 2 cannot tell (no or another version's schema, no connection).
+    Exit codes: 0 nothing found (or nothing left after a repair), 1 problems found and listed, 2 cannot tell (no or another
+    version's schema, no connection).
     """
     from alchemistore.soundness import problems
 
-    found = problems(make_engine(url))
+    engine = make_engine(url)
+    found, repaired = list(problems(engine)), None
+    if found and repair:
+        from alchemistore.cli.calls import Calls
+
+        repaired = Calls(engine).repair_queue()
+        found = list(problems(engine))
     if as_json:
-        click.echo(json.dumps({"ok": not found, "problems": list(found)}, indent=2))
-    elif found:
-        click.echo(f"{len(found)} problem{'s' if len(found) > 1 else ''} found:")
-        for problem in found:
-            click.echo(f"- {problem}")
+        click.echo(json.dumps({"ok": not found, "problems": found, "repaired": repaired}, indent=2))
     else:
-        click.echo("No inconsistencies found.")
+        _tell(found, repaired)
     if found:
         sys.exit(1)
+
+
+def _tell(found: list[str], repaired: dict[str, int] | None) -> None:
+    if repaired is not None:
+        click.echo(f"Repaired the queue: {repaired['removed']} entries were wrong, {repaired['added']} were added.")
+    if not found:
+        click.echo("No inconsistencies found.")
+        return
+    click.echo(f"{len(found)} problem{'s' if len(found) > 1 else ''} {'found' if repaired is None else 'left'}:")
+    for problem in found:
+        click.echo(f"- {problem}")
 
 
 @database.command()

@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 
 DEFAULT = Path("demo")
+# What a shell gives for a command that Ctrl-C has ended.
+INTERRUPTED = 130
 
 
 def examples() -> Path:
@@ -28,10 +30,17 @@ def examples() -> Path:
     help="Where servers, results and the plot go.",
 )
 @click.option("--workers", type=click.IntRange(1, 64), default=4, show_default=True, help="How many worker processes.")
-@click.option("--kill/--no-kill", default=True, help="Kill one worker on the way, to see that nothing is lost.  [default: kill]")
+@click.option(
+    "--kill/--no-kill",
+    default=True,
+    help="Kill one worker and stop another for a while, to see that nothing is lost.  [default: kill]",
+)
 @click.option("--clean", is_flag=True, help="Stop the servers and remove the directory instead.")
 def demo(directory: Path, workers: int, kill: bool, clean: bool) -> None:
-    """Run a tiny free energy campaign on private servers, and show its answers."""
+    """Run a tiny free energy campaign on private servers, and show its answers.
+
+    Exit code 1 if it is not complete, or an answer is wrong.
+    """
     if clean:
         _clean(directory)
         return
@@ -43,7 +52,13 @@ def demo(directory: Path, workers: int, kill: bool, clean: bool) -> None:
         raise click.ClickException(f"{error}; the demo needs more packages: pip install 'alchemistore[demo]'") from error
     from rich.console import Console
 
-    run(directory, workers=workers, kill=kill, console=Console())
+    try:
+        report = run(directory, workers=workers, kill=kill, console=Console())
+    except KeyboardInterrupt:
+        # The campaign has said how to go on.
+        sys.exit(INTERRUPTED)
+    if not report.ok:
+        sys.exit(1)
 
 
 def _clean(directory: Path) -> None:
@@ -52,6 +67,8 @@ def _clean(directory: Path) -> None:
     if not directory.exists():
         click.echo(f"There is no {directory}.")
         return
+    if not (directory / "postgres").is_dir():
+        raise click.UsageError(f"{directory} is not the directory of a demo: nothing was removed")
     LocalServers(directory).stop()
     shutil.rmtree(directory)
     click.echo(f"Stopped the servers and removed {directory}.")

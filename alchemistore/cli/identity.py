@@ -70,7 +70,7 @@ def _read_key(key: str | None, from_stdin: bool) -> str:
     if key is not None:
         return key
     if from_stdin:
-        return click.get_text_stream("stdin").read().removesuffix("\n").removesuffix("\r")
+        return sys.stdin.read().removesuffix("\n").removesuffix("\r")
     try:
         answer: str = click.prompt("Key", hide_input=True, confirmation_prompt=True)
     except click.Abort:

@@ -11,6 +11,25 @@ from harmonic.system import analytic, environment, ligands
 
 
 @dataclass(frozen=True)
+class Lapse:
+    """A task that a worker lost, because it was not heard of for too long.
+
+    Attributes
+    ----------
+    late : bool
+        Whether it delivered a result all the same.
+    completed_by : str or None
+        Whose result completed the task; None while none has.
+    superseded : str or None
+        Who was running the task anew when the late result completed it.
+    """
+
+    late: bool
+    completed_by: str | None
+    superseded: str | None = None
+
+
+@dataclass(frozen=True)
 class Service:
     """What one worker did.
 
@@ -18,13 +37,13 @@ class Service:
     ----------
     outcomes : Counter of str
         Attempts by how they ended.
-    rescued : tuple of str
-        Who completed the tasks it was lost with.
+    lapses : tuple of Lapse
+        The tasks it lost.
     """
 
     identifier: str
     outcomes: Counter[str]
-    rescued: tuple[str, ...]
+    lapses: tuple[Lapse, ...] = ()
 
     @property
     def attempts(self) -> int:
@@ -84,14 +103,17 @@ def _leg(store: StateStore, objects: S3ObjectStore, key: ScopedKey) -> Leg | Non
 
 def _services(store: StateStore, tasks: list[ScopedKey]) -> tuple[Service, ...]:
     outcomes: dict[str, Counter[str]] = {}
-    rescuers: dict[str, list[str]] = {}
+    lapses: dict[str, list[Lapse]] = {}
     for history in store.get_task_history(tasks):
         if history is None:
             continue
         for attempt in history.attempts:
             outcomes.setdefault(attempt.service, Counter())[attempt.outcome or "running"] += 1
-        finisher = next((attempt.service for attempt in history.attempts if attempt.outcome == "complete"), None)
+        by_outcome = {attempt.outcome: attempt.service for attempt in history.attempts}
+        late = [attempt.service for attempt in history.attempts if attempt.outcome == "expired" and attempt.result is not None]
+        completed_by = by_outcome.get("complete") or next(iter(late), None)
         for attempt in history.attempts:
-            if attempt.outcome == "expired" and finisher is not None:
-                rescuers.setdefault(attempt.service, []).append(finisher)
-    return tuple(Service(name, outcomes[name], tuple(rescuers.get(name, ()))) for name in sorted(outcomes))
+            if attempt.outcome == "expired":
+                lapse = Lapse(attempt.result is not None, completed_by, by_outcome.get("superseded"))
+                lapses.setdefault(attempt.service, []).append(lapse)
+    return tuple(Service(name, outcomes[name], tuple(lapses.get(name, ()))) for name in sorted(outcomes))

@@ -1,11 +1,11 @@
-"""The campaign from submission to answers: submit, let worker processes run it, lose one of them, report."""
+"""The campaign from submission to answers: submit, let worker processes run it, report."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,30 +19,45 @@ from alchemistore.local import LocalServers
 from alchemistore.settings import S3ObjectStoreSettings
 from harmonic.analysis import collect
 from harmonic.crew import CampaignError, Crew
+from harmonic.mishaps import Mishaps
 from harmonic.plot import draw
-from harmonic.protocol import HarmonicProtocol
+from harmonic.protocol import HarmonicProtocol, HarmonicSettings
 from harmonic.report import Report, tell
 from harmonic.system import NETWORK_NAME, analytic, build_network, environment, is_chord
 
 SCOPE = Scope("demo", "harmonic", "wells")
-REPEATS = 3
 # Transformations with a larger free energy than this (kT) get a task that extends one of the others.
 EXTEND_ABOVE = 0.6
 # The ring that joins all ligands comes first, then what closes further cycles; extensions last.
 PRIORITY_RING, PRIORITY_CHORD, PRIORITY_EXTENSION = 1, 5, 10
 WEIGHTS = {"vacuum": 0.3, "solvent": 0.7}
 
-# A worker that was not heard of for this long has lost its tasks.
-SILENCE = timedelta(seconds=4)
 # Between two looks at the database.
 TICK = 0.25
-# The share of tasks done after which a worker is killed.
-KILL_AFTER = 0.3
 
 STATUS_STYLES = {"waiting": "cyan", "running": "yellow", "complete": "green", "error": "red", "invalid": "red", "deleted": "dim"}
 
 
-def run(directory: Path, *, workers: int = 4, kill: bool = True, console: Console) -> Report:
+@dataclass(frozen=True)
+class Size:
+    """How long the campaign takes.
+
+    Attributes
+    ----------
+    sampling : HarmonicSettings
+        Of each task.
+    repeats : int, default 3
+        Tasks of each transformation, those that extend others not counted.
+    silence : timedelta, default 4 s
+        A worker that was not heard of for this long loses its task.
+    """
+
+    sampling: HarmonicSettings = field(default_factory=HarmonicSettings)
+    repeats: int = 3
+    silence: timedelta = timedelta(seconds=4)
+
+
+def run(directory: Path, *, workers: int = 4, kill: bool = True, size: Size | None = None, console: Console) -> Report:
     """Run the campaign, or go on with it, or, when it is finished, just report.
 
     Parameters
@@ -52,7 +67,9 @@ def run(directory: Path, *, workers: int = 4, kill: bool = True, console: Consol
     workers : int, default 4
         How many worker processes.
     kill : bool, default True
-        Kill one of them on the way, to show that nothing is lost.
+        On the way kill one of them and stop another for a while, to show that nothing is lost. It takes two workers.
+    size : Size, optional
+        Of a campaign that is not submitted yet; and its silence.
     console : Console
         Where progress and answers are printed.
 
@@ -67,12 +84,13 @@ def run(directory: Path, *, workers: int = 4, kill: bool = True, console: Consol
         If no worker is left while there is work to do.
     """
     directory = directory.resolve()
+    size = size or Size()
     _introduce(console)
     with _servers(directory, console) as (store, objects, variables):
         network = _find(store)
         found = network is not None and _finished(store, network)
         if network is None:
-            network = _submit(store, console)
+            network = _submit(store, size, console)
         elif found:
             tell(
                 console,
@@ -82,8 +100,9 @@ def run(directory: Path, *, workers: int = 4, kill: bool = True, console: Consol
             _resume(store, network, console)
         if not found:
             crew = Crew(network, directory / "logs", variables, console)
+            mishaps = Mishaps(store, network, crew, console) if kill and workers > 1 else None
             with crew.at_work(workers):
-                _follow(store, network, crew, kill and workers > 1, console)
+                _follow(store, network, crew, mishaps, size.silence, console)
         with console.status("Reading the results ..."):
             answers = collect(store, objects, network)
             plot = directory / "free-energies.png"
@@ -133,14 +152,14 @@ def _finished(store: StateStore, network: ScopedKey) -> bool:
     return set(store.get_network_status(network)) == {TaskStatusEnum.complete.value}
 
 
-def _submit(store: StateStore, console: Console) -> ScopedKey:
-    network = build_network(HarmonicProtocol(HarmonicProtocol.default_settings()))
+def _submit(store: StateStore, size: Size, console: Console) -> ScopedKey:
+    network = build_network(HarmonicProtocol(size.sampling))
     # All or nothing: an interrupted submission leaves no half of a campaign behind.
     with store.transaction() as tx:
         key = tx.create_network(network, SCOPE)
         hub = tx.create_taskhub(key)
         edges = {tx.get_scoped_key(edge, SCOPE): edge for edge in sorted(network.edges, key=lambda edge: edge.name)}
-        tasks = _create_tasks(tx, edges)
+        tasks = _create_tasks(tx, edges, size.repeats)
         tx.action_tasks(list(tasks), hub)
         tx.set_task_weights({task: plan.weight for task, plan in tasks.items()}, hub)
         for priority in sorted({plan.priority for plan in tasks.values()}):
@@ -149,7 +168,7 @@ def _submit(store: StateStore, console: Console) -> ScopedKey:
     tell(
         console,
         f"[green]✓[/] Submitted {len(network.nodes)} chemical systems and {len(network.edges)} transformations,"
-        f" with {len(tasks)} tasks: {REPEATS} for each transformation, and {extensions} that extend another.",
+        f" with {len(tasks)} tasks: {size.repeats} for each transformation, and {extensions} that extend another.",
     )
     return key
 
@@ -162,8 +181,8 @@ class Plan:
     weight: float
 
 
-def _create_tasks(tx: StateStore, edges: Mapping[ScopedKey, gufe.Transformation]) -> dict[ScopedKey, Plan]:
-    repeated = [key for key in edges for _ in range(REPEATS)]
+def _create_tasks(tx: StateStore, edges: Mapping[ScopedKey, gufe.Transformation], repeats: int) -> dict[ScopedKey, Plan]:
+    repeated = [key for key in edges for _ in range(repeats)]
     tasks = tx.create_tasks(repeated, creator="demo")
     # Of the repeats of a transformation the last stays in the dict; any of them would do.
     parents = {key: task for key, task in zip(repeated, tasks, strict=True) if abs(analytic(edges[key])) > EXTEND_ABOVE}
@@ -189,11 +208,10 @@ def _resume(store: StateStore, network: ScopedKey, console: Console) -> None:
     tell(console, f"[green]✓[/] Found the campaign as it was left: {done}.{again}")
 
 
-def _follow(store: StateStore, network: ScopedKey, crew: Crew, kill: bool, console: Console) -> None:
-    tasks = store.get_network_tasks(network)
-    kill = kill and not any(
-        attempt.outcome == "expired" for history in store.get_task_history(tasks) if history for attempt in history.attempts
-    )
+def _follow(
+    store: StateStore, network: ScopedKey, crew: Crew, mishaps: Mishaps | None, silence: timedelta, console: Console
+) -> None:
+    total = len(store.get_network_tasks(network))
     progress = Progress(
         TextColumn("tasks"),
         BarColumn(bar_width=None),
@@ -204,32 +222,34 @@ def _follow(store: StateStore, network: ScopedKey, crew: Crew, kill: bool, conso
         expand=True,
     )
     with progress:
-        bar = progress.add_task("tasks", total=len(tasks), statuses="")
+        bar = progress.add_task("tasks", total=total, statuses="")
         quarters, moving_until = 0, time.monotonic()
         while True:
-            for identifier in store.expire_registrations(datetime.now(UTC) - SILENCE):
+            expired = store.expire_registrations(datetime.now(UTC) - silence)
+            for identifier in expired:
                 tell(
                     console,
-                    f"[yellow]↺[/] {identifier} has not been heard of for {SILENCE.seconds} s: its task goes to the others.",
+                    f"[yellow]↺[/] {identifier} has not been heard of for {silence.total_seconds():g} s: its task goes to the others.",
                 )
+            if mishaps:
+                mishaps.lift(expired)
             # Asked before the status: workers that find nothing left to do go home.
             manned = crew.muster()
             status = store.get_network_status(network)
             complete = status.get("complete", 0)
             progress.update(bar, completed=complete, statuses=_statuses(status))
-            if not console.is_terminal and 4 * complete // len(tasks) > quarters:
+            if not console.is_terminal and 4 * complete // total > quarters:
                 # Nobody sees the bar move.
-                quarters = 4 * complete // len(tasks)
-                tell(console, f"  {complete} of {len(tasks)} tasks are complete")
+                quarters = 4 * complete // total
+                tell(console, f"  {complete} of {total} tasks are complete")
             if not status.get("waiting") and not status.get("running"):
                 return
             # What extends a failed task waits for ever; anything else would have been claimed by now.
             moving_until = time.monotonic() if status.get("running") or not status.get("error") else moving_until
-            if time.monotonic() - moving_until > SILENCE.total_seconds():
+            if time.monotonic() - moving_until > silence.total_seconds():
                 return
-            if kill and complete >= KILL_AFTER * len(tasks) and (victim := crew.kill_one(store)):
-                kill = False
-                tell(console, f"[red]✗[/] Killed {victim} (SIGKILL) in the middle of a task.")
+            if mishaps:
+                mishaps.befall(complete / total)
             if not manned:
                 raise CampaignError(f"there are tasks left and no worker to do them: see the logs in {crew.logs}")
             time.sleep(TICK)

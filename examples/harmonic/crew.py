@@ -1,4 +1,4 @@
-"""The worker processes: started, watched, asked to stop; and one of them killed."""
+"""The worker processes: started, watched, asked to end; caught in the middle of a task."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,11 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 from rich.console import Console
 from rich.markup import escape
 
 from alchemistore import ScopedKey, StateStore, TaskStatusEnum
 from alchemistore.errors import AlchemistoreError
+from alchemistore.models import Attempt
 from harmonic.report import tell
 
 # Seconds between two signs of life of a worker.
@@ -26,6 +29,7 @@ HEARTBEAT = 0.5
 PATIENCE = 15.0
 # How long a commit that is under way may take to arrive.
 PAUSE = 0.25
+BUSY = "SELECT FROM pg_stat_activity WHERE application_name = %s AND state <> 'idle'"
 
 
 class CampaignError(AlchemistoreError):
@@ -41,27 +45,31 @@ class Crew:
     variables: Mapping[str, str]
     console: Console
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _caught: set[str] = field(default_factory=set)
 
     @contextmanager
     def at_work(self, count: int) -> Iterator[None]:
         """Start workers; at the end ask them to stop, and see to it that they do."""
         self.logs.mkdir(parents=True, exist_ok=True)
-        try:
-            for number in range(1, count + 1):
-                self._start(f"worker-{number}-{uuid4().hex[:4]}")
-            tell(self.console, f"[green]✓[/] Started {count} worker processes; what they do is in {escape(str(self.logs))}")
-            yield
-        except KeyboardInterrupt:
-            tell(self.console, "[yellow]Interrupted. Run it again to go on from here.")
-            raise
-        finally:
-            self._end()
+        # Of theirs together, so that a killed one leaves nothing behind.
+        with tempfile.TemporaryDirectory(prefix="harmonic-") as scratch:
+            try:
+                for number in range(1, count + 1):
+                    self._start(f"worker-{number}-{uuid4().hex[:4]}", scratch)
+                tell(self.console, f"[green]✓[/] Started {count} worker processes; what they do is in {escape(str(self.logs))}")
+                yield
+            except KeyboardInterrupt:
+                tell(self.console, "[yellow]Interrupted. Run it again to go on from here.")
+                raise
+            finally:
+                self._end()
 
-    def _start(self, identifier: str) -> None:
+    def _start(self, identifier: str, scratch: str) -> None:
         here = str(Path(__file__).resolve().parents[1])
         path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
         # Whatever the user has set for Amazon's servers is not meant for the private one.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        own = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ALCHEMISTORE_APPLICATION_NAME": identifier, "TMPDIR": scratch}
         command = [
             sys.executable,
             "-m",
@@ -75,7 +83,7 @@ class Crew:
         with self._log(identifier).open("wb") as log:
             self.processes[identifier] = subprocess.Popen(
                 command,
-                env={**inherited, **self.variables, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+                env={**inherited, **self.variables, **own},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -89,6 +97,8 @@ class Crew:
     def _end(self) -> None:
         for process in self.processes.values():
             process.terminate()
+            # One that is stopped would not hear of it.
+            process.send_signal(signal.SIGCONT)
         deadline = time.monotonic() + PATIENCE
         for process in self.processes.values():
             try:
@@ -108,32 +118,46 @@ class Crew:
                 )
         return any(process.poll() is None for process in self.processes.values())
 
-    def kill_one(self, store: StateStore) -> str | None:
-        """Kill a worker that is in the middle of a task.
+    def catch(self, store: StateStore) -> str | None:
+        """Stop a worker that is in the middle of a task, and was not caught before.
 
         Returns
         -------
         str or None
-            Its identifier; None if nobody holds a task right now.
+            Its identifier; None if nobody could be caught right now.
         """
-        running = store.get_network_tasks(self.network, status=TaskStatusEnum.running)
-        for task, holder in zip(running, _holders(store, running), strict=True):
-            process = self.processes.get(holder or "")
-            if holder is None or process is None or process.poll() is not None:
+        for attempt in _running(store, self.network):
+            process = self.processes.get(attempt.service)
+            if process is None or attempt.service in self._caught or process.poll() is not None:
                 continue
-            # Stopped first, it cannot finish the task between the look and the blow; the pause lets a commit under way arrive.
+            # Only what is stopped cannot finish the task between the look and the blow; the pause lets a commit under way arrive.
             process.send_signal(signal.SIGSTOP)
             time.sleep(PAUSE)
-            if _holders(store, [task]) == [holder]:
-                process.kill()
-                process.wait()
-                del self.processes[holder]
-                return holder
+            if attempt in _running(store, self.network) and not self._in_transaction(attempt.service):
+                self._caught.add(attempt.service)
+                return str(attempt.service)
             process.send_signal(signal.SIGCONT)
         return None
 
+    def _in_transaction(self, identifier: str) -> bool:
+        # Stopped in a transaction, it would keep its locks, and whoever needs them would wait for it.
+        with psycopg.connect(self.variables["ALCHEMISTORE_DATABASE_URL"]) as connection:
+            return connection.execute(BUSY, [identifier]).fetchone() is not None
 
-def _holders(store: StateStore, tasks: list[ScopedKey]) -> list[str | None]:
-    """Give for each task the worker that holds it."""
-    last = [history.attempts[-1] if history and history.attempts else None for history in store.get_task_history(tasks)]
-    return [None if attempt is None or attempt.ended_at is not None else str(attempt.service) for attempt in last]
+    def kill(self, identifier: str) -> None:
+        """Kill a worker; it has no time to tell anybody."""
+        process = self.processes.pop(identifier)
+        process.kill()
+        process.wait()
+
+    def resume(self, identifier: str) -> None:
+        """Let a stopped worker go on."""
+        self.processes[identifier].send_signal(signal.SIGCONT)
+
+
+def _running(store: StateStore, network: ScopedKey) -> list[Attempt]:
+    """Give the first attempts that go on; those begun first, and so furthest on the way, come first."""
+    running = store.get_task_history(store.get_network_tasks(network, status=TaskStatusEnum.running))
+    # A task that somebody has lost already is spared: its story is told by the one who lost it.
+    first = [history.attempts[0] for history in running if history and len(history.attempts) == 1]
+    return sorted((attempt for attempt in first if attempt.ended_at is None), key=lambda attempt: attempt.claimed_at)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harmonic.analysis import Answers
+from harmonic.analysis import Answers, Lapse
 from harmonic.cycles import Cycle, Leg
 
 # One transformation in 370 is off by more than this although all is well; more than the limit, one in 1.7 million.
@@ -107,9 +107,13 @@ class Report:
             table.add_column(outcome, justify="right")
         table.add_column("")
         for service in self.answers.services:
-            lost = f"[yellow]vanished; its task was completed by {', '.join(service.rescued)}" if service.rescued else ""
             counts = (str(service.outcomes[outcome] or "·") for outcome in endings)
-            table.add_row(service.identifier, str(service.attempts), *counts, lost)
+            table.add_row(
+                service.identifier,
+                str(service.attempts),
+                *counts,
+                "\n".join(f"[yellow]{_told(service.identifier, lapse)}" for lapse in service.lapses),
+            )
         return table
 
     def _verdict(self, console: Console) -> None:
@@ -142,6 +146,14 @@ def tell(console: Console, text: str) -> None:
 
 def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _told(identifier: str, lapse: Lapse) -> str:
+    if not lapse.late:
+        return "vanished; its task is open" if lapse.completed_by is None else f"vanished; {lapse.completed_by} did its task"
+    if lapse.completed_by != identifier:
+        return f"silent for too long; {lapse.completed_by} did its task, its late result is kept"
+    return "silent for too long; its late result counts" + (f", {lapse.superseded} was superseded" if lapse.superseded else "")
 
 
 def _sigmas(deviation: float) -> str:

@@ -1,67 +1,323 @@
-import time
-from collections import defaultdict
+"""Two open transactions on one task, for each pair of calls: who waits, and that the end is that of one after the other."""
 
-import psutil
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import pytest
 from sqlalchemy import text
 
-from alchemistore import StateStore
-from tests.builders import *
+from alchemistore import ComputeServiceID, ComputeServiceRegistration, Scope, ScopedKey, StateStore
+from alchemistore.invariants import violations
+from tests.builders import Campaign, campaign, chain, register
+
+NOON = datetime(2024, 1, 19, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
 
 
-def run(store, scope, single, lanes=100):
-    a = campaign(store, scope, name=f"n{single}{lanes}")
-    acc = defaultdict(lambda: [0.0, 0.0, 0])
+@dataclass(frozen=True)
+class Arena:
+    """A task on one of two hubs, the task that it extends, a service that may hold it, and one that may claim it."""
 
-    def m(name, pid, f, *args):
-        p = psutil.Process(pid)
-        c = p.cpu_times()
-        t = time.process_time()
-        r = f(*args)
-        d = p.cpu_times()
-        x = acc[name]
-        x[0] += d.user + d.system - c.user - c.system
-        x[1] += time.process_time() - t
-        x[2] += 1
-        return r
+    hub: ScopedKey
+    other_hub: ScopedKey
+    parent: ScopedKey
+    task: ScopedKey
+    old: str
+    new: str
 
-    tr = [sorted(store.create_tasks(a.transformations[:1] * 10)) for _ in range(lanes)]
-    for i, t in enumerate(tr):
-        store.set_task_priority(t, i + 1)
-    al = [t for x in tr for t in x]
-    store.action_tasks([t for x in tr for t in x[:8]], a.hub)
 
-    def body(tx):
-        pid = (
-            tx._connection.scalar(text("select pg_backend_pid()"))
-            if tx._connection
-            else tx._engine.connect().__enter__().scalar(text("select pg_backend_pid()"))
-        )
-        for x in tr:
-            m("claim6", pid, tx.claim_taskhub_tasks, a.hub, "a", 6)
-            m("action", pid, tx.action_tasks, x[8:], a.hub)
-            m("weights", pid, tx.set_task_weights, x[8:], a.hub, 0.25)
-            m("claim4", pid, tx.claim_taskhub_tasks, a.hub, "a", 4)
-            m("wait", pid, tx.set_task_waiting, x[:2])
-            m("claim2", pid, tx.claim_taskhub_tasks, a.hub, "a", 2)
+Act = Callable[[StateStore, Arena], object]
+ACTS: dict[str, Act] = {
+    "claim": lambda tx, arena: tx.claim_taskhub_tasks(arena.hub, arena.new, count=2),
+    "expire": lambda tx, arena: tx.expire_registrations(NOON + MINUTE),
+    "cancel": lambda tx, arena: tx.cancel_tasks([arena.task], arena.hub),
+    "action": lambda tx, arena: tx.action_tasks([arena.task], arena.other_hub),
+    "set priority": lambda tx, arena: tx.set_task_priority([arena.task], 3),
+    "set weight": lambda tx, arena: tx.set_task_weights([arena.task], arena.hub, 0.25),
+    "set running": lambda tx, arena: tx.set_task_running([arena.task]),
+    "set waiting": lambda tx, arena: tx.set_task_waiting([arena.task]),
+    "set invalid": lambda tx, arena: tx.set_task_invalid([arena.task]),
+    "complete parent": lambda tx, arena: tx.set_task_complete([arena.parent]),
+    "delete parent": lambda tx, arena: tx.set_task_deleted([arena.parent]),
+}
 
-    if single:
-        with store.transaction() as tx:
-            body(tx)
+
+class Ring:
+    """Where arenas are put up, each in a scope of its own."""
+
+    def __init__(self, store: StateStore) -> None:
+        self.store = store
+        self.count = 0
+
+    @contextmanager
+    def arena(self, *names: str) -> Iterator[Arena]:
+        """An arena for these calls: with `expire` the task is held, with `complete parent` its parent is not complete yet."""
+        self.count += 1
+        store, scope = self.store, Scope("org", "campaign", f"arena_{self.count}")
+        made, other = campaign(store, scope, arms=1, name="one"), campaign(store, scope, arms=1, name="other")
+        parent, task = chain(store, made.transformations[0], 2)
+        arena = Arena(made.hub, other.hub, parent, task, f"old {self.count}", f"new {self.count}")
+        for identifier, heartbeat in {arena.old: NOON, arena.new: NOON + MINUTE}.items():
+            store.register_computeservice(
+                ComputeServiceRegistration(identifier=ComputeServiceID(identifier), registered=NOON, heartbeat=heartbeat)
+            )
+        store.action_tasks([task], made.hub)
+        store.set_task_running([parent])
+        if "complete parent" not in names:
+            store.set_task_complete([parent])
+        if "expire" in names:
+            store.claim_taskhub_tasks(made.hub, arena.old)
+        yield arena
+        store.expire_registrations(NOON + 2 * MINUTE)
+
+    def outcome(self, arena: Arena) -> dict[str, Any]:
+        """What became of the task."""
+        with self.store._engine.connect() as connection:
+            assert violations(connection) == []
+            attempts = connection.execute(
+                text("SELECT service, outcome FROM attempts WHERE task = :task ORDER BY attempt"), {"task": arena.task.token}
+            ).all()
+        return {
+            "statuses": self.store.get_task_status([arena.parent, arena.task]),
+            "priority": self.store.get_task_priority([arena.task]),
+            "weights": [self.store.get_task_weights([arena.task], hub) for hub in (arena.hub, arena.other_hub)],
+            "attempts": [(attempt.service.partition(" ")[0], attempt.outcome) for attempt in attempts],
+        }
+
+
+class Second:
+    """A call in a transaction of its own, in a thread."""
+
+    def __init__(self, store: StateStore, threads: ThreadPoolExecutor, call: Callable[..., object], *args: object) -> None:
+        self._store = store
+        self._call = call
+        self._args = args
+        self._pid: Future[int] = Future()
+        self.answer = threads.submit(self._run)
+
+    def _run(self) -> object:
+        with self._store.transaction() as tx:
+            assert tx._connection is not None
+            self._pid.set_result(tx._connection.scalar(text("SELECT pg_backend_pid()")) or 0)
+            return self._call(tx, *self._args)
+
+    def waits(self) -> bool:
+        """Whether it comes to wait for a lock; if not, it has come to its end, and is committed."""
+        pid = self._pid.result(timeout=30)
+        with self._store._engine.connect() as connection:
+            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            while not self.answer.done():
+                state = connection.scalar(text("SELECT wait_event_type FROM pg_stat_activity WHERE pid = :pid"), {"pid": pid})
+                if state == "Lock":
+                    return True
+        return False
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as threads:
+        yield threads
+
+
+@pytest.mark.parametrize("first", ACTS)
+def test_two_calls_at_once_end_as_one_after_the_other(store: StateStore, threads: ThreadPoolExecutor, first: str) -> None:
+    ring = Ring(store)
+
+    @cache
+    def in_turn(setting: tuple[str, str], *names: str) -> dict[str, Any]:
+        with ring.arena(*setting) as arena:
+            for name in names:
+                ACTS[name](store, arena)
+            return ring.outcome(arena)
+
+    for second in ACTS:
+        pair = first, second
+        with ring.arena(*pair) as arena:
+            with store.transaction() as tx:
+                ACTS[first](tx, arena)
+                other = Second(store, threads, ACTS[second], arena)
+                waited = other.waits()
+                assert not (waited and second == "claim"), pair
+            other.answer.result(timeout=30)
+            found = ring.outcome(arena)
+        orders: list[tuple[str, ...]] = [pair] if waited else [pair, (second, first)]
+        if second == "claim":
+            # It may pass over a task that somebody is at.
+            orders.append((first,))
+        assert any(found == in_turn(pair, *order) for order in orders), (pair, waited, found)
+
+
+@pytest.fixture
+def made(store: StateStore, scope: Scope) -> Campaign:
+    """A task on a hub, and the services `a` and `b`."""
+    register(store, "a", "b")
+    return campaign(store, scope, tasks=1)
+
+
+def outcomes(store: StateStore) -> list[str | None]:
+    with store._engine.connect() as connection:
+        return list(connection.scalars(text("SELECT outcome FROM attempts ORDER BY attempt")))
+
+
+GOING: dict[str, Callable[[StateStore], object]] = {
+    "deregister": lambda tx: tx.deregister_computeservice("a"),
+    "expire": lambda tx: tx.expire_registrations(datetime.max),
+}
+
+
+@pytest.mark.parametrize("way", GOING)
+@pytest.mark.parametrize("goes", [True, False])
+def test_a_claim_waits_while_its_own_registration_is_being_removed(
+    store: StateStore, made: Campaign, threads: ThreadPoolExecutor, way: str, goes: bool
+) -> None:
+    with store.transaction(ignore_exceptions=True) as tx:
+        GOING[way](tx)
+        claim = Second(store, threads, lambda tx: tx.claim_taskhub_tasks(made.hub, "a"))
+        assert claim.waits()
+        if not goes:
+            raise InterruptedError("the removal is rolled back")
+    if goes:
+        with pytest.raises(KeyError, match="a"):
+            claim.answer.result(timeout=30)
+        assert store.get_taskhub_unclaimed_tasks(made.hub) == made.tasks
     else:
-        body(store)
-    print(single, lanes, {k: f"{v[0] / v[2] * 1000:.1f}ms pg, {v[1] / v[2] * 1000:.1f} py" for k, v in acc.items()})
+        assert claim.answer.result(timeout=30) == made.tasks
 
 
-def test_x(store, scope, database):
-    from alchemistore.settings import Settings
+@pytest.mark.parametrize("way", GOING)
+def test_who_is_just_claiming_is_removed_with_what_it_claimed(
+    store: StateStore, made: Campaign, threads: ThreadPoolExecutor, way: str
+) -> None:
+    with store.transaction() as tx:
+        assert tx.claim_taskhub_tasks(made.hub, "a") == made.tasks
+        removal = Second(store, threads, GOING[way])
+        assert removal.waits()
+    removal.answer.result(timeout=30)
+    assert store.get_taskhub_unclaimed_tasks(made.hub) == made.tasks
+    assert outcomes(store) == ["deregistered" if way == "deregister" else "expired"]
+    register(store, "c")
+    assert store.claim_taskhub_tasks(made.hub, "c") == made.tasks
 
-    s = StateStore(Settings(database_url=database, pool_size=1))
-    register(s, "a")
-    run(s, scope, True, 100)
-    run(s, scope, True, 300)
-    run(s, scope, False, 100)
-    run(s, scope, False, 300)
-    with s._engine.begin() as c:
-        c.execute(text("analyze"))
-    run(s, scope, True, 100)
-    s.close()
+
+def test_claims_and_heartbeats_do_not_wait_for_each_other(store: StateStore, made: Campaign, threads: ThreadPoolExecutor) -> None:
+    with store.transaction() as tx:
+        tx.heartbeat_computeservice("a", datetime.max.replace(year=3000))
+        claim = Second(store, threads, lambda tx: tx.claim_taskhub_tasks(made.hub, "a"))
+        assert not claim.waits()
+        assert claim.answer.result(timeout=30) == made.tasks
+    store.set_task_waiting(made.tasks)
+    with store.transaction() as tx:
+        assert tx.claim_taskhub_tasks(made.hub, "a") == made.tasks
+        heartbeat = Second(store, threads, lambda tx: tx.heartbeat_computeservice("a", datetime.max.replace(year=3001)))
+        assert not heartbeat.waits()
+
+
+def test_a_heartbeat_that_comes_just_in_time_saves_the_service(
+    store: StateStore, made: Campaign, threads: ThreadPoolExecutor
+) -> None:
+    assert store.claim_taskhub_tasks(made.hub, "a") == made.tasks
+    limit = datetime.now(UTC) + MINUTE
+    with store.transaction() as tx:
+        tx.heartbeat_computeservice("a", limit)
+        expiry = Second(store, threads, lambda tx: tx.expire_registrations(limit))
+        expiry.waits()
+    assert expiry.answer.result(timeout=30) == ["b"]
+    assert outcomes(store) == [None]
+
+
+def test_a_heartbeat_that_comes_too_late_is_told_so(store: StateStore, made: Campaign, threads: ThreadPoolExecutor) -> None:
+    with store.transaction() as tx:
+        tx.expire_registrations(datetime.max)
+        heartbeat = Second(store, threads, lambda tx: tx.heartbeat_computeservice("a", datetime.now(UTC)))
+        assert heartbeat.waits()
+    with pytest.raises(KeyError, match="a"):
+        heartbeat.answer.result(timeout=30)
+
+
+def test_of_two_registrations_one_is_refused(store: StateStore, threads: ThreadPoolExecutor) -> None:
+    with store.transaction() as tx:
+        register(tx, "a")
+        other = Second(store, threads, lambda tx: register(tx, "a"))
+        assert other.waits()
+    with pytest.raises(ValueError, match="already registered"):
+        other.answer.result(timeout=30)
+
+
+def test_claims_pass_each_other_by_on_one_hub_and_on_two(
+    store: StateStore, made: Campaign, scope: Scope, threads: ThreadPoolExecutor
+) -> None:
+    other_hub = campaign(store, scope, name="other").hub
+    more = store.create_tasks(made.transformations)
+    store.action_tasks(more, made.hub)
+    store.action_tasks(made.tasks + more, other_hub)
+    store.set_task_priority(made.tasks, 1)
+
+    def claim_two(tx: StateStore, hub: ScopedKey) -> object:
+        return tx.claim_taskhub_tasks(hub, "b", count=2)
+
+    with store.transaction() as tx:
+        assert tx.claim_taskhub_tasks(made.hub, "a") == made.tasks
+        for hub in (made.hub, other_hub):
+            claim = Second(store, threads, claim_two, hub)
+            assert not claim.waits()
+            answer = claim.answer.result(timeout=30)
+            assert isinstance(answer, list)
+            assert set(answer) <= {*more, None}
+            assert answer[0] is not None
+
+
+@pytest.mark.parametrize(("first", "second"), [("complete", "error"), ("error", "complete"), ("invalid", "deleted")])
+def test_of_two_ends_the_first_stands(
+    store: StateStore, made: Campaign, threads: ThreadPoolExecutor, first: str, second: str
+) -> None:
+    store.claim_taskhub_tasks(made.hub, "a")
+    with store.transaction() as tx:
+        assert tx.set_task_status(made.tasks, first) == made.tasks
+        setter = Second(store, threads, lambda tx: tx.set_task_status(made.tasks, second))
+        assert setter.waits()
+    assert setter.answer.result(timeout=30) == [None]
+    assert [status and status.value for status in store.get_task_status(made.tasks)] == [first]
+    assert outcomes(store) == [first]
+
+
+def test_who_extends_a_task_that_is_being_struck_is_refused(
+    store: StateStore, made: Campaign, threads: ThreadPoolExecutor
+) -> None:
+    with store.transaction() as tx:
+        tx.set_task_invalid(made.tasks)
+        creation = Second(store, threads, lambda tx: tx.create_task(made.transformations[0], extends=made.tasks[0]))
+        assert creation.waits()
+    with pytest.raises(ValueError, match="Cannot extend"):
+        creation.answer.result(timeout=30)
+
+
+def test_who_is_just_being_created_is_struck_with_its_parent(
+    store: StateStore, made: Campaign, threads: ThreadPoolExecutor
+) -> None:
+    with store.transaction() as tx:
+        child = tx.create_task(made.transformations[0], extends=made.tasks[0])
+        setter = Second(store, threads, lambda tx: tx.set_task_deleted(made.tasks))
+        setter.waits()
+    setter.answer.result(timeout=30)
+    assert [status and status.value for status in store.get_task_status([child])] == ["deleted"]
+
+
+def test_a_child_is_claimable_from_the_commit_that_completes_its_parent(
+    store: StateStore, made: Campaign, threads: ThreadPoolExecutor
+) -> None:
+    child = store.create_task(made.transformations[0], extends=made.tasks[0])
+    store.action_tasks([child], made.hub)
+    store.claim_taskhub_tasks(made.hub, "a")
+    with store.transaction() as tx:
+        tx.set_task_complete(made.tasks)
+        claim = Second(store, threads, lambda tx: tx.claim_taskhub_tasks(made.hub, "b"))
+        assert not claim.waits()
+    assert claim.answer.result(timeout=30) == [None]
+    assert store.claim_taskhub_tasks(made.hub, "b") == [child]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from threading import Barrier
 
 import pytest
@@ -104,9 +105,7 @@ def test_a_late_result_waits_for_the_claim_of_its_task(store: StateStore, made: 
 
 
 @pytest.mark.parametrize("late_first", [True, False])
-def test_two_workers_with_a_result_each_are_both_kept(
-    store: StateStore, made: Campaign, scope: Scope, late_first: bool
-) -> None:
+def test_two_workers_with_a_result_each_are_both_kept(store: StateStore, made: Campaign, scope: Scope, late_first: bool) -> None:
     task = claim(store, made, "a")
     expire_silent(store)
     claim(store, made, "b")
@@ -269,7 +268,10 @@ def test_settlements_on_shared_hubs_and_chains_run_with_everything_else(store: S
             for task in reversed(got):
                 result = ref(scope, ok=turn % 4 != 1)
                 delivered.append((task, settle(store, task, result, service).result))
-            if set(store.get_task_status(tasks)) == {store.get_task_status(tasks[:1])[0]} and status(store, tasks[0]) == "complete":
+            if (
+                set(store.get_task_status(tasks)) == {store.get_task_status(tasks[:1])[0]}
+                and status(store, tasks[0]) == "complete"
+            ):
                 break
 
     def operating() -> None:
@@ -281,7 +283,7 @@ def test_settlements_on_shared_hubs_and_chains_run_with_everything_else(store: S
             store.claim_taskhub_tasks(hub, "a", count=3)
             expire_silent(store)
 
-    workers = [Running(lambda s=service: working(s, hubs)) for service, hubs in (("b", [made.hub, hub]), ("c", [hub, made.hub]))]  # type: ignore[misc]  # mypy cannot type a lambda's default
+    workers = [Running(partial(working, "b", [made.hub, hub])), Running(partial(working, "c", [hub, made.hub]))]
     operating()
     for worker in workers:
         worker.result()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harmonic.analysis import Answers, Service
+from harmonic.analysis import Answers, Lapse, Service
 from harmonic.cycles import Leg, cycles
 from harmonic.plot import draw
 from harmonic.protocol import HarmonicProtocol
@@ -118,15 +118,22 @@ def test_a_campaign_without_results_can_be_reported() -> None:
     assert "not complete" in text
 
 
-def test_a_lost_worker_is_shown_with_who_did_its_task(legs: list[Leg]) -> None:
-    services = (
-        Service("worker-1", Counter(complete=20), ()),
-        Service("worker-2", Counter(complete=4, expired=1), ("worker-1",)),
-    )
+@pytest.mark.parametrize(
+    ("lapse", "told_as"),
+    [
+        (Lapse(False, "worker-1"), "vanished; worker-1 did its task"),
+        (Lapse(False, None), "vanished; its task is open"),
+        (Lapse(True, "worker-2"), "silent for too long; its late result counts"),
+        (Lapse(True, "worker-2", "worker-3"), "silent for too long; its late result counts, worker-3 was superseded"),
+        (Lapse(True, "worker-1"), "silent for too long; worker-1 did its task, its late result is kept"),
+    ],
+)
+def test_what_became_of_a_lost_task_is_told(legs: list[Leg], lapse: Lapse, told_as: str) -> None:
+    services = (Service("worker-1", Counter(complete=20)), Service("worker-2", Counter(complete=4, expired=1), (lapse,)))
     _, text = told(legs, services)
     [line] = [line for line in text.splitlines() if line.strip().startswith("worker-2")]
     assert line.split()[:4] == ["worker-2", "5", "4", "1"]
-    assert "vanished; its task was completed by worker-1" in line
+    assert line.strip().endswith("  " + told_as)
 
 
 def test_the_plot_is_a_picture(legs: list[Leg], tmp_path: Path) -> None:

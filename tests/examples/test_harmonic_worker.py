@@ -12,7 +12,7 @@ import pytest
 from alchemistore import ComputeServiceRegistration, S3ObjectStore, Scope, ScopedKey, StateStore, TaskStatusEnum, chemistry
 from alchemistore.objectstore import get_s3os
 from alchemistore.settings import S3ObjectStoreSettings
-from harmonic.analysis import collect
+from harmonic.analysis import Lapse, collect
 from harmonic.protocol import EndState, HarmonicProtocol, HarmonicSettings
 from harmonic.system import HarmonicWell, Medium
 from harmonic.worker import Worker
@@ -80,7 +80,7 @@ def test_a_worker_completes_every_task_and_goes(
     [cycle] = answers.cycles
     assert sorted(cycle.ligands) == ["a", "b", "c"]
     [service] = answers.services
-    assert (service.identifier, dict(service.outcomes), service.rescued) == (NAME, {"complete": 4}, ())
+    assert (service.identifier, dict(service.outcomes), service.lapses) == (NAME, {"complete": 4}, ())
 
 
 def test_the_result_of_a_task_that_fails_is_kept_and_the_task_is_in_error(
@@ -151,7 +151,9 @@ def test_a_worker_that_was_given_up_registers_again_and_its_work_counts(
     answers = collect(store, objects, network)
     assert sorted(leg.samples for leg in answers.legs) == [400, 400, 800]
     # Its late result counted: the task was not run a second time.
-    assert dict(answers.services[0].outcomes) == {"expired": 1, "complete": 3}
+    [service] = answers.services
+    assert dict(service.outcomes) == {"expired": 1, "complete": 3}
+    assert service.lapses == (Lapse(late=True, completed_by=NAME),)
 
 
 def test_a_lost_task_is_credited_to_whoever_completes_it(
@@ -162,5 +164,6 @@ def test_a_lost_task_is_credited_to_whoever_completes_it(
     assert store.expire_registrations(datetime.now(UTC) + timedelta(days=1)) == ["the lost one"]
     worker.run()
     lost, finisher = collect(store, objects, network).services
-    assert (lost.identifier, dict(lost.outcomes), lost.rescued) == ("the lost one", {"expired": 1}, (NAME,))
+    assert (lost.identifier, dict(lost.outcomes)) == ("the lost one", {"expired": 1})
+    assert lost.lapses == (Lapse(late=False, completed_by=NAME),)
     assert (finisher.identifier, dict(finisher.outcomes)) == (NAME, {"complete": 4})

@@ -20,7 +20,7 @@ def test_the_library_example_runs(database: str, monkeypatch: pytest.MonkeyPatch
     get_settings.cache_clear()
     printed = capsys.readouterr().out
     assert "{'waiting': 8, 'complete': 1}" in printed or "{'complete': 1, 'waiting': 8}" in printed
-    names["store"].close()  # type: ignore[attr-defined]  # made by the example
+    names["store"].close()
 
 
 def test_every_file_it_names_exists() -> None:

@@ -56,7 +56,16 @@ def test_a_whole_life_is_told_in_order(store: StateStore, one: Campaign, scope: 
 
     found = history(store, task)
     changes = told(found.changes)
-    assert [status for status, _ in changes] == ["waiting", "running", "waiting", "running", "error", "waiting", "running", "complete"]
+    assert [status for status, _ in changes] == [
+        "waiting",
+        "running",
+        "waiting",
+        "running",
+        "error",
+        "waiting",
+        "running",
+        "complete",
+    ]
     assert [actor for status, actor in changes if status == "running"] == ["a", "b", "b"]
     assert (changes[4], changes[7]) == (("error", "b"), ("complete", "b"))
     assert (found.changes[5].reason, found.changes[5].actor) == ("try once more", "operator")
@@ -214,11 +223,12 @@ def test_bulk_answers_are_in_the_order_asked(store: StateStore, scope: Scope) ->
     made = campaign(store, scope, tasks=3)
     first, second, third = made.tasks
     missing = ScopedKey.from_str(f"Task-{'0' * 32}-{scope}")
-    asked = [third, missing, str(first), None, made.hub, second, third]
+    asked: list[ScopedKey | str | None] = [third, missing, str(first), None, made.hub, second, third]
     expected = [third, None, first, None, None, second, third]
-    for answers in (store.get_task_history(iter(asked)), store.get_tasks_details(iter(asked))):
-        assert [answer and answer.task for answer in answers] == expected
-    assert store.get_task_history([]) == store.get_tasks_details([]) == []
+    assert [answer and answer.task for answer in store.get_task_history(iter(asked))] == expected
+    assert [answer and answer.task for answer in store.get_tasks_details(iter(asked))] == expected
+    assert store.get_task_history([]) == []
+    assert store.get_tasks_details([]) == []
 
 
 def test_a_service_that_was_given_up_learns_it_and_gets_nothing_back(store: StateStore, one: Campaign) -> None:

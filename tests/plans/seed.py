@@ -20,6 +20,9 @@ SCOPE = Scope("org", "campaign", "project")
 # Tables that are large in it, so that reading one from end to end would show.
 LARGE = {"actions", "attempts", "claims", "extends", "queue", "results", "task_results", "tasks"}
 
+# Tables that have some hundred rows at most, there and elsewhere.
+SMALL = {"compute_services", "lanes", "networks", "scopes", "taskhubs"}
+
 # Four fifths of the tasks are on the first network. The tasks 1,000 apart perform the same transformation.
 # Every fifth task of each odd thousand extends the task a thousand before it.
 _TASKS = """
@@ -94,7 +97,9 @@ class Seeded:
 
     def task(self, number: int) -> ScopedKey:
         """The task with a number."""
-        return ScopedKey.from_parts("Task", UUID(int=0x01900000_0000_7000_8000_000000000000 + number), *map(str, SCOPE.to_tuple()))
+        return ScopedKey.from_parts(
+            "Task", UUID(int=0x01900000_0000_7000_8000_000000000000 + number), *map(str, SCOPE.to_tuple())
+        )
 
     def tasks(self, count: int, fitting: str, first: int = 0) -> list[ScopedKey]:
         """So many tasks of the largest network, from one on, that fit a condition on `status`."""
@@ -112,9 +117,7 @@ class Seeded:
 
 def _network(number: int) -> gufe.AlchemicalNetwork:
     protocol, middle = PushProtocol(Effort()), system(f"middle {number}")
-    edges = [
-        gufe.Transformation(middle, system(f"arm {number} {arm}"), protocol, name=f"arm {arm:02}") for arm in range(ARMS)
-    ]
+    edges = [gufe.Transformation(middle, system(f"arm {number} {arm}"), protocol, name=f"arm {arm:02}") for arm in range(ARMS)]
     return gufe.AlchemicalNetwork(edges, name=f"network {number:02}")
 
 

@@ -11,9 +11,9 @@ from gufe.tokenization import TOKENIZABLE_REGISTRY
 
 from alchemistore import StateStore
 from tests.plans.explain import Plans, explained, forget_statistics
-from tests.plans.seed import LARGE, SCOPE, Seeded
+from tests.plans.seed import LARGE, SCOPE, SMALL, Seeded
 
-BULK = 1000
+BULK = 200
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 STATISTICS = ["fresh", "generic", "never", "stale"]
 
@@ -73,8 +73,8 @@ CLAIMS: dict[str, tuple[Act, int]] = {
 def test_a_claim_walks_the_head_of_the_queue(act: Act, bound: int, statistics: str, request: pytest.FixtureRequest) -> None:
     plans = plans_of(act, statistics, request)
     assert not read_whole(plans), str(plans)
-    # No scan, no sort, no join lets more rows through than that.
-    assert max(node.touched for node in plans.nodes) <= bound, str(plans)
+    # No scan, no sort, no join lets more rows through than that; small tables may be read as they are.
+    assert max(node.touched for node in plans.nodes if node.relation not in SMALL) <= bound, str(plans)
 
 
 WAITING = "t.status = 'waiting' AND NOT EXISTS (SELECT FROM extends AS e WHERE e.task = t.token)"
@@ -151,9 +151,7 @@ SINGLE_CALLS: dict[str, tuple[Act, int]] = {
 
 @pytest.mark.parametrize("statistics", STATISTICS)
 @pytest.mark.parametrize(("act", "bound"), SINGLE_CALLS.values(), ids=SINGLE_CALLS)
-def test_a_call_about_one_object_touches_little(
-    act: Act, bound: int, statistics: str, request: pytest.FixtureRequest
-) -> None:
+def test_a_call_about_one_object_touches_little(act: Act, bound: int, statistics: str, request: pytest.FixtureRequest) -> None:
     plans = plans_of(act, statistics, request)
     assert not read_whole(plans), str(plans)
     assert plans.touched <= bound, str(plans)

@@ -211,8 +211,8 @@ def test_a_missing_object_is_nothing_and_not_a_word() -> None:
 
 
 def test_a_reference_keeps_when_it_was_made() -> None:
-    made = ref(datetime_created=MOMENT)
-    assert ProtocolDAGResultRef.from_dict(made.to_dict()).datetime_created == MOMENT
+    again: Any = ProtocolDAGResultRef.from_dict(ref(datetime_created=MOMENT).to_dict())
+    assert again.datetime_created == MOMENT
 
 
 @pytest.mark.parametrize("bad", ["", "no key", "A-b-c", None, 7])
@@ -231,12 +231,12 @@ ELSEWHERE = timezone(timedelta(hours=5, minutes=30))
     [
         lambda moment: Task(datetime_created=moment).datetime_created,
         lambda moment: ref(datetime_created=moment).datetime_created,
-        lambda moment: ComputeServiceRegistration(
-            identifier=ComputeServiceID("a"), registered=moment, heartbeat=moment
-        ).heartbeat,
-        lambda moment: TaskProvenance(
-            computeserviceid=ComputeServiceID("a"), datetime_start=moment, datetime_end=moment
-        ).datetime_end,
+        lambda moment: (
+            ComputeServiceRegistration(identifier=ComputeServiceID("a"), registered=moment, heartbeat=moment).heartbeat
+        ),
+        lambda moment: (
+            TaskProvenance(computeserviceid=ComputeServiceID("a"), datetime_start=moment, datetime_end=moment).datetime_end
+        ),
     ],
     ids=["task", "reference", "registration", "provenance"],
 )

@@ -74,7 +74,7 @@ def test_another_component_is_refused_with_an_explanation(bad: str, position: in
         Scope(*parts)
 
 
-@pytest.mark.parametrize("wrong", [1, 1.5, b"o", ["o"], object()])
+@pytest.mark.parametrize("wrong", [1, 1.5, ["o"], object()])
 def test_a_component_is_text(wrong: object) -> None:
     with pytest.raises(ValueError):
         Scope(wrong)  # type: ignore[arg-type]  # that is the point
@@ -140,7 +140,7 @@ def test_a_broader_scope_sorts_before_what_it_contains() -> None:
     assert BROAD < ORG
     assert not ORG < BROAD
     with pytest.raises(TypeError):
-        BROAD < "o-c-p"  # type: ignore[operator]  # that is the point
+        sorted([BROAD, "o-c-p"])  # type: ignore[list-item]  # that is the point
 
 
 def test_only_a_scope_with_three_components_is_specific() -> None:
@@ -207,7 +207,7 @@ def test_a_key_and_its_parts() -> None:
 
 def test_a_key_takes_its_parts_by_name_only_and_all_of_them() -> None:
     with pytest.raises(TypeError):
-        ScopedKey(f"Task-{TOKEN}", "o", "c", "p")  # type: ignore[call-arg, misc]  # that is the point
+        ScopedKey(f"Task-{TOKEN}", "o", "c", "p")  # type: ignore[call-arg, arg-type]  # that is the point
     for missing in ("gufe_key", "org", "campaign", "project"):
         parts = {name: value for name, value in key().to_dict().items() if name != missing}
         with pytest.raises(ValueError, match=missing):
@@ -222,7 +222,8 @@ def test_the_text_and_the_dict_of_a_key_and_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a", "Task", f"Task-{TOKEN}", f"Task-{TOKEN}-o-c", f"{TEXT}-x", "----", f"Task--{TOKEN}-o-c-p", f"-{TOKEN}-o-c-p"]
+    "text",
+    ["", "a", "Task", f"Task-{TOKEN}", f"Task-{TOKEN}-o-c", f"{TEXT}-x", "----", f"Task--{TOKEN}-o-c-p", f"-{TOKEN}-o-c-p"],
 )
 def test_a_text_of_another_form_is_no_key(text: str) -> None:
     with pytest.raises(ValueError):
@@ -232,14 +233,27 @@ def test_a_text_of_another_form_is_no_key(text: str) -> None:
 @pytest.mark.parametrize("position", [0, 1, 2])
 @pytest.mark.parametrize("bad", [*BAD_COMPONENTS, "*", None], ids=ascii)
 def test_a_key_is_always_specific_and_its_scope_well_formed(bad: str | None, position: int) -> None:
-    parts = ["o", "c", "p"]
-    parts[position] = bad  # type: ignore[call-overload]  # that is the point
+    parts = {"gufe_key": f"Task-{TOKEN}", "org": "o", "campaign": "c", "project": "p"}
     with pytest.raises(ValueError):
-        key(f"Task-{TOKEN}", *parts)
+        ScopedKey.from_dict({**parts, list(parts)[1 + position]: bad})
 
 
 @pytest.mark.parametrize(
-    "bad", ["", "Task", "Task-", "-abc", "1Task-abc", "Ta sk-abc", "Task-a-b", "Task-a'b", "Task-a b", "Task.-abc", ".Task-abc", "Task-a\n"]
+    "bad",
+    [
+        "",
+        "Task",
+        "Task-",
+        "-abc",
+        "1Task-abc",
+        "Ta sk-abc",
+        "Task-a-b",
+        "Task-a'b",
+        "Task-a b",
+        "Task.-abc",
+        ".Task-abc",
+        "Task-a\n",
+    ],
 )
 def test_the_gufe_key_of_a_key_is_a_class_and_a_token(bad: str) -> None:
     with pytest.raises(ValueError):
@@ -264,7 +278,7 @@ def test_a_key_equals_keys_of_the_same_text_only() -> None:
     assert key() != PROJECT
     assert sorted([key(project="q"), key(), key(org="a")], key=str) == sorted([key(project="q"), key(), key(org="a")])
     with pytest.raises(TypeError):
-        key() < TEXT  # type: ignore[operator]  # that is the point
+        sorted([key(), TEXT])  # type: ignore[list-item]  # that is the point
 
 
 @pytest.mark.parametrize("name", ["gufe_key", "org", "campaign", "project"])

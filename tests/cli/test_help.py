@@ -1,0 +1,89 @@
+"""Every command explains itself, and none pays for packages it does not use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from alchemistore import __version__
+from alchemistore.cli import main
+from tests.cli.conftest import Run
+
+
+def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, command in sorted(group.commands.items()):
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name)
+
+
+ALL = list(commands())
+IDENTITY = {"add", "list", "remove", "add-scope", "list-scope", "remove-scope", "disable", "enable"}
+
+
+def test_the_commands_are_all_there() -> None:
+    assert {path[1] for path in ALL if path[:1] == ("identity",) and len(path) > 1} == IDENTITY
+    assert {path[1] for path in ALL if path[:1] == ("database",) and len(path) > 1} == {"init", "upgrade", "check", "reset"}
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help(run: Run, path: tuple[str, ...], option: str) -> None:
+    done = run(*path, option)
+    assert done.exit_code == 0
+    usage, _, description = done.stdout.partition("\n\n")
+    assert usage.startswith("Usage: ")
+    assert description.strip()[0].isupper()
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_every_option_is_explained(path: tuple[str, ...]) -> None:
+    command: click.Command = main
+    for name in path:
+        assert isinstance(command, click.Group)
+        command = command.commands[name]
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{path}: {parameter.name}"
+
+
+@pytest.mark.parametrize("path", [path for path in ALL if len(path) == 1], ids=" ".join)
+def test_a_group_without_a_command_prints_its_help(run: Run, path: tuple[str, ...]) -> None:
+    if not isinstance(main.commands[path[0]], click.Group):
+        return
+    done = run(*path)
+    assert done.exit_code == 2
+    assert "Commands:" in done.output
+
+
+def test_version(run: Run) -> None:
+    assert run("--version").stdout == f"alchemistore, version {__version__}\n"
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """What the program has imported when it ends."""
+    command = [sys.executable, "-X", "importtime", "-c", "from alchemistore.cli import main; main()", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["identity", "add", "--help"], ["database", "check", "--help"]])
+def test_starting_imports_no_heavy_package(arguments: list[str]) -> None:
+    loaded = loaded_by(*arguments)
+    assert "click" in loaded
+    assert not loaded & {"alembic", "bcrypt", "boto3", "botocore", "gufe", "numpy", "psycopg", "rdkit", "sqlalchemy"}
+
+
+@pytest.mark.parametrize("arguments", [["identity", "list"], ["database", "check"], ["database", "check", "--repair"]])
+def test_commands_on_the_database_import_neither_gufe_nor_boto3(database: str, arguments: list[str]) -> None:
+    loaded = loaded_by(*arguments, "--url", database)
+    assert "sqlalchemy" in loaded
+    assert not loaded & {"boto3", "botocore", "gufe", "rdkit"}

@@ -1,0 +1,217 @@
+"""`alchemistore identity`: what each command does, says and answers to a script."""
+
+from __future__ import annotations
+
+import json
+
+import bcrypt
+import pytest
+
+from alchemistore import CredentialedComputeIdentity, CredentialedEntity, CredentialedUserIdentity, Scope, StateStore
+from tests.cli.conftest import Run
+
+CLASSES: dict[str, type[CredentialedEntity]] = {"user": CredentialedUserIdentity, "compute": CredentialedComputeIdentity}
+TYPES = pytest.mark.parametrize("kind", list(CLASSES))
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashes that take a millisecond."""
+    original = bcrypt.gensalt
+    monkeypatch.setattr(bcrypt, "gensalt", lambda: original(rounds=4))
+
+
+@pytest.fixture
+def commands(run: Run, store: StateStore, database: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs commands of this group on the store."""
+    monkeypatch.setenv("ALCHEMISTORE_DATABASE_URL", database)
+    return lambda *arguments, typed=None: run("identity", *arguments, typed=typed)
+
+
+def add(commands: Run, identifier: str, kind: str = "user", key: str = "key") -> None:
+    done = commands("add", "-t", kind, "-i", identifier, "-k", key)
+    assert (done.exit_code, done.output) == (0, "")
+
+
+@TYPES
+def test_add_makes_an_identity_that_may_log_in(commands: Run, store: StateStore, kind: str) -> None:
+    add(commands, "bill", kind)
+    found = store.authenticate("bill", "key", CLASSES[kind])
+    assert (found.identifier, found.scopes, found.disabled, found.expires) == ("bill", [], False, None)
+    assert store.authenticate("bill", "other", CLASSES[kind]) is None
+
+
+def test_the_type_is_user_by_default_and_may_be_written_in_any_case(commands: Run, store: StateStore) -> None:
+    assert commands("add", "-i", "bill", "-k", "key").exit_code == 0
+    assert commands("add", "--identity-type", "COMPUTE", "--identifier", "ted", "--key", "key").exit_code == 0
+    assert store.list_credentialed_entities(CredentialedUserIdentity) == ["bill"]
+    assert store.list_credentialed_entities(CredentialedComputeIdentity) == ["ted"]
+
+
+def test_add_again_changes_the_key_and_keeps_the_rest(commands: Run, store: StateStore) -> None:
+    add(commands, "bill", key="old")
+    commands("add-scope", "-i", "bill", "-s", "a-b-c")
+    commands("disable", "-i", "bill")
+    add(commands, "bill", key="new")
+    assert store.authenticate("bill", "new", CredentialedUserIdentity) is None
+    commands("enable", "-i", "bill")
+    assert store.authenticate("bill", "new", CredentialedUserIdentity).scopes == ["a-b-c"]
+
+
+@pytest.mark.parametrize("typed", ["key\n", "key\r\n", "key"])
+def test_the_key_can_come_by_standard_input(commands: Run, store: StateStore, typed: str) -> None:
+    assert commands("add", "-i", "bill", "--key-stdin", typed=typed).exit_code == 0
+    assert store.authenticate("bill", "key", CredentialedUserIdentity)
+
+
+def test_the_key_is_asked_for_twice_and_not_shown(commands: Run, store: StateStore) -> None:
+    done = commands("add", "-i", "bill", typed="s3cret\ns3cret\n")
+    assert done.exit_code == 0
+    assert "s3cret" not in done.output
+    assert store.authenticate("bill", "s3cret", CredentialedUserIdentity)
+
+
+def test_a_key_typed_differently_is_asked_for_again(commands: Run, store: StateStore) -> None:
+    done = commands("add", "-i", "bill", typed="one\ntwo\nthree\nthree\n")
+    assert done.exit_code == 0
+    assert "do not match" in done.output
+    assert store.authenticate("bill", "three", CredentialedUserIdentity)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "typed", "said"),
+    [
+        (["--key-stdin"], "", "empty"),
+        (["--key-stdin"], "\n", "empty"),
+        (["-k", ""], None, "empty"),
+        (["-k", "s3cret", "--key-stdin"], "s3cret", "not both"),
+        ([], "", "Nothing was changed"),
+        ([], "one\n", "Nothing was changed"),
+    ],
+)
+def test_without_a_key_nothing_is_added(
+    commands: Run, store: StateStore, arguments: list[str], typed: str | None, said: str
+) -> None:
+    done = commands("add", "-i", "bill", *arguments, typed=typed)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert "s3cret" not in done.output
+    assert store.list_credentialed_entities(CredentialedUserIdentity) == []
+
+
+@pytest.mark.parametrize("identifier", ["", "a\0b"], ids=ascii)
+def test_an_identifier_that_cannot_be_stored_is_refused_without_showing_the_key(commands: Run, identifier: str) -> None:
+    done = commands("add", "-i", identifier, "-k", "s3cret")
+    assert done.exit_code == 2
+    assert "identifier" in done.stderr
+    assert "s3cret" not in done.output
+    assert "$2b$" not in done.output
+
+
+@TYPES
+def test_list_prints_one_identifier_per_line_in_order(commands: Run, kind: str) -> None:
+    for name in ("ted", "bill", "o'neil 🧪"):
+        add(commands, name, kind)
+    assert commands("list", "-t", kind).stdout == "bill\no'neil 🧪\nted\n"
+    assert json.loads(commands("list", "-t", kind, "--json").stdout) == ["bill", "o'neil 🧪", "ted"]
+    other = "compute" if kind == "user" else "user"
+    assert commands("list", "-t", other).stdout == ""
+    assert json.loads(commands("list", "-t", other, "--json").stdout) == []
+
+
+@TYPES
+def test_remove(commands: Run, store: StateStore, kind: str) -> None:
+    add(commands, "bill", kind)
+    assert commands("remove", "-t", kind, "-i", "bill").exit_code == 0
+    with pytest.raises(KeyError):
+        store.get_credentialed_entity("bill", CLASSES[kind])
+
+
+@TYPES
+def test_scopes_are_added_listed_and_removed(commands: Run, store: StateStore, kind: str) -> None:
+    add(commands, "bill", kind)
+    one = ("-t", kind, "-i", "bill")
+    assert commands("add-scope", *one, "-s", "z-*-*", "--scope", "a-b-*", "-s", "a-b-c").exit_code == 0
+    assert store.list_scopes("bill", CLASSES[kind]) == [Scope("z"), Scope("a", "b"), Scope("a", "b", "c")]
+    assert commands("list-scope", *one).stdout == "z-*-*\na-b-*\na-b-c\n"
+    assert json.loads(commands("list-scope", *one, "--json").stdout) == ["z-*-*", "a-b-*", "a-b-c"]
+    assert commands("remove-scope", *one, "-s", "z-*-*", "-s", "a-b-*", "-s", "never-given-it").exit_code == 0
+    assert commands("list-scope", *one).stdout == "a-b-c\n"
+
+
+@pytest.mark.parametrize("command", ["add-scope", "remove-scope"])
+def test_one_malformed_scope_and_none_is_applied(commands: Run, store: StateStore, command: str) -> None:
+    add(commands, "bill")
+    store.add_scope("bill", CredentialedUserIdentity, "a-b-c")
+    for position in range(3):
+        scopes = ["a-b-c", "d-e-f"]
+        scopes.insert(position, "a-*-c")
+        done = commands(command, "-i", "bill", *(part for scope in scopes for part in ("-s", scope)))
+        assert done.exit_code == 2
+        assert done.stderr.startswith("Error:")
+        assert done.stderr.count("\n") == 1
+        assert store.list_scopes("bill", CredentialedUserIdentity) == [Scope("a", "b", "c")]
+
+
+def test_scopes_are_applied_in_one_transaction(commands: Run, store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(commands, "bill")
+    with store._engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE identity_scopes ADD CONSTRAINT refused CHECK (scope <> 'd-e-f')")
+    try:
+        done = commands("add-scope", "-i", "bill", "-s", "a-b-c", "-s", "d-e-f")
+        assert done.exit_code == 2
+        assert store.list_scopes("bill", CredentialedUserIdentity) == []
+    finally:
+        with store._engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE identity_scopes DROP CONSTRAINT refused")
+
+
+@TYPES
+def test_disable_and_enable(commands: Run, store: StateStore, kind: str) -> None:
+    add(commands, "bill", kind)
+    assert commands("disable", "-t", kind, "-i", "bill").exit_code == 0
+    assert store.authenticate("bill", "key", CLASSES[kind]) is None
+    assert commands("enable", "-t", kind, "-i", "bill").exit_code == 0
+    assert store.authenticate("bill", "key", CLASSES[kind])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["remove"], ["add-scope", "-s", "a-b-c"], ["remove-scope", "-s", "a-b-c"], ["list-scope"], ["disable"], ["enable"]],
+    ids=lambda command: command[0],
+)
+def test_an_unknown_identity_is_an_error_of_one_line(commands: Run, command: list[str]) -> None:
+    add(commands, "bill", "compute")
+    done = commands(*command, "-i", "bill")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == "Error: No such object in database: user identity 'bill'\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list", "-t", "robot"],
+        ["add"],
+        ["add-scope", "-i", "bill"],
+        ["remove-scope", "-i", "bill"],
+        ["remove"],
+        ["add_scope", "-i", "bill", "-s", "a-b-c"],
+    ],
+)
+def test_a_wrong_command_line_is_explained(commands: Run, arguments: list[str]) -> None:
+    done = commands(*arguments)
+    assert done.exit_code == 2
+    assert "Usage:" in done.stderr
+
+
+def test_without_a_database_the_option_and_the_variable_are_named(run: Run) -> None:
+    done = run("identity", "list")
+    assert done.exit_code == 2
+    assert "--url" in done.stderr
+    assert "ALCHEMISTORE_DATABASE_URL" in done.stderr
+
+
+def test_without_a_schema_the_command_that_makes_it_is_named(run: Run, empty_database: str) -> None:
+    done = run("identity", "list", "--url", empty_database)
+    assert done.exit_code == 2
+    assert "alchemistore database" in done.stderr

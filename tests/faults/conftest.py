@@ -1,0 +1,236 @@
+"""Workers in processes of their own, an object store, and a wire to it that can be held."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event, Thread
+from urllib.parse import urlsplit
+
+import pytest
+
+from alchemistore import S3ObjectStore, ScopedKey, StateStore, chemistry
+from alchemistore.models import Settlement
+from alchemistore.objectstore import get_s3os
+from alchemistore.settings import S3ObjectStoreSettings
+from tests.builders import Campaign
+from tests.deliveries import attempts, status
+
+ROOT = Path(__file__).parents[2]
+
+
+class WorkerProcess:
+    """A worker that stands still wherever it says it is."""
+
+    def __init__(self, taskhub: ScopedKey, identifier: str, environment: dict[str, str]) -> None:
+        self.identifier = identifier
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.worker", str(taskhub), identifier],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.task = ScopedKey.from_str(self.until("claimed"))
+
+    def go_on(self) -> None:
+        """Let it go on, without waiting for it."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
+    def until(self, stage: str) -> str:
+        """Wait until it has reached a stage, letting it go on from those before; give what it says about it."""
+        assert self._process.stdout is not None
+        while line := self._process.stdout.readline():
+            if line.startswith(f"{stage} "):
+                return line.removeprefix(f"{stage} ").strip()
+            self.go_on()
+        raise AssertionError(f"the worker ended before it was {stage}")
+
+    def proceed(self, stage: str) -> str:
+        """Let it go on from where it stands, until a stage."""
+        self.go_on()
+        return self.until(stage)
+
+    def kill(self) -> None:
+        """Kill it as the kernel does when memory runs out."""
+        self._process.kill()
+        assert self._process.wait(60) == -signal.SIGKILL
+        self._close()
+
+    def stop(self) -> None:
+        """Stop it, as a laptop that is closed does."""
+        self._process.send_signal(signal.SIGSTOP)
+        _, how = os.waitpid(self._process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(how)
+
+    def resume(self) -> None:
+        """Let it run again."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def end(self) -> None:
+        """Let it run to its end."""
+        self.go_on()
+        assert self._process.wait(60) == 0
+        self._close()
+
+    def abandon(self) -> None:
+        """Leave no process behind, whatever the test did."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(60)
+        self._close()
+
+    def _close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+
+
+class Wire:
+    """A wire to a server that breaks off in the middle of the first upload, and says so."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._server = (parts.hostname, parts.port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.half_way = Event()
+        self._broken = Event()
+        self._sockets: list[socket.socket] = []
+        Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while not self._broken.is_set():
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(self._server)
+            self._sockets += [client, server]
+            Thread(target=self._carry, args=(client, server, True), daemon=True).start()
+            Thread(target=self._carry, args=(server, client, False), daemon=True).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket, upwards: bool) -> None:
+        uploading = False
+        try:
+            while data := source.recv(65536):
+                uploading = uploading or (upwards and data.startswith(b"PUT "))
+                head, separator, body = data.partition(b"\r\n\r\n") if data.startswith(b"PUT ") else (b"", b"", data)
+                if uploading and body:
+                    target.sendall(head + separator + body[: len(body) // 2])
+                    self.half_way.set()
+                    self._broken.wait()
+                    return
+                target.sendall(data)
+        except OSError:
+            # One of the two was killed, which is what this is for.
+            return
+
+    def cut(self) -> None:
+        """Drop all connections."""
+        self._broken.set()
+        self._listener.close()
+        for one in self._sockets:
+            one.close()
+
+
+@pytest.fixture
+def objects_settings(s3_server: S3ObjectStoreSettings) -> S3ObjectStoreSettings:
+    """A bucket of its own."""
+    return s3_server.model_copy(update={"AWS_S3_BUCKET": f"test-{uuid.uuid4().hex}"})
+
+
+@pytest.fixture
+def objects(objects_settings: S3ObjectStoreSettings) -> S3ObjectStore:
+    """The object store of the workers."""
+    objects = get_s3os(objects_settings)
+    objects.initialize()
+    return objects
+
+
+@pytest.fixture
+def wire(objects_settings: S3ObjectStoreSettings) -> Iterator[Wire]:
+    """A wire to the object store."""
+    assert objects_settings.AWS_ENDPOINT_URL is not None
+    wire = Wire(objects_settings.AWS_ENDPOINT_URL)
+    yield wire
+    wire.cut()
+
+
+Start = Callable[..., WorkerProcess]
+
+
+@pytest.fixture
+def start(database: str, objects: S3ObjectStore, objects_settings: S3ObjectStoreSettings) -> Iterator[Start]:
+    """Starts workers, which have claimed a task then; none outlives the test."""
+    started: list[WorkerProcess] = []
+
+    def start(taskhub: ScopedKey, identifier: str, endpoint: str | None = None) -> WorkerProcess:
+        environment = {"ALCHEMISTORE_DATABASE_URL": database, "ALCHEMISTORE_APPLICATION_NAME": identifier}
+        for name, value in objects_settings.model_dump().items():
+            if value is not None:
+                environment[name] = value.get_secret_value() if hasattr(value, "get_secret_value") else str(value)
+        if endpoint is not None:
+            environment["AWS_ENDPOINT_URL"] = endpoint
+        worker = WorkerProcess(taskhub, identifier, environment)
+        started.append(worker)
+        return worker
+
+    yield start
+    for worker in started:
+        worker.abandon()
+
+
+class Here:
+    """Does in this process what a worker does."""
+
+    def __init__(self, store: StateStore, objects: S3ObjectStore) -> None:
+        self._store, self._objects = store, objects
+
+    def perform(self, task: ScopedKey, service: str) -> Settlement:
+        """Run a task and settle it."""
+        edge, _ = self._store.get_task_transformation(task, return_gufe=False)
+        transformation, _ = self._store.get_task_transformation(task)
+        with tempfile.TemporaryDirectory() as directory:
+            dag = chemistry.create_dag(transformation)
+            result = chemistry.execute_dag(dag, shared_basedir=Path(directory), scratch_basedir=Path(directory))
+        ref = self._objects.push_protocoldagresult(result, transformation=edge, creator=service)
+        return self._store.settle_task(task, ref, compute_service_id=service)
+
+    def story(self, task: ScopedKey) -> tuple[str, list[tuple[str, str | None, bool]]]:
+        """Status of a task, and of each attempt its service, outcome, and whether there is a result of it that can be read."""
+        told = []
+        for attempt in attempts(self._store, task):
+            if attempt.result is not None:
+                listed = self._store.get_task_results(task) + self._store.get_task_failures(task)
+                assert attempt.result in listed
+                location = self._store.get_gufe(attempt.result).location
+                assert self._objects.pull_protocoldagresult(location=location) is not None
+            told.append((str(attempt.service), attempt.outcome, attempt.result is not None))
+        return status(self._store, task), told
+
+    def nothing_is_stranded(self, made: Campaign) -> None:
+        """See that each task is complete, or can be claimed, or is being run by a service that is there."""
+        for task in made.tasks:
+            found = status(self._store, task)
+            if found == "running":
+                assert any(task in self._store.get_service_tasks(one.service) for one in attempts(self._store, task))
+            else:
+                assert found == "complete" or task in self._store.get_taskhub_unclaimed_tasks(made.hub)
+
+
+@pytest.fixture
+def here(store: StateStore, objects: S3ObjectStore) -> Here:
+    """This process as a worker."""
+    return Here(store, objects)

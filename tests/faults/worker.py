@@ -1,0 +1,58 @@
+"""A compute service for tests: it says how far it has come and goes on when told, so that it can be killed at a chosen place.
+
+``python -m tests.faults.worker <taskhub> <identifier>``; where the database and the object store are stands in the environment.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from alchemistore import ComputeServiceRegistration, ScopedKey, StateStore, chemistry, get_s3os
+from alchemistore.settings import get_s3_settings, get_settings
+
+
+def reached(stage: str, text: object = "") -> None:
+    """Say where the worker is, and wait to be told to go on."""
+    sys.stdout.write(f"{stage} {text}\n")
+    sys.stdout.flush()
+    if not sys.stdin.readline():
+        sys.exit("nobody is there any more")
+
+
+def main(taskhub: ScopedKey, identifier: str) -> None:
+    """Run one task."""
+    store, objects = StateStore(get_settings()), get_s3os(get_s3_settings())
+    registered = datetime(2020, 1, 1, tzinfo=UTC)
+    store.register_computeservice(
+        ComputeServiceRegistration.model_validate(
+            {"identifier": identifier, "registered": registered, "heartbeat": registered, "hostname": "host"}
+        )
+    )
+    [task] = store.claim_taskhub_tasks(taskhub, identifier)
+    assert task is not None
+    reached("claimed", task)
+    edge, _ = store.get_task_transformation(task, return_gufe=False)
+    transformation, _ = store.get_task_transformation(task)
+    with tempfile.TemporaryDirectory() as directory:
+        dag = chemistry.create_dag(transformation)
+        result = chemistry.execute_dag(dag, shared_basedir=Path(directory), scratch_basedir=Path(directory))
+    reached("computed")
+    ref = objects.push_protocoldagresult(result, transformation=edge, creator=identifier)
+    reached("written", ref.location)
+    with store.transaction() as tx:
+        tx.settle_task(task, ref, compute_service_id=identifier)
+        reached("settling")
+    reached("settled")
+    try:
+        store.heartbeat_computeservice(identifier, datetime.now(UTC))
+        reached("alive")
+    except KeyError:
+        reached("given up")
+    store.close()
+
+
+if __name__ == "__main__":
+    main(ScopedKey.from_str(sys.argv[1]), sys.argv[2])

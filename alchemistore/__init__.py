@@ -23,12 +23,13 @@ if TYPE_CHECKING:
         TaskStatusEnum,
     )
     from alchemistore.objectstore import S3ObjectStore, get_s3os
+    from alchemistore.protocol import AlchemiscaleStateStore
     from alchemistore.settings import Settings
-    from alchemistore.store import AlchemiscaleStateStore, StateStore, get_statestore
+    from alchemistore.store import StateStore, get_statestore
 
 # Where each public name lives; nothing of it is imported before somebody asks.
 _HOME = {
-    "AlchemiscaleStateStore": "alchemistore.store",
+    "AlchemiscaleStateStore": "alchemistore.protocol",
     "ComputeServiceID": "alchemistore.models",
     "ComputeServiceRegistration": "alchemistore.models",
     "CredentialedComputeIdentity": "alchemistore.models",

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 NAMED = 20
 
 # Who is claimable on which hub: written apart from the queue that it is held against.
-_CLAIMABLE = """
+CLAIMABLE = """
     SELECT a.scope_id, a.taskhub, a.task, t.priority, a.weight, tr.protocol
     FROM actions AS a
     JOIN tasks AS t ON (t.scope_id, t.token) = (a.scope_id, a.task)
@@ -81,7 +81,7 @@ RULES = {
         HAVING array_agg(s.role ORDER BY s.role) NOT IN (ARRAY['A', 'B'], ARRAY['system'])
     """,
     "what is claimable is in the queue": f"""
-        SELECT c.scope_id, 'Task', c.task FROM ({_CLAIMABLE}) AS c
+        SELECT c.scope_id, 'Task', c.task FROM ({CLAIMABLE}) AS c
         WHERE NOT EXISTS (
             SELECT FROM queue AS q WHERE (q.scope_id, q.taskhub, q.task, q.priority, q.weight, q.protocol)
                 = (c.scope_id, c.taskhub, c.task, c.priority, c.weight, c.protocol)
@@ -91,7 +91,7 @@ RULES = {
         SELECT q.scope_id, 'Task', q.task FROM queue AS q
         LEFT JOIN tasks AS t ON (t.scope_id, t.token) = (q.scope_id, q.task)
         WHERE NOT EXISTS (
-            SELECT FROM ({_CLAIMABLE}) AS c WHERE (q.scope_id, q.taskhub, q.task) = (c.scope_id, c.taskhub, c.task)
+            SELECT FROM ({CLAIMABLE}) AS c WHERE (q.scope_id, q.taskhub, q.task) = (c.scope_id, c.taskhub, c.task)
         )
         -- A row that a claim had to pass over, because another claim was looking at it, goes when the task ends.
         AND t.status IS DISTINCT FROM 'running'

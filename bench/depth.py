@@ -12,7 +12,7 @@ from psycopg import sql
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as numbered
 
 from alchemistore import ScopedKey, StateStore
-from alchemistore.operations.claims import CLAIM, WINDOW
+from alchemistore.operations.claims import claim_statement
 from bench.run import Run
 from bench.seeding import SCOPE, register, scope_id, seed, task_keys
 from bench.servers import connect, opened
@@ -140,18 +140,18 @@ def bare_update(connection: psycopg.Connection[Any]) -> Contestant:
 def share(run: Run, store: StateStore, connection: psycopg.Connection[Any], hub: ScopedKey) -> Measure:
     """Measure how much of a call is not the server's: the same statement, with its commit, in a loop inside the server."""
     calls, rounds = 20, run.size(50, 5)
-    compiled = CLAIM.compile(dialect=numbered())  # type: ignore[no-untyped-call]  # SQLAlchemy leaves dialects untyped
+    compiled = claim_statement(1, False).compile(dialect=numbered())  # type: ignore[no-untyped-call]  # SQLAlchemy leaves dialects untyped
     names = compiled.positiontup or []
     org, campaign, project = SCOPE.to_tuple()
     values: dict[str, Any] = {"service": SERVICE, "org": org, "campaign": campaign, "project": project, "token": hub.token}
-    values |= {"count": 1, "window": WINDOW + 1, "now": datetime.now(UTC)}
+    values |= {"now": datetime.now(UTC)}
     connection.execute(f"PREPARE bench_claim AS {compiled}".encode())
     arguments = sql.SQL(", ").join(sql.Literal(values[name]) for name in names).as_string(connection)
     quoted = sql.Literal(f"EXECUTE bench_claim ({arguments})").as_string(connection)
     loop = f"BEGIN FOR i IN 1..{calls} LOOP EXECUTE {quoted}; COMMIT; END LOOP; END"
     block = f"DO {sql.Literal(loop).as_string(connection)}".encode()
     driver = connection.cursor()
-    statement = str(CLAIM.compile(dialect=store._engine.dialect)).encode()
+    statement = str(claim_statement(1, False).compile(dialect=store._engine.dialect)).encode()
 
     def by_driver() -> None:
         for _ in range(calls):

@@ -94,7 +94,7 @@ def main(name: str, title: str, suites: Mapping[str, Suite], arguments: Sequence
     old_seconds = options.old_seconds or (2 if options.quick else 600 if options.deep else 60)
     measures: list[Measure] = []
     try:
-        with Progress(*columns, console=console, transient=True) as progress, server(options.url, options.quick) as where:
+        with Progress(*columns, console=console, transient=True) as progress, server(options.url) as where:
             run = Run(where, options.quick, options.deep, old_seconds, options.chain, progress)
             facts = where.facts()
             for suite in chosen:

@@ -74,21 +74,14 @@ class Server:
 
 
 @contextmanager
-def server(url: str | None, quick: bool) -> Iterator[Server]:
-    """Give the operator's server, or a private one in a temporary directory with PostgreSQL's own, durable settings.
-
-    With `quick`, where times mean nothing, the private one does not wait for the disk.
-    """
+def server(url: str | None) -> Iterator[Server]:
+    """Give the operator's server, or a private one in a temporary directory with PostgreSQL's own, durable settings."""
     with ExitStack() as stack:
         if url is None:
             directory = Path(tempfile.mkdtemp(prefix="alchemistore-bench-"))
             stack.callback(shutil.rmtree, directory)
             stack.callback(LocalServers(directory).stop)
             url = database_url(directory)
-            if quick:
-                with connect(url) as connection:
-                    connection.execute("ALTER SYSTEM SET fsync = off")
-                    connection.execute("SELECT pg_reload_conf()")
         yield Server(url)
 
 

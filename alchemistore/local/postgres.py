@@ -104,6 +104,9 @@ class PrivatePostgres:
         process = self.process()
         if process is not None:
             daemon.end(process, [(signal.SIGINT, 60), (signal.SIGQUIT, 30)])
+            short = self._short_directory()
+            if short.is_dir() and not any(short.iterdir()):
+                short.rmdir()
 
     def _postmaster(self) -> Postmaster | None:
         try:
@@ -166,12 +169,15 @@ class PrivatePostgres:
             ):
                 return
 
+    def _short_directory(self) -> Path:
+        digest = hashlib.sha256(os.fsencode(self.directory)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"alchemistore-{os.geteuid()}-{digest}"
+
     def _socket_directory(self, user: str | None) -> Path:
         # In a URL a comma separates hosts.
         if len(os.fsencode(self.data / SOCKET_NAME)) <= LONGEST_SOCKET_PATH and "," not in str(self.data):
             return self.data
-        digest = hashlib.sha256(os.fsencode(self.directory)).hexdigest()[:16]
-        short = Path(tempfile.gettempdir()) / f"alchemistore-{os.geteuid()}-{digest}"
+        short = self._short_directory()
         short.mkdir(mode=0o700, exist_ok=True)
         found = short.lstat()
         owners = {os.geteuid()} | ({pwd.getpwnam(user).pw_uid} if user else set())

@@ -49,8 +49,8 @@ def unpack(data: bytes, location: str, limit: int = LIMIT) -> str:
 def damaged(location: str, why: str) -> S3ObjectStoreError:
     """Make the error for an object that cannot be read."""
     return S3ObjectStoreError(
-        f"object {location!r} is truncated or damaged ({why}); restore it from a backup or an older version of the object,"
-        " or run its task again"
+        f"object {location!r} cannot be read and may be truncated or damaged: {why};"
+        " restore it from a backup or an older version of the object, or run its task again"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from sqlalchemy import Connection, TextClause, text
 
@@ -33,7 +34,7 @@ _ANY_PROTOCOL = """
     CROSS JOIN LATERAL (
         SELECT q.scope_id, q.taskhub, q.task, q.priority, q.race, '' AS lane FROM queue AS q
         WHERE q.scope_id = hub.scope_id AND q.taskhub = hub.token AND q.priority = lane.priority AND q.race >= lane.floor
-        ORDER BY q.race LIMIT :window
+        ORDER BY q.race LIMIT {window}
         FOR UPDATE SKIP LOCKED
     ) AS q
 """
@@ -51,7 +52,7 @@ _SOME_PROTOCOLS = """
             SELECT q.task, q.race, q.protocol FROM queue AS q
             WHERE q.scope_id = l.scope_id AND q.taskhub = l.taskhub AND q.protocol = l.protocol
                 AND q.priority = l.priority AND q.race >= l.floor
-            ORDER BY q.race LIMIT :window
+            ORDER BY q.race LIMIT {window}
         ) AS h
         WHERE l.scope_id = hub.scope_id AND l.taskhub = hub.token AND l.priority = level.priority
             AND l.protocol = ANY(CAST(:protocols AS text[]))
@@ -65,7 +66,13 @@ _SOME_PROTOCOLS = """
 """
 
 
-def _claim(heads: str) -> TextClause:
+@lru_cache(maxsize=256)
+def claim_statement(count: int, filtered: bool) -> TextClause:
+    """Give the statement that claims so many tasks at most, of some protocols or of any.
+
+    The limits stand in the text: with limits for parameters PostgreSQL finds the general plan dear, and plans each claim anew.
+    """
+    heads = (_SOME_PROTOCOLS if filtered else _ANY_PROTOCOL).format(window=WINDOW + count)
     return text(f"""
         WITH service AS MATERIALIZED (
             SELECT identifier, hostname FROM compute_services WHERE identifier = :service FOR KEY SHARE
@@ -81,7 +88,7 @@ def _claim(heads: str) -> TextClause:
                 WHERE t.scope_id = head.scope_id AND t.token = head.task AND t.status = 'waiting'
                 FOR NO KEY UPDATE SKIP LOCKED
             ) AS t
-            LIMIT :count
+            LIMIT {count:d}
         ),
         siblings AS MATERIALIZED (
             SELECT q.scope_id, q.task, q.taskhub FROM queue AS q JOIN picked USING (scope_id, task)
@@ -113,8 +120,6 @@ def _claim(heads: str) -> TextClause:
 
 
 HOLD_SERVICE = text("SELECT identifier FROM compute_services WHERE identifier = :service FOR KEY SHARE")
-CLAIM = _claim(_ANY_PROTOCOL)
-CLAIM_PROTOCOLS = _claim(_SOME_PROTOCOLS)
 
 # Hubs of some scopes with claimable work, in the order of a race by hub weight: the winner is drawn with a probability of its
 # weight over the sum of weights.
@@ -186,15 +191,15 @@ def claim_taskhub_tasks(
         If the service is not registered, or not any more; nothing has changed then.
     """
     hub = parse_key(taskhub)
+    count = int(count)
     if count <= 0:
         return []
-    values = {**parameters(hub), "service": str(compute_service_id), "count": count, "window": WINDOW + count, "now": now()}
+    values = {**parameters(hub), "service": str(compute_service_id), "now": now()}
     if hub.qualname != "TaskHub":
         values["token"] = None
-    if protocols is None:
-        rows = tx.execute(CLAIM, values).all()
-    else:
-        rows = tx.execute(CLAIM_PROTOCOLS, {**values, "protocols": [str(protocol) for protocol in protocols]}).all()
+    if protocols is not None:
+        values["protocols"] = [str(protocol) for protocol in protocols]
+    rows = tx.execute(claim_statement(count, protocols is not None), values).all()
     if rows[0].service is None:
         raise unknown_service(compute_service_id)
     claimed: list[ScopedKey | None] = [scoped(hub, "Task", row.task) for row in rows if row.task is not None]

@@ -34,8 +34,8 @@ from alchemistore.models.task import now
 WEIGHT_MIN = 1e-6
 _SYSTEM = random.SystemRandom()
 
-# The tasks a statement is about, as (scope_id, task).
-TASKS = "SELECT DISTINCT scope_id, task FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[])) AS x (scope_id, task)"
+# The tasks a statement is about, as (scope_id, task); each once.
+TASKS = "SELECT scope_id, task FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[])) AS x (scope_id, task)"
 CHILDREN = f"""
     {TASKS}
     UNION
@@ -51,23 +51,31 @@ DESCENDANTS = f"""
     SELECT scope_id, task FROM tree
 """
 
-# What should be in the queue, of the tasks touched.
-TRUTH = """
-    SELECT a.scope_id, a.taskhub, a.task, t.priority, tr.protocol, a.weight
-    FROM touched
-    JOIN tasks AS t ON t.scope_id = touched.scope_id AND t.token = touched.task AND t.status = 'waiting'
-    JOIN transformations AS tr ON tr.scope_id = t.scope_id AND tr.token = t.transformation
-    JOIN actions AS a ON a.scope_id = t.scope_id AND a.task = t.token AND a.weight > 0
-    LEFT JOIN extends AS e ON e.scope_id = t.scope_id AND e.task = t.token
-    LEFT JOIN tasks AS parent ON parent.scope_id = e.scope_id AND parent.token = e.parent
-    WHERE e.task IS NULL OR parent.status = 'complete'
-"""
-
 
 def _refresh(touched: str) -> TextClause:
     return text(f"""
         WITH touched AS MATERIALIZED ({touched}),
-        truth AS MATERIALIZED ({TRUTH}),
+        live AS MATERIALIZED (
+            SELECT t.scope_id, t.token AS task, t.priority, t.transformation
+            FROM touched JOIN tasks AS t ON t.scope_id = touched.scope_id AND t.token = touched.task
+            WHERE t.status = 'waiting' AND NOT EXISTS (
+                SELECT FROM extends AS e JOIN tasks AS parent ON parent.scope_id = e.scope_id AND parent.token = e.parent
+                WHERE e.scope_id = t.scope_id AND e.task = t.token AND parent.status <> 'complete'
+            )
+        ),
+        -- By the few transformations in use: joined to the tasks, a plan may go through all of a scope's for each.
+        used AS MATERIALIZED (
+            SELECT tr.scope_id, tr.token AS transformation, tr.protocol
+            FROM (SELECT DISTINCT scope_id, transformation FROM live) AS d
+            JOIN transformations AS tr ON tr.scope_id = d.scope_id AND tr.token = d.transformation
+        ),
+        -- What should be in the queue, of the tasks touched.
+        truth AS MATERIALIZED (
+            SELECT a.scope_id, a.taskhub, a.task, live.priority, used.protocol, a.weight
+            FROM live
+            JOIN used ON used.scope_id = live.scope_id AND used.transformation = live.transformation
+            JOIN actions AS a ON a.scope_id = live.scope_id AND a.task = live.task AND a.weight > 0
+        ),
         gone AS (
             DELETE FROM queue AS q USING touched
             WHERE q.scope_id = touched.scope_id AND q.task = touched.task AND NOT EXISTS (

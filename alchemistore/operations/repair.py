@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
-from alchemistore.operations.queue import REFRESH_TASKS, TRUTH, refresh
+from alchemistore.invariants import CLAIMABLE
+from alchemistore.operations.queue import REFRESH_TASKS, refresh
 
 # So many tasks are put into the queue in one statement.
 BATCH = 10_000
@@ -12,16 +13,11 @@ BATCH = 10_000
 # Who is about to write there has locked its tasks and does so afterwards, from what it sees then.
 LOCK = text("LOCK TABLE queue, lanes IN SHARE ROW EXCLUSIVE MODE")
 
-_TRUTH = f"""
-    touched AS MATERIALIZED (SELECT DISTINCT scope_id, task FROM actions),
-    truth AS MATERIALIZED ({TRUTH})
-"""
 CLOSE_IMPOSSIBLE_LANES = text("DELETE FROM lanes WHERE floor < 0 OR floor >= 'Infinity'")
 REMOVE = (
     text(f"""
-        WITH {_TRUTH}
         DELETE FROM queue AS q WHERE NOT EXISTS (
-            SELECT FROM truth AS t
+            SELECT FROM ({CLAIMABLE}) AS t
             WHERE (t.scope_id, t.taskhub, t.task, t.priority, t.protocol, t.weight)
                 = (q.scope_id, q.taskhub, q.task, q.priority, q.protocol, q.weight)
         )
@@ -36,11 +32,11 @@ REMOVE = (
     """),
 )
 LACKING = text(f"""
-    WITH {_TRUTH}
-    SELECT t.scope_id, t.task FROM truth AS t
+    SELECT t.scope_id, t.task, count(*) AS hubs FROM ({CLAIMABLE}) AS t
     WHERE NOT EXISTS (
         SELECT FROM queue AS q WHERE q.scope_id = t.scope_id AND q.task = t.task AND q.taskhub = t.taskhub
     )
+    GROUP BY t.scope_id, t.task
     ORDER BY t.scope_id, t.task
 """)
 
@@ -60,4 +56,4 @@ def repair_queue(tx: Connection) -> dict[str, int]:
     for start in range(0, len(lacking), BATCH):
         batch = lacking[start : start + BATCH]
         refresh(tx, REFRESH_TASKS, {"scope_ids": [row.scope_id for row in batch], "tokens": [row.task for row in batch]})
-    return {"removed": removed, "added": len(lacking)}
+    return {"removed": removed, "added": sum(row.hubs for row in lacking)}

@@ -50,20 +50,20 @@ ACTS: dict[str, Act] = {
 
 
 class Ring:
-    """Where arenas are put up, each in a scope of its own."""
+    """Two hubs of one transformation, on which arenas are put up one after the other."""
 
-    def __init__(self, store: StateStore) -> None:
+    def __init__(self, store: StateStore, scope: Scope) -> None:
         self.store = store
+        self.made, self.other = (campaign(store, scope, arms=1, name=name) for name in ("one", "other"))
         self.count = 0
 
     @contextmanager
     def arena(self, *names: str) -> Iterator[Arena]:
         """An arena for these calls: with `expire` the task is held, with `complete parent` its parent is not complete yet."""
         self.count += 1
-        store, scope = self.store, Scope("org", "campaign", f"arena_{self.count}")
-        made, other = campaign(store, scope, arms=1, name="one"), campaign(store, scope, arms=1, name="other")
+        store, made = self.store, self.made
         parent, task = chain(store, made.transformations[0], 2)
-        arena = Arena(made.hub, other.hub, parent, task, f"old {self.count}", f"new {self.count}")
+        arena = Arena(made.hub, self.other.hub, parent, task, f"old {self.count}", f"new {self.count}")
         for identifier, heartbeat in {arena.old: NOON, arena.new: NOON + MINUTE}.items():
             store.register_computeservice(
                 ComputeServiceRegistration(identifier=ComputeServiceID(identifier), registered=NOON, heartbeat=heartbeat)
@@ -75,6 +75,7 @@ class Ring:
         if "expire" in names:
             store.claim_taskhub_tasks(made.hub, arena.old)
         yield arena
+        store.set_task_deleted([parent])
         store.expire_registrations(NOON + 2 * MINUTE)
 
     def outcome(self, arena: Arena) -> dict[str, Any]:
@@ -127,8 +128,10 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.mark.parametrize("first", ACTS)
-def test_two_calls_at_once_end_as_one_after_the_other(store: StateStore, threads: ThreadPoolExecutor, first: str) -> None:
-    ring = Ring(store)
+def test_two_calls_at_once_end_as_one_after_the_other(
+    store: StateStore, scope: Scope, threads: ThreadPoolExecutor, first: str
+) -> None:
+    ring = Ring(store, scope)
 
     @cache
     def in_turn(setting: tuple[str, str], *names: str) -> dict[str, Any]:

@@ -79,6 +79,8 @@ def yes_server(port: int) -> Iterator[None]:
     with HTTPServer(("127.0.0.1", port), _Yes) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
-        yield
-        server.shutdown()
-        thread.join()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()

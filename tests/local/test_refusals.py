@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import tempfile
 import urllib.error
@@ -112,10 +111,11 @@ def test_socket_of_a_deep_directory_is_for_its_owner_only(directory: Path) -> No
     assert sockets.parent == Path(tempfile.gettempdir())
     assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
     servers.stop()
-    sockets.chmod(0o755)
+    assert not sockets.exists()
+    sockets.mkdir(0o755)
     with pytest.raises(StoreUnavailableError, match=rf"{sockets}.* open to others; remove it"):
         servers.start(s3=False)
-    shutil.rmtree(sockets)
+    sockets.rmdir()
     sockets.symlink_to("/tmp")
     with pytest.raises(StoreUnavailableError, match=rf"{sockets}.*belongs to somebody else"):
         servers.start(s3=False)

@@ -35,7 +35,7 @@ def test_damage_is_reported_with_the_location(flaw: str) -> None:
         "followed": data + b"x",
         "no utf-8": pack(b"\xff\xfe"),
     }[flaw]
-    with pytest.raises(S3ObjectStoreError, match="'here' is truncated or damaged"):
+    with pytest.raises(S3ObjectStoreError, match="'here' cannot be read and may be truncated or damaged"):
         unpack(flawed, "here")
 
 

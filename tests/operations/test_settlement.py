@@ -501,7 +501,8 @@ def test_setting_running_what_runs_leaves_claim_and_attempt(store: StateStore, o
     task = claim(store, one, "b")
     before = everything(store)
     assert store.set_task_running([task]) == [task]
-    assert everything(store) == before
+    # Floors of lanes rise now and then, whoever calls.
+    assert everything(store) | {"lanes": before["lanes"]} == before
 
 
 def test_an_attempt_outlives_the_registration_with_its_host(store: StateStore, one: Campaign) -> None:

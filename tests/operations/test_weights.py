@@ -11,11 +11,13 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import permutations
+from uuid import UUID
 
 import pytest
 from scipy.stats import chisquare, nchypergeom_wallenius
 
 from alchemistore import Scope, ScopedKey, StateStore
+from alchemistore.operations import tasks
 from tests.builders import campaign, register
 
 Law = Mapping[str, float]
@@ -73,8 +75,7 @@ STATIC = in_turn(WEIGHTS, ONE_EACH)
 class Trials:
     """A hub with as many tasks of each label in each of so many priorities; the number of a trial is its priority.
 
-    Keys are sorted so that a seeded generator deals the same numbers to the same labels in every run. Tasks labelled `child`
-    extend one parent for each trial.
+    Tasks labelled `child` extend one parent for each trial.
     """
 
     def __init__(self, store: StateStore, scope: Scope, trials: int = PRIORITIES, **labels: int) -> None:
@@ -86,19 +87,18 @@ class Trials:
         self.trials: list[list[ScopedKey]] = [[] for _ in range(trials)]
         for label, count in labels.items():
             parents = [parent for parent in self.parents for _ in range(count)] if label == "child" else None
-            tasks = store.create_tasks([transformation] * (count * trials), parents)
-            tasks = tasks if parents else sorted(tasks)
+            made_now = store.create_tasks([transformation] * (count * trials), parents)
             for i, trial in enumerate(self.trials):
-                trial += tasks[count * i : count * (i + 1)]
-            self.label |= dict.fromkeys(tasks, label[0])
+                trial += made_now[count * i : count * (i + 1)]
+            self.label |= dict.fromkeys(made_now, label[0])
         self.start("".join(label[0] for label in labels))
 
     def start(self, labels: str) -> None:
         """Make all tasks wait, in the priority of their trial, and put those labelled so on the hub."""
-        tasks = list(self.label)
+        everything = list(self.label)
         with self.store.transaction() as tx:
-            tx.cancel_tasks(tasks, self.hub)
-            assert tx.set_task_waiting(tasks) == tasks
+            tx.cancel_tasks(everything, self.hub)
+            assert tx.set_task_waiting(everything) == everything
             for number, trial in enumerate(self.trials, 1):
                 tx.set_task_priority(trial, number)
         self.store.action_tasks(self.of_all(labels), self.hub)
@@ -123,8 +123,10 @@ class Trials:
 
 
 @pytest.fixture
-def seeded(store: StateStore, database: str) -> Iterator[StateStore]:
-    """A store whose draws are the same in every run, and a service `a`."""
+def seeded(store: StateStore, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[StateStore]:
+    """A store whose draws are the same in every run, as are the keys of its tasks, on which draws depend; and a service `a`."""
+    keys = random.Random(1)
+    monkeypatch.setattr(tasks, "uuid7", lambda: UUID(int=keys.getrandbits(128)))
     register(store, "a")
     seeded = StateStore(database, generator=random.Random(20240119))
     yield seeded

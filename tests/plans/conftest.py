@@ -18,7 +18,9 @@ def _seeded(server: URL, template: str, run_sql: Callable[[str], None], stale: b
     name = f"plans_{uuid.uuid4().hex}"
     run_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
     store = StateStore(server.set(database=name).render_as_string(hide_password=False))
-    yield seed(store, stale)
+    seeded = seed(store, stale)
+    yield seeded
+    seeded.engine.dispose()
     store.close()
     run_sql(f"DROP DATABASE {name} WITH (FORCE)")
 

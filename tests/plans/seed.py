@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import gufe
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, create_engine, text
 
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.tables import metadata
@@ -16,12 +16,6 @@ TASKS = 100_000
 NETWORKS = 11
 ARMS = 10
 SCOPE = Scope("org", "campaign", "project")
-
-# Tables that are large in it, so that reading one from end to end would show.
-LARGE = {"actions", "attempts", "claims", "extends", "queue", "results", "task_results", "tasks"}
-
-# Tables that have some hundred rows at most, there and elsewhere.
-SMALL = {"compute_services", "lanes", "networks", "scopes", "taskhubs"}
 
 # Four fifths of the tasks are on the first network. The tasks 1,000 apart perform the same transformation.
 # Every fifth task of each odd thousand extends the task a thousand before it.
@@ -91,6 +85,8 @@ class Seeded:
     """The store, and the keys of its hubs, from the largest to the small ones."""
 
     store: StateStore
+    # Not the store's: what is looked up here is not what is looked at.
+    engine: Engine
     networks: list[ScopedKey]
     hubs: list[ScopedKey]
     transformations: list[list[ScopedKey]]
@@ -108,7 +104,7 @@ class Seeded:
             JOIN network_transformations AS n ON (n.scope_id, n.transformation) = (t.scope_id, t.transformation)
             WHERE n.network = :network AND t.token >= :first AND {fitting} ORDER BY t.token LIMIT :count
         """
-        with self.store._engine.connect() as connection:
+        with self.engine.connect() as connection:
             values = {"network": self.networks[0].token, "first": self.task(first).token, "count": count}
             tokens = connection.scalars(text(statement), values).all()
         assert len(tokens) == count
@@ -145,4 +141,4 @@ def seed(store: StateStore, stale: bool) -> Seeded:
     if not stale:
         _run(store._engine, "ANALYZE")
     transformations = [store.get_network_transformations(network) for network in networks]
-    return Seeded(store, networks, hubs, transformations)
+    return Seeded(store, create_engine(store._engine.url), networks, hubs, transformations)

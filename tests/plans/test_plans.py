@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from gufe.tokenization import TOKENIZABLE_REGISTRY
+from sqlalchemy import text
 
 from alchemistore import StateStore
-from tests.plans.explain import Plans, explained, forget_statistics
-from tests.plans.seed import LARGE, SCOPE, SMALL, Seeded
+from tests.plans.explain import LARGE, SMALL, Plans, explained, forget_statistics
+from tests.plans.seed import SCOPE, Seeded
 
 BULK = 200
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -31,8 +32,10 @@ def plans_of(act: Act, statistics: str, request: pytest.FixtureRequest) -> Plans
     found = Plans()
     TOKENIZABLE_REGISTRY.clear()
     with contextlib.suppress(_Undo), seeded.store.transaction() as tx:
+        assert tx._connection is not None
+        # A plan gone wrong would take minutes, and say no more than this does.
+        tx._connection.execute(text("SET LOCAL statement_timeout = '5s'"))
         if statistics == "never":
-            assert tx._connection is not None
             forget_statistics(tx._connection)
         with explained(seeded.store, generic=statistics == "generic") as found:
             act(tx, seeded)

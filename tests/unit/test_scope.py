@@ -140,7 +140,7 @@ def test_a_broader_scope_sorts_before_what_it_contains() -> None:
     assert BROAD < ORG
     assert not ORG < BROAD
     with pytest.raises(TypeError):
-        sorted([BROAD, "o-c-p"])  # type: ignore[list-item]  # that is the point
+        sorted([BROAD, "o-c-p"])  # type: ignore[type-var]  # that is the point
 
 
 def test_only_a_scope_with_three_components_is_specific() -> None:
@@ -278,7 +278,7 @@ def test_a_key_equals_keys_of_the_same_text_only() -> None:
     assert key() != PROJECT
     assert sorted([key(project="q"), key(), key(org="a")], key=str) == sorted([key(project="q"), key(), key(org="a")])
     with pytest.raises(TypeError):
-        sorted([key(), TEXT])  # type: ignore[list-item]  # that is the point
+        sorted([key(), TEXT])  # type: ignore[type-var]  # that is the point
 
 
 @pytest.mark.parametrize("name", ["gufe_key", "org", "campaign", "project"])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import URL, Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from alchemistore import StateStore
@@ -47,10 +48,20 @@ class Notes(Transactional):
     read = reads(run)
 
 
+@pytest.fixture(scope="module")
+def url(server: URL, run_sql: Callable[[str], None]) -> Iterator[str]:
+    """A database for all of this; each test has a table of its own in it."""
+    name = f"test_{uuid.uuid4().hex}"
+    run_sql(f"CREATE DATABASE {name}")
+    yield server.set(database=name).render_as_string(hide_password=False)
+    run_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
-def engine(empty_database: str) -> Iterator[Engine]:
-    engine = create_engine(database_url(empty_database), pool_size=2)
+def engine(url: str) -> Iterator[Engine]:
+    engine = create_engine(database_url(url), pool_size=2)
     with engine.begin() as connection:
+        connection.execute(text("DROP TABLE IF EXISTS notes"))
         connection.execute(text("CREATE TABLE notes (number int PRIMARY KEY, note text NOT NULL)"))
     yield engine
     engine.dispose()
@@ -319,26 +330,26 @@ def _kill(url: str, pids: list[int | None]) -> None:
             assert connection.execute("SELECT pg_terminate_backend(%s, 10000)", [pid]).fetchone() == (True,)
 
 
-def test_a_read_survives_connections_that_died_in_the_pool(engine: Engine, notes: Notes, empty_database: str) -> None:
+def test_a_read_survives_connections_that_died_in_the_pool(engine: Engine, notes: Notes, url: str) -> None:
     notes.add(1)
-    _kill_pooled(engine, empty_database)
+    _kill_pooled(engine, url)
     assert notes.numbers() == [1]
 
 
-def test_a_write_survives_connections_that_died_in_the_pool(engine: Engine, notes: Notes, empty_database: str) -> None:
-    _kill_pooled(engine, empty_database)
+def test_a_write_survives_connections_that_died_in_the_pool(engine: Engine, notes: Notes, url: str) -> None:
+    _kill_pooled(engine, url)
     assert notes.add_all(iter([1, 2])) == 3
     assert notes.numbers() == [1, 2]
 
 
-def test_a_connection_that_dies_in_a_call_is_replaced_and_nothing_is_done_twice(notes: Notes, empty_database: str) -> None:
+def test_a_connection_that_dies_in_a_call_is_replaced_and_nothing_is_done_twice(notes: Notes, url: str) -> None:
     killed: list[int | None] = []
 
     def act(tx: Connection) -> None:
         add(tx, 1)
         if not killed:
             killed.append(tx.scalar(text("SELECT pg_backend_pid()")))
-            _kill(empty_database, killed)
+            _kill(url, killed)
         add(tx, 2)
 
     notes.write(act)
@@ -346,11 +357,11 @@ def test_a_connection_that_dies_in_a_call_is_replaced_and_nothing_is_done_twice(
     assert notes.numbers() == [1, 2]
 
 
-def test_a_connection_that_dies_in_a_transaction_is_an_error_and_the_next_one_works(notes: Notes, empty_database: str) -> None:
+def test_a_connection_that_dies_in_a_transaction_is_an_error_and_the_next_one_works(notes: Notes, url: str) -> None:
     with pytest.raises(StoreUnavailableError), notes.transaction() as tx:  # noqa: PT012
         tx.add(1)
         assert tx._connection is not None
-        _kill(empty_database, [tx._connection.scalar(text("SELECT pg_backend_pid()"))])
+        _kill(url, [tx._connection.scalar(text("SELECT pg_backend_pid()"))])
         tx.add(2)
     assert notes.numbers() == []
 
@@ -389,8 +400,3 @@ def test_a_call_of_the_class_keeps_them_too() -> None:
     assert call.__name__ == "create_task"
     assert call.__doc__ == tasks.create_task.__doc__
     assert list(inspect.signature(call).parameters) == ["transformation", "extends", "creator"]
-
-
-def test_a_call_can_be_made_from_the_class(notes: Notes) -> None:
-    call: Any = Notes.add
-    assert call(notes, 1) == 1

@@ -1,0 +1,71 @@
+"""The command of the demo: its exit codes, and what it removes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import harmonic.campaign
+from alchemistore.cli import main
+from harmonic.analysis import Answers
+from harmonic.crew import CampaignError
+from harmonic.report import Report
+
+
+@pytest.fixture
+def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Report | BaseException], Result]:
+    """Runs the command on a campaign that ends in a given way."""
+
+    def invoke(end: Report | BaseException) -> Result:
+        def run(*_: Any, **__: Any) -> Report:
+            if isinstance(end, BaseException):
+                raise end
+            return end
+
+        monkeypatch.setattr(harmonic.campaign, "run", run)
+        # The command adds to the path.
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        return CliRunner().invoke(main, ["demo", "-d", str(tmp_path / "demo")])
+
+    return invoke
+
+
+def came_to(complete: bool) -> Report:
+    return Report(Answers((), (), (), tasks=1), Path("plot.png"), complete)
+
+
+def test_a_campaign_that_went_well_ends_with_code_0(demo: Callable[[Report], Result]) -> None:
+    assert demo(came_to(complete=True)).exit_code == 0
+
+
+def test_a_campaign_that_did_not_ends_with_code_1(demo: Callable[[Report], Result]) -> None:
+    assert demo(came_to(complete=False)).exit_code == 1
+
+
+def test_an_interrupt_ends_it_quietly_with_code_130(demo: Callable[[BaseException], Result]) -> None:
+    result = demo(KeyboardInterrupt())
+    assert (result.exit_code, result.output) == (130, "")
+
+
+def test_a_campaign_that_cannot_go_on_says_why_with_code_2(demo: Callable[[BaseException], Result]) -> None:
+    result = demo(CampaignError("no worker is left"))
+    assert (result.exit_code, result.stderr) == (2, "Error: no worker is left\n")
+
+
+def test_clean_without_a_demo_says_so(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["demo", "--clean", "-d", str(tmp_path / "demo")])
+    assert result.exit_code == 0
+    assert "There is no" in result.output
+
+
+def test_clean_removes_no_directory_that_a_demo_did_not_make(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    result = CliRunner().invoke(main, ["demo", "--clean", "-d", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "nothing was removed" in result.stderr
+    assert (tmp_path / "thesis.tex").exists()

@@ -1,0 +1,112 @@
+"""The whole demo, made small: nothing that befalls its workers costs a result."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from alchemistore import StateStore, TaskStatusEnum
+from alchemistore.local import LocalServers
+from alchemistore.models import Attempt, TaskHistory
+from harmonic.campaign import SCOPE, Size, run
+from harmonic.protocol import HarmonicSettings
+from harmonic.report import Report
+
+SIZE = Size(sampling=HarmonicSettings(walkers=32, frames=16, stride=300, step=0.1), repeats=1, silence=timedelta(seconds=3))
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory that does not exist yet, in a place that every user may enter (PostgreSQL does not run as root)."""
+    parent = Path(tempfile.mkdtemp(prefix="alchemistore-demo-"))
+    parent.chmod(0o755)
+    yield parent / "demo"
+    LocalServers(parent / "demo").stop()
+    shutil.rmtree(parent)
+
+
+def played(directory: Path) -> tuple[Report, str]:
+    """Run the demo and give what it came to and what it said."""
+    console = Console(file=StringIO(), width=160)
+    report = run(directory, workers=3, size=SIZE, console=console)
+    assert isinstance(console.file, StringIO)
+    return report, console.file.getvalue()
+
+
+def named(text: str, beginning: str) -> str:
+    """Give the one worker that this happened to."""
+    [line] = [line for line in text.splitlines() if line.startswith(beginning)]
+    return line.removeprefix(beginning).split()[0]
+
+
+def histories(directory: Path) -> list[TaskHistory]:
+    servers = LocalServers(directory)
+    servers.start(s3=False)
+    store = StateStore(servers.environment()["ALCHEMISTORE_DATABASE_URL"])
+    try:
+        store.check()
+        [network] = store.query_networks(scope=SCOPE)
+        return [history for history in store.get_task_history(store.get_network_tasks(network)) if history is not None]
+    finally:
+        store.close()
+        servers.stop()
+
+
+def lost(told: list[TaskHistory], service: str, late: bool) -> list[tuple[TaskHistory, Attempt]]:
+    """Give the attempts that this worker lost, with or without a late result, and all that happened to their tasks."""
+    return [
+        (history, attempt)
+        for history in told
+        for attempt in history.attempts
+        if attempt.service == service and attempt.outcome == "expired" and (attempt.result is not None) == late
+    ]
+
+
+@pytest.mark.slow
+def test_a_killed_and_a_stopped_worker_cost_no_result(directory: Path) -> None:
+    report, text = played(directory)
+    assert report.ok
+    assert not report.found
+    assert len(report.answers.legs) == 40
+    assert report.plot.read_bytes().startswith(b"\x89PNG")
+    stopped, killed = named(text, "‖ Stopped "), named(text, "✗ Killed ")
+    assert stopped != killed
+    assert text.index("Stopped") < text.index("Killed")
+    assert named(text, "▸ Let ") == stopped
+
+    told = histories(directory)
+    assert len(told) == report.answers.tasks == 55
+    assert {history.changes[-1].status for history in told} == {TaskStatusEnum.complete}
+
+    [(history, attempt)] = lost(told, killed, late=False)
+    [*_, last] = history.attempts
+    assert attempt.attempt == 1
+    assert last.service != killed
+    assert last.outcome == "complete"
+    assert [change.status.value for change in history.changes][:3] == ["waiting", "running", "waiting"]
+
+    # More than one if the machine is so busy that this worker is not heard of for too long once more.
+    history, attempt = lost(told, stopped, late=True)[0]
+    assert attempt.attempt == 1
+    first = [str(one.service) for one in history.attempts if one.outcome == "complete"]
+    # All but always it is the first: it is on its way when another begins anew.
+    assert first or history.changes[-1].reason == "attempt 1 delivered its result late"
+
+    services = {service.identifier: service for service in report.answers.services}
+    assert [lapse.completed_by for lapse in services[killed].lapses if not lapse.late] == [last.service]
+    assert services[stopped].lapses[0].late
+    assert services[stopped].lapses[0].completed_by == (first or [stopped])[0]
+
+    again, text = played(directory)
+    assert again.found
+    assert again.ok
+    assert again.answers == report.answers
+    assert "finished already" in text
+    assert histories(directory) == told

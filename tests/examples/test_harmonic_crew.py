@@ -1,0 +1,169 @@
+"""Workers of the example campaign are caught in the middle of a task only, and each mishap happens once."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+from gufe.tokenization import GufeKey
+from rich.console import Console
+
+from alchemistore import ComputeServiceRegistration, ProtocolDAGResultRef, Scope, ScopedKey, StateStore
+from harmonic.crew import Crew
+from harmonic.mishaps import Mishaps
+from tests.builders import star
+
+NAME = "worker-1"
+
+
+@pytest.fixture
+def network(store: StateStore, scope: Scope) -> ScopedKey:
+    key = store.create_network(star(3), scope)
+    hub = store.create_taskhub(key)
+    store.action_tasks(store.create_tasks(store.get_network_transformations(key)), hub)
+    return key
+
+
+@pytest.fixture
+def crew(network: ScopedKey, database: str, tmp_path: Path) -> Iterator[Crew]:
+    """A crew whose processes do nothing."""
+    crew = Crew(network, tmp_path, {"ALCHEMISTORE_DATABASE_URL": libpq(database)}, Console(file=StringIO()))
+    yield crew
+    for process in crew.processes.values():
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def process(crew: Crew) -> psutil.Process:
+    return hired(crew, NAME)
+
+
+def libpq(url: str) -> str:
+    return url.replace("postgresql+psycopg:", "postgresql:")
+
+
+def hired(crew: Crew, name: str) -> psutil.Process:
+    crew.processes[name] = subprocess.Popen(["sleep", "600"])
+    return psutil.Process(crew.processes[name].pid)
+
+
+def claim(store: StateStore, network: ScopedKey, name: str) -> ScopedKey:
+    store.register_computeservice(ComputeServiceRegistration.from_now(name))
+    [task] = store.claim_taskhub_tasks(store.get_taskhub(network), name)
+    assert task is not None
+    return task
+
+
+def result(task: ScopedKey) -> ProtocolDAGResultRef:
+    return ProtocolDAGResultRef(obj_key=GufeKey("ProtocolDAGResult-" + "0" * 32), scope=task.scope, ok=True, location="nowhere")
+
+
+def expire(store: StateStore) -> None:
+    assert store.expire_registrations(datetime.now(UTC) + timedelta(days=1))
+
+
+def stopped(process: psutil.Process) -> bool:
+    return bool(process.status() == psutil.STATUS_STOPPED)
+
+
+def test_a_worker_in_the_middle_of_a_task_is_stopped_once(
+    store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process
+) -> None:
+    claim(store, network, NAME)
+    assert crew.catch(store) == NAME
+    assert stopped(process)
+    crew.resume(NAME)
+    assert crew.catch(store) is None
+    assert not stopped(process)
+
+
+def test_a_worker_without_a_task_is_left_alone(
+    store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process
+) -> None:
+    task = claim(store, network, NAME)
+    store.settle_task(task, result(task), NAME)
+    assert crew.catch(store) is None
+    assert not stopped(process)
+
+
+def test_a_worker_in_a_transaction_goes_on_lest_others_wait_for_its_locks(
+    store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process, database: str
+) -> None:
+    claim(store, network, NAME)
+    with psycopg.connect(libpq(database), application_name=NAME) as connection:
+        connection.execute("SELECT")
+        assert crew.catch(store) is None
+        assert not stopped(process)
+    assert crew.catch(store) == NAME
+
+
+def test_a_stopped_worker_hears_that_it_is_to_end(crew: Crew, process: psutil.Process) -> None:
+    process.suspend()
+    crew._end()
+    assert crew.processes[NAME].returncode == -signal.SIGTERM
+
+
+def test_a_worker_is_stopped_until_it_has_lost_its_task(
+    store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process
+) -> None:
+    mishaps = Mishaps(store, network, crew, crew.console)
+    claim(store, network, NAME)
+    mishaps.befall(0.1)
+    assert not stopped(process)
+    mishaps.befall(0.2)
+    assert stopped(process)
+    mishaps.lift(["worker-2"])
+    assert stopped(process)
+    mishaps.lift(["worker-2", NAME])
+    assert not stopped(process)
+    mishaps.befall(0.3)
+    assert not stopped(process)
+
+
+def test_another_worker_is_killed(store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process) -> None:
+    mishaps = Mishaps(store, network, crew, crew.console)
+    other = hired(crew, "worker-2")
+    for name in (NAME, "worker-2"):
+        claim(store, network, name)
+    mishaps.befall(1)
+    mishaps.befall(1)
+    assert stopped(process)
+    assert not other.is_running()
+
+
+@pytest.mark.parametrize("expired", [True, False])
+def test_a_campaign_that_lost_a_worker_before_kills_none(
+    store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process, expired: bool
+) -> None:
+    claim(store, network, "worker-0")
+    if expired:
+        expire(store)
+    mishaps = Mishaps(store, network, crew, crew.console)
+    hired(crew, "worker-2")
+    for name in (NAME, "worker-2"):
+        claim(store, network, name)
+    mishaps.befall(1)
+    mishaps.befall(1)
+    assert set(crew.processes) == {NAME, "worker-2"}
+
+
+def test_a_campaign_that_had_a_late_result_before_stops_none(
+    store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process
+) -> None:
+    task = claim(store, network, "worker-0")
+    expire(store)
+    store.settle_task(task, result(task), "worker-0")
+    mishaps = Mishaps(store, network, crew, crew.console)
+    claim(store, network, NAME)
+    mishaps.befall(0.2)
+    assert not stopped(process)
+    mishaps.befall(0.4)
+    assert not process.is_running()

@@ -7,9 +7,11 @@ import threading
 import weakref
 from typing import Any
 
+import psycopg
 from sqlalchemy import URL, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 
+from alchemistore.errors import StoreUnavailableError
 from alchemistore.settings import Settings, get_settings
 
 
@@ -99,3 +101,12 @@ os.register_at_fork(after_in_child=_forget_connections)
 def engine_from_environment() -> Engine:
     """Make an engine for the database that the environment names."""
     return make_engine(get_settings())
+
+
+def listener(engine: Engine) -> psycopg.Connection[tuple[Any, ...]]:
+    """Open a connection outside the pool, in autocommit, to the database of an engine."""
+    _, arguments = engine.dialect.create_connect_args(engine.url)
+    try:
+        return psycopg.connect(**arguments, autocommit=True, application_name="alchemistore listener")
+    except psycopg.OperationalError as error:
+        raise StoreUnavailableError(f"cannot listen to the database: {str(error).strip()}") from error

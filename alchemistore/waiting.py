@@ -6,8 +6,7 @@ import random
 import time
 from collections.abc import Iterable
 
-import psycopg
-
+from alchemistore.engine import listener
 from alchemistore.models import Scope, ScopedKey
 from alchemistore.operations.claims import hubs_with_work
 from alchemistore.operations.queue import CHANNEL
@@ -49,8 +48,8 @@ def wait_for_tasks(
 
     Notes
     -----
-    Work that appears is noticed at once by a notification where the connection carries them, and within a few seconds by looking
-    again where it does not, as through PgBouncer in transaction mode.
+    Work that appears is usually noticed at once, by a notification. These are sent at most once a second by each process and do not
+    pass through PgBouncer in transaction mode; then it is noticed within a few seconds, by looking again.
     """
     where = [Scope()] if scopes is None else list(scopes)
     hubs = None if taskhubs is None else list(taskhubs)
@@ -66,20 +65,13 @@ def wait_for_tasks(
     if timeout <= 0:
         return False
     # A connection of its own, outside the pool: it waits, and holds nothing while it does.
-    with translated(), store._engine.connect() as pooled:
-        connection = pooled.execution_options(isolation_level="AUTOCOMMIT")
-        connection.exec_driver_sql(f"LISTEN {CHANNEL}")
-        listener = connection.connection.driver_connection
-        assert isinstance(listener, psycopg.Connection)
-        try:
-            # What came between the first look and LISTEN was not notified.
-            while not look():
-                left = end - time.monotonic()
-                if left <= 0:
-                    return False
-                for _ in listener.notifies(timeout=min(left, random.uniform(*BETWEEN_LOOKS)), stop_after=1):  # noqa: S311  (jitter)
-                    pass
-            return True
-        finally:
-            if not listener.closed:
-                connection.exec_driver_sql("UNLISTEN *")
+    with translated(), listener(store._engine) as connection:
+        connection.execute(f"LISTEN {CHANNEL}".encode())
+        # What came between the first look and LISTEN was not notified.
+        while not look():
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            for _ in connection.notifies(timeout=min(left, random.uniform(*BETWEEN_LOOKS)), stop_after=1):  # noqa: S311  (jitter)
+                pass
+        return True

@@ -29,14 +29,18 @@ def servers_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
     if "PYTEST_XDIST_WORKER" in os.environ:
         run = run.parent
     note = run / "servers"
-    with exclusive(run / "servers.lock"):
+    # One lock for all test runs of this user, because each cleans up after the others.
+    lock = Path(tempfile.gettempdir()) / f"{PREFIX}{os.geteuid()}.lock"
+    with exclusive(lock):
         _remove_abandoned()
         # Not below pytest's own directory: that is closed to the user which PostgreSQL runs under when tests run as root.
-        directory = Path(note.read_text()) if note.exists() else Path(tempfile.mkdtemp(prefix=PREFIX))
+        directory = Path(note.read_text()) if note.exists() else None
+        if directory is None or not directory.exists():
+            directory = Path(tempfile.mkdtemp(prefix=PREFIX))
         note.write_text(str(directory))
         _write_users(directory, [*_users(directory), os.getpid()])
     yield directory
-    with exclusive(run / "servers.lock"):
+    with exclusive(lock):
         _write_users(directory, [pid for pid in _users(directory) if pid != os.getpid()])
         if not _users(directory):
             note.unlink()
@@ -85,11 +89,9 @@ def _write_users(directory: Path, users: list[int]) -> None:
 
 def _remove_abandoned() -> None:
     """Remove what test runs left behind that were killed."""
-    temporary = Path(tempfile.gettempdir())
-    with exclusive(temporary / f"{PREFIX}{os.geteuid()}.lock"):
-        for directory in temporary.glob(f"{PREFIX}*/"):
-            if directory.stat().st_uid == os.geteuid() and (directory / "users.json").exists() and not _users(directory):
-                _remove(directory)
+    for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/"):
+        if directory.stat().st_uid == os.geteuid() and (directory / "users.json").exists() and not _users(directory):
+            _remove(directory)
 
 
 def _remove(directory: Path) -> None:

@@ -109,12 +109,13 @@ class LocalServers:
     def status(self) -> LocalStatus:
         """Tell what runs."""
         postgres, store = self._parts()
-        server, weed = postgres.process(), store.process()
-        return LocalStatus(
-            directory=self.directory,
-            database=None if server is None else ServerStatus(server.pid, postgres.socket_directory(), {}),
-            s3=None if weed is None else ServerStatus(weed.pid, store.endpoint(), store.ports()),
-        )
+        with self._explained():
+            server, weed = postgres.process(), store.process()
+            return LocalStatus(
+                directory=self.directory,
+                database=None if server is None else ServerStatus(server.pid, postgres.socket_directory(), {}),
+                s3=None if weed is None else ServerStatus(weed.pid, store.endpoint(), store.ports()),
+            )
 
     def environment(self) -> dict[str, str]:
         """Give the environment variables by which every program finds the running servers.
@@ -135,18 +136,19 @@ class LocalServers:
 
         postgres, store = self._parts()
         found = {}
-        if url := postgres.url():
-            found["ALCHEMISTORE_DATABASE_URL"] = url
-        if store.process() is not None:
-            access_key, secret_key = store.keys()
-            found |= {
-                "AWS_ENDPOINT_URL": store.endpoint(),
-                "AWS_S3_BUCKET": BUCKET,
-                "AWS_S3_PREFIX": PREFIX,
-                "AWS_DEFAULT_REGION": REGION,
-                "AWS_ACCESS_KEY_ID": access_key,
-                "AWS_SECRET_ACCESS_KEY": secret_key,
-            }
+        with self._explained():
+            if url := postgres.url():
+                found["ALCHEMISTORE_DATABASE_URL"] = url
+            if store.process() is not None:
+                access_key, secret_key = store.keys()
+                found |= {
+                    "AWS_ENDPOINT_URL": store.endpoint(),
+                    "AWS_S3_BUCKET": BUCKET,
+                    "AWS_S3_PREFIX": PREFIX,
+                    "AWS_DEFAULT_REGION": REGION,
+                    "AWS_ACCESS_KEY_ID": access_key,
+                    "AWS_SECRET_ACCESS_KEY": secret_key,
+                }
         if not found:
             raise StoreUnavailableError(f"no server runs in {self.directory}; start them with: alchemistore local start")
         return found
@@ -165,9 +167,8 @@ class LocalServers:
     def _locked(self) -> Iterator[None]:
         from alchemistore.local import daemon
 
-        try:
-            if not self.directory.exists():
-                self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._explained():
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             owner = self.directory.stat().st_uid
             if owner != os.geteuid():
                 raise StoreUnavailableError(
@@ -176,13 +177,20 @@ class LocalServers:
                 )
             with daemon.exclusive(self.directory / "lock"):
                 yield
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
         except PermissionError as error:
             raise StoreUnavailableError(
                 f"{self.directory} cannot be used by user {os.geteuid()}: {error.strerror}: {error.filename};"
                 " choose another data directory, or run this as the user that owns it"
             ) from error
-        except NotADirectoryError as error:
-            raise StoreUnavailableError(f"{self.directory} cannot hold the data: {error.filename} is not a directory") from error
+        except (NotADirectoryError, FileExistsError) as error:
+            raise StoreUnavailableError(
+                f"{self.directory} cannot hold the data: {error.strerror}: {error.filename}; choose another data directory"
+            ) from error
 
 
 def database_url(directory: Path | str) -> str:
@@ -200,7 +208,12 @@ def database_url(directory: Path | str) -> str:
     """
     servers = LocalServers(directory)
     postgres, _ = servers._parts()
-    return postgres.url() or _started(servers)
+    with servers._explained():
+        url = postgres.url()
+    if url is None:
+        servers.start(s3=False)
+        url = servers.environment()["ALCHEMISTORE_DATABASE_URL"]
+    return url
 
 
 def default_directory() -> Path:
@@ -208,8 +221,3 @@ def default_directory() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/alchemistore")
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "alchemistore"
-
-
-def _started(servers: LocalServers) -> str:
-    servers.start(s3=False)
-    return servers.environment()["ALCHEMISTORE_DATABASE_URL"]

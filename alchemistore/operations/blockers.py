@@ -75,17 +75,23 @@ def _blockers(key: ScopedKey, task: Row[Any], hubs: Sequence[Row[Any]], served: 
         )
     if not hubs:
         found.append(Blocker(kind=BlockerKind.not_actioned, text="it is actioned on no hub"))
-    for row in hubs:
-        hub = scoped(key, "TaskHub", row.taskhub)
-        if row.weight == 0:
-            found.append(Blocker(kind=BlockerKind.weight, taskhub=hub, text=f"its weight on {hub} is 0"))
-        if row.hub_weight == 0:
-            found.append(Blocker(kind=BlockerKind.hub_weight, taskhub=hub, text=f"the weight of {hub} is 0"))
-        if row.ahead:
-            count = f"{row.ahead} or more" if row.ahead == MOST_AHEAD else str(row.ahead)
-            found.append(
-                Blocker(kind=BlockerKind.priority, taskhub=hub, count=row.ahead, text=f"{count} more urgent tasks wait on {hub}")
-            )
+    at_hubs = [_at_hub(scoped(key, "TaskHub", row.taskhub), row) for row in hubs]
+    # One hub that would give it out is enough.
+    if all(at_hubs):
+        found += [blocker for at_hub in at_hubs for blocker in at_hub]
     if not served:
         found.append(Blocker(kind=BlockerKind.no_service, text="no compute service is registered"))
     return tuple(found)
+
+
+def _at_hub(hub: ScopedKey, row: Row[Any]) -> list[Blocker]:
+    found = []
+    if row.weight == 0:
+        found.append(Blocker(kind=BlockerKind.weight, taskhub=hub, text=f"its weight on {hub} is 0"))
+    if row.hub_weight == 0:
+        found.append(Blocker(kind=BlockerKind.hub_weight, taskhub=hub, text=f"the weight of {hub} is 0"))
+    if row.ahead:
+        count = f"{row.ahead} or more" if row.ahead == MOST_AHEAD else str(row.ahead)
+        words = f"{count} more urgent tasks wait on {hub}"
+        found.append(Blocker(kind=BlockerKind.priority, taskhub=hub, count=row.ahead, text=words))
+    return found

@@ -131,8 +131,8 @@ HUBS_WITH_WORK = text(f"""
     )
     SELECT w.org, w.campaign, w.project, h.token
     FROM wanted AS w JOIN taskhubs AS h ON h.scope_id = w.id
-    WHERE h.weight > 0
-        AND (CAST(:taskhubs AS uuid[]) IS NULL OR h.token = ANY(CAST(:taskhubs AS uuid[])))
+    WHERE CASE WHEN CAST(:taskhubs AS uuid[]) IS NULL THEN h.weight > 0 ELSE h.token = ANY(CAST(:taskhubs AS uuid[])) END
+        AND h.token <> ALL(CAST(:tried AS uuid[]))
         AND EXISTS (
             SELECT FROM lanes AS l CROSS JOIN LATERAL (
                 SELECT FROM queue AS q
@@ -149,7 +149,7 @@ HUBS_WITH_WORK = text(f"""
             ) AS q
             WHERE l.scope_id = h.scope_id AND l.taskhub = h.token AND l.protocol = ANY(CAST(:protocols AS text[]))
         )
-    ORDER BY -ln(((uuid_hash_extended(h.token, :seed) >> 11 & 9007199254740991) + 0.5) / 9007199254740992) / h.weight
+    ORDER BY -ln(((uuid_hash_extended(h.token, :seed) >> 11 & 9007199254740991) + 0.5) / 9007199254740992) / greatest(h.weight, 1e-9)
     LIMIT :limit
 """)
 
@@ -213,8 +213,9 @@ def hubs_with_work(
     exclude: Iterable[Scope | str] | None = None,
     taskhubs: Iterable[ScopedKey | str] | None = None,
     limit: int = HUBS,
+    tried: Iterable[ScopedKey] = (),
 ) -> list[ScopedKey]:
-    """Give hubs that have claimable tasks, in an order drawn by their weights; those of weight 0 never."""
+    """Give hubs that have claimable tasks, in an order drawn by their weights; those of weight 0 only when they are named."""
     wanted, unwanted = _scope_lists("in", scopes), _scope_lists("out", exclude or ())
     rows = tx.execute(
         HUBS_WITH_WORK,
@@ -223,6 +224,7 @@ def hubs_with_work(
             **unwanted,
             "protocols": None if protocols is None else [str(protocol) for protocol in protocols],
             "taskhubs": None if taskhubs is None else [parse_key(hub, "TaskHub").token for hub in taskhubs],
+            "tried": [hub.token for hub in tried],
             "seed": seed(tx),
             "limit": limit,
         },
@@ -279,10 +281,11 @@ def claim_tasks(
     protocols = None if protocols is None else list(protocols)
     require_service(tx, compute_service_id)
     claimed: list[ScopedKey | None] = []
-    for hub in hubs_with_work(tx, scopes, protocols, exclude) if count > 0 else ():
-        claimed += filter(None, claim_taskhub_tasks(tx, hub, compute_service_id, count - len(claimed), protocols))
-        if len(claimed) == count:
-            break
+    tried: list[ScopedKey] = []
+    while len(claimed) < count and (hubs := hubs_with_work(tx, scopes, protocols, exclude, tried=tried)):
+        for hub in hubs:
+            claimed += filter(None, claim_taskhub_tasks(tx, hub, compute_service_id, count - len(claimed), protocols))
+        tried += hubs
     return claimed + [None] * (count - len(claimed))
 
 

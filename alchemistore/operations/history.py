@@ -49,17 +49,8 @@ OF_SERVICE = text("""
     ORDER BY s.org, s.campaign, s.project, c.task
 """)
 
-# What the end of an attempt makes of the status.
-_STATUS_AFTER = {
-    "complete": TaskStatusEnum.complete,
-    "error": TaskStatusEnum.error,
-    "released": TaskStatusEnum.waiting,
-    "expired": TaskStatusEnum.waiting,
-    "deregistered": TaskStatusEnum.waiting,
-    "superseded": TaskStatusEnum.complete,
-    "invalid": TaskStatusEnum.invalid,
-    "deleted": TaskStatusEnum.deleted,
-}
+
+WAITING, RUNNING = TaskStatusEnum.waiting, TaskStatusEnum.running
 
 
 def get_task_history(tx: Connection, tasks: Iterable[ScopedKey | str | None]) -> list[TaskHistory | None]:
@@ -88,8 +79,9 @@ def get_task_history(tx: Connection, tasks: Iterable[ScopedKey | str | None]) ->
     for key, pair in keys.found():
         if pair in created:
             tried = tuple(_attempt(key, row) for row in attempts[pair])
-            first = StatusChange(status=TaskStatusEnum.waiting, changed_at=created[pair].created_at, actor=created[pair].creator)
-            told = [*changes[pair], *(change for attempt in tried for change in _changes(attempt))]
+            first = StatusChange(status=WAITING, changed_at=created[pair].created_at, actor=created[pair].creator)
+            running = (StatusChange(status=RUNNING, changed_at=one.claimed_at, actor=one.service) for one in tried)
+            told = [*running, *changes[pair]]
             told.sort(key=lambda change: change.changed_at)
             histories[pair] = TaskHistory(task=key, changes=(first, *told), attempts=tried)
     return keys.answer(histories)
@@ -108,14 +100,6 @@ def _attempt(task: ScopedKey, row: Row[Any]) -> Attempt:
         result=None if row.result is None else scoped(task, "ProtocolDAGResultRef", row.result),
         environment=None if row.packages is None else json.loads(row.packages),
     )
-
-
-def _changes(attempt: Attempt) -> list[StatusChange]:
-    told = [StatusChange(status=TaskStatusEnum.running, changed_at=attempt.claimed_at, actor=attempt.service)]
-    if attempt.outcome is not None and attempt.ended_at is not None:
-        status = _STATUS_AFTER[attempt.outcome]
-        told.append(StatusChange(status=status, changed_at=attempt.ended_at, reason=attempt.reason, actor=attempt.service))
-    return told
 
 
 def get_tasks_details(tx: Connection, tasks: Iterable[ScopedKey | str | None]) -> list[TaskDetails | None]:

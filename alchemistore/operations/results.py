@@ -12,7 +12,7 @@ from alchemistore.models.task import now
 from alchemistore.sql import SCOPE_ID, gufe_token, parameters, parse_key, scoped
 
 LOCK_TASK = text(f"SELECT scope_id, token FROM tasks WHERE scope_id = {SCOPE_ID} AND token = :token FOR NO KEY UPDATE")
-# An attempt keeps the first result it produced, be it after its end.
+# An attempt keeps the result that settled it, else the first that came in, be it after its end.
 ADD = text("""
     WITH ref AS (
         INSERT INTO results (scope_id, token, obj_key, location, scope, ok, creator, datetime_created, created_at)
@@ -20,11 +20,16 @@ ADD = text("""
         ON CONFLICT DO NOTHING
     ),
     noted AS (
-        UPDATE attempts SET result = :result WHERE scope_id = :scope_id AND task = :task AND attempt = :attempt AND result IS NULL
+        UPDATE attempts SET result = :result WHERE scope_id = :scope_id AND task = :task AND attempt = :attempt
+            AND (:settles OR result IS NULL)
     )
     INSERT INTO task_results (scope_id, task, result, attempt, tracebacks, created_at)
     VALUES (:scope_id, :task, :result, :attempt, :tracebacks, :now)
-    ON CONFLICT DO NOTHING
+    ON CONFLICT (scope_id, task, result) DO UPDATE
+        SET attempt = coalesce(task_results.attempt, excluded.attempt),
+            tracebacks = coalesce(task_results.tracebacks, excluded.tracebacks)
+        WHERE (task_results.attempt, task_results.tracebacks) IS DISTINCT FROM
+            (coalesce(task_results.attempt, excluded.attempt), coalesce(task_results.tracebacks, excluded.tracebacks))
 """)
 GOING_ON = text("SELECT attempt FROM claims WHERE scope_id = :scope_id AND task = :task")
 
@@ -80,6 +85,7 @@ def add_result(
     ref: ProtocolDAGResultRef,
     attempt: int | None,
     tracebacks: Sequence[str] | None = None,
+    settles: bool = False,
 ) -> ScopedKey:
     """Store a reference and link it to a task, which is locked, and to the attempt that produced it."""
     tx.execute(
@@ -91,6 +97,7 @@ def add_result(
             "task": task.token,
             "result": gufe_token(ref.key),
             "attempt": attempt,
+            "settles": settles,
             "tracebacks": None if tracebacks is None else list(tracebacks),
             "now": now(),
         },

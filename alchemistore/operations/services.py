@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from alchemistore.errors import unknown_service
 from alchemistore.models import ComputeServiceID, ComputeServiceRegistration
-from alchemistore.models.task import now, utc
+from alchemistore.models.task import now, utc, uuid7
 from alchemistore.operations.queue import RAISE_FLOORS, REFRESH_TASKS, refresh
 
 REGISTER = text("""
@@ -36,9 +36,14 @@ RELEASE = text("""
     closed AS (
         UPDATE attempts AS a SET ended_at = :now, outcome = :outcome, reason = :reason FROM ended
         WHERE a.scope_id = ended.scope_id AND a.task = ended.task AND a.attempt = ended.attempt
+    ),
+    back AS (
+        UPDATE tasks AS t SET status = 'waiting', status_changed_at = :now, reason = :reason FROM ended
+        WHERE t.scope_id = ended.scope_id AND t.token = ended.task AND t.status = 'running'
+        RETURNING t.scope_id, t.token
     )
-    UPDATE tasks AS t SET status = 'waiting', status_changed_at = :now, reason = :reason FROM ended
-    WHERE t.scope_id = ended.scope_id AND t.token = ended.task AND t.status = 'running'
+    INSERT INTO status_changes (scope_id, task, change, status, changed_at, reason)
+    SELECT scope_id, token, :change, 'waiting', :now, :reason FROM back
 """)
 REMOVE = text("DELETE FROM compute_services WHERE identifier = ANY(CAST(:services AS text[]))")
 
@@ -139,7 +144,7 @@ def _remove(tx: Connection, services: Sequence[str], outcome: str, reason: str) 
     if not services:
         return
     held = tx.execute(LOCK_HELD, {"services": services}).all()
-    tx.execute(RELEASE, {"services": services, "outcome": outcome, "reason": reason, "now": now()})
+    tx.execute(RELEASE, {"services": services, "outcome": outcome, "reason": reason, "now": now(), "change": uuid7()})
     tx.execute(REMOVE, {"services": services})
     if held:
         touched = {"scope_ids": [row.scope_id for row in held], "tokens": [row.token for row in held]}

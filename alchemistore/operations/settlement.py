@@ -15,11 +15,12 @@ from alchemistore.models.task import now, uuid7
 from alchemistore.operations.queue import REFRESH_CHILDREN, REFRESH_TASKS, refresh
 from alchemistore.operations.results import add_result
 from alchemistore.operations.statuses import SET_STATUS, raise_floors_now_and_then
-from alchemistore.sql import SCOPE_ID, parameters, parse_key
+from alchemistore.sql import SCOPE_ID, gufe_token, parameters, parse_key
 
-# The task and what extends it: completing the one makes the others claimable.
+# The task and what extends it: completing the one makes the others claimable. MATERIALIZED, or the condition on the outside is
+# pushed in, and only the task is locked.
 LOCK = text(f"""
-    SELECT scope_id, token, status FROM (
+    WITH locked AS MATERIALIZED (
         SELECT t.scope_id, t.token, t.status FROM tasks AS t
         WHERE t.scope_id = {SCOPE_ID} AND t.token IN (
             SELECT CAST(:token AS uuid)
@@ -28,16 +29,19 @@ LOCK = text(f"""
         )
         ORDER BY t.scope_id, t.token
         FOR NO KEY UPDATE
-    ) AS locked WHERE token = :token
+    )
+    SELECT scope_id, token, status FROM locked WHERE token = :token
 """)
-# The attempt of the sender: the one it names, else its last one at this task.
+# The attempt of the sender: the one it names, else the one this result is linked to already, else its last one at this task.
 SENDER = text("""
     SELECT a.attempt, a.outcome, c.attempt IS NOT NULL AS holds
     FROM attempts AS a
     LEFT JOIN claims AS c ON c.scope_id = a.scope_id AND c.task = a.task AND c.attempt = a.attempt
     WHERE a.scope_id = :scope_id AND a.task = :task
         AND (CAST(:service AS text) IS NULL OR a.service = :service)
-        AND (CAST(:attempt AS integer) IS NULL OR a.attempt = :attempt)
+        AND a.attempt = coalesce(CAST(:attempt AS integer), (
+            SELECT l.attempt FROM task_results AS l WHERE l.scope_id = :scope_id AND l.task = :task AND l.result = :result
+        ), a.attempt)
     ORDER BY a.attempt DESC LIMIT 1
 """)
 ADD_ENVIRONMENT = text("""
@@ -110,12 +114,12 @@ def settle_task(
     row = tx.execute(LOCK, parameters(key)).first()
     if row is None:
         raise MissingObjectError(key)
-    sender = _sender(tx, row, compute_service_id, attempt)
+    sender = _sender(tx, row, protocoldagresultref, compute_service_id, attempt)
     number = None if sender is None else sender.attempt
-    result = add_result(tx, key, row.scope_id, protocoldagresultref, number, tracebacks)
+    holds = sender is not None and sender.holds
+    result = add_result(tx, key, row.scope_id, protocoldagresultref, number, tracebacks, settles=holds)
     if environment is not None and number is not None:
         _add_environment(tx, row, number, environment)
-    holds = sender is not None and sender.holds
     status, outcome = _consequence(protocoldagresultref.ok, holds, TaskStatusEnum(row.status))
     if status is not None:
         _finish(tx, row, status, outcome, None if holds else number, compute_service_id)
@@ -138,12 +142,15 @@ def _consequence(ok: bool, holds: bool, status: TaskStatusEnum) -> tuple[TaskSta
 
 
 def _sender(
-    tx: Connection, task: Row[tuple[int, UUID, str]], service: str | None, attempt: int | None
+    tx: Connection, task: Row[tuple[int, UUID, str]], ref: ProtocolDAGResultRef, service: str | None, attempt: int | None
 ) -> Row[tuple[int, str, bool]] | None:
     if service is None and attempt is None:
         return None
     named = None if service is None else str(service)
-    return tx.execute(SENDER, {"scope_id": task.scope_id, "task": task.token, "service": named, "attempt": attempt}).first()
+    return tx.execute(
+        SENDER,
+        {"scope_id": task.scope_id, "task": task.token, "service": named, "attempt": attempt, "result": gufe_token(ref.key)},
+    ).first()
 
 
 def _finish(

@@ -91,8 +91,8 @@ def _set(transition: Transition) -> TextClause:
         {_DROP_ACTIONS if transition.off_hubs else ""}
         noted AS (
             INSERT INTO status_changes (scope_id, task, change, status, changed_at, reason, actor)
-            SELECT scope_id, task, :change, :status, :now, :reason, :actor FROM changed
-            {"WHERE (scope_id, task) NOT IN (SELECT scope_id, task FROM ended)" if transition.outcome else ""}
+            SELECT changed.scope_id, changed.task, :change, :status, :now, :reason,
+                {_ACTOR if transition.outcome else ":actor"} FROM changed {_ENDED if transition.outcome else ""}
         ),
         refused AS (SELECT scope_id, task FROM wanted EXCEPT ALL SELECT scope_id, task FROM fine)
         SELECT scope_id, task FROM refused
@@ -102,13 +102,16 @@ def _set(transition: Transition) -> TextClause:
 _END_CLAIMS = """
     ended AS (
         DELETE FROM claims AS c USING affected WHERE c.scope_id = affected.scope_id AND c.task = affected.task
-        RETURNING c.scope_id, c.task, c.attempt
+        RETURNING c.scope_id, c.task, c.attempt, c.service
     ),
     closed AS (
         UPDATE attempts AS a SET ended_at = :now, outcome = :outcome, reason = :reason FROM ended
         WHERE a.scope_id = ended.scope_id AND a.task = ended.task AND a.attempt = ended.attempt
     ),
 """
+# Who ran a task to its end did it, where nobody is named.
+_ACTOR = "coalesce(:actor, CASE WHEN :outcome IN ('complete', 'error') THEN ended.service END)"
+_ENDED = "LEFT JOIN ended ON ended.scope_id = changed.scope_id AND ended.task = changed.task"
 _DROP_ACTIONS = """
     dropped AS (
         DELETE FROM actions AS a USING affected WHERE a.scope_id = affected.scope_id AND a.task = affected.task

@@ -68,7 +68,7 @@ class TaskRow(Base):
 
 
 class StatusChangeRow(Base):
-    """A status was set by hand, or by a cascade; what claims and the ends of attempts change stands in `attempts`.
+    """A task got another status, otherwise than by being created or claimed: these two stand in `tasks` and `attempts`.
 
     `change` is a UUIDv7, the same for all tasks changed by one call.
     """

@@ -133,7 +133,7 @@ class Crew:
             # Only what is stopped cannot finish the task between the look and the blow; the pause lets a commit under way arrive.
             process.send_signal(signal.SIGSTOP)
             time.sleep(PAUSE)
-            if attempt in _running(store, self.network):
+            if attempt in _running(store, self.network) and not self._in_transaction(attempt.service):
                 self._caught.add(attempt.service)
                 return str(attempt.service)
             process.send_signal(signal.SIGCONT)

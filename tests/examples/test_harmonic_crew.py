@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -105,10 +106,16 @@ def test_a_worker_in_a_transaction_goes_on_lest_others_wait_for_its_locks(
     assert crew.catch(store) == NAME
 
 
-def test_a_stopped_worker_hears_that_it_is_to_end(crew: Crew, process: psutil.Process) -> None:
-    process.suspend()
-    crew._end()
-    assert crew.processes[NAME].returncode == -signal.SIGTERM
+def test_a_stopped_worker_hears_that_it_is_to_end(crew: Crew) -> None:
+    # Like a worker it ends in its own way: one that does not would end while stopped.
+    code = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); print(flush=True); signal.pause()"
+    crew.processes[NAME] = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    with crew.processes[NAME] as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGSTOP)
+        crew._end()
+        assert process.returncode == 7
 
 
 def test_a_worker_is_stopped_until_it_has_lost_its_task(

@@ -16,12 +16,12 @@ from tests.builders import Campaign, campaign, chain, register
 
 @pytest.fixture
 def made(store: StateStore, scope: Scope) -> Campaign:
-    """Six tasks on a hub, one of them claimed, one over, and one that waits for another."""
+    """Six tasks on a hub: one of them claimed, one that waits for another, two of another priority."""
     register(store, "a")
     made = campaign(store, scope, tasks=4)
+    store.claim_taskhub_tasks(made.hub, "a", count=1)
     line = chain(store, made.transformations[0], 2)
     store.action_tasks(line, made.hub)
-    store.claim_taskhub_tasks(made.hub, "a", count=1)
     store.set_task_priority(line, 3)
     return made
 

@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from psycopg import Cursor, sql
 from sqlalchemy import Connection, event, text
@@ -71,14 +73,19 @@ class Plans:
 def _nodes(plan: dict[str, Any]) -> Iterator[Node]:
     loops = plan["Actual Loops"]
     rows = plan["Actual Rows"] * loops
-    yield Node(
-        plan["Node Type"],
-        plan.get("Relation Name") or plan.get("CTE Name") or plan.get("Index Name") or "",
-        rows,
-        rows + sum(plan.get(removed, 0) for removed in REMOVED) * loops,
-    )
+    # An index is named after its table.
+    relation = plan.get("Relation Name") or plan.get("CTE Name") or plan.get("Index Name", "").partition("__")[0]
+    yield Node(plan["Node Type"], relation, rows, rows + sum(plan.get(removed, 0) for removed in REMOVED) * loops)
     for child in plan.get("Plans", ()):
         yield from _nodes(child)
+
+
+def _type(value: Any) -> str:
+    """The type that the driver gives a value; of texts and of nothing it says nothing."""
+    if isinstance(value, list):
+        return f"{_type(value[0])}[]" if value and not isinstance(value[0], str) else "unknown"
+    names = {bool: "boolean", int: "bigint", float: "double precision", UUID: "uuid", datetime: "timestamptz"}
+    return names.get(type(value), "unknown")
 
 
 def _explain(cursor: Cursor[Any], statement: str, values: Any, generic: bool) -> Plan:
@@ -90,7 +97,8 @@ def _explain(cursor: Cursor[Any], statement: str, values: Any, generic: bool) ->
             numbered = re.sub(r"%\((\w+)\)s(::\w+(?:\[\])?)?", lambda m: f"${names.index(m[1]) + 1}{m[2] or ''}", statement)
             given = sql.SQL(", ").join(sql.Literal(values[name]) for name in names)
             other.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-            other.execute(f"PREPARE explained AS {numbered}".replace("%%", "%").encode())
+            types = f"({', '.join(_type(values[name]) for name in names)})" if names else ""
+            other.execute(f"PREPARE explained {types} AS {numbered}".replace("%%", "%").encode())
             call = sql.SQL("EXECUTE explained({})").format(given) if names else sql.SQL("EXECUTE explained")
             other.execute(sql.SQL(EXPLAIN) + call)
         else:

@@ -31,7 +31,7 @@ _TASKS = """
             WHEN i * 7919 % 100 < 30 THEN 'invalid'
             ELSE 'waiting' END AS status,
         CASE WHEN i % 50 = 1 THEN 1 + i % 7 ELSE 10 END AS priority,
-        'service ' || i % 100 AS service
+        'service ' || i / 100 % 100 AS service
     FROM generate_series(CAST(:first AS bigint), :last) AS i
     JOIN (
         SELECT n.scope_id, n.transformation, n.network, t.protocol,

@@ -39,10 +39,11 @@ SENDER = text("""
     LEFT JOIN claims AS c ON c.scope_id = a.scope_id AND c.task = a.task AND c.attempt = a.attempt
     WHERE a.scope_id = :scope_id AND a.task = :task
         AND (CAST(:service AS text) IS NULL OR a.service = :service)
-        AND a.attempt = coalesce(CAST(:attempt AS integer), (
-            SELECT l.attempt FROM task_results AS l WHERE l.scope_id = :scope_id AND l.task = :task AND l.result = :result
-        ), a.attempt)
-    ORDER BY a.attempt DESC LIMIT 1
+        AND (CAST(:attempt AS integer) IS NULL OR a.attempt = :attempt)
+    ORDER BY a.attempt IS NOT DISTINCT FROM (
+        SELECT l.attempt FROM task_results AS l WHERE l.scope_id = :scope_id AND l.task = :task AND l.result = :result
+    ) DESC, a.attempt DESC
+    LIMIT 1
 """)
 ADD_ENVIRONMENT = text("""
     WITH known AS (

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import sys
 from pathlib import Path
 
 import click
 
 DEFAULT = Path("demo")
+# For root in a directory that is closed to the user which PostgreSQL then runs under, as /root is.
+OPEN_TO_ALL = Path("/var/lib/alchemistore/demo")
 # What a shell gives for a command that Ctrl-C has ended.
 INTERRUPTED = 130
 
@@ -20,13 +24,20 @@ def examples() -> Path:
     return installed if installed.is_dir() else here.parent / "examples"
 
 
+def default_directory() -> Path:
+    """Give the directory for somebody who names none."""
+    if os.geteuid() == 0 and not all(parent.stat().st_mode & stat.S_IXOTH for parent in DEFAULT.resolve().parents):
+        return OPEN_TO_ALL
+    return DEFAULT
+
+
 @click.command()
 @click.option(
     "--directory",
     "-d",
     type=click.Path(file_okay=False, path_type=Path),
-    default=DEFAULT,
-    show_default=True,
+    default=default_directory,
+    show_default=f"{DEFAULT}; {OPEN_TO_ALL} for root where nobody else may go",
     help="Where servers, results and the plot go.",
 )
 @click.option("--workers", type=click.IntRange(1, 64), default=4, show_default=True, help="How many worker processes.")

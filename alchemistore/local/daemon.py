@@ -48,8 +48,8 @@ def exclusive(lock: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
 
 def spawn(
     command: Sequence[str | Path], *, log: Path, cwd: Path, environment: Mapping[str, str], user: str | None = None
-) -> psutil.Process:
-    """Start a daemon in a session of its own, with its output appended to `log`."""
+) -> psutil.Process | None:
+    """Start a daemon in a session of its own, with its output appended to `log`; ``None`` if it ended at once."""
     if log.exists() and log.stat().st_size > LOG_LIMIT:
         log.replace(log.with_suffix(".log.1"))
     handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -57,7 +57,10 @@ def spawn(
         shell = run(["/bin/sh", "-c", _DETACH, "sh", *command], cwd=cwd, environment=environment, user=user, stderr=handle)
     finally:
         os.close(handle)
-    return psutil.Process(int(shell.stdout))
+    try:
+        return psutil.Process(int(shell.stdout))
+    except psutil.NoSuchProcess:
+        return None
 
 
 def run(
@@ -113,13 +116,13 @@ def search_process(name: str, argument: str) -> psutil.Process | None:
     return None
 
 
-def wait_until(ready: Callable[[], bool], process: psutil.Process, timeout: float) -> bool:
+def wait_until(ready: Callable[[], bool], process: psutil.Process | None, timeout: float) -> bool:
     """Wait for the daemon to be ready; false when it ended or the time (in seconds) is over."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         if ready():
             return True
-        if not alive(process):
+        if process is None or not alive(process):
             return False
         time.sleep(0.02)
     return False

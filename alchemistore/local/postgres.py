@@ -13,6 +13,7 @@ import pwd
 import shutil
 import signal
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -34,6 +35,8 @@ START_TIMEOUT = 300.0
 OLDEST_VERSION = 16
 # sun_path of Linux, less the final NUL.
 LONGEST_SOCKET_PATH = 107
+# What the log says when processes of a killed server are still there.
+STILL_IN_USE = "pre-existing shared memory block"
 # No process ever has this id: it is the kernel's upper bound.
 NO_PID = 2**22
 
@@ -161,13 +164,17 @@ class PrivatePostgres:
         command: list[str | Path] = [_binaries(self.directory, user) / "postgres", "-D", self.data]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
-        # Sessions of a killed server may take a moment to notice, and the new one refuses to start before.
-        for _ in range(3):
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
             process = daemon.spawn(command, log=self.log, cwd=self.data, environment=_environment(), user=user)
             if daemon.wait_until(lambda: self.process() is not None, process, START_TIMEOUT) and daemon.wait_until(
                 lambda: self.url() is not None, process, START_TIMEOUT
             ):
                 return
+            # Sessions of a killed server go on until they notice, and the new one refuses to start before.
+            if STILL_IN_USE not in daemon.last_lines(self.log, lines=3) or time.monotonic() > deadline:
+                return
+            time.sleep(0.2)
 
     def _short_directory(self) -> Path:
         digest = hashlib.sha256(os.fsencode(self.directory)).hexdigest()[:16]

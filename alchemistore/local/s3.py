@@ -12,6 +12,7 @@ import shutil
 import signal
 import sysconfig
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,14 @@ from alchemistore.errors import StoreUnavailableError
 from alchemistore.local import daemon
 
 BUCKET = "alchemistore"
+# In a bucket of its own, to be in nobody's way.
+PROBE = "alchemistore-ready/probe"
 PREFIX = "store"
 REGION = "us-east-1"
 HOST = "127.0.0.1"
 START_TIMEOUT = 60.0
+# A bucket that is there already is a conflict.
+FINE = (HTTPStatus.OK, HTTPStatus.CONFLICT)
 ATTEMPTS = 5
 # SeaweedFS's worker looks for the admin's gRPC server this far above the admin's port, whatever the options say.
 GRPC_OFFSET = 10_000
@@ -102,7 +107,7 @@ class PrivateS3:
         self._make_keys()
         process = self.process()
         if process is not None:
-            if self._listens(process) and daemon.wait_until(self._has_bucket, process, START_TIMEOUT):
+            if self._listens(process) and daemon.wait_until(self._serves, process, START_TIMEOUT):
                 return
             self.stop()
         ports = self.ports()
@@ -141,26 +146,37 @@ class PrivateS3:
         # Nothing of the user's own SeaweedFS or AWS settings may leak in.
         environment = {"PATH": os.defpath, "HOME": str(self.home), "GOMEMLIMIT": MEMORY}
         process = daemon.spawn(command, log=self.log, cwd=self.home, environment=environment)
-        _write_private(self._state_file, json.dumps({"pid": process.pid, "ports": ports}))
+        _write_private(self._state_file, json.dumps({"pid": process.pid if process else None, "ports": ports}))
         # It moves to other ports by itself when it finds one in use, so another server may answer on ours.
         return daemon.wait_until(lambda: self._listens(process), process, START_TIMEOUT) and daemon.wait_until(
-            self._has_bucket, process, START_TIMEOUT
+            self._serves, process, START_TIMEOUT
         )
 
-    def _listens(self, process: psutil.Process) -> bool:
+    def _listens(self, process: psutil.Process | None) -> bool:
         port = self.ports().get("s3.port")
+        if process is None:
+            return False
         try:
             return any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in process.net_connections("tcp4"))
         except psutil.NoSuchProcess:
             return False
 
-    def _has_bucket(self) -> bool:
+    def _serves(self) -> bool:
+        """Make the bucket, and see that what was stored before can be read: the server answers seconds before it can."""
         try:
-            status = _put_bucket(self.ports()["s3.port"], *self.keys())
+            if self._status("PUT", BUCKET) not in FINE:
+                return False
+            found = self._status("GET", PROBE)
+            if found == HTTPStatus.NOT_FOUND:
+                self._status("PUT", PROBE.partition("/")[0])
+                self._status("PUT", PROBE, b"ready")
+                found = self._status("GET", PROBE)
         except (OSError, http.client.HTTPException):
             return False
-        # 409: it is there already.
-        return status in (200, 409)
+        return found == HTTPStatus.OK
+
+    def _status(self, method: str, path: str, body: bytes = b"") -> int:
+        return _request(self.ports()["s3.port"], self.keys(), method, f"/{path}", body)
 
     def _make_keys(self) -> None:
         if not self._keys_file.exists():
@@ -196,23 +212,24 @@ def _weed() -> Path:
     return Path(found)
 
 
-def _put_bucket(port: int, access_key: str, secret_key: str) -> int:
-    """Make the bucket and give the HTTP status. One signed request, so that starting servers does not load boto3."""
-    empty = hashlib.sha256(b"").hexdigest()
+def _request(port: int, keys: tuple[str, str], method: str, path: str, body: bytes) -> int:
+    """Send a signed request and give the HTTP status, so that starting servers does not load boto3."""
+    access_key, secret_key = keys
+    digest = hashlib.sha256(body).hexdigest()
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     scope = f"{stamp[:8]}/{REGION}/s3/aws4_request"
-    headers = {"host": f"{HOST}:{port}", "x-amz-content-sha256": empty, "x-amz-date": stamp}
+    headers = {"host": f"{HOST}:{port}", "x-amz-content-sha256": digest, "x-amz-date": stamp}
     names = ";".join(headers)
     lines = "".join(f"{name}:{value}\n" for name, value in headers.items())
-    request = f"PUT\n/{BUCKET}\n\n{lines}\n{names}\n{empty}"
-    key = f"AWS4{secret_key}".encode()
+    request = f"{method}\n{path}\n\n{lines}\n{names}\n{digest}"
     text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
+    key = f"AWS4{secret_key}".encode()
     for part in [*scope.split("/"), text]:
         key = hmac.digest(key, part.encode(), "sha256")
     headers["authorization"] = f"AWS4-HMAC-SHA256 Credential={access_key}/{scope}, SignedHeaders={names}, Signature={key.hex()}"
     connection = http.client.HTTPConnection(HOST, port, timeout=10)
     try:
-        connection.request("PUT", f"/{BUCKET}", headers=headers)
+        connection.request(method, path, body, headers)
         return connection.getresponse().status
     finally:
         connection.close()

@@ -153,6 +153,14 @@ def test_one_malformed_scope_and_none_is_applied(commands: Run, store: StateStor
         assert store.list_scopes("bill", CredentialedUserIdentity) == [Scope("a", "b", "c")]
 
 
+@pytest.mark.parametrize("command", ["add-scope", "remove-scope"])
+def test_scopes_are_read_before_the_database_is_asked(run: Run, command: str) -> None:
+    nowhere = "postgresql://somebody@127.0.0.1:1/nothing"
+    done = run("identity", command, "--url", nowhere, "-i", "bill", "-s", "a-b-c", "-s", "nonsense")
+    assert done.exit_code == 2
+    assert "'nonsense' is not a scope" in done.stderr
+
+
 def test_scopes_are_applied_in_one_transaction(commands: Run, store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
     add(commands, "bill")
     with store._engine.begin() as connection:

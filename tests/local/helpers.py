@@ -69,13 +69,15 @@ class _Yes(BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
 
+    do_GET = do_PUT
+
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
 
 @contextmanager
 def yes_server(port: int) -> Iterator[None]:
-    """Another server on a port of this machine, which answers every PUT with success."""
+    """Another server on a port of this machine, which answers every PUT and GET with success."""
     with HTTPServer(("127.0.0.1", port), _Yes) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()

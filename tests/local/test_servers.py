@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -14,12 +15,13 @@ import pytest
 
 from alchemistore.local import LocalServers, database_url
 from alchemistore.local.daemon import free_ports, run
-from alchemistore.local.postgres import SYSTEM_USER
+from alchemistore.local.postgres import STILL_IN_USE, SYSTEM_USER
 from tests.local.helpers import connect, fill, holds_what_was_filled_in, kill, listeners, object_store, yes_server
 
 START = "import sys; from alchemistore.local import LocalServers; print(LocalServers(sys.argv[1]).start())"
 HOLD = """
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from alchemistore.local.daemon import exclusive
 with exclusive(Path(sys.argv[1])):
@@ -76,6 +78,22 @@ def test_data_survive_a_kill_of_both_servers(servers: LocalServers) -> None:
     again = servers.start()
     assert again.database != status.database
     assert holds_what_was_filled_in(servers)
+
+
+def test_start_waits_for_the_last_process_of_a_killed_server(servers: LocalServers) -> None:
+    status = servers.start(s3=False)
+    assert status.database is not None
+    children = psutil.Process(status.database.pid).children()
+    checkpointer = next(child for child in children if "checkpointer" in " ".join(child.cmdline()))
+    checkpointer.suspend()
+    kill(status.database)
+    log = servers.directory / "postgres.log"
+    with ThreadPoolExecutor(1) as pool:
+        start = pool.submit(servers.start, s3=False)
+        while STILL_IN_USE not in log.read_text():
+            assert not start.done()
+        checkpointer.resume()
+        assert start.result().database is not None
 
 
 def test_lock_of_a_killed_process_is_free(servers: LocalServers) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import bcrypt
 import pytest
-from sqlalchemy import URL
+from sqlalchemy import URL, text
 
 from alchemistore import CredentialedComputeIdentity, CredentialedEntity, CredentialedUserIdentity, Scope, StateStore
 from alchemistore.credentials import NOBODY, hash_key
@@ -240,6 +240,10 @@ def test_scopes_are_listed_in_the_order_of_granting(store: StateStore, cls: Iden
     put(store, cls, who)
     for scope in SCOPES:
         store.add_scope(who, cls, scope)
+    with store._engine.begin() as connection:
+        # The table now has the first of them last.
+        for old, new in ((str(SCOPES[0]), "moved"), ("moved", str(SCOPES[0]))):
+            connection.execute(text("UPDATE identity_scopes SET scope = :new WHERE scope = :old"), {"old": old, "new": new})
     assert store.list_scopes(who, cls) == SCOPES
     store.remove_scope(who, cls, SCOPES[1])
     store.add_scope(who, cls, str(SCOPES[1]))

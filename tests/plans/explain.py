@@ -83,7 +83,8 @@ def _nodes(plan: dict[str, Any]) -> Iterator[Node]:
 def _type(value: Any) -> str:
     """The type that the driver gives a value; of texts and of nothing it says nothing."""
     if isinstance(value, list):
-        return f"{_type(value[0])}[]" if value and not isinstance(value[0], str) else "unknown"
+        of = {_type(one) for one in value} - {"unknown"}
+        return f"{of.pop()}[]" if of else "unknown"
     names = {bool: "boolean", int: "bigint", float: "double precision", UUID: "uuid", datetime: "timestamptz"}
     return names.get(type(value), "unknown")
 

@@ -12,9 +12,8 @@ from sqlalchemy import text
 
 from alchemistore import StateStore
 from tests.plans.explain import LARGE, SMALL, Plans, explained, forget_statistics
-from tests.plans.seed import SCOPE, Seeded
+from tests.plans.seed import SCOPE, TASKS, Seeded
 
-BULK = 200
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 STATISTICS = ["fresh", "generic", "never", "stale"]
 
@@ -45,7 +44,7 @@ def plans_of(act: Act, statistics: str, request: pytest.FixtureRequest) -> Plans
 
 def read_whole(plans: Plans) -> list[str]:
     """The large tables that were read from end to end."""
-    return [str(node) for node in plans.nodes if "Seq Scan" in node.kind and node.relation in LARGE and node.touched > BULK]
+    return [str(node) for node in plans.nodes if "Seq Scan" in node.kind and node.relation in LARGE and node.touched > 20_000]
 
 
 def claim(hub: int, protocols: list[str] | None = None, count: int = 1) -> Act:
@@ -83,37 +82,51 @@ def test_a_claim_walks_the_head_of_the_queue(act: Act, bound: int, statistics: s
 WAITING = "t.status = 'waiting' AND NOT EXISTS (SELECT FROM extends AS e WHERE e.task = t.token)"
 PARENTS = "t.token IN (SELECT parent FROM extends)"
 
-BULK_CALLS: dict[str, Act] = {
-    "action_tasks": lambda tx, s: (
-        (tasks := s.tasks(BULK, WAITING), tx.cancel_tasks(tasks, s.hubs[0]), tx.action_tasks(tasks, s.hubs[0]))
+BULK_CALLS: dict[str, Callable[[StateStore, Seeded, int], object]] = {
+    "action_tasks": lambda tx, s, n: (
+        (tasks := s.tasks(n, WAITING), tx.cancel_tasks(tasks, s.hubs[0]), tx.action_tasks(tasks, s.hubs[0]))
     ),
-    "set_task_weights": lambda tx, s: tx.set_task_weights(s.tasks(BULK, WAITING), s.hubs[0], 0.25),
-    "get_task_weights": lambda tx, s: tx.get_task_weights(s.tasks(BULK, WAITING), s.hubs[0]),
-    "set_task_priority": lambda tx, s: tx.set_task_priority(s.tasks(BULK, WAITING), 7),
-    "get_task_priority": lambda tx, s: tx.get_task_priority(s.tasks(BULK, WAITING)),
-    "get_task_status": lambda tx, s: tx.get_task_status(s.tasks(BULK, WAITING)),
-    "set_task_running": lambda tx, s: tx.set_task_running(s.tasks(BULK, WAITING)),
-    "set_task_waiting": lambda tx, s: tx.set_task_waiting(s.tasks(BULK, "t.status = 'running'")),
-    "set_task_error": lambda tx, s: tx.set_task_error(s.tasks(BULK, "t.status = 'running'")),
-    "set_task_complete": lambda tx, s: tx.set_task_complete(s.tasks(BULK, "t.status = 'running'")),
-    "set_task_complete again": lambda tx, s: tx.set_task_complete(s.tasks(BULK, f"t.status = 'complete' AND {PARENTS}")),
-    "set_task_invalid": lambda tx, s: tx.set_task_invalid(s.tasks(BULK, PARENTS)),
-    "set_task_deleted, refused": lambda tx, s: tx.set_task_deleted(s.tasks(BULK, "t.status = 'invalid'")),
-    "create_tasks": lambda tx, s: tx.create_tasks(s.transformations[0] * (BULK // 10)),
-    "create_tasks that extend": lambda tx, s: tx.create_tasks(
-        [tx.get_task_transformation(s.task(10), return_gufe=False)[0]] * BULK, [s.task(10)] * BULK
+    "set_task_weights": lambda tx, s, n: tx.set_task_weights(s.tasks(n, WAITING), s.hubs[0], 0.25),
+    "get_task_weights": lambda tx, s, n: tx.get_task_weights(s.tasks(n, WAITING), s.hubs[0]),
+    "set_task_priority": lambda tx, s, n: tx.set_task_priority(s.tasks(n, WAITING), 7),
+    "get_task_priority": lambda tx, s, n: tx.get_task_priority(s.tasks(n, WAITING)),
+    "get_task_status": lambda tx, s, n: tx.get_task_status(s.tasks(n, WAITING)),
+    "set_task_running": lambda tx, s, n: tx.set_task_running(s.tasks(n, WAITING)),
+    "set_task_waiting": lambda tx, s, n: tx.set_task_waiting(s.tasks(n, "t.status = 'running'")),
+    "set_task_error": lambda tx, s, n: tx.set_task_error(s.tasks(n, "t.status = 'running'")),
+    "set_task_complete": lambda tx, s, n: tx.set_task_complete(s.tasks(n, "t.status = 'running'")),
+    "set_task_complete again": lambda tx, s, n: tx.set_task_complete(s.tasks(n, f"t.status = 'complete' AND {PARENTS}")),
+    "set_task_invalid": lambda tx, s, n: tx.set_task_invalid(s.tasks(n, PARENTS)),
+    "set_task_deleted, refused": lambda tx, s, n: tx.set_task_deleted(s.tasks(n, "t.status = 'invalid'")),
+    "create_tasks": lambda tx, s, n: tx.create_tasks(s.transformations[0] * (n // 10)),
+    "create_tasks that extend": lambda tx, s, n: tx.create_tasks(
+        [tx.get_task_transformation(s.task(10), return_gufe=False)[0]] * n, [s.task(10)] * n
     ),
-    "get_tasks_details": lambda tx, s: tx.get_tasks_details(s.tasks(BULK, "t.status = 'complete'")),
-    "get_task_history": lambda tx, s: tx.get_task_history(s.tasks(BULK, "t.status = 'complete'")),
+    "get_tasks_details": lambda tx, s, n: tx.get_tasks_details(s.tasks(n, "t.status = 'complete'")),
+    "expire_registrations": lambda tx, s, n: tx.expire_registrations(datetime.now(UTC) + timedelta(days=1)),
+    "get_task_history": lambda tx, s, n: tx.get_task_history(s.tasks(n, "t.status = 'complete'")),
 }
+
+
+@pytest.mark.parametrize("statistics", ["fresh", "generic"])
+@pytest.mark.parametrize("act", BULK_CALLS.values(), ids=BULK_CALLS)
+def test_a_bulk_call_about_few_tasks_reads_no_table_whole(
+    act: Callable[[StateStore, Seeded, int], object], statistics: str, request: pytest.FixtureRequest
+) -> None:
+    if act is BULK_CALLS["expire_registrations"]:
+        pytest.skip("this is about all claims there are")
+    plans = plans_of(lambda tx, seeded: act(tx, seeded, 100), statistics, request)
+    assert not read_whole(plans), str(plans)
 
 
 @pytest.mark.parametrize("statistics", STATISTICS)
 @pytest.mark.parametrize("act", BULK_CALLS.values(), ids=BULK_CALLS)
-def test_a_bulk_call_touches_so_many_rows_for_each_task(act: Act, statistics: str, request: pytest.FixtureRequest) -> None:
-    plans = plans_of(act, statistics, request)
-    assert not read_whole(plans), str(plans)
-    assert plans.touched <= 150 * BULK, str(plans)
+def test_a_bulk_call_about_many_tasks_reads_nothing_twice(
+    act: Callable[[StateStore, Seeded, int], object], statistics: str, request: pytest.FixtureRequest
+) -> None:
+    plans = plans_of(lambda tx, seeded: act(tx, seeded, 1000), statistics, request)
+    # To read a whole table once may be quickest; what grows with the square of the tasks is a multiple of that.
+    assert max(node.touched for node in plans.nodes) <= 1.2 * TASKS, str(plans)
 
 
 # What the answer has at most, or what is touched besides.
@@ -143,12 +156,11 @@ SINGLE_CALLS: dict[str, tuple[Act, int]] = {
     "get_network_chemicalsystems": (lambda tx, s: tx.get_network_chemicalsystems(s.networks[0]), 500),
     "get_transformation_chemicalsystems": (lambda tx, s: tx.get_transformation_chemicalsystems(s.transformations[0][0]), 400),
     "heartbeat": (lambda tx, s: tx.heartbeat_computeservice("service 1", datetime.now(UTC)), 10),
-    "deregister": (lambda tx, s: tx.deregister_computeservice("service 1"), 10_000),
+    "deregister": (lambda tx, s: tx.deregister_computeservice("service 1"), 100_000),
     "expire nothing": (lambda tx, s: tx.expire_registrations(LONG_AGO), 1000),
-    "expire all": (lambda tx, s: tx.expire_registrations(datetime.now(UTC) + timedelta(days=1)), 600_000),
-    "get_service_tasks": (lambda tx, s: tx.get_service_tasks("service 1"), 1000),
+    "get_service_tasks": (lambda tx, s: tx.get_service_tasks("service 1"), 5000),
     "get_transformation_status": (lambda tx, s: tx.get_transformation_status(s.transformations[5][0]), 2000),
-    "get_transformation_tasks": (lambda tx, s: tx.get_transformation_tasks(s.transformations[5][0]), 5000),
+    "get_transformation_tasks": (lambda tx, s: tx.get_transformation_tasks(s.transformations[5][0]), 20_000),
 }
 
 

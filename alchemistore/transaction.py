@@ -212,6 +212,10 @@ class Call(Generic[P, R]):
         functools.update_wrapper(cast(Any, self), operation)
         self.__signature__ = _public_signature(operation)
 
+    def __call__(self, store: Transactional, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call it as a function of the class, the store first."""
+        return BoundCall(store, self.operation, self.readonly)(*args, **kwargs)
+
     @overload
     def __get__(self, store: None, owner: type) -> Self: ...
     @overload

@@ -9,6 +9,9 @@ from alchemistore.chemistry.decoding import build_object, check_kind, decode_con
 from alchemistore.chemistry.documents import GufeTokenizable, Written, referring, write
 from alchemistore.chemistry.screen import screen
 
+# A finished result is never refused for its size; memory is the limit.
+RESULT_MAX = 2**40
+
 
 def result_to_json(result: GufeTokenizable) -> bytes:
     """Write a ``ProtocolDAGResult`` and everything it refers to.
@@ -50,7 +53,7 @@ def result_from_json(text: bytes | str) -> GufeTokenizable:
     value = _parse(text)
     if isinstance(value, dict):
         return _Nested().read(text)
-    documents = screen(value)
+    documents = screen(value, document_max=RESULT_MAX)
     return decode_contents(documents[-1].key, {document.key: _content(document) for document in documents})
 
 
@@ -71,7 +74,7 @@ def result_to_dict(text: bytes | str) -> dict[str, Any]:
     if isinstance(value, dict):
         return dict(from_text(_decoded(text)))
     expanded: dict[str, dict[str, Any]] = {}
-    documents = screen(value)
+    documents = screen(value, document_max=RESULT_MAX)
     for document in documents:
         content = _content(document)
         for slot in find_slots(content):

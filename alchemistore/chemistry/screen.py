@@ -50,9 +50,9 @@ def read_chain(chain: Sequence[Sequence[Any]], stored: Known | None = None) -> l
     return [document.packed() for document in screen(chain, stored)]
 
 
-def screen(chain: Sequence[Sequence[Any]], stored: Known | None = None) -> list[Written]:
+def screen(chain: Sequence[Sequence[Any]], stored: Known | None = None, document_max: int = DOCUMENT_MAX) -> list[Written]:
     """Do the work of :func:`read_chain`, without the byte format."""
-    root, written = _read_pairs(chain)
+    root, written = _read_pairs(chain, document_max)
     ordered = in_order(root, written)
     outside = frozenset(child for document in ordered for child in document.children if child not in written)
     missing = outside - (stored(outside) if stored and outside else frozenset())
@@ -64,7 +64,7 @@ def screen(chain: Sequence[Sequence[Any]], stored: Known | None = None) -> list[
     return ordered
 
 
-def _read_pairs(chain: Sequence[Sequence[Any]]) -> tuple[GufeKey, dict[GufeKey, Written]]:
+def _read_pairs(chain: Sequence[Sequence[Any]], document_max: int) -> tuple[GufeKey, dict[GufeKey, Written]]:
     if not isinstance(chain, Sequence) or isinstance(chain, (str, bytes)) or not chain:
         raise ValueError("not a keyed chain: expected a list of [key, document] pairs that is not empty")
     if len(chain) > DOCUMENTS_MAX:
@@ -73,13 +73,13 @@ def _read_pairs(chain: Sequence[Sequence[Any]]) -> tuple[GufeKey, dict[GufeKey, 
     for pair in chain:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             raise ValueError(f"not a keyed chain: expected a [key, document] pair, got {type(pair).__name__}")
-        document = _read_document(parse_key(pair[0]), pair[1])
+        document = _read_document(parse_key(pair[0]), pair[1], document_max)
         if written.setdefault(document.key, document).text != document.text:
             raise ValueError(f"{document.key} is in the chain twice, with different documents")
     return document.key, written
 
 
-def _read_document(key: GufeKey, content: Any) -> Written:
+def _read_document(key: GufeKey, content: Any, document_max: int) -> Written:
     check_kind(key, content)
     children: dict[GufeKey, None] = {}
     try:
@@ -92,8 +92,8 @@ def _read_document(key: GufeKey, content: Any) -> Written:
             _walk(content, children, 0)
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from error
-    if len(text) > DOCUMENT_MAX:
-        raise ValueError(f"{key}: the document has {len(text)} bytes; at most {DOCUMENT_MAX} are allowed")
+    if len(text) > document_max:
+        raise ValueError(f"{key}: the document has {len(text)} bytes; at most {document_max} are allowed")
     return Written(key, text, tuple(children), content)
 
 

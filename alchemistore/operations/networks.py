@@ -12,7 +12,7 @@ from alchemistore import chemistry
 from alchemistore.errors import MissingObjectError
 from alchemistore.models import Scope, ScopedKey
 from alchemistore.models.task import now
-from alchemistore.operations.objects import add_scope, get_gufe, store, stored
+from alchemistore.operations.objects import add_scope, get_objects, store, stored
 from alchemistore.operations.taskhubs import drop_taskhub
 from alchemistore.sql import (
     IN_SCOPE,
@@ -273,7 +273,7 @@ def query_networks(
         In the order of organisation, campaign, project and key.
     """
     found = _query(tx, QUERY_NETWORKS, name, key, scope, limit, after)
-    return {one: get_gufe(tx, one) for one in found} if return_gufe else found
+    return get_objects(tx, found) if return_gufe else found
 
 
 def query_transformations(

@@ -12,7 +12,17 @@ from alchemistore import chemistry
 from alchemistore.errors import MissingObjectError, StateStoreError
 from alchemistore.models import GufeKey, ProtocolDAGResultRef, Scope, ScopedKey, Task, TaskHub
 from alchemistore.models.task import now
-from alchemistore.sql import IN_SCOPE, SCOPE_ID, gufe_token, keys_of, one_or_missing, parameters, parse_key, scope_parameters
+from alchemistore.sql import (
+    IN_SCOPE,
+    SCOPE_ID,
+    gufe_token,
+    keys_of,
+    one_or_missing,
+    parameters,
+    parse_key,
+    scope_ids,
+    scope_parameters,
+)
 
 # The kinds that are records of ours, not gufe objects, and the tables they live in.
 RECORDS = {"Task": "tasks", "TaskHub": "taskhubs", "ProtocolDAGResultRef": "results"}
@@ -40,6 +50,17 @@ RECORD_EXISTS = {
     kind: text(f"SELECT 1 FROM {table} WHERE scope_id = {SCOPE_ID} AND token = :token") for kind, table in RECORDS.items()
 }
 
+# Of several objects of a scope, with everything they refer to.
+CLOSURES = text("""
+    WITH RECURSIVE closure (token) AS (
+        SELECT unnest(CAST(:tokens AS uuid[]))
+        UNION
+        SELECT child.token FROM closure
+        JOIN gufe_objects AS o ON o.scope_id = :scope_id AND o.token = closure.token
+        CROSS JOIN LATERAL unnest(o.children) AS child (token)
+    )
+    SELECT o.kind, o.token, o.document FROM closure JOIN gufe_objects AS o ON o.scope_id = :scope_id AND o.token = closure.token
+""")
 CLOSURE = text(f"""
     WITH RECURSIVE root AS MATERIALIZED (
         SELECT scope_id, token FROM gufe_objects WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind
@@ -146,6 +167,19 @@ def get_gufe(tx: Connection, scoped_key: ScopedKey | str) -> Any:
     if not rows:
         raise MissingObjectError(key)
     return chemistry.decode(key.gufe_key, {f"{row.kind}-{row.token.hex}": row.document for row in rows})
+
+
+def get_objects(tx: Connection, keys: Sequence[ScopedKey]) -> dict[ScopedKey, Any]:
+    """Give the gufe objects stored under keys, one statement for each scope; all of them must exist."""
+    found: dict[ScopedKey, Any] = {key: chemistry.alive(key.gufe_key) for key in keys}
+    dead = [key for key, alive in found.items() if alive is None]
+    ids = scope_ids(tx, {(key.org, key.campaign, key.project) for key in dead})
+    for scope, scope_id in ids.items():
+        wanted = [key for key in dead if (key.org, key.campaign, key.project) == scope]
+        rows = tx.execute(CLOSURES, {"scope_id": scope_id, "tokens": [key.token for key in wanted]})
+        documents = {f"{row.kind}-{row.token.hex}": row.document for row in rows}
+        found |= {key: chemistry.decode(key.gufe_key, documents) for key in wanted}
+    return found
 
 
 def read_task(tx: Connection, key: ScopedKey) -> Task:

@@ -67,5 +67,5 @@ def test_the_abstract_store_has_the_calls_too() -> None:
 
 @pytest.mark.parametrize("name", [name for name in dir(StateStore) if isinstance(getattr(StateStore, name), Call)])
 def test_reads_and_writes_are_told_apart_by_their_names(name: str) -> None:
-    reads = name.startswith(("get_", "query_", "check_", "list_"))
+    reads = name.startswith(("get_", "query_", "check_", "list_", "authenticate"))
     assert getattr(StateStore, name).readonly is reads

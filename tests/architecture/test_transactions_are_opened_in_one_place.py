@@ -10,8 +10,18 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "alchemistore"
 OPERATIONS = sorted((PACKAGE / "operations").glob("*.py"))
-# The transactions of calls; the life cycle of the schema; the check; who waits for a notification; and the private server.
-MAY_CONNECT = {"transaction.py", "schema.py", "soundness.py", "store.py", "waiting.py", "local/postgres.py"}
+# The transactions of calls; the life cycle of the schema; the checks; who waits for a notification; and the private server.
+MAY_CONNECT = {
+    "catalog.py",
+    "engine.py",
+    "local/postgres.py",
+    "orphans.py",
+    "schema.py",
+    "soundness.py",
+    "store.py",
+    "transaction.py",
+    "waiting.py",
+}
 CONNECTS = {"begin", "begin_nested", "commit", "connect", "raw_connection", "rollback"}
 # Whatever goes through the connection in another way, or keeps something from one call to the next.
 SESSION_STATE = ("SET SESSION", "SET LOCAL", "pg_advisory_lock", "LISTEN ", "PREPARE ", "TEMP TABLE", "TEMPORARY")

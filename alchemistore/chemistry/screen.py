@@ -50,9 +50,9 @@ def read_chain(chain: Sequence[Sequence[Any]], stored: Known | None = None) -> l
     return [document.packed() for document in screen(chain, stored)]
 
 
-def screen(chain: Sequence[Sequence[Any]], stored: Known | None = None, document_max: int = DOCUMENT_MAX) -> list[Written]:
+def screen(chain: Sequence[Sequence[Any]], stored: Known | None = None, document_max: int | None = None) -> list[Written]:
     """Do the work of :func:`read_chain`, without the byte format."""
-    root, written = _read_pairs(chain, document_max)
+    root, written = _read_pairs(chain, DOCUMENT_MAX if document_max is None else document_max)
     ordered = in_order(root, written)
     outside = frozenset(child for document in ordered for child in document.children if child not in written)
     missing = outside - (stored(outside) if stored and outside else frozenset())

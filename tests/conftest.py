@@ -72,10 +72,11 @@ def store(database: str) -> Iterator[StateStore]:
     """A state store on a database of its own. Whatever a test did to it must leave it sound."""
     store = StateStore(database)
     yield store
-    with store._engine.connect() as connection:
-        broken = invariants.violations(connection)
-    store.close()
-    assert not broken
+    try:
+        with store._engine.connect() as connection:
+            assert not invariants.violations(connection)
+    finally:
+        store.close()
 
 
 @pytest.fixture

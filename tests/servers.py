@@ -95,5 +95,9 @@ def _remove_abandoned() -> None:
 
 
 def _remove(directory: Path) -> None:
-    LocalServers(directory).stop()
-    shutil.rmtree(directory)
+    # Two test runs may both see that nobody uses it any more.
+    with exclusive(Path(tempfile.gettempdir()) / f".{PREFIX}{os.geteuid()}.lock"):
+        if directory.exists():
+            LocalServers(directory).stop()
+            # A server that was ended may still be tidying up.
+            shutil.rmtree(directory, ignore_errors=True)

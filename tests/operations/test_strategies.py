@@ -112,7 +112,7 @@ def test_what_belongs_into_a_network_is_no_strategy(store: StateStore, scope: Sc
     assert store.get_strategy(network) is None
 
 
-@pytest.mark.parametrize("wrong", ["adaptive", 1, {"a": 1}, [], object()], ids=repr)
+@pytest.mark.parametrize("wrong", ["adaptive", 1, {"a": 1}, [], object()], ids=lambda wrong: type(wrong).__name__)
 def test_what_is_not_an_object_of_gufe_is_a_value_error(store: StateStore, scope: Scope, wrong: Any) -> None:
     network = store.create_network(star(), scope)
     with pytest.raises(ValueError, match="expected a gufe object or None"):

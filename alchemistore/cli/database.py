@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+
+    from alchemistore.objectstore import S3ObjectStore
 
 
 def url_option(function: click.decorators.FC) -> click.decorators.FC:
@@ -34,6 +37,14 @@ def make_engine(url: str) -> Engine:
     made = engine.make_engine(Settings(database_url=SecretStr(url)))
     click.get_current_context().call_on_close(made.dispose)
     return made
+
+
+def object_store() -> S3ObjectStore:
+    """Give the object store that the environment names."""
+    from alchemistore.objectstore import get_s3os
+    from alchemistore.settings import get_s3_settings
+
+    return get_s3os(get_s3_settings())
 
 
 @click.group()
@@ -70,9 +81,16 @@ def _upgrade(url: str) -> None:
 @click.option(
     "--repair", is_flag=True, help="Make the queue again from the tasks and actions if it is wrong; nothing else changes."
 )
+@click.option(
+    "--objects",
+    "with_objects",
+    is_flag=True,
+    help="Hold the object store (named by the AWS_... variables) against the references in the database, too.",
+)
+@click.option("--after", default="", help="With --objects: go on after this location, where a check was broken off.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of text.")
-def check(url: str, repair: bool, as_json: bool) -> None:
-    """Check revision, catalog and data.
+def check(url: str, repair: bool, with_objects: bool, after: str, as_json: bool) -> None:
+    """Check revision, catalog and data; with --objects also the object store.
 
     Exit codes: 0 nothing found (or nothing left after a repair), 1 problems found and listed, 2 cannot tell (no or another
     version's schema, no connection).
@@ -86,12 +104,28 @@ def check(url: str, repair: bool, as_json: bool) -> None:
 
         repaired = Calls(engine).repair_queue()
         found = list(problems(engine))
+    if with_objects:
+        found += _orphans(engine, after)
     if as_json:
         click.echo(json.dumps({"ok": not found, "problems": found, "repaired": repaired}, indent=2))
     else:
         _tell(found, repaired)
     if found:
         sys.exit(1)
+
+
+def _orphans(engine: Engine, after: str) -> list[str]:
+    from alchemistore.orphans import dangling, unreferenced
+
+    store = object_store()
+    store.check()
+    # A younger object's reference may be on its way.
+    before = datetime.now(UTC) - timedelta(hours=1)
+    found, lost = unreferenced(engine, store, before, after), dangling(engine, store, after)
+    return [
+        *(f"{reference.key} refers to {reference.location}, and there is no such object" for reference in lost),
+        *(f"nothing refers to the object {stored.location}; see 'alchemistore objects sweep'" for stored in found),
+    ]
 
 
 def _tell(found: list[str], repaired: dict[str, int] | None) -> None:

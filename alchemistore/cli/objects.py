@@ -5,14 +5,10 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 import click
 
-from alchemistore.cli.database import make_engine, url_option
-
-if TYPE_CHECKING:
-    from alchemistore.objectstore import S3ObjectStore
+from alchemistore.cli.database import make_engine, object_store, url_option
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 # Between two signs of life on standard error.
@@ -24,14 +20,6 @@ def _age(context: click.Context, parameter: click.Parameter, value: str) -> time
     if not found:
         raise click.BadParameter(f"{value!r} is not an age: expected a number with a unit, as 90m, 12h, 7d or 2w")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
-
-
-def object_store() -> S3ObjectStore:
-    """Give the object store that the environment names."""
-    from alchemistore.objectstore import get_s3os
-    from alchemistore.settings import get_s3_settings
-
-    return get_s3os(get_s3_settings())
 
 
 @click.group()

@@ -109,6 +109,8 @@ class TaskDetails(_Record):
         Why it has it.
     claimed : int
         How often it was claimed.
+    attempts_left : int or None
+        How often it may still be claimed; ``None``, always so far, is without limit.
     service : ComputeServiceID or None
         Who is running it.
     last_service : ComputeServiceID or None
@@ -122,6 +124,7 @@ class TaskDetails(_Record):
     since: UTCDatetime
     reason: str | None = None
     claimed: int
+    attempts_left: int | None = None
     service: ComputeServiceID | None = None
     last_service: ComputeServiceID | None = None
     results: int

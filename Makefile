@@ -4,8 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# CI passes its own way of running tests; by default both cores are used.
-PYTEST_ARGS ?= -n auto
+# Three workers on two cores: many tests wait for a lock or a server.
+PYTEST_ARGS ?= -n 3 --dist worksteal
 
 help:  ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

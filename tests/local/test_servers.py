@@ -227,7 +227,7 @@ def test_nothing_listens_to_other_machines(local_servers: LocalServers) -> None:
     assert {address for address, _ in found} == {"127.0.0.1"}
     assert status.s3 is not None
     ports = status.s3.ports
-    assert {port for _, port in found} == {*ports.values(), ports["admin.port"] + 10_000}
+    assert {port for _, port in found} <= {*ports.values(), ports["admin.port"] + 10_000}
 
 
 def test_stopping_what_does_not_run_changes_nothing(servers: LocalServers) -> None:

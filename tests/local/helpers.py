@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
@@ -56,12 +56,13 @@ def listeners(server: ServerStatus | None) -> set[tuple[str, int]]:
     """Where a server and its children listen for TCP."""
     assert server is not None
     process = psutil.Process(server.pid)
-    return {
-        (connection.laddr.ip, connection.laddr.port)
-        for one in [process, *process.children(recursive=True)]
-        for connection in one.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
+    found = set()
+    for one in [process, *process.children(recursive=True)]:
+        # PostgreSQL's processes come and go with their clients.
+        with suppress(psutil.NoSuchProcess):
+            connections = one.net_connections("inet")
+            found |= {(each.laddr.ip, each.laddr.port) for each in connections if each.status == psutil.CONN_LISTEN}
+    return found
 
 
 class _Yes(BaseHTTPRequestHandler):

@@ -28,6 +28,7 @@ DEADLOCK_DETECTED = "40P01"
 UNDEFINED_TABLE = "42P01"
 UNDEFINED_COLUMN = "42703"
 READ_ONLY = "25006"
+QUERY_CANCELED = "57014"
 TRIES = 6
 
 # What a refused constraint means to the caller. The names are part of the schema, and tested against it.
@@ -69,6 +70,11 @@ def translate(error: DBAPIError) -> Exception:
         )
     if state == READ_ONLY:
         return StateStoreError("this transaction is read-only, and the call writes")
+    if state == QUERY_CANCELED:
+        return StateStoreError(
+            f"the database gave up: {str(original).strip()}; nothing was changed. If a statement may take longer,"
+            " raise ALCHEMISTORE_STATEMENT_TIMEOUT, or ask for less at once"
+        )
     if error.connection_invalidated or (
         isinstance(error, OperationalError) and (state is None or state[:2] in ("08", "28", "57"))
     ):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from alchemistore.engine import listener
 from alchemistore.models import Scope, ScopedKey
-from alchemistore.operations.claims import hubs_with_work
+from alchemistore.operations.claims import has_work
 from alchemistore.operations.queue import CHANNEL
 from alchemistore.transaction import Transactional, translated
 
@@ -58,7 +58,7 @@ def wait_for_tasks(
     end = time.monotonic() + timeout
 
     def look() -> bool:
-        return bool(store._run(lambda tx: hubs_with_work(tx, where, names, without, hubs, limit=1), readonly=True))
+        return store._run(lambda tx: has_work(tx, where, names, without, hubs), readonly=True)
 
     if look():
         return True

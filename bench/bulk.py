@@ -13,7 +13,7 @@ from sqlalchemy import TextClause
 from alchemistore import ScopedKey, StateStore
 from alchemistore.models.task import now
 from alchemistore.operations import actions, tasks
-from alchemistore.operations.queue import LOCK_TASKS
+from alchemistore.operations.queue import LOCK
 from alchemistore.sql import parameters
 from bench.run import Run
 from bench.seeding import scope_id, seed, task_keys
@@ -151,7 +151,7 @@ class Field:
 
                 def change() -> None:
                     with store._engine.begin() as connection:
-                        connection.execute(LOCK_TASKS, values)
+                        connection.execute(LOCK["tasks"], values)
                         connection.execute(statement, values).fetchall()
 
                 return clocked(change)

@@ -9,13 +9,24 @@ from sqlalchemy import Connection, text
 
 from alchemistore.models import ScopedKey
 from alchemistore.models.task import DEFAULT_WEIGHT, now
-from alchemistore.operations.queue import LOCK_TASKS, REFRESH_TASKS, TASKS, refresh
+from alchemistore.operations.queue import TASKS, lock, refresh
 from alchemistore.operations.taskhubs import check_weight
 from alchemistore.sql import SCOPE_ID, Keys, parameters, parse_key, parse_keys, parse_one_or_many, scoped
 
 HUB = f"SELECT scope_id, token, network FROM taskhubs WHERE scope_id = {SCOPE_ID} AND token = :token"
 # Keeps the hub from being deleted meanwhile.
 LOCK_HUB = text(f"{HUB} FOR KEY SHARE")
+
+# The rows of the wanted tasks on the hub, by their place: see `queue.places`.
+_PRESENT = """
+    present AS MATERIALIZED (
+        SELECT wanted.*, a.place FROM hub JOIN wanted ON wanted.scope_id = hub.scope_id
+        CROSS JOIN LATERAL (
+            SELECT a.ctid AS place FROM actions AS a
+            WHERE a.scope_id = hub.scope_id AND a.taskhub = hub.token AND a.task = wanted.task OFFSET 0
+        ) AS a
+    )
+"""
 
 # Each statement gives back what it did not do: usually little.
 ACTION = text(f"""
@@ -26,10 +37,14 @@ ACTION = text(f"""
         SELECT hub.scope_id, hub.token, t.token, :weight, :now
         FROM hub
         JOIN wanted ON wanted.scope_id = hub.scope_id
-        JOIN tasks AS t ON t.scope_id = wanted.scope_id AND t.token = wanted.task
-        JOIN network_transformations AS n
-            ON n.scope_id = hub.scope_id AND n.network = hub.network AND n.transformation = t.transformation
-        WHERE t.status IN ('waiting', 'running', 'error')
+        CROSS JOIN LATERAL (
+            SELECT t.token, t.transformation FROM tasks AS t
+            WHERE t.scope_id = wanted.scope_id AND t.token = wanted.task AND t.status IN ('waiting', 'running', 'error') OFFSET 0
+        ) AS t
+        CROSS JOIN LATERAL (
+            SELECT FROM network_transformations AS n
+            WHERE n.scope_id = hub.scope_id AND n.network = hub.network AND n.transformation = t.transformation OFFSET 0
+        ) AS n
         ON CONFLICT DO NOTHING
         RETURNING scope_id, task
     )
@@ -38,10 +53,9 @@ ACTION = text(f"""
 CANCEL = text(f"""
     WITH hub AS MATERIALIZED ({HUB}),
     wanted AS MATERIALIZED ({TASKS}),
+    {_PRESENT},
     removed AS (
-        DELETE FROM actions AS a USING hub, wanted
-        WHERE a.scope_id = hub.scope_id AND a.taskhub = hub.token AND wanted.scope_id = a.scope_id AND wanted.task = a.task
-        RETURNING a.scope_id, a.task
+        DELETE FROM actions WHERE ctid = ANY(ARRAY(SELECT place FROM present)) RETURNING scope_id, task
     )
     SELECT scope_id, task FROM wanted EXCEPT ALL SELECT scope_id, task FROM removed
 """)
@@ -52,18 +66,20 @@ SET_WEIGHTS = text(f"""
         FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[]), CAST(:weights AS double precision[]))
             AS x (scope_id, task, weight)
     ),
+    {_PRESENT},
     changed AS (
-        UPDATE actions AS a SET weight = wanted.weight FROM hub, wanted
-        WHERE a.scope_id = hub.scope_id AND a.taskhub = hub.token AND wanted.scope_id = a.scope_id AND wanted.task = a.task
+        UPDATE actions AS a SET weight = present.weight FROM present WHERE a.ctid = present.place
         RETURNING a.scope_id, a.task
     )
     SELECT scope_id, task FROM wanted EXCEPT ALL SELECT scope_id, task FROM changed
 """)
 GET_WEIGHTS = text(f"""
     SELECT a.scope_id, a.task, a.weight
-    FROM ({HUB}) AS hub
-    JOIN actions AS a ON a.scope_id = hub.scope_id AND a.taskhub = hub.token
-    JOIN ({TASKS}) AS wanted ON wanted.scope_id = a.scope_id AND wanted.task = a.task
+    FROM ({HUB}) AS hub JOIN ({TASKS}) AS wanted ON wanted.scope_id = hub.scope_id
+    CROSS JOIN LATERAL (
+        SELECT a.scope_id, a.task, a.weight FROM actions AS a
+        WHERE a.scope_id = hub.scope_id AND a.taskhub = hub.token AND a.task = wanted.task OFFSET 0
+    ) AS a
 """)
 ACTIONED_TASKS = text("""
     SELECT x.position, a.task, a.weight
@@ -126,9 +142,9 @@ def _change(
     hub = parse_key(taskhub)
     if not keys or hub.qualname != "TaskHub" or tx.execute(LOCK_HUB, parameters(hub)).first() is None:
         return [None] * len(keys.given)
-    tx.execute(LOCK_TASKS, keys.parameters)
+    locked = lock(tx, keys.parameters)
     refused = {(row.scope_id, row.task) for row in tx.execute(statement, {**parameters(hub), **keys.parameters, **more})}
-    refresh(tx, REFRESH_TASKS, keys.parameters)
+    refresh(tx, locked)
     return keys.keep(lambda pair: pair not in refused, once=once)
 
 

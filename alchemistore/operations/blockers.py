@@ -24,18 +24,34 @@ WHERE_TASKS_STAND = text(f"""
     LEFT JOIN tasks AS p ON p.scope_id = e.scope_id AND p.token = e.parent
 """)
 HUBS = text(f"""
-    SELECT a.scope_id, a.task, a.taskhub, a.weight, h.weight AS hub_weight, ahead.count AS ahead
-    FROM ({TASKS}) AS x
-    JOIN actions AS a ON a.scope_id = x.scope_id AND a.task = x.task
-    JOIN taskhubs AS h ON h.scope_id = a.scope_id AND h.token = a.taskhub
-    JOIN tasks AS t ON t.scope_id = x.scope_id AND t.token = x.task
-    CROSS JOIN LATERAL (
-        SELECT count(*) FROM (
-            SELECT FROM queue AS q
-            WHERE q.scope_id = a.scope_id AND q.taskhub = a.taskhub AND q.priority < t.priority LIMIT {MOST_AHEAD}
-        ) AS front
-    ) AS ahead
-    ORDER BY a.scope_id, a.task, a.taskhub
+    WITH at AS MATERIALIZED (
+        SELECT a.scope_id, a.task, a.taskhub, a.weight, t.priority
+        FROM ({TASKS}) AS x
+        CROSS JOIN LATERAL (
+            SELECT t.priority FROM tasks AS t WHERE t.scope_id = x.scope_id AND t.token = x.task OFFSET 0
+        ) AS t
+        CROSS JOIN LATERAL (
+            SELECT a.* FROM actions AS a WHERE a.scope_id = x.scope_id AND a.task = x.task OFFSET 0
+        ) AS a
+    ),
+    -- Counted once for all tasks of a priority.
+    grouped AS MATERIALIZED (
+        SELECT scope_id, taskhub, priority, array_agg(task) AS tasks, array_agg(weight) AS weights
+        FROM at GROUP BY scope_id, taskhub, priority
+    ),
+    ahead AS MATERIALIZED (
+        SELECT g.*, h.weight AS hub_weight, (
+            SELECT count(*) FROM (
+                SELECT FROM queue AS q
+                WHERE q.scope_id = g.scope_id AND q.taskhub = g.taskhub AND q.priority < g.priority
+                ORDER BY q.priority LIMIT {MOST_AHEAD}
+            ) AS front
+        ) AS ahead
+        FROM grouped AS g JOIN taskhubs AS h ON h.scope_id = g.scope_id AND h.token = g.taskhub
+    )
+    SELECT scope_id, task, taskhub, weight, hub_weight, ahead
+    FROM ahead CROSS JOIN LATERAL unnest(tasks, weights) AS x (task, weight)
+    ORDER BY scope_id, task, taskhub
 """)
 ANY_SERVICE = text("SELECT EXISTS (SELECT FROM compute_services)")
 

@@ -4,28 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 from sqlalchemy import Connection, TextClause, text
 
 from alchemistore.errors import unknown_service
 from alchemistore.models import Scope, ScopedKey
 from alchemistore.models.task import now
-from alchemistore.operations.queue import seed
-from alchemistore.sql import SCOPE_ID, parameters, parse_key, parse_scope, scoped
+from alchemistore.operations.queue import SAME_HUB, seed
+from alchemistore.sql import SCOPE_ID, parameters, parse_key, parse_scope
 
 # Candidates looked at in a lane beyond those asked for, so that stale ones do not make the claim short.
 WINDOW = 200
 
-# Hubs looked up at once by `claim_tasks`.
-HUBS = 32
-
 # A list of scopes, NULL for what is open.
 _SCOPES = "unnest(CAST(:orgs_{0} AS text[]), CAST(:campaigns_{0} AS text[]), CAST(:projects_{0} AS text[])) AS x (org, campaign, project)"
 _COVERS = "(x.org IS NULL OR x.org = s.org) AND (x.campaign IS NULL OR x.campaign = s.campaign) AND (x.project IS NULL OR x.project = s.project)"
+_SCOPES_WANTED = f"""
+    SELECT s.id FROM scopes AS s
+    WHERE EXISTS (SELECT FROM {_SCOPES.format("in")} WHERE {_COVERS})
+        AND NOT EXISTS (SELECT FROM {_SCOPES.format("out")} WHERE {_COVERS})
+"""
 
-# The head of each lane, lane by lane: LATERAL keeps any plan from reading a lane it does not need.
+_HUB = f"SELECT 1 AS draw, h.scope_id, h.token FROM taskhubs AS h WHERE h.scope_id = {SCOPE_ID} AND h.token = :token"
+# A race by hub weight: as with tasks, the first of those that have work is drawn with a probability of its weight over their sum.
+_DRAWN_HUBS = f"""
+    SELECT row_number() OVER (ORDER BY
+        -ln(((uuid_hash_extended(h.token, :seed) >> 11 & 9007199254740991) + 0.5) / 9007199254740992) / greatest(h.weight, 1e-9)
+    ) AS draw, h.scope_id, h.token
+    FROM ({_SCOPES_WANTED}) AS s JOIN taskhubs AS h ON h.scope_id = s.id
+    WHERE h.weight > 0
+"""
+
+# The head of each lane, hub by hub and lane by lane: LATERAL keeps any plan from reading a lane it does not need.
 _ANY_PROTOCOL = """
-    SELECT q.* FROM hub
+    SELECT hub.draw, q.* FROM hub
     CROSS JOIN LATERAL (
         SELECT l.priority, l.floor FROM lanes AS l
         WHERE l.scope_id = hub.scope_id AND l.taskhub = hub.token AND l.protocol = ''
@@ -38,9 +51,16 @@ _ANY_PROTOCOL = """
         FOR UPDATE SKIP LOCKED
     ) AS q
 """
+# The rows of a protocol's lane. Compared like this, they are found by the index that has the protocol, whatever is known of the others:
+# the other one has every entry of the hub at that priority.
+_OF_LANE = """
+    q.scope_id = l.scope_id AND q.taskhub = l.taskhub
+    AND (q.protocol, q.priority, q.race) >= (l.protocol, l.priority, l.floor)
+    AND (q.protocol, q.priority) <= (l.protocol, l.priority)
+"""
 # Several protocols of one priority race against each other; a row is locked when its turn has come.
 _SOME_PROTOCOLS = """
-    SELECT q.scope_id, q.taskhub, q.task, q.priority, q.race, head.protocol AS lane FROM hub
+    SELECT hub.draw, q.scope_id, q.taskhub, q.task, q.priority, q.race, head.protocol AS lane FROM hub
     CROSS JOIN LATERAL (
         SELECT DISTINCT l.priority FROM lanes AS l
         WHERE l.scope_id = hub.scope_id AND l.taskhub = hub.token AND l.protocol = ANY(CAST(:protocols AS text[]))
@@ -50,9 +70,8 @@ _SOME_PROTOCOLS = """
         SELECT h.task, h.protocol FROM lanes AS l
         CROSS JOIN LATERAL (
             SELECT q.task, q.race, q.protocol FROM queue AS q
-            WHERE q.scope_id = l.scope_id AND q.taskhub = l.taskhub AND q.protocol = l.protocol
-                AND q.priority = l.priority AND q.race >= l.floor
-            ORDER BY q.race LIMIT {window}
+            WHERE {of_lane}
+            ORDER BY q.protocol, q.priority, q.race LIMIT {window}
         ) AS h
         WHERE l.scope_id = hub.scope_id AND l.taskhub = hub.token AND l.priority = level.priority
             AND l.protocol = ANY(CAST(:protocols AS text[]))
@@ -60,27 +79,24 @@ _SOME_PROTOCOLS = """
     ) AS head
     CROSS JOIN LATERAL (
         SELECT q.scope_id, q.taskhub, q.task, q.priority, q.race FROM queue AS q
-        WHERE q.scope_id = hub.scope_id AND q.taskhub = hub.token AND q.task = head.task
+        WHERE q.scope_id = hub.scope_id AND q.task = head.task AND q.taskhub IS NOT DISTINCT FROM hub.token
         FOR UPDATE SKIP LOCKED
     ) AS q
 """
 
 
 @lru_cache(maxsize=256)
-def claim_statement(count: int, filtered: bool) -> TextClause:
+def claim_statement(count: int, filtered: bool, hubs: str = _HUB) -> TextClause:
     """Give the statement that claims so many tasks at most, of some protocols or of any.
 
     The limits stand in the text: with limits for parameters PostgreSQL finds the general plan dear, and plans each claim anew.
     """
-    heads = (_SOME_PROTOCOLS if filtered else _ANY_PROTOCOL).format(window=WINDOW + count)
+    heads = (_SOME_PROTOCOLS if filtered else _ANY_PROTOCOL).format(window=WINDOW + count, of_lane=_OF_LANE)
     return text(f"""
         WITH service AS MATERIALIZED (
             SELECT identifier, hostname FROM compute_services WHERE identifier = :service FOR KEY SHARE
         ),
-        hub AS MATERIALIZED (
-            SELECT h.scope_id, h.token FROM service CROSS JOIN taskhubs AS h
-            WHERE h.scope_id = {SCOPE_ID} AND h.token = :token
-        ),
+        hub AS MATERIALIZED (SELECT hub.* FROM service CROSS JOIN ({hubs}) AS hub ORDER BY draw),
         picked AS MATERIALIZED (
             SELECT head.* FROM ({heads}) AS head
             CROSS JOIN LATERAL (
@@ -91,49 +107,43 @@ def claim_statement(count: int, filtered: bool) -> TextClause:
             LIMIT {count:d}
         ),
         siblings AS MATERIALIZED (
-            SELECT q.scope_id, q.task, q.taskhub FROM queue AS q JOIN picked USING (scope_id, task)
-            FOR UPDATE OF q SKIP LOCKED
+            SELECT q.* FROM picked CROSS JOIN LATERAL (
+                SELECT q.scope_id, q.task, q.taskhub FROM queue AS q
+                WHERE q.scope_id = picked.scope_id AND q.task = picked.task
+                FOR UPDATE SKIP LOCKED
+            ) AS q
         ),
         taken AS (
             DELETE FROM queue AS q USING siblings AS s
-            WHERE q.scope_id = s.scope_id AND q.task = s.task AND q.taskhub = s.taskhub
+            WHERE q.scope_id = s.scope_id AND q.task = s.task AND {SAME_HUB.format("s")}
         ),
         started AS (
             UPDATE tasks AS t SET status = 'running', status_changed_at = :now, reason = NULL, attempts = t.attempts + 1
-            FROM picked WHERE t.scope_id = picked.scope_id AND t.token = picked.task
-            RETURNING t.scope_id, t.token, t.attempts
+            FROM picked AS p WHERE t.scope_id = p.scope_id AND t.token = p.task
+            RETURNING p.draw, p.scope_id, p.taskhub, p.task, p.lane, p.priority, p.race, t.attempts
         ),
         opened AS (
             INSERT INTO attempts (scope_id, task, attempt, service, hostname, claimed_at, taskhub, lane, priority, race)
-            SELECT p.scope_id, p.task, s.attempts, service.identifier, service.hostname, :now, p.taskhub, p.lane, p.priority, p.race
-            FROM picked AS p JOIN started AS s ON s.scope_id = p.scope_id AND s.token = p.task CROSS JOIN service
-            RETURNING scope_id, task, attempt, service, claimed_at, priority, race
+            SELECT scope_id, task, attempts, identifier, hostname, :now, taskhub, lane, priority, race
+            FROM started CROSS JOIN service
         ),
         held AS (
             INSERT INTO claims (scope_id, task, attempt, service, claimed_at)
-            SELECT scope_id, task, attempt, service, claimed_at FROM opened
+            SELECT scope_id, task, attempts, identifier, :now FROM started CROSS JOIN service
         )
-        SELECT opened.task, service.identifier AS service
-        FROM (SELECT) AS always LEFT JOIN service ON true LEFT JOIN opened ON true
-        ORDER BY opened.priority, opened.race
+        SELECT service.identifier AS service, s.org, s.campaign, s.project, started.task
+        FROM (SELECT) AS always
+        LEFT JOIN service ON true
+        LEFT JOIN started ON true
+        LEFT JOIN scopes AS s ON s.id = started.scope_id
+        ORDER BY started.draw, started.priority, started.race
     """)
 
 
-HOLD_SERVICE = text("SELECT identifier FROM compute_services WHERE identifier = :service FOR KEY SHARE")
-
-# Hubs of some scopes with claimable work, in the order of a race by hub weight: the winner is drawn with a probability of its
-# weight over the sum of weights.
-HUBS_WITH_WORK = text(f"""
-    WITH wanted AS MATERIALIZED (
-        SELECT s.id, s.org, s.campaign, s.project FROM scopes AS s
-        WHERE EXISTS (SELECT FROM {_SCOPES.format("in")} WHERE {_COVERS})
-            AND NOT EXISTS (SELECT FROM {_SCOPES.format("out")} WHERE {_COVERS})
-    )
-    SELECT w.org, w.campaign, w.project, h.token
-    FROM wanted AS w JOIN taskhubs AS h ON h.scope_id = w.id
-    WHERE CASE WHEN CAST(:taskhubs AS uuid[]) IS NULL THEN h.weight > 0 ELSE h.token = ANY(CAST(:taskhubs AS uuid[])) END
-        AND h.token <> ALL(CAST(:tried AS uuid[]))
-        AND EXISTS (
+HAS_WORK = text(f"""
+    SELECT EXISTS (
+        SELECT FROM ({_SCOPES_WANTED}) AS s JOIN taskhubs AS h ON h.scope_id = s.id
+        CROSS JOIN LATERAL (
             SELECT FROM lanes AS l CROSS JOIN LATERAL (
                 SELECT FROM queue AS q
                 WHERE q.scope_id = l.scope_id AND q.taskhub = l.taskhub AND q.priority = l.priority AND q.race >= l.floor
@@ -142,15 +152,12 @@ HUBS_WITH_WORK = text(f"""
             WHERE l.scope_id = h.scope_id AND l.taskhub = h.token AND l.protocol = '' AND CAST(:protocols AS text[]) IS NULL
             UNION ALL
             SELECT FROM lanes AS l CROSS JOIN LATERAL (
-                SELECT FROM queue AS q
-                WHERE q.scope_id = l.scope_id AND q.taskhub = l.taskhub AND q.protocol = l.protocol
-                    AND q.priority = l.priority AND q.race >= l.floor
-                LIMIT 1
+                SELECT FROM queue AS q WHERE {_OF_LANE} LIMIT 1
             ) AS q
             WHERE l.scope_id = h.scope_id AND l.taskhub = h.token AND l.protocol = ANY(CAST(:protocols AS text[]))
-        )
-    ORDER BY -ln(((uuid_hash_extended(h.token, :seed) >> 11 & 9007199254740991) + 0.5) / 9007199254740992) / greatest(h.weight, 1e-9)
-    LIMIT :limit
+        ) AS work
+        WHERE CASE WHEN CAST(:taskhubs AS uuid[]) IS NULL THEN h.weight > 0 ELSE h.token = ANY(CAST(:taskhubs AS uuid[])) END
+    )
 """)
 
 
@@ -194,42 +201,41 @@ def claim_taskhub_tasks(
     count = int(count)
     if count <= 0:
         return []
-    values = {**parameters(hub), "service": str(compute_service_id), "now": now()}
+    values = {**parameters(hub), "service": str(compute_service_id)}
     if hub.qualname != "TaskHub":
         values["token"] = None
+    return _claim(tx, _HUB, values, count, protocols)
+
+
+def _claim(
+    tx: Connection, hubs: str, values: dict[str, Any], count: int, protocols: Iterable[str] | None
+) -> list[ScopedKey | None]:
     if protocols is not None:
         values["protocols"] = [str(protocol) for protocol in protocols]
-    rows = tx.execute(claim_statement(count, protocols is not None), values).all()
+    rows = tx.execute(claim_statement(count, protocols is not None, hubs), {**values, "now": now()}).all()
     if rows[0].service is None:
-        raise unknown_service(compute_service_id)
-    claimed: list[ScopedKey | None] = [scoped(hub, "Task", row.task) for row in rows if row.task is not None]
+        raise unknown_service(values["service"])
+    claimed: list[ScopedKey | None] = [
+        ScopedKey.from_parts("Task", row.task, row.org, row.campaign, row.project) for row in rows if row.task is not None
+    ]
     return claimed + [None] * (count - len(claimed))
 
 
-def hubs_with_work(
+def has_work(
     tx: Connection,
     scopes: Iterable[Scope | str],
     protocols: Iterable[str] | None = None,
     exclude: Iterable[Scope | str] | None = None,
     taskhubs: Iterable[ScopedKey | str] | None = None,
-    limit: int = HUBS,
-    tried: Iterable[ScopedKey] = (),
-) -> list[ScopedKey]:
-    """Give hubs that have claimable tasks, in an order drawn by their weights; those of weight 0 only when they are named."""
-    wanted, unwanted = _scope_lists("in", scopes), _scope_lists("out", exclude or ())
-    rows = tx.execute(
-        HUBS_WITH_WORK,
-        {
-            **wanted,
-            **unwanted,
-            "protocols": None if protocols is None else [str(protocol) for protocol in protocols],
-            "taskhubs": None if taskhubs is None else [parse_key(hub, "TaskHub").token for hub in taskhubs],
-            "tried": [hub.token for hub in tried],
-            "seed": seed(tx),
-            "limit": limit,
-        },
-    )
-    return [ScopedKey.from_parts("TaskHub", row.token, row.org, row.campaign, row.project) for row in rows]
+) -> bool:
+    """Tell whether hubs in some scopes have claimable tasks; those of weight 0 count only when they are named."""
+    values = {
+        **_scope_lists("in", scopes),
+        **_scope_lists("out", exclude or ()),
+        "protocols": None if protocols is None else [str(protocol) for protocol in protocols],
+        "taskhubs": None if taskhubs is None else [parse_key(hub, "TaskHub").token for hub in taskhubs],
+    }
+    return bool(tx.scalar(HAS_WORK, values))
 
 
 def _scope_lists(which: str, scopes: Iterable[Scope | str]) -> dict[str, list[str | None]]:
@@ -277,25 +283,8 @@ def claim_tasks(
     ValueError
         If a scope is not well formed.
     """
-    scopes, exclude = list([scopes] if isinstance(scopes, Scope | str) else scopes), list(exclude or ())
-    protocols = None if protocols is None else list(protocols)
-    require_service(tx, compute_service_id)
-    claimed: list[ScopedKey | None] = []
-    tried: list[ScopedKey] = []
-    while len(claimed) < count and (hubs := hubs_with_work(tx, scopes, protocols, exclude, tried=tried)):
-        for hub in hubs:
-            claimed += filter(None, claim_taskhub_tasks(tx, hub, compute_service_id, count - len(claimed), protocols))
-        tried += hubs
-    return claimed + [None] * (count - len(claimed))
-
-
-def require_service(tx: Connection, compute_service_id: str) -> None:
-    """Hold the registration of a service until the end of the transaction.
-
-    Raises
-    ------
-    KeyError
-        If it is not registered.
-    """
-    if tx.scalar(HOLD_SERVICE, {"service": str(compute_service_id)}) is None:
-        raise unknown_service(compute_service_id)
+    values = {**_scope_lists("in", scopes), **_scope_lists("out", exclude or ()), "service": str(compute_service_id)}
+    count = int(count)
+    if count <= 0:
+        return []
+    return _claim(tx, _DRAWN_HUBS, {**values, "seed": seed(tx)}, count, protocols)

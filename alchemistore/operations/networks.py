@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, text
 
 from alchemistore import chemistry
 from alchemistore.errors import MissingObjectError
@@ -15,11 +15,11 @@ from alchemistore.models.task import now
 from alchemistore.operations.objects import add_scope, get_objects, store, stored
 from alchemistore.operations.taskhubs import drop_taskhub
 from alchemistore.sql import (
-    IN_SCOPE,
     SCOPE_ID,
     gufe_token,
     is_text,
     keys_of,
+    listing,
     page,
     parameters,
     parse_key,
@@ -71,27 +71,6 @@ DELETE_NETWORK = (
     text("DELETE FROM networks WHERE scope_id = :scope_id AND token = :token"),
     text("DELETE FROM gufe_objects WHERE scope_id = :scope_id AND token = :token"),
 )
-
-
-def query(table: str) -> TextClause:
-    """Give the statement that finds objects of a table by name, key and scope, a page at a time."""
-    return text(f"""
-        SELECT o.kind, o.token, s.org, s.campaign, s.project
-        FROM {table} AS o JOIN scopes AS s ON s.id = o.scope_id
-        WHERE {IN_SCOPE}
-            AND (CAST(:name AS text) IS NULL OR (hashtextextended(o.name, 0) = hashtextextended(:name, 0) AND o.name = :name))
-            AND (NOT :by_key OR (o.token = :token AND o.kind = :kind))
-            AND (CAST(:after_token AS uuid) IS NULL OR
-                (s.org, s.campaign, s.project, o.kind, o.token)
-                    > (:after_org, :after_campaign, :after_project, :after_kind, :after_token))
-        ORDER BY s.org, s.campaign, s.project, o.kind, o.token
-        LIMIT :limit
-    """)
-
-
-QUERY_NETWORKS = query("networks")
-QUERY_TRANSFORMATIONS = query("transformations")
-QUERY_CHEMICALSYSTEMS = query("chemical_systems")
 
 
 def create_network(tx: Connection, network: Any, scope: Scope | str) -> ScopedKey:
@@ -227,17 +206,24 @@ def delete_network(tx: Connection, network: ScopedKey | str) -> ScopedKey:
 
 def _query(
     tx: Connection,
-    statement: TextClause,
+    table: str,
     name: str | None,
     key: str | None,
     scope: Scope | str | None,
     limit: int | None,
     after: ScopedKey | str | None,
 ) -> list[ScopedKey]:
-    if name is not None and not is_text(name):
-        return []
-    by_key = {"by_key": key is not None, "token": key and gufe_token(key), "kind": key and key.partition("-")[0]}
-    return keys_of(tx.execute(statement, {**scope_parameters(scope), **page(limit, after), **by_key, "name": name}))
+    values, conditions = page(limit, after)
+    if name is not None:
+        if not is_text(name):
+            return []
+        values["name"] = name
+        conditions.append("hashtextextended(o.name, 0) = hashtextextended(:name, 0) AND o.name = :name")
+    if key is not None:
+        values |= {"token": gufe_token(key), "kind": key.partition("-")[0]}
+        conditions.append("o.token = :token AND o.kind = :kind")
+    statement = listing(f"SELECT o.kind, o.token FROM {table} AS o", *conditions)
+    return keys_of(tx.execute(statement, {**scope_parameters(scope), **values}))
 
 
 def query_networks(
@@ -270,9 +256,9 @@ def query_networks(
     Returns
     -------
     list of ScopedKey, or dict of ScopedKey to gufe.AlchemicalNetwork
-        In the order of organisation, campaign, project and key.
+        In the order of organisation, campaign, project and token.
     """
-    found = _query(tx, QUERY_NETWORKS, name, key, scope, limit, after)
+    found = _query(tx, "networks", name, key, scope, limit, after)
     return get_objects(tx, found) if return_gufe else found
 
 
@@ -286,7 +272,7 @@ def query_transformations(
     after: ScopedKey | str | None = None,
 ) -> list[ScopedKey]:
     """Find transformations, NonTransformations among them; parameters and order as of `query_networks`."""
-    return _query(tx, QUERY_TRANSFORMATIONS, name, key, scope, limit, after)
+    return _query(tx, "transformations", name, key, scope, limit, after)
 
 
 def query_chemicalsystems(
@@ -299,4 +285,4 @@ def query_chemicalsystems(
     after: ScopedKey | str | None = None,
 ) -> list[ScopedKey]:
     """Find chemical systems; parameters and order as of `query_networks`."""
-    return _query(tx, QUERY_CHEMICALSYSTEMS, name, key, scope, limit, after)
+    return _query(tx, "chemical_systems", name, key, scope, limit, after)

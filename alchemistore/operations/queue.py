@@ -34,60 +34,102 @@ from alchemistore.models.task import now
 WEIGHT_MIN = 1e-6
 _SYSTEM = random.SystemRandom()
 
+# Finds a row of `queue` beside its scope and task: by a comparison of hubs that no index serves, for the other indexes begin with the
+# hub, and without statistics they look as good as the key.
+SAME_HUB = "q.taskhub IS NOT DISTINCT FROM {}.taskhub"
+
 # The tasks a statement is about, as (scope_id, task); each once.
 TASKS = "SELECT scope_id, task FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[])) AS x (scope_id, task)"
-CHILDREN = f"""
-    {TASKS}
-    UNION
-    SELECT e.scope_id, e.task FROM extends AS e
-    JOIN ({TASKS}) AS x ON x.scope_id = e.scope_id AND x.task = e.parent
+
+# From tasks to rows of a large table goes a LATERAL with OFFSET 0, or a subquery for one value: then each is looked up by the key,
+# whatever the statistics say of the tables. A join of lists that exist only in the statement has no key, and none is joined here.
+_BELOW = """
+    CROSS JOIN LATERAL (
+        SELECT e.scope_id, e.task FROM extends AS e WHERE e.scope_id = {above}.scope_id AND e.parent = {above}.task OFFSET 0
+    ) AS e
 """
-DESCENDANTS = f"""
-    WITH RECURSIVE tree (scope_id, task) AS (
-        SELECT x.scope_id, x.task FROM ({TASKS}) AS x
-        UNION
-        SELECT e.scope_id, e.task FROM extends AS e JOIN tree ON tree.scope_id = e.scope_id AND tree.task = e.parent
-    )
-    SELECT scope_id, task FROM tree
-"""
+CHILDREN = f"{TASKS} UNION SELECT e.scope_id, e.task FROM ({TASKS}) AS x {_BELOW.format(above='x')}"
+
+
+def tree(roots: str) -> str:
+    """Give the body of a recursive query called `tree`: tasks, and all that extends them, directly or not."""
+    return f"{roots} UNION SELECT e.scope_id, e.task FROM tree {_BELOW.format(above='tree')}"
+
+
+DESCENDANTS = f"WITH RECURSIVE tree (scope_id, task) AS ({tree(TASKS)}) SELECT scope_id, task FROM tree"
+
+
+def places(table: str, tasks: str, key: str = "task") -> str:
+    """Give an array of the places (`ctid`) of the rows of a table that belong to tasks, which must be locked: then no row moves.
+
+    A statement that changes ``WHERE ctid = ANY(places)`` looks each row up by its key, as the above.
+
+    Parameters
+    ----------
+    table : str
+        The table; it has the columns scope_id and `key`.
+    tasks : str
+        What precedes in the statement with the columns scope_id and task, and, for attempts, attempt.
+    key : str, default "task"
+        The column of the table that holds the task.
+    """
+    and_attempt = f"AND x.attempt = {tasks}.attempt" if table == "attempts" else ""
+    return f"""ARRAY(
+        SELECT x.ctid FROM {tasks} CROSS JOIN LATERAL (
+            SELECT x.ctid FROM {table} AS x WHERE x.scope_id = {tasks}.scope_id AND x.{key} = {tasks}.task {and_attempt} OFFSET 0
+        ) AS x
+    )"""
 
 
 def _refresh(touched: str) -> TextClause:
     return text(f"""
         WITH touched AS MATERIALIZED ({touched}),
+        -- Priority and transformation of those that may be claimed, NULL of the others.
         live AS MATERIALIZED (
-            SELECT t.scope_id, t.token AS task, t.priority, t.transformation
-            FROM touched JOIN tasks AS t ON t.scope_id = touched.scope_id AND t.token = touched.task
-            WHERE t.status = 'waiting' AND NOT EXISTS (
-                SELECT FROM extends AS e JOIN tasks AS parent ON parent.scope_id = e.scope_id AND parent.token = e.parent
-                WHERE e.scope_id = t.scope_id AND e.task = t.token AND parent.status <> 'complete'
-            )
-        ),
-        -- By the few transformations in use: joined to the tasks, a plan may go through all of a scope's for each.
-        used AS MATERIALIZED (
-            SELECT tr.scope_id, tr.token AS transformation, tr.protocol
-            FROM (SELECT DISTINCT scope_id, transformation FROM live) AS d
-            JOIN transformations AS tr ON tr.scope_id = d.scope_id AND tr.token = d.transformation
-        ),
-        -- What should be in the queue, of the tasks touched.
-        truth AS MATERIALIZED (
-            SELECT a.scope_id, a.taskhub, a.task, live.priority, used.protocol, a.weight
-            FROM live
-            JOIN used ON used.scope_id = live.scope_id AND used.transformation = live.transformation
-            JOIN actions AS a ON a.scope_id = live.scope_id AND a.task = live.task AND a.weight > 0
+            SELECT touched.scope_id, touched.task, t.priority, t.transformation
+            FROM touched LEFT JOIN LATERAL (
+                SELECT t.priority, t.transformation FROM tasks AS t
+                WHERE t.scope_id = touched.scope_id AND t.token = touched.task AND t.status = 'waiting' AND coalesce((
+                    SELECT parent.status = 'complete'
+                    FROM extends AS e JOIN tasks AS parent ON parent.scope_id = e.scope_id AND parent.token = e.parent
+                    WHERE e.scope_id = t.scope_id AND e.task = t.token
+                ), true)
+                OFFSET 0
+            ) AS t ON true
         ),
         gone AS (
-            DELETE FROM queue AS q USING touched
-            WHERE q.scope_id = touched.scope_id AND q.task = touched.task AND NOT EXISTS (
-                SELECT FROM truth WHERE truth.scope_id = q.scope_id AND truth.task = q.task AND truth.taskhub = q.taskhub
-            )
+            DELETE FROM queue WHERE ctid = ANY(ARRAY(
+                SELECT q.ctid FROM live CROSS JOIN LATERAL (
+                    SELECT q.ctid, q.taskhub FROM queue AS q WHERE q.scope_id = live.scope_id AND q.task = live.task OFFSET 0
+                ) AS q
+                WHERE live.priority IS NULL OR coalesce((
+                    SELECT a.weight FROM actions AS a
+                    WHERE a.scope_id = live.scope_id AND a.taskhub = q.taskhub AND a.task = live.task
+                ), 0) = 0
+            ))
         ),
         fresh AS MATERIALIZED (
-            SELECT truth.* FROM truth
-            LEFT JOIN queue AS q ON q.scope_id = truth.scope_id AND q.task = truth.task AND q.taskhub = truth.taskhub
-            WHERE q.task IS NULL OR q.priority <> truth.priority OR q.weight <> truth.weight
+            SELECT a.scope_id, a.taskhub, a.task, live.priority, live.transformation, a.weight
+            FROM live
+            CROSS JOIN LATERAL (
+                SELECT a.* FROM actions AS a WHERE a.scope_id = live.scope_id AND a.task = live.task AND a.weight > 0 OFFSET 0
+            ) AS a
+            LEFT JOIN LATERAL (
+                SELECT q.priority, q.weight FROM queue AS q
+                WHERE q.scope_id = a.scope_id AND q.task = a.task AND {SAME_HUB.format("a")} OFFSET 0
+            ) AS q ON true
+            WHERE live.priority IS NOT NULL AND (q.priority, q.weight) IS DISTINCT FROM (live.priority, a.weight)
         ),
-        wanted AS MATERIALIZED (SELECT DISTINCT scope_id, taskhub, protocol, priority FROM fresh),
+        grouped AS MATERIALIZED (
+            SELECT scope_id, taskhub, transformation, priority, array_agg(task) AS tasks, array_agg(weight) AS weights
+            FROM fresh GROUP BY scope_id, taskhub, transformation, priority
+        ),
+        wanted AS MATERIALIZED (
+            SELECT g.*, (
+                SELECT tr.protocol FROM transformations AS tr WHERE tr.scope_id = g.scope_id AND tr.token = g.transformation
+            ) AS protocol
+            FROM grouped AS g
+        ),
         opened AS (
             INSERT INTO lanes (scope_id, taskhub, protocol, priority, visited_at)
             SELECT scope_id, taskhub, protocol, priority, :now FROM wanted
@@ -113,16 +155,26 @@ def _refresh(touched: str) -> TextClause:
             clock - ln(
                 ((uuid_hash_extended(taskhub, uuid_hash_extended(task, :seed)) >> 11 & 9007199254740991) + 0.5) / 9007199254740992
             ) / greatest(weight, {WEIGHT_MIN})
-        FROM fresh JOIN clocks USING (scope_id, taskhub, protocol, priority)
+        FROM clocks CROSS JOIN LATERAL unnest(tasks, weights) AS x (task, weight)
         ON CONFLICT (scope_id, task, taskhub)
             DO UPDATE SET priority = excluded.priority, protocol = excluded.protocol, weight = excluded.weight, race = excluded.race
     """)
 
 
-_LOCK = "SELECT count(*) FROM (SELECT t.token FROM tasks AS t JOIN ({}) AS x ON x.scope_id = t.scope_id AND x.task = t.token ORDER BY t.scope_id, t.token FOR NO KEY UPDATE OF t) AS locked"
+def _lock(tasks: str) -> TextClause:
+    return text(f"""
+        SELECT t.scope_id, t.token FROM (SELECT scope_id, task FROM ({tasks}) AS x ORDER BY scope_id, task) AS x
+        CROSS JOIN LATERAL (
+            SELECT t.scope_id, t.token FROM tasks AS t
+            WHERE t.scope_id = x.scope_id AND t.token = x.task FOR NO KEY UPDATE
+        ) AS t
+    """)
 
-LOCK_TASKS, LOCK_CHILDREN, LOCK_DESCENDANTS = (text(_LOCK.format(touched)) for touched in (TASKS, CHILDREN, DESCENDANTS))
-REFRESH_TASKS, REFRESH_CHILDREN, REFRESH_DESCENDANTS = (_refresh(touched) for touched in (TASKS, CHILDREN, DESCENDANTS))
+
+# About tasks, or them and what extends them, directly or down to the end.
+_REACH = {"tasks": TASKS, "children": CHILDREN, "descendants": DESCENDANTS}
+LOCK = {reach: _lock(tasks) for reach, tasks in _REACH.items()}
+REFRESH = {reach: _refresh(tasks) for reach, tasks in _REACH.items()}
 
 # A lane's floor rises in two steps. First the present clock is noted as candidate, with the transaction that noted it. Once every
 # transaction that ran at that moment has ended, whatever key it drew from an older clock is visible; then the floor is raised to the
@@ -184,19 +236,40 @@ def seed(tx: Connection) -> int:
     return generator.getrandbits(63)
 
 
-def refresh(tx: Connection, statement: TextClause, parameters: dict[str, Any]) -> None:
+def lock(tx: Connection, tasks: dict[str, Any], reach: str = "tasks") -> dict[str, Any]:
+    """Lock tasks until the end of the transaction.
+
+    Parameters
+    ----------
+    tx : Connection
+        The open transaction.
+    tasks : dict
+        Their ``scope_ids`` and ``tokens``, as of :attr:`Keys.parameters`.
+    reach : "tasks", "children" or "descendants", default "tasks"
+        Whether to lock what extends them, too.
+
+    Returns
+    -------
+    dict
+        ``scope_ids`` and ``tokens`` of all that exist and are locked now, in the order of their keys.
+    """
+    locked = tx.execute(LOCK[reach], tasks).all()
+    return {"scope_ids": [row.scope_id for row in locked], "tokens": [row.token for row in locked]}
+
+
+def refresh(tx: Connection, tasks: dict[str, Any], reach: str = "tasks") -> None:
     """Bring the queue rows of tasks in line with the truth.
 
     Parameters
     ----------
     tx : Connection
         The open transaction, in which the tasks are locked.
-    statement : TextClause
-        `REFRESH_TASKS`, `REFRESH_CHILDREN` or `REFRESH_DESCENDANTS`: which tasks, seen from the given ones.
-    parameters : dict
-        ``scope_ids`` and ``tokens`` of the given tasks.
+    tasks : dict
+        Their ``scope_ids`` and ``tokens``.
+    reach : "tasks", "children" or "descendants", default "tasks"
+        Whether to look at what extends them, too; also at what came while their locks were waited for.
     """
-    entered = tx.execute(statement, {**parameters, "now": now(), "seed": seed(tx)}).rowcount
+    entered = tx.execute(REFRESH[reach], {**tasks, "now": now(), "seed": seed(tx)}).rowcount
     if entered > 0:
         _notify_now_and_then(tx)
 

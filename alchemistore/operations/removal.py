@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row, TextClause, text
 
 from alchemistore.errors import MissingObjectError
 from alchemistore.models import ScopedKey
-from alchemistore.operations.queue import DESCENDANTS, LOCK_DESCENDANTS, LOCK_TASKS, REFRESH_TASKS, TASKS, refresh
+from alchemistore.operations.queue import TASKS, lock, places, refresh
 from alchemistore.sql import SCOPE_ID, one_or_missing, parse_key, scoped
 
 # So many of what is in the way are named.
@@ -25,7 +25,6 @@ IN_THE_WAY = text(f"""
     (SELECT 'ProtocolDAGResultRef', result, count(*) OVER () FROM task_results
         WHERE scope_id = :scope_id AND task = :token ORDER BY result LIMIT {NAMED})
 """)
-TREE = text(DESCENDANTS)
 
 # Nobody can link such a result to another task while it is decided whether it stays.
 LOCK_RESULTS = text(f"""
@@ -38,8 +37,8 @@ LOCK_RESULTS = text(f"""
 """)
 
 
-def _delete(table: str, column: str = "task") -> Any:
-    return text(f"DELETE FROM {table} AS gone USING ({TASKS}) AS x WHERE gone.scope_id = x.scope_id AND gone.{column} = x.task")
+def _delete(table: str, key: str = "task") -> TextClause:
+    return text(f"WITH doomed AS MATERIALIZED ({TASKS}) DELETE FROM {table} WHERE ctid = ANY({places(table, 'doomed', key)})")
 
 
 # Attempts and changes of status go with the task.
@@ -90,20 +89,20 @@ def delete_task(tx: Connection, task: ScopedKey | str, force: bool = False) -> S
     results = tx.scalars(LOCK_RESULTS, touched).all()
     for statement in DELETE:
         tx.execute(statement, {**touched, "scope_id": root.scope_id, "results": results})
-    refresh(tx, REFRESH_TASKS, touched)
+    refresh(tx, touched)
     return key
 
 
 def _lock(tx: Connection, root: Row[tuple[int, UUID]], force: bool) -> list[UUID]:
     """Lock the task, or all of its tree, and give what was locked."""
     one = {"scope_ids": [root.scope_id], "tokens": [root.token]}
-    if not force:
-        return [root.token] if tx.scalar(LOCK_TASKS, one) else []
-    locked, found = 0, tx.scalar(LOCK_DESCENDANTS, one)
+    reach = "descendants" if force else "tasks"
+    before: list[UUID] = []
+    locked: list[UUID] = lock(tx, one, reach)["tokens"]
     # Another task may have come while this waited for the locks; what is locked cannot be extended.
-    while found and found > locked:
-        locked, found = found, tx.scalar(LOCK_DESCENDANTS, one)
-    return [row.task for row in tx.execute(TREE, one)] if found else []
+    while force and len(locked) > len(before):
+        before, locked = locked, lock(tx, one, reach)["tokens"]
+    return locked
 
 
 def _require_nothing_in_the_way(tx: Connection, key: ScopedKey, root: Row[tuple[int, UUID]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 from alchemistore.invariants import CLAIMABLE
-from alchemistore.operations.queue import REFRESH_TASKS, refresh
+from alchemistore.operations.queue import refresh
 
 # So many tasks are put into the queue in one statement.
 BATCH = 10_000
@@ -55,5 +55,5 @@ def repair_queue(tx: Connection) -> dict[str, int]:
     lacking = tx.execute(LACKING).all()
     for start in range(0, len(lacking), BATCH):
         batch = lacking[start : start + BATCH]
-        refresh(tx, REFRESH_TASKS, {"scope_ids": [row.scope_id for row in batch], "tokens": [row.task for row in batch]})
+        refresh(tx, {"scope_ids": [row.scope_id for row in batch], "tokens": [row.task for row in batch]})
     return {"removed": removed, "added": sum(row.hubs for row in lacking)}

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from alchemistore.errors import unknown_service
 from alchemistore.models import ComputeServiceID, ComputeServiceRegistration
 from alchemistore.models.task import now, utc, uuid7
-from alchemistore.operations.queue import RAISE_FLOORS, REFRESH_TASKS, refresh
+from alchemistore.operations.queue import RAISE_FLOORS, places, refresh
 
 REGISTER = text("""
     INSERT INTO compute_services (identifier, hostname, registered_at, heartbeat_at)
@@ -24,23 +24,26 @@ HEARTBEAT = text("""
 LOCK_ONE = text("SELECT identifier FROM compute_services WHERE identifier = :identifier FOR UPDATE")
 LOCK_SILENT = text("SELECT identifier FROM compute_services WHERE heartbeat_at < :since ORDER BY identifier FOR UPDATE")
 LOCK_HELD = text("""
-    SELECT t.scope_id, t.token FROM claims AS c JOIN tasks AS t ON t.scope_id = c.scope_id AND t.token = c.task
-    WHERE c.service = ANY(CAST(:services AS text[]))
-    ORDER BY t.scope_id, t.token
-    FOR NO KEY UPDATE OF t
+    SELECT t.scope_id, t.token
+    FROM (
+        SELECT scope_id, task FROM claims WHERE service = ANY(CAST(:services AS text[])) ORDER BY scope_id, task
+    ) AS c
+    CROSS JOIN LATERAL (
+        SELECT t.scope_id, t.token FROM tasks AS t WHERE t.scope_id = c.scope_id AND t.token = c.task FOR NO KEY UPDATE
+    ) AS t
 """)
-RELEASE = text("""
+RELEASE = text(f"""
     WITH ended AS (
         DELETE FROM claims WHERE service = ANY(CAST(:services AS text[])) RETURNING scope_id, task, attempt
     ),
     closed AS (
-        UPDATE attempts AS a SET ended_at = :now, outcome = :outcome, reason = :reason FROM ended
-        WHERE a.scope_id = ended.scope_id AND a.task = ended.task AND a.attempt = ended.attempt
+        UPDATE attempts SET ended_at = :now, outcome = :outcome, reason = :reason
+        WHERE ctid = ANY({places("attempts", "ended")})
     ),
     back AS (
-        UPDATE tasks AS t SET status = 'waiting', status_changed_at = :now, reason = :reason FROM ended
-        WHERE t.scope_id = ended.scope_id AND t.token = ended.task AND t.status = 'running'
-        RETURNING t.scope_id, t.token
+        UPDATE tasks SET status = 'waiting', status_changed_at = :now, reason = :reason
+        WHERE ctid = ANY({places("tasks", "ended", "token")}) AND status = 'running'
+        RETURNING scope_id, token
     )
     INSERT INTO status_changes (scope_id, task, change, status, changed_at, reason)
     SELECT scope_id, token, :change, 'waiting', :now, :reason FROM back
@@ -147,5 +150,4 @@ def _remove(tx: Connection, services: Sequence[str], outcome: str, reason: str) 
     tx.execute(RELEASE, {"services": services, "outcome": outcome, "reason": reason, "now": now(), "change": uuid7()})
     tx.execute(REMOVE, {"services": services})
     if held:
-        touched = {"scope_ids": [row.scope_id for row in held], "tokens": [row.token for row in held]}
-        refresh(tx, REFRESH_TASKS, touched)
+        refresh(tx, {"scope_ids": [row.scope_id for row in held], "tokens": [row.token for row in held]})

@@ -12,25 +12,24 @@ from sqlalchemy import Connection, Row, text
 from alchemistore.errors import MissingObjectError
 from alchemistore.models import ProtocolDAGResultRef, ScopedKey, Settlement, TaskStatusEnum
 from alchemistore.models.task import now, uuid7
-from alchemistore.operations.queue import REFRESH_CHILDREN, REFRESH_TASKS, refresh
+from alchemistore.operations.queue import refresh
 from alchemistore.operations.results import add_result
 from alchemistore.operations.statuses import SET_STATUS, raise_floors_now_and_then
 from alchemistore.sql import SCOPE_ID, gufe_token, parameters, parse_key
 
-# The task and what extends it: completing the one makes the others claimable. MATERIALIZED, or the condition on the outside is
-# pushed in, and only the task is locked.
+# The task and what extends it: completing the one makes the others claimable.
 LOCK = text(f"""
-    WITH locked AS MATERIALIZED (
+    SELECT t.scope_id, t.token, t.status
+    FROM (
+        SELECT {SCOPE_ID} AS scope_id, CAST(:token AS uuid) AS task
+        UNION ALL
+        SELECT e.scope_id, e.task FROM extends AS e WHERE e.scope_id = {SCOPE_ID} AND e.parent = :token
+        ORDER BY task
+    ) AS x
+    CROSS JOIN LATERAL (
         SELECT t.scope_id, t.token, t.status FROM tasks AS t
-        WHERE t.scope_id = {SCOPE_ID} AND t.token IN (
-            SELECT CAST(:token AS uuid)
-            UNION ALL
-            SELECT e.task FROM extends AS e WHERE e.scope_id = {SCOPE_ID} AND e.parent = :token
-        )
-        ORDER BY t.scope_id, t.token
-        FOR NO KEY UPDATE
-    )
-    SELECT scope_id, token, status FROM locked WHERE token = :token
+        WHERE t.scope_id = x.scope_id AND t.token = x.task FOR NO KEY UPDATE
+    ) AS t
 """)
 # The attempt of the sender: the one it names, else the one this result is linked to already, else its last one at this task.
 SENDER = text("""
@@ -112,7 +111,7 @@ def settle_task(
         If it is the key of something else.
     """
     key = parse_key(task, "Task")
-    row = tx.execute(LOCK, parameters(key)).first()
+    row = next((one for one in tx.execute(LOCK, parameters(key)) if one.token == key.token), None)
     if row is None:
         raise MissingObjectError(key)
     sender = _sender(tx, row, protocoldagresultref, compute_service_id, attempt)
@@ -124,6 +123,8 @@ def settle_task(
     status, outcome = _consequence(protocoldagresultref.ok, holds, TaskStatusEnum(row.status))
     if status is not None:
         _finish(tx, row, status, outcome, None if holds else number, compute_service_id)
+        one = {"scope_ids": [row.scope_id], "tokens": [row.token]}
+        refresh(tx, one, "children" if status is TaskStatusEnum.complete else "tasks")
         raise_floors_now_and_then(tx)
     return Settlement(
         result=result,
@@ -157,14 +158,14 @@ def _sender(
 def _finish(
     tx: Connection, task: Row[tuple[int, UUID, str]], status: TaskStatusEnum, outcome: str, late: int | None, service: str | None
 ) -> None:
-    one = {"scope_ids": [task.scope_id], "tokens": [task.token]}
     reason = None
     if outcome == "superseded":
         reason = "another result came in" if late is None else f"attempt {late} delivered its result late"
     tx.execute(
         SET_STATUS[status],
         {
-            **one,
+            "scope_ids": [task.scope_id],
+            "tokens": [task.token],
             "status": status.value,
             "sources": ["waiting", "running", "error"],
             "outcome": outcome,
@@ -174,7 +175,6 @@ def _finish(
             "now": now(),
         },
     )
-    refresh(tx, REFRESH_CHILDREN if status is TaskStatusEnum.complete else REFRESH_TASKS, one)
 
 
 def _add_environment(tx: Connection, task: Row[tuple[int, UUID, str]], attempt: int, environment: Mapping[str, str]) -> None:

@@ -54,9 +54,6 @@ TRANSITIONS: Mapping[TaskStatusEnum, Transition] = {
     ),
 }
 
-_LOCK = {"tasks": queue.LOCK_TASKS, "children": queue.LOCK_CHILDREN, "descendants": queue.LOCK_DESCENDANTS}
-_REFRESH = {"tasks": queue.REFRESH_TASKS, "children": queue.REFRESH_CHILDREN, "descendants": queue.REFRESH_DESCENDANTS}
-
 REFUSED = text(f"""
     SELECT wanted.scope_id, wanted.task, t.status
     FROM ({queue.TASKS}) AS wanted
@@ -66,56 +63,50 @@ REFUSED = text(f"""
 
 
 def _set(transition: Transition) -> TextClause:
-    tree = """
-        SELECT scope_id, task FROM fine
-        UNION
-        SELECT e.scope_id, e.task FROM extends AS e
-        JOIN affected ON affected.scope_id = e.scope_id AND affected.task = e.parent
-    """
+    fine = "SELECT scope_id, task FROM fine"
     return text(f"""
         WITH RECURSIVE wanted AS MATERIALIZED ({queue.TASKS}),
         fine AS MATERIALIZED (
-            SELECT wanted.scope_id, wanted.task FROM wanted
-            JOIN tasks AS t ON t.scope_id = wanted.scope_id AND t.token = wanted.task
-            WHERE t.status = ANY(CAST(:sources AS text[]))
+            SELECT wanted.scope_id, wanted.task FROM wanted CROSS JOIN LATERAL (
+                SELECT FROM tasks AS t
+                WHERE t.scope_id = wanted.scope_id AND t.token = wanted.task AND t.status = ANY(CAST(:sources AS text[])) OFFSET 0
+            ) AS t
         ),
-        affected (scope_id, task) AS ({tree if transition.cascades else "SELECT scope_id, task FROM fine"}),
+        tree (scope_id, task) AS ({queue.tree(fine) if transition.cascades else fine}),
         changed AS (
             UPDATE tasks AS t SET status = :status, status_changed_at = :now, reason = :reason
-            FROM affected
-            WHERE t.scope_id = affected.scope_id AND t.token = affected.task
-                AND t.status <> :status AND t.status NOT IN ('invalid', 'deleted')
+            WHERE ctid = ANY({queue.places("tasks", "tree", "token")}) AND t.status <> :status AND t.status NOT IN ('invalid', 'deleted')
             RETURNING t.scope_id, t.token AS task
         ),
         {_END_CLAIMS if transition.outcome else ""}
         {_DROP_ACTIONS if transition.off_hubs else ""}
         noted AS (
             INSERT INTO status_changes (scope_id, task, change, status, changed_at, reason, actor)
-            SELECT changed.scope_id, changed.task, :change, :status, :now, :reason,
-                {_ACTOR if transition.outcome else ":actor"} FROM changed {_ENDED if transition.outcome else ""}
+            SELECT changed.scope_id, changed.task, :change, :status, :now, :reason, {_ACTOR if transition.outcome else ":actor"}
+            FROM changed
         ),
         refused AS (SELECT scope_id, task FROM wanted EXCEPT ALL SELECT scope_id, task FROM fine)
         SELECT scope_id, task FROM refused
     """)
 
 
-_END_CLAIMS = """
+_END_CLAIMS = f"""
     ended AS (
-        DELETE FROM claims AS c USING affected WHERE c.scope_id = affected.scope_id AND c.task = affected.task
-        RETURNING c.scope_id, c.task, c.attempt, c.service
+        DELETE FROM claims WHERE ctid = ANY({queue.places("claims", "tree")}) RETURNING scope_id, task, attempt
     ),
     closed AS (
-        UPDATE attempts AS a SET ended_at = :now, outcome = :outcome, reason = :reason FROM ended
-        WHERE a.scope_id = ended.scope_id AND a.task = ended.task AND a.attempt = ended.attempt
+        UPDATE attempts SET ended_at = :now, outcome = :outcome, reason = :reason
+        WHERE ctid = ANY({queue.places("attempts", "ended")})
     ),
 """
-# Who ran a task to its end did it, where nobody is named.
-_ACTOR = "coalesce(:actor, CASE WHEN :outcome IN ('complete', 'error') THEN ended.service END)"
-_ENDED = "LEFT JOIN ended ON ended.scope_id = changed.scope_id AND ended.task = changed.task"
-_DROP_ACTIONS = """
-    dropped AS (
-        DELETE FROM actions AS a USING affected WHERE a.scope_id = affected.scope_id AND a.task = affected.task
-    ),
+# Who ran a task to its end did it, where nobody is named; the claim is seen as it was before the statement.
+_ACTOR = """
+    coalesce(:actor, CASE WHEN :outcome IN ('complete', 'error') THEN (
+        SELECT c.service FROM claims AS c WHERE c.scope_id = changed.scope_id AND c.task = changed.task
+    ) END)
+"""
+_DROP_ACTIONS = f"""
+    dropped AS (DELETE FROM actions WHERE ctid = ANY({queue.places("actions", "tree")})),
 """
 
 SET_STATUS = {status: _set(transition) for status, transition in TRANSITIONS.items()}
@@ -209,14 +200,14 @@ def set_task_status(
         _require_found(keys, wanted)
     if not keys:
         return [None] * len(keys.given)
-    tx.execute(_LOCK[transition.reaches], keys.parameters)
+    queue.lock(tx, keys.parameters, transition.reaches)
     values = {**keys.parameters, "sources": list(transition.sources)}
     if raise_error:
         _require_accepted(keys, wanted, {(row.scope_id, row.task): row.status for row in tx.execute(REFUSED, values)})
     more = {"status": wanted.value, "outcome": transition.outcome, "now": now(), "change": uuid7()}
     more |= {"reason": reason, "actor": actor}
     refused = {(row.scope_id, row.task) for row in tx.execute(SET_STATUS[wanted], {**values, **more})}
-    queue.refresh(tx, _REFRESH[transition.reaches], keys.parameters)
+    queue.refresh(tx, keys.parameters, transition.reaches)
     raise_floors_now_and_then(tx)
     return keys.keep(lambda pair: pair not in refused)
 

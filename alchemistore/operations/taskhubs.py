@@ -13,12 +13,12 @@ from alchemistore.errors import MissingObjectError
 from alchemistore.models import Scope, ScopedKey, Task, TaskHub
 from alchemistore.models.task import DEFAULT_WEIGHT, now
 from alchemistore.operations.objects import read_taskhub
-from alchemistore.operations.queue import LOCK_TASKS, REFRESH_TASKS, refresh
+from alchemistore.operations.queue import lock, refresh
 from alchemistore.sql import (
-    IN_SCOPE,
     SCOPE_ID,
     gufe_token,
     keys_of,
+    listing,
     page,
     parameters,
     parse_key,
@@ -34,17 +34,12 @@ CREATE = text(f"""
     ON CONFLICT DO NOTHING
 """)
 FIND = text(f"SELECT token FROM taskhubs WHERE scope_id = {SCOPE_ID} AND network = :token")
-QUERY = text(f"""
-    SELECT 'TaskHub' AS kind, h.token, s.org, s.campaign, s.project, h.weight, n.kind AS network_kind, h.network
-    FROM taskhubs AS h
-    JOIN scopes AS s ON s.id = h.scope_id
-    JOIN networks AS n ON n.scope_id = h.scope_id AND n.token = h.network
-    WHERE {IN_SCOPE}
-        AND (CAST(:after_token AS uuid) IS NULL
-            OR (s.org, s.campaign, s.project, h.token) > (:after_org, :after_campaign, :after_project, :after_token))
-    ORDER BY s.org, s.campaign, s.project, h.token
-    LIMIT :limit
-""")
+ROWS = """
+    SELECT 'TaskHub' AS kind, o.token, o.weight, o.network, (
+        SELECT n.kind FROM networks AS n WHERE n.scope_id = o.scope_id AND n.token = o.network
+    ) AS network_kind
+    FROM taskhubs AS o
+"""
 # Nobody can action a task on a hub that is locked like this.
 LOCK = text("SELECT token FROM taskhubs WHERE scope_id = :scope_id AND network = :network FOR UPDATE")
 ACTIONED = text("SELECT task FROM actions WHERE scope_id = :scope_id AND taskhub = :taskhub")
@@ -171,7 +166,8 @@ def query_taskhubs(
     list of ScopedKey, or dict of ScopedKey to TaskHub
         In the order of organisation, campaign, project and key.
     """
-    rows = tx.execute(QUERY, {**scope_parameters(scope), **page(limit, after)}).all()
+    values, conditions = page(limit, after)
+    rows = tx.execute(listing(ROWS, *conditions), {**scope_parameters(scope), **values}).all()
     found = keys_of(rows)
     if not return_gufe:
         return found
@@ -217,10 +213,10 @@ def drop_taskhub(tx: Connection, scope_id: int | None, network: UUID | None) -> 
     values = {"scope_id": scope_id, "taskhub": hub}
     tasks = tx.scalars(ACTIONED, values).all()
     touched = {"scope_ids": [scope_id] * len(tasks), "tokens": tasks}
-    tx.execute(LOCK_TASKS, touched)
+    lock(tx, touched)
     for statement in DELETE:
         tx.execute(statement, values)
-    refresh(tx, REFRESH_TASKS, touched)
+    refresh(tx, touched)
     return hub
 
 

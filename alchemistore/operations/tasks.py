@@ -12,12 +12,12 @@ from alchemistore.errors import MissingObjectError
 from alchemistore.models import Scope, ScopedKey, TaskStatusEnum
 from alchemistore.models.task import DEFAULT_PRIORITY, PRIORITY_MAX, now, uuid7
 from alchemistore.operations.objects import get_gufe
-from alchemistore.operations.queue import LOCK_TASKS, REFRESH_TASKS, TASKS, refresh
+from alchemistore.operations.queue import TASKS, lock, places, refresh
 from alchemistore.sql import (
-    IN_SCOPE,
     SCOPE_ID,
     gufe_token,
     keys_of,
+    listing,
     one_or_missing,
     page,
     parameters,
@@ -67,29 +67,12 @@ COUNTED = text("""
     ORDER BY t.token
 """)
 SET_PRIORITY = text(f"""
-    WITH wanted AS MATERIALIZED ({TASKS}),
-    changed AS (
-        UPDATE tasks AS t SET priority = :priority FROM wanted
-        WHERE t.scope_id = wanted.scope_id AND t.token = wanted.task AND t.priority <> :priority
-    )
-    SELECT wanted.scope_id, wanted.task FROM wanted
-    LEFT JOIN tasks AS t ON t.scope_id = wanted.scope_id AND t.token = wanted.task
-    WHERE t.token IS NULL
+    WITH wanted AS MATERIALIZED ({TASKS})
+    UPDATE tasks SET priority = :priority WHERE ctid = ANY({places("tasks", "wanted", "token")}) AND priority <> :priority
 """)
 GET_PRIORITY = text(f"""
     SELECT t.scope_id, t.token, t.priority
     FROM tasks AS t JOIN ({TASKS}) AS wanted ON wanted.scope_id = t.scope_id AND wanted.task = t.token
-""")
-QUERY = text(f"""
-    SELECT 'Task' AS kind, t.token, s.org, s.campaign, s.project
-    FROM tasks AS t JOIN scopes AS s ON s.id = t.scope_id
-    WHERE {IN_SCOPE}
-        AND (CAST(:status AS text) IS NULL OR t.status = :status)
-        AND (NOT :by_key OR t.token = :token)
-        AND (CAST(:after_token AS uuid) IS NULL
-            OR (s.org, s.campaign, s.project, t.token) > (:after_org, :after_campaign, :after_project, :after_token))
-    ORDER BY s.org, s.campaign, s.project, t.token
-    LIMIT :limit
 """)
 OF_NETWORK = text(f"""
     SELECT t.token FROM network_transformations AS n
@@ -324,11 +307,17 @@ def query_tasks(
     Returns
     -------
     list of ScopedKey
-        In the order of organisation, campaign, project and key.
+        In the order of organisation, campaign, project and token.
     """
-    by_key = {"by_key": key is not None, "token": gufe_token(key) if key and key.startswith("Task-") else None}
-    values = {**scope_parameters(scope), **page(limit, after), **by_key, "status": _text(status)}
-    return keys_of(tx.execute(QUERY, values))
+    values, conditions = page(limit, after)
+    if key is not None:
+        values["token"] = gufe_token(key) if key.startswith("Task-") else None
+        conditions.append("o.token = :token")
+    if status is not None:
+        values["status"] = _text(status)
+        conditions.append("o.status = :status")
+    statement = listing("SELECT 'Task' AS kind, o.token FROM tasks AS o", *conditions)
+    return keys_of(tx.execute(statement, {**scope_parameters(scope), **values}))
 
 
 def _text(status: TaskStatusEnum | str | None) -> str | None:
@@ -467,10 +456,10 @@ def set_task_priority(tx: Connection, tasks: Iterable[ScopedKey | str | None], p
     keys = parse_keys(tx, tasks)
     if not keys:
         return [None] * len(keys.given)
-    tx.execute(LOCK_TASKS, keys.parameters)
-    missing = {(row.scope_id, row.task) for row in tx.execute(SET_PRIORITY, {**keys.parameters, "priority": priority})}
-    refresh(tx, REFRESH_TASKS, keys.parameters)
-    return keys.keep(lambda pair: pair not in missing)
+    locked = lock(tx, keys.parameters)
+    tx.execute(SET_PRIORITY, {**locked, "priority": priority})
+    refresh(tx, locked)
+    return keys.keep(set(zip(locked["scope_ids"], locked["tokens"], strict=True)).__contains__)
 
 
 def get_task_priority(tx: Connection, tasks: Iterable[ScopedKey | str | None]) -> list[int | None]:

@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy import URL
 
 from alchemistore import StateStore
-from tests.plans.known import KNOWN
 from tests.plans.seed import Seeded, seed
 
 
@@ -38,16 +37,3 @@ def stale(server: URL, template: str, run_sql: Callable[[str], None]) -> Iterato
     """Analyzed when it was nearly empty."""
     with _seeded(server, template, run_sql, stale=True) as seeded:
         yield seeded
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Expect nothing of the guards that are known not to hold."""
-    for item in items:
-        call = getattr(item, "callspec", None)
-        if call is None or "tests/plans" not in item.nodeid:
-            continue
-        name, _, statistics = call.id.rpartition("-")
-        test = item.nodeid.rpartition("::")[2].partition("[")[0]
-        # Which of the poor statistics lead a plan astray is chance; bulk plans are only promised for tables that were analyzed.
-        if (test, name) in KNOWN or ("bulk" in test and statistics != "fresh"):
-            item.add_marker(pytest.mark.xfail(reason="a plan that is known not to be the best", strict=False))

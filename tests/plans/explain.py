@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from sqlalchemy import Connection, event, text
 from alchemistore import StateStore
 from alchemistore.tables import metadata
 
+_NUMBERS = count()
 EXPLAIN = "EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) "
 LARGE = {"actions", "attempts", "claims", "extends", "queue", "results", "task_results", "tasks"}
 SMALL = {table.name for table in metadata.sorted_tables} - LARGE
@@ -99,8 +101,9 @@ def _explain(cursor: Cursor[Any], statement: str, values: Any, generic: bool) ->
             given = sql.SQL(", ").join(sql.Literal(values[name]) for name in names)
             other.execute("SET LOCAL plan_cache_mode = force_generic_plan")
             types = f"({', '.join(_type(values[name]) for name in names)})" if names else ""
-            other.execute(f"PREPARE explained {types} AS {numbered}".replace("%%", "%").encode())
-            call = sql.SQL("EXECUTE explained({})").format(given) if names else sql.SQL("EXECUTE explained")
+            name = f"explained_{next(_NUMBERS)}"
+            other.execute(f"PREPARE {name} {types} AS {numbered}".replace("%%", "%").encode())
+            call = sql.SQL("EXECUTE {}").format(sql.Identifier(name)) + (sql.SQL("({})").format(given) if names else sql.SQL(""))
             other.execute(sql.SQL(EXPLAIN) + call)
         else:
             other.execute((EXPLAIN + statement).encode(), values)
@@ -108,7 +111,7 @@ def _explain(cursor: Cursor[Any], statement: str, values: Any, generic: bool) ->
         assert row is not None
         nodes = tuple(_nodes(row[0][0]["Plan"]))
         if generic:
-            other.execute("DEALLOCATE explained")
+            other.execute(f"DEALLOCATE {name}".encode())
         other.execute("ROLLBACK TO SAVEPOINT explained")
     return Plan(statement, nodes)
 
@@ -142,4 +145,33 @@ def forget_statistics(tx: Connection) -> None:
             WHERE oid = ANY(CAST(CAST(:tables AS text[]) AS regclass[]))
         """),
         {"tables": tables},
+    )
+
+
+# What tasks have in common.
+COMMON = [
+    "kind",
+    "lane",
+    "network",
+    "outcome",
+    "priority",
+    "protocol",
+    "scope_id",
+    "service",
+    "status",
+    "taskhub",
+]
+
+
+def skew_statistics(tx: Connection) -> None:
+    """As if there were one hub, one priority, one protocol, one status, one of each; until the transaction ends."""
+    tx.execute(text("SET LOCAL allow_system_table_mods = on"))
+    tx.execute(
+        text("""
+            UPDATE pg_statistic AS s SET stadistinct = 1, stakind1 = 0, stakind2 = 0, stakind3 = 0, stakind4 = 0, stakind5 = 0
+            FROM pg_attribute AS a
+            WHERE a.attrelid = s.starelid AND a.attnum = s.staattnum AND a.attname = ANY(CAST(:common AS text[]))
+                AND s.starelid = ANY(CAST(CAST(:tables AS text[]) AS regclass[]))
+        """),
+        {"tables": [table.name for table in metadata.sorted_tables], "common": COMMON},
     )

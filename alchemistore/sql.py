@@ -97,42 +97,46 @@ class Keys:
         What was asked for.
     given : list of ScopedKey or None
         One per element asked for; ``None`` where it is no key of the right kind in a scope that exists.
-    scope_ids, tokens : list
+    positions : list of int
+        One per element asked for: its position among the distinct keys, or -1.
+    distinct : list of ScopedKey
         The distinct keys.
+    scope_ids, tokens : list
+        What these are found by.
     """
 
     asked: list[ScopedKey | str | None]
     given: list[ScopedKey | None]
+    positions: list[int]
+    distinct: list[ScopedKey]
     scope_ids: list[int]
     tokens: list[UUID]
-    _position: Mapping[ScopedKey, int]
 
     @property
     def parameters(self) -> dict[str, Any]:
         """What `unnest(:scope_ids, :tokens)` takes."""
         return {"scope_ids": self.scope_ids, "tokens": self.tokens}
 
+    def _pairs(self) -> Iterator[tuple[int, UUID]]:
+        return zip(self.scope_ids, self.tokens, strict=True)
+
     def found(self) -> Iterator[tuple[ScopedKey, tuple[int, UUID]]]:
         """Give the distinct keys, each with what it is found by."""
-        return zip(self._position, zip(self.scope_ids, self.tokens, strict=True), strict=True)
+        return zip(self.distinct, self._pairs(), strict=True)
 
     def __bool__(self) -> bool:
         return bool(self.tokens)
 
     def answer(self, found: Mapping[tuple[int, UUID], T]) -> list[T | None]:
         """Give what was found, one element per element asked for, in the order asked."""
-        values = [found.get(pair) for pair in zip(self.scope_ids, self.tokens, strict=True)]
-        return [None if key is None else values[self._position[key]] for key in self.given]
+        values = [*map(found.get, self._pairs()), None]
+        return [values[position] for position in self.positions]
 
     def keep(self, accepted: Callable[[tuple[int, UUID]], bool], once: bool = False) -> list[ScopedKey | None]:
         """Give the keys that were accepted, ``None`` for the others; with `once`, a repeated key only the first time."""
-        fine = [accepted(pair) for pair in zip(self.scope_ids, self.tokens, strict=True)]
+        fine = [*map(accepted, self._pairs()), False]
         answer: list[ScopedKey | None] = []
-        for key in self.given:
-            if key is None:
-                answer.append(None)
-                continue
-            position = self._position[key]
+        for key, position in zip(self.given, self.positions, strict=True):
             answer.append(key if fine[position] else None)
             if once:
                 fine[position] = False
@@ -162,21 +166,22 @@ def parse_keys(tx: Connection, keys: Iterable[ScopedKey | str | None], kind: str
     asked = list(keys)
     given = [_lenient(key, kinds) for key in asked]
     ids = scope_ids(tx, {(key.org, key.campaign, key.project) for key in given if key is not None})
-    position: dict[ScopedKey, int] = {}
-    wanted_scopes: list[int] = []
-    tokens: list[UUID] = []
+    read = Keys(asked, given, [], [], [], [])
+    known: dict[tuple[int | None, str], int] = {}
     for index, key in enumerate(given):
-        if key is None or key in position:
-            continue
-        scope_id, token = ids.get((key.org, key.campaign, key.project)), key.token
-        if scope_id is None or token is None:
-            given[index] = None
-            continue
-        position[key] = len(tokens)
-        wanted_scopes.append(scope_id)
-        tokens.append(token)
-    given = [key if key in position else None for key in given]
-    return Keys(asked, given, wanted_scopes, tokens, position)
+        position = -1
+        if key is not None:
+            scope_id = ids.get((key.org, key.campaign, key.project))
+            position = known.get((scope_id, key.gufe_key), -1)
+            if position < 0 and scope_id is not None and (token := key.token) is not None:
+                position = known[scope_id, key.gufe_key] = len(read.tokens)
+                read.distinct.append(key)
+                read.scope_ids.append(scope_id)
+                read.tokens.append(token)
+            if position < 0:
+                given[index] = None
+        read.positions.append(position)
+    return read
 
 
 def parse_one_or_many(

@@ -142,9 +142,9 @@ def _change(
     hub = parse_key(taskhub)
     if not keys or hub.qualname != "TaskHub" or tx.execute(LOCK_HUB, parameters(hub)).first() is None:
         return [None] * len(keys.given)
-    locked = lock(tx, keys.parameters)
+    lock(tx, keys.parameters)
     refused = {(row.scope_id, row.task) for row in tx.execute(statement, {**parameters(hub), **keys.parameters, **more})}
-    refresh(tx, locked)
+    refresh(tx, keys.parameters)
     return keys.keep(lambda pair: pair not in refused, once=once)
 
 

@@ -12,7 +12,7 @@ from alchemistore import chemistry
 from alchemistore.errors import MissingObjectError
 from alchemistore.models import Scope, ScopedKey
 from alchemistore.models.task import now
-from alchemistore.operations.objects import add_scope, get_objects, store, stored
+from alchemistore.operations.objects import BinaryArray, add_scope, get_objects, store, stored, uuids
 from alchemistore.operations.taskhubs import drop_taskhub
 from alchemistore.sql import (
     SCOPE_ID,
@@ -29,39 +29,45 @@ from alchemistore.sql import (
 
 M = TypeVar("M", chemistry.Edge, chemistry.Node)
 
-ADD_SYSTEMS = text("""
-    INSERT INTO chemical_systems (scope_id, token, kind, name)
-    SELECT :scope_id, * FROM unnest(CAST(:tokens AS uuid[]), CAST(:kinds AS text[]), CAST(:names AS text[])) AS new (token)
-    ORDER BY token
-    ON CONFLICT DO NOTHING
-""")
-ADD_TRANSFORMATIONS = text("""
-    INSERT INTO transformations (scope_id, token, kind, name, protocol)
-    SELECT :scope_id, * FROM unnest(
-        CAST(:tokens AS uuid[]), CAST(:kinds AS text[]), CAST(:names AS text[]), CAST(:protocols AS text[])) AS new (token)
-    ORDER BY token
-    ON CONFLICT DO NOTHING
-""")
-ADD_ENDS = text("""
-    INSERT INTO transformation_chemical_systems (scope_id, transformation, role, chemical_system)
-    SELECT :scope_id, * FROM unnest(CAST(:transformations AS uuid[]), CAST(:roles AS text[]), CAST(:systems AS uuid[]))
-        AS new (transformation, role)
-    ORDER BY transformation, role
-    ON CONFLICT DO NOTHING
-""")
+# The rows of a network beside its documents, in one statement.
 ADD_NETWORK = text("""
-    INSERT INTO networks (scope_id, token, kind, name, created_at) VALUES (:scope_id, :token, :kind, :name, :now)
-    ON CONFLICT DO NOTHING
-""")
-ADD_MEMBERS = {
-    member: text(f"""
-        INSERT INTO network_{member}s (scope_id, network, {member})
-        SELECT :scope_id, :network, token FROM unnest(CAST(:tokens AS uuid[])) AS new (token)
+    WITH systems AS (
+        INSERT INTO chemical_systems (scope_id, token, kind, name)
+        SELECT :scope_id, * FROM unnest(CAST(:systems AS uuid[]), CAST(:system_kinds AS text[]), CAST(:system_names AS text[]))
+            AS new (token)
         ORDER BY token
         ON CONFLICT DO NOTHING
-    """)
-    for member in ("transformation", "chemical_system")
-}
+    ),
+    edges AS (
+        INSERT INTO transformations (scope_id, token, kind, name, protocol)
+        SELECT :scope_id, * FROM unnest(
+            CAST(:edges AS uuid[]), CAST(:edge_kinds AS text[]), CAST(:edge_names AS text[]), CAST(:protocols AS text[])
+        ) AS new (token)
+        ORDER BY token
+        ON CONFLICT DO NOTHING
+    ),
+    ends AS (
+        INSERT INTO transformation_chemical_systems (scope_id, transformation, role, chemical_system)
+        SELECT :scope_id, * FROM unnest(CAST(:end_edges AS uuid[]), CAST(:roles AS text[]), CAST(:end_systems AS uuid[]))
+            AS new (transformation)
+        ORDER BY transformation
+        ON CONFLICT DO NOTHING
+    ),
+    network AS (
+        INSERT INTO networks (scope_id, token, kind, name, created_at) VALUES (:scope_id, :token, :kind, :name, :now)
+        ON CONFLICT DO NOTHING
+    ),
+    member_edges AS (
+        INSERT INTO network_transformations (scope_id, network, transformation)
+        SELECT :scope_id, :token, member FROM unnest(CAST(:member_edges AS uuid[])) AS new (member)
+        ORDER BY member
+        ON CONFLICT DO NOTHING
+    )
+    INSERT INTO network_chemical_systems (scope_id, network, chemical_system)
+    SELECT :scope_id, :token, member FROM unnest(CAST(:member_systems AS uuid[])) AS new (member)
+    ORDER BY member
+    ON CONFLICT DO NOTHING
+""")
 
 LOCK_NETWORK = text(f"""
     SELECT scope_id, token FROM networks WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind FOR UPDATE
@@ -130,42 +136,29 @@ def _add_network(tx: Connection, scope_id: int, documents: Mapping[str, chemistr
     members = list(dict.fromkeys([*content.nodes, *(system for edge in edges for _, system in edge.systems)]))
     nodes = [_member(chemistry.node_content(documents[key]), key, content) for key in members if key in documents]
     store(tx, scope_id, list(documents.values()))
-    tx.execute(
-        ADD_SYSTEMS,
-        {
-            "scope_id": scope_id,
-            "tokens": [UUID(hex=node.key.token) for node in nodes],
-            "kinds": [node.key.qualname for node in nodes],
-            "names": [node.name for node in nodes],
-        },
-    )
-    tx.execute(
-        ADD_TRANSFORMATIONS,
-        {
-            "scope_id": scope_id,
-            "tokens": [UUID(hex=edge.key.token) for edge in edges],
-            "kinds": [edge.key.qualname for edge in edges],
-            "names": [edge.name for edge in edges],
-            "protocols": [edge.protocol for edge in edges],
-        },
-    )
     ends = [(edge.key, role, system) for edge in edges for role, system in edge.systems]
     tx.execute(
-        ADD_ENDS,
+        ADD_NETWORK,
         {
             "scope_id": scope_id,
-            "transformations": [UUID(hex=edge.token) for edge, _, _ in ends],
-            "roles": [role for _, role, _ in ends],
-            "systems": [UUID(hex=system.token) for _, _, system in ends],
+            "systems": uuids(node.key for node in nodes),
+            "system_kinds": BinaryArray(node.key.qualname for node in nodes),
+            "system_names": BinaryArray(node.name for node in nodes),
+            "edges": uuids(edge.key for edge in edges),
+            "edge_kinds": BinaryArray(edge.key.qualname for edge in edges),
+            "edge_names": BinaryArray(edge.name for edge in edges),
+            "protocols": BinaryArray(edge.protocol for edge in edges),
+            "end_edges": uuids(edge for edge, _, _ in ends),
+            "roles": BinaryArray(role for _, role, _ in ends),
+            "end_systems": uuids(system for _, _, system in ends),
+            "token": UUID(hex=root.key.token),
+            "kind": root.key.qualname,
+            "name": content.name,
+            "now": now(),
+            "member_edges": uuids(content.edges),
+            "member_systems": uuids(members),
         },
     )
-    network = UUID(hex=root.key.token)
-    tx.execute(
-        ADD_NETWORK, {"scope_id": scope_id, "token": network, "kind": root.key.qualname, "name": content.name, "now": now()}
-    )
-    for member, keys in (("transformation", content.edges), ("chemical_system", members)):
-        tokens = [UUID(hex=key.token) for key in keys]
-        tx.execute(ADD_MEMBERS[member], {"scope_id": scope_id, "network": network, "tokens": tokens})
 
 
 def _member(found: M | None, key: str, network: chemistry.NetworkContent) -> M:

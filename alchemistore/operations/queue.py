@@ -109,19 +109,20 @@ def _refresh(touched: str) -> TextClause:
             ))
         ),
         fresh AS MATERIALIZED (
-            SELECT a.scope_id, a.taskhub, a.task, live.priority, live.transformation, a.weight
+            SELECT a.scope_id, a.taskhub, a.task, live.priority, live.transformation, a.weight, q.place
             FROM live
             CROSS JOIN LATERAL (
                 SELECT a.* FROM actions AS a WHERE a.scope_id = live.scope_id AND a.task = live.task AND a.weight > 0 OFFSET 0
             ) AS a
             LEFT JOIN LATERAL (
-                SELECT q.priority, q.weight FROM queue AS q
+                SELECT q.ctid AS place, q.priority, q.weight FROM queue AS q
                 WHERE q.scope_id = a.scope_id AND q.task = a.task AND {SAME_HUB.format("a")} OFFSET 0
             ) AS q ON true
             WHERE live.priority IS NOT NULL AND (q.priority, q.weight) IS DISTINCT FROM (live.priority, a.weight)
         ),
         grouped AS MATERIALIZED (
-            SELECT scope_id, taskhub, transformation, priority, array_agg(task) AS tasks, array_agg(weight) AS weights
+            SELECT scope_id, taskhub, transformation, priority,
+                array_agg(task) AS tasks, array_agg(weight) AS weights, array_agg(place) AS places
             FROM fresh GROUP BY scope_id, taskhub, transformation, priority
         ),
         wanted AS MATERIALIZED (
@@ -149,25 +150,33 @@ def _refresh(touched: str) -> TextClause:
                 0
             ) AS clock
             FROM wanted
+        ),
+        drawn AS MATERIALIZED (
+            SELECT scope_id, taskhub, task, priority, protocol, weight, place,
+                clock - ln(
+                    ((uuid_hash_extended(taskhub, uuid_hash_extended(task, :seed)) >> 11 & 9007199254740991) + 0.5)
+                        / 9007199254740992
+                ) / greatest(weight, {WEIGHT_MIN}) AS race
+            FROM clocks CROSS JOIN LATERAL unnest(tasks, weights, places) AS x (task, weight, place)
+        ),
+        moved AS (
+            UPDATE queue AS q SET priority = drawn.priority, protocol = drawn.protocol, weight = drawn.weight, race = drawn.race
+            FROM drawn WHERE q.ctid = drawn.place
         )
         INSERT INTO queue (scope_id, taskhub, task, priority, protocol, weight, race)
-        SELECT scope_id, taskhub, task, priority, protocol, weight,
-            clock - ln(
-                ((uuid_hash_extended(taskhub, uuid_hash_extended(task, :seed)) >> 11 & 9007199254740991) + 0.5) / 9007199254740992
-            ) / greatest(weight, {WEIGHT_MIN})
-        FROM clocks CROSS JOIN LATERAL unnest(tasks, weights) AS x (task, weight)
-        ON CONFLICT (scope_id, task, taskhub)
-            DO UPDATE SET priority = excluded.priority, protocol = excluded.protocol, weight = excluded.weight, race = excluded.race
+        SELECT scope_id, taskhub, task, priority, protocol, weight, race FROM drawn WHERE place IS NULL
+        ON CONFLICT DO NOTHING
     """)
 
 
 def _lock(tasks: str) -> TextClause:
     return text(f"""
-        SELECT t.scope_id, t.token FROM (SELECT scope_id, task FROM ({tasks}) AS x ORDER BY scope_id, task) AS x
-        CROSS JOIN LATERAL (
-            SELECT t.scope_id, t.token FROM tasks AS t
-            WHERE t.scope_id = x.scope_id AND t.token = x.task FOR NO KEY UPDATE
-        ) AS t
+        SELECT count(*) FROM (
+            SELECT FROM (SELECT scope_id, task FROM ({tasks}) AS x ORDER BY scope_id, task) AS x
+            CROSS JOIN LATERAL (
+                SELECT FROM tasks AS t WHERE t.scope_id = x.scope_id AND t.token = x.task FOR NO KEY UPDATE
+            ) AS t
+        ) AS locked
     """)
 
 
@@ -236,7 +245,7 @@ def seed(tx: Connection) -> int:
     return generator.getrandbits(63)
 
 
-def lock(tx: Connection, tasks: dict[str, Any], reach: str = "tasks") -> dict[str, Any]:
+def lock(tx: Connection, tasks: dict[str, Any], reach: str = "tasks") -> int:
     """Lock tasks until the end of the transaction.
 
     Parameters
@@ -250,11 +259,10 @@ def lock(tx: Connection, tasks: dict[str, Any], reach: str = "tasks") -> dict[st
 
     Returns
     -------
-    dict
-        ``scope_ids`` and ``tokens`` of all that exist and are locked now, in the order of their keys.
+    int
+        How many there are.
     """
-    locked = tx.execute(LOCK[reach], tasks).all()
-    return {"scope_ids": [row.scope_id for row in locked], "tokens": [row.token for row in locked]}
+    return tx.execute(LOCK[reach], tasks).scalar_one()  # type: ignore[no-any-return]  # count(*)
 
 
 def refresh(tx: Connection, tasks: dict[str, Any], reach: str = "tasks") -> None:

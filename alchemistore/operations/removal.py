@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, TextClause, text
 
 from alchemistore.errors import MissingObjectError
 from alchemistore.models import ScopedKey
-from alchemistore.operations.queue import TASKS, lock, places, refresh
+from alchemistore.operations.queue import DESCENDANTS, TASKS, lock, places, refresh
 from alchemistore.sql import SCOPE_ID, one_or_missing, parse_key, scoped
 
 # So many of what is in the way are named.
@@ -25,6 +25,8 @@ IN_THE_WAY = text(f"""
     (SELECT 'ProtocolDAGResultRef', result, count(*) OVER () FROM task_results
         WHERE scope_id = :scope_id AND task = :token ORDER BY result LIMIT {NAMED})
 """)
+
+TREE = text(DESCENDANTS)
 
 # Nobody can link such a result to another task while it is decided whether it stays.
 LOCK_RESULTS = text(f"""
@@ -96,13 +98,13 @@ def delete_task(tx: Connection, task: ScopedKey | str, force: bool = False) -> S
 def _lock(tx: Connection, root: Row[tuple[int, UUID]], force: bool) -> list[UUID]:
     """Lock the task, or all of its tree, and give what was locked."""
     one = {"scope_ids": [root.scope_id], "tokens": [root.token]}
-    reach = "descendants" if force else "tasks"
-    before: list[UUID] = []
-    locked: list[UUID] = lock(tx, one, reach)["tokens"]
+    if not force:
+        return [root.token] if lock(tx, one) else []
+    locked, found = 0, lock(tx, one, "descendants")
     # Another task may have come while this waited for the locks; what is locked cannot be extended.
-    while force and len(locked) > len(before):
-        before, locked = locked, lock(tx, one, reach)["tokens"]
-    return locked
+    while found > locked:
+        locked, found = found, lock(tx, one, "descendants")
+    return [row.task for row in tx.execute(TREE, one)] if found else []
 
 
 def _require_nothing_in_the_way(tx: Connection, key: ScopedKey, root: Row[tuple[int, UUID]]) -> None:

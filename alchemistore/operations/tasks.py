@@ -67,8 +67,13 @@ COUNTED = text("""
     ORDER BY t.token
 """)
 SET_PRIORITY = text(f"""
-    WITH wanted AS MATERIALIZED ({TASKS})
-    UPDATE tasks SET priority = :priority WHERE ctid = ANY({places("tasks", "wanted", "token")}) AND priority <> :priority
+    WITH wanted AS MATERIALIZED ({TASKS}),
+    changed AS (
+        UPDATE tasks SET priority = :priority WHERE ctid = ANY({places("tasks", "wanted", "token")}) AND priority <> :priority
+    )
+    SELECT scope_id, task FROM wanted WHERE (
+        SELECT t.token FROM tasks AS t WHERE t.scope_id = wanted.scope_id AND t.token = wanted.task
+    ) IS NULL
 """)
 GET_PRIORITY = text(f"""
     SELECT t.scope_id, t.token, t.priority
@@ -456,10 +461,10 @@ def set_task_priority(tx: Connection, tasks: Iterable[ScopedKey | str | None], p
     keys = parse_keys(tx, tasks)
     if not keys:
         return [None] * len(keys.given)
-    locked = lock(tx, keys.parameters)
-    tx.execute(SET_PRIORITY, {**locked, "priority": priority})
-    refresh(tx, locked)
-    return keys.keep(set(zip(locked["scope_ids"], locked["tokens"], strict=True)).__contains__)
+    lock(tx, keys.parameters)
+    missing = {(row.scope_id, row.task) for row in tx.execute(SET_PRIORITY, {**keys.parameters, "priority": priority})}
+    refresh(tx, keys.parameters)
+    return keys.keep(lambda pair: pair not in missing)
 
 
 def get_task_priority(tx: Connection, tasks: Iterable[ScopedKey | str | None]) -> list[int | None]:

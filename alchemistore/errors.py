@@ -38,6 +38,10 @@ class S3ObjectStoreError(AlchemistoreError):
     """The object store refused or garbled an object."""
 
 
+class S3UnavailableError(S3ObjectStoreError, StoreUnavailableError):
+    """The object store cannot be reached or does not let us in; the text says what to do."""
+
+
 class InvalidScopeError(ValueError):
     """A scope whose parts are not well formed."""
 
@@ -50,6 +54,13 @@ class MissingObjectError(KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class MissingStoredObjectError(MissingObjectError):
+    """The object is not in the object store. A :class:`KeyError` whose text is readable."""
+
+    def __init__(self, location: str) -> None:
+        KeyError.__init__(self, f"No such object in the object store: {location}")
 
 
 class KeyDriftWarning(UserWarning):

@@ -1,47 +1,91 @@
 """Objects that no reference names, and references whose object is gone: database and object store held against each other.
 
-Both walks stream: memory holds a page, or the objects of one transformation, and each can go on where it was broken off.
+Both are read in the order of locations, and memory holds a page of each. Neither stands still meanwhile, and some servers list in an
+order of their own (SeaweedFS by directory), so whatever one side seems to lack is looked up by its name before it is called missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import heapq
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby, islice
-from posixpath import dirname
+from operator import attrgetter
+from typing import TypeVar
+from uuid import UUID
 
 from sqlalchemy import Engine, text
 
+from alchemistore import schema
 from alchemistore.models import ScopedKey
 from alchemistore.objectstore import S3ObjectStore, StoredObject
 from alchemistore.transaction import translated
 
+T = TypeVar("T")
+
 PAGE = 1000
 
-REFERENCED = text("SELECT location FROM results WHERE location = ANY(CAST(:locations AS text[]))")
+# Whoever refers to a result without its location finds it by its key, which is the name of the directory.
+REFERENCED = text("""
+    SELECT location, obj_key FROM results WHERE location = ANY(CAST(:locations AS text[]))
+    UNION ALL
+    SELECT location, obj_key FROM results WHERE location IS NULL AND obj_key = ANY(CAST(:keys AS text[]))
+""")
 REFERENCES = text("""
-    SELECT r.location, r.token, s.org, s.campaign, s.project
+    SELECT r.location, r.token, r.scope_id, s.org, s.campaign, s.project
     FROM results AS r JOIN scopes AS s ON s.id = r.scope_id
-    WHERE (r.location, r.token) > (:after, CAST(:token AS uuid))
-    ORDER BY r.location, r.token
+    WHERE (r.location, r.token, r.scope_id) > (:location, CAST(:token AS uuid), :scope_id)
+    ORDER BY r.location, r.token, r.scope_id
     LIMIT :limit
 """)
-NIL = "00000000-0000-0000-0000-000000000000"
+FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)
 # Not there to be seen by others: the store's own probes.
 PROBES = "_check/"
+LOCATION = attrgetter("location")
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
     """A reference to a result, and where it says the object is."""
 
-    key: ScopedKey
     location: str
+    token: UUID
+    org: str
+    campaign: str
+    project: str
+
+    @property
+    def key(self) -> ScopedKey:
+        """The key of the reference."""
+        return ScopedKey.from_parts("ProtocolDAGResultRef", self.token, self.org, self.campaign, self.project)
 
 
-def unreferenced(engine: Engine, objects: S3ObjectStore, older_than: datetime, after: str = "") -> Iterator[StoredObject]:
-    """Find objects that no reference names.
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A stretch of a walk.
+
+    Attributes
+    ----------
+    last : str
+        Where the stretch ends: a walk that is broken off goes on after this location.
+    objects, references : int
+        How many there were.
+    unreferenced : list of StoredObject
+        Objects that no reference names.
+    dangling : list of Reference, default []
+        References whose object is gone.
+    """
+
+    last: str
+    objects: int
+    references: int
+    unreferenced: list[StoredObject]
+    dangling: list[Reference] = field(default_factory=list)
+
+
+def walk(engine: Engine, objects: S3ObjectStore, older_than: datetime, after: str = "") -> Iterator[Page]:
+    """Find objects that no reference names, and references whose object is gone. A reference without location is not looked at.
 
     Parameters
     ----------
@@ -50,76 +94,32 @@ def unreferenced(engine: Engine, objects: S3ObjectStore, older_than: datetime, a
     objects : S3ObjectStore
         The object store.
     older_than : datetime
-        Only objects last written before it: a younger one's reference may be on its way.
+        Of unreferenced objects only those last written before it: a younger one's reference may be on its way.
     after : str, default ""
         Only what comes after this location: where a walk was broken off.
 
     Yields
     ------
-    StoredObject
-        In the order of their locations.
+    Page
+        Everything, in the order of locations.
     """
-    old = (found for found in objects.iter_objects(after=after) if found.modified < older_than)
-    for page in _pages(found for found in old if not found.location.startswith(PROBES)):
-        named = _named(engine, [found.location for found in page])
-        yield from (found for found in page if found.location not in named)
+    found: Iterator[StoredObject | Reference] = objects.iter_objects(after=after)
+    entries = heapq.merge(found, _references(engine, after), key=LOCATION)
+    # A page never ends between two references to one location, where a walk could not go on.
+    for page in _pages(list(same) for _, same in groupby(entries, key=LOCATION)):
+        stored = [one for same in page for one in same if isinstance(one, StoredObject)]
+        references = [one for same in page for one in same if isinstance(one, Reference)]
+        locations, named = {one.location for one in stored}, {one.location for one in references}
+        yield Page(
+            last=page[-1][0].location,
+            objects=len(stored),
+            references=len(references),
+            unreferenced=_unreferenced(engine, (one for one in stored if one.location not in named), older_than),
+            dangling=_dangling(engine, objects, [one for one in references if one.location not in locations]),
+        )
 
 
-def _named(engine: Engine, locations: list[str]) -> set[str]:
-    with translated(), engine.connect() as connection:
-        return set(connection.scalars(REFERENCED, {"locations": locations}))
-
-
-def dangling(engine: Engine, objects: S3ObjectStore, after: str = "") -> Iterator[Reference]:
-    """Find references whose object is gone.
-
-    Parameters
-    ----------
-    engine : Engine
-        The database.
-    objects : S3ObjectStore
-        The object store.
-    after : str, default ""
-        Only references to what comes after this location: where a walk was broken off.
-
-    Yields
-    ------
-    Reference
-        In the order of their locations.
-    """
-    # All results of a transformation lie below one directory; a page may end in the middle of it.
-    for directory, references in groupby(_references(engine, after), key=lambda reference: _directory(reference.location)):
-        there = set(objects.iter_contents(f"{directory}/" if directory else ""))
-        yield from (reference for reference in references if reference.location not in there)
-
-
-def _pages(found: Iterator[StoredObject]) -> Iterator[list[StoredObject]]:
-    while page := list(islice(found, PAGE)):
-        yield page
-
-
-def _directory(location: str) -> str:
-    # .../<transformation>/<results or failures>/<result>/<file>
-    return dirname(dirname(dirname(location)))
-
-
-def _references(engine: Engine, after: str) -> Iterator[Reference]:
-    token = "ffffffff-ffff-ffff-ffff-ffffffffffff" if after else NIL
-    while True:
-        with translated(), engine.connect() as connection:
-            rows = connection.execute(REFERENCES, {"after": after, "token": token, "limit": PAGE}).all()
-        for row in rows:
-            yield Reference(
-                ScopedKey.from_parts("ProtocolDAGResultRef", row.token, row.org, row.campaign, row.project), row.location
-            )
-        if len(rows) < PAGE:
-            return
-        after, token = rows[-1].location, rows[-1].token
-
-
-def sweep(
-    engine: Engine, objects: S3ObjectStore, older_than: datetime, after: str = "", dry_run: bool = False
-) -> Iterator[StoredObject]:
+def sweep(engine: Engine, objects: S3ObjectStore, older_than: datetime, after: str = "", dry_run: bool = False) -> Iterator[Page]:
     """Remove objects that no reference names.
 
     Parameters
@@ -137,13 +137,62 @@ def sweep(
 
     Yields
     ------
-    StoredObject
-        What was removed, or would be.
+    Page
+        With the objects that were removed, or would be.
+
+    Raises
+    ------
+    SchemaError
+        If the schema is missing, too old or too new, so that nobody can tell what is referred to.
     """
-    for page in _pages(unreferenced(engine, objects, older_than, after)):
+    with translated(), engine.connect() as connection:
+        schema.require_current(connection)
+    for page in _pages(objects.iter_objects(after=after)):
+        loose = _unreferenced(engine, page, older_than)
         if not dry_run:
-            # Looked up once more: a reference may have come in since.
-            named = _named(engine, [found.location for found in page])
-            page = [found for found in page if found.location not in named]
-            objects.remove(found.location for found in page)
-        yield from page
+            objects.remove(one.location for one in loose)
+        yield Page(last=page[-1].location, objects=len(page), references=0, unreferenced=loose)
+
+
+def _unreferenced(engine: Engine, stored: Iterable[StoredObject], older_than: datetime) -> list[StoredObject]:
+    old = [one for one in stored if one.modified < older_than and not one.location.startswith(PROBES)]
+    locations, keys = _referenced(engine, [one.location for one in old])
+    return [one for one in old if one.location not in locations and _key(one.location) not in keys]
+
+
+def _dangling(engine: Engine, objects: S3ObjectStore, references: list[Reference]) -> list[Reference]:
+    absent = objects.absent({one.location for one in references})
+    # A reference goes with its network; only those that are still there dangle.
+    locations, _ = _referenced(engine, sorted(absent))
+    return [one for one in references if one.location in locations]
+
+
+def _referenced(engine: Engine, locations: list[str]) -> tuple[set[str], set[str]]:
+    """Look up which locations are referred to, and which keys of theirs by references without location."""
+    if not locations:
+        return set(), set()
+    with translated(), engine.connect() as connection:
+        rows = connection.execute(REFERENCED, {"locations": locations, "keys": list(map(_key, locations))}).all()
+    return {row.location for row in rows if row.location is not None}, {row.obj_key for row in rows if row.location is None}
+
+
+def _key(location: str) -> str:
+    # .../<transformation>/<results or failures>/<result>/<file>
+    return location.rpartition("/")[0].rpartition("/")[2]
+
+
+def _references(engine: Engine, after: str) -> Iterator[Reference]:
+    place = {"location": after, "token": LAST if after else FIRST, "scope_id": 0}
+    while True:
+        with translated(), engine.connect() as connection:
+            rows = connection.execute(REFERENCES, {**place, "limit": PAGE}).all()
+        for row in rows:
+            yield Reference(row.location, row.token, row.org, row.campaign, row.project)
+        if len(rows) < PAGE:
+            return
+        place = {name: getattr(rows[-1], name) for name in place}
+
+
+def _pages(found: Iterator[T]) -> Iterator[list[T]]:
+    while page := list(islice(found, PAGE)):
+        yield page

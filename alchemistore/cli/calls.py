@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from alchemistore.cli.database import make_engine
+from alchemistore.cli.options import make_engine
 from alchemistore.operations import identities, repair
 from alchemistore.transaction import Transactional, reads, writes
 

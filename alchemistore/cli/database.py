@@ -2,49 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
 
+from alchemistore.cli.options import make_engine, object_store, url_option
+from alchemistore.cli.report import Report
+from alchemistore.cli.walks import Walk
+
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from alchemistore.objectstore import S3ObjectStore
+    from alchemistore.orphans import Page
 
-
-def url_option(function: click.decorators.FC) -> click.decorators.FC:
-    """Give a command the option that names the database."""
-    return click.option(
-        "--url",
-        envvar="ALCHEMISTORE_DATABASE_URL",
-        show_envvar=True,
-        required=True,
-        help="postgresql://user:password@host:port/database, or embedded:///directory. Better in the environment, where"
-        " other users of the machine cannot read the password.",
-    )(function)
-
-
-def make_engine(url: str) -> Engine:
-    """Make an engine for the URL given, for the length of the command."""
-    from pydantic import SecretStr
-
-    from alchemistore import engine
-    from alchemistore.settings import Settings
-
-    made = engine.make_engine(Settings(database_url=SecretStr(url)))
-    click.get_current_context().call_on_close(made.dispose)
-    return made
-
-
-def object_store() -> S3ObjectStore:
-    """Give the object store that the environment names."""
-    from alchemistore.objectstore import get_s3os
-    from alchemistore.settings import get_s3_settings
-
-    return get_s3os(get_s3_settings())
+# A younger object's reference may be on its way.
+IN_FLIGHT = timedelta(hours=1)
 
 
 @click.group()
@@ -92,51 +67,44 @@ def _upgrade(url: str) -> None:
 def check(url: str, repair: bool, with_objects: bool, after: str, as_json: bool) -> None:
     """Check revision, catalog and data; with --objects also the object store.
 
+    Problems are printed as they are found. The JSON object has the list "problems"; "ok", which is null if the check was broken
+    off before it found any; "after", the location for --after if it was broken off, else null; and "repaired".
+
     Exit codes: 0 nothing found (or nothing left after a repair), 1 problems found and listed, 2 cannot tell (no or another
-    version's schema, no connection).
+    version's schema, no connection, broken off).
     """
+    if after and not with_objects:
+        raise click.UsageError("--after says where in the object store to go on: give --objects, too.")
     from alchemistore.soundness import problems
 
     engine = make_engine(url)
-    found, repaired = list(problems(engine)), None
-    if found and repair:
-        from alchemistore.cli.calls import Calls
+    with Walk(after) as walk:
+        found, repaired = problems(engine), None
+        if found and repair:
+            from alchemistore.cli.calls import Calls
 
-        repaired = Calls(engine).repair_queue()
-        found = list(problems(engine))
-    if with_objects:
-        found += _orphans(engine, after)
-    if as_json:
-        click.echo(json.dumps({"ok": not found, "problems": found, "repaired": repaired}, indent=2))
-    else:
-        _tell(found, repaired)
-    if found:
+            repaired = Calls(engine).repair_queue()
+            found = problems(engine)
+        with Report(walk, as_json, repaired) as report:
+            report.add(found)
+            if with_objects:
+                for page in walk.through(_orphans(engine, after)):
+                    report.add(_sentences(page))
+    if report.count:
         sys.exit(1)
 
 
-def _orphans(engine: Engine, after: str) -> list[str]:
-    from alchemistore.orphans import dangling, unreferenced
+def _orphans(engine: Engine, after: str) -> Iterator[Page]:
+    from alchemistore import orphans
 
-    store = object_store()
-    store.check()
-    # A younger object's reference may be on its way.
-    before = datetime.now(UTC) - timedelta(hours=1)
-    found, lost = unreferenced(engine, store, before, after), dangling(engine, store, after)
-    return [
-        *(f"{reference.key} refers to {reference.location}, and there is no such object" for reference in lost),
-        *(f"nothing refers to the object {stored.location}; see 'alchemistore objects sweep'" for stored in found),
-    ]
+    return orphans.walk(engine, object_store(), datetime.now(UTC) - IN_FLIGHT, after)
 
 
-def _tell(found: list[str], repaired: dict[str, int] | None) -> None:
-    if repaired is not None:
-        click.echo(f"Repaired the queue: {repaired['removed']} entries were wrong, {repaired['added']} were added.")
-    if not found:
-        click.echo("No inconsistencies found.")
-        return
-    click.echo(f"{len(found)} problem{'s' if len(found) > 1 else ''} {'found' if repaired is None else 'left'}:")
-    for problem in found:
-        click.echo(f"- {problem}")
+def _sentences(page: Page) -> Iterator[str]:
+    for reference in page.dangling:
+        yield f"{reference.key} refers to {reference.location}, and there is no such object"
+    for stored in page.unreferenced:
+        yield f"nothing refers to the object {stored.location}; see 'alchemistore objects sweep'"
 
 
 @database.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alchemistore.cli.database import url_option
+from alchemistore.cli.options import url_option
 
 if TYPE_CHECKING:
     from alchemistore.models import CredentialedComputeIdentity, CredentialedUserIdentity, Scope

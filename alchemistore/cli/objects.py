@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import click
 
-from alchemistore.cli.database import make_engine, object_store, url_option
+from alchemistore.cli.options import make_engine, object_store, url_option
+from alchemistore.cli.walks import Walk
+
+if TYPE_CHECKING:
+    from alchemistore.objectstore import StoredObject
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-# Between two signs of life on standard error.
-PROGRESS = 10_000
 
 
 def _age(context: click.Context, parameter: click.Parameter, value: str) -> timedelta:
@@ -36,16 +39,22 @@ def objects() -> None:
 def sweep(url: str, older_than: timedelta, dry_run: bool, after: str, as_json: bool) -> None:
     """Remove stored results that no reference names.
 
-    A worker writes its result before the reference to it, so leave ample time with --older-than.
+    A worker writes its result before the reference to it, so leave ample time with --older-than. What is removed is printed at
+    once; a sweep that is broken off (exit code 2) says with which --after to go on.
     """
-    from alchemistore.orphans import sweep as walk
+    from alchemistore import orphans
 
     count = size = 0
-    for found in walk(make_engine(url), object_store(), datetime.now(UTC) - older_than, after, dry_run):
-        count, size = count + 1, size + found.size
-        line = {"location": found.location, "size": found.size, "modified": found.modified.isoformat(), "removed": not dry_run}
-        click.echo(json.dumps(line) if as_json else found.location)
-        if count % PROGRESS == 0:
-            click.echo(f"{count} so far, the last one is {found.location}", err=True)
+    before = datetime.now(UTC) - older_than
+    with Walk(after) as walk:
+        for page in walk.through(orphans.sweep(make_engine(url), object_store(), before, after, dry_run)):
+            for found in page.unreferenced:
+                count, size = count + 1, size + found.size
+                click.echo(_line(found, not dry_run) if as_json else found.location)
     verb = "Would remove" if dry_run else "Removed"
     click.echo(f"{verb} {count} object{'' if count == 1 else 's'}, {size} bytes.", err=as_json)
+
+
+def _line(found: StoredObject, removed: bool) -> str:
+    modified = found.modified.isoformat()
+    return json.dumps({"location": found.location, "size": found.size, "modified": modified, "removed": removed})

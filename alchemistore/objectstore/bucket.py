@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # Bigger objects are sent in parts of this size, in bytes.
 PART = 64 * 2**20
 DELETE_BATCH = 1000
+# What a name may have at most, in bytes.
+LONGEST = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +118,22 @@ class Folder:
             self.client.head_object(Bucket=self.bucket, Key=name)
             self.client.delete_object(Bucket=self.bucket, Key=name)
 
+    def has(self, location: str) -> bool:
+        """Tell whether there is an object; where none can be, there is none."""
+        try:
+            name = self.name(location)
+        except ValueError:
+            return False
+        if len(name.encode()) > LONGEST:
+            return False
+        # HEAD would not say why it is refused, and what is refused is not absent. A name comes before all that begin with it.
+        with explained("looking for an object", self.bucket):
+            found = self.client.list_objects_v2(Bucket=self.bucket, Prefix=name, MaxKeys=1).get("Contents", [])
+        return [one["Key"] for one in found] == [name]
+
     def objects(self, prefix: str, after: str = "") -> Iterator[StoredObject]:
         """Iterate over the objects whose locations begin with a text, from after a location on."""
-        return self._objects(self.name(prefix), self.name(after) if after else "")
+        return self._objects(self.name(prefix), f"{self.root}{after}" if after else "")
 
     def _objects(self, prefix: str, after: str) -> Iterator[StoredObject]:
         with explained("listing objects", self.bucket):

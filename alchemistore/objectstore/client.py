@@ -20,7 +20,7 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
 
-from alchemistore.errors import MissingObjectError, S3ObjectStoreError, StoreUnavailableError
+from alchemistore.errors import MissingStoredObjectError, S3ObjectStoreError, S3UnavailableError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -45,17 +45,6 @@ REFUSED = {
     "AccessDenied": "let these credentials list, read, write and delete in the bucket",
     "403": "check the credentials, and what they may do in the bucket",
 }
-
-
-class S3UnavailableError(S3ObjectStoreError, StoreUnavailableError):
-    """The object store cannot be reached or does not let us in; the text says what to do."""
-
-
-class MissingStoredObjectError(MissingObjectError):
-    """The object is not in the object store. A :class:`KeyError` whose text is readable."""
-
-    def __init__(self, location: str) -> None:
-        KeyError.__init__(self, f"No such object in the object store: {location}")
 
 
 def make_client(session: boto3.session.Session, endpoint_url: str | None) -> S3Client:

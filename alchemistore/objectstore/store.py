@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, Literal
 
 import boto3
 from pydantic import SecretStr
 
-from alchemistore.errors import S3ObjectStoreError
+from alchemistore.errors import MissingStoredObjectError, S3ObjectStoreError
 from alchemistore.models import ProtocolDAGResultRef, ScopedKey
 from alchemistore.models.task import now
 from alchemistore.objectstore.bucket import Folder, StoredObject
-from alchemistore.objectstore.client import MissingStoredObjectError
 from alchemistore.objectstore.packing import damaged, is_packed, pack, unpack
 from alchemistore.settings import S3ObjectStoreSettings
 
 FILE = "obj.json.zst"
 # What deployments of alchemiscale wrote.
 PLAIN_FILE = "obj.json"
+# At the same time; not more than a client keeps connections.
+LOOKUPS = 8
 FORMS = ("gufe", "dict", "json")
 
 
@@ -123,6 +125,28 @@ class S3ObjectStore:
             The bucket cannot be listed.
         """
         return self._folder.objects(prefix, after)
+
+    def absent(self, locations: Iterable[str]) -> set[str]:
+        """Look up many objects, a few at a time.
+
+        Parameters
+        ----------
+        locations : iterable of str
+            Where they should be, relative to the prefix.
+
+        Returns
+        -------
+        set of str
+            The locations where there is no object; among them those that lead out of the store.
+
+        Raises
+        ------
+        S3ObjectStoreError
+            The bucket cannot be listed.
+        """
+        asked = list(locations)
+        with ThreadPoolExecutor(LOOKUPS) as pool:
+            return {location for location, there in zip(asked, pool.map(self._folder.has, asked), strict=True) if not there}
 
     def remove(self, locations: Iterable[str]) -> None:
         """Delete many objects; those that are gone already are fine.

@@ -84,7 +84,7 @@ def test_check_of_a_sound_database(run: Run, made: Campaign, database: str) -> N
     assert (done.exit_code, done.stdout, done.stderr) == (0, "No inconsistencies found.\n", "")
     done = run("database", "check", "--url", database, "--json")
     assert done.exit_code == 0
-    assert json.loads(done.stdout) == {"ok": True, "problems": [], "repaired": None}
+    assert json.loads(done.stdout) == {"ok": True, "problems": [], "repaired": None, "after": None}
 
 
 def test_check_names_what_is_broken(run: Run, worn: StateStore, made: Campaign, database: str) -> None:
@@ -92,10 +92,10 @@ def test_check_names_what_is_broken(run: Run, worn: StateStore, made: Campaign, 
     done = run("database", "check", "--url", database)
     problem = f"broken rule: a task has as many attempts as it counts: {made.tasks[1]}"
     assert done.exit_code == 1
-    assert done.stdout == f"1 problem found:\n- {problem}\n"
+    assert done.stdout == f"- {problem}\n1 problem found.\n"
     done = run("database", "check", "--url", database, "--json")
     assert done.exit_code == 1
-    assert json.loads(done.stdout) == {"ok": False, "problems": [problem], "repaired": None}
+    assert json.loads(done.stdout) == {"ok": False, "problems": [problem], "repaired": None, "after": None}
 
 
 def test_check_without_a_schema_cannot_tell(run: Run, empty_database: str) -> None:
@@ -123,7 +123,7 @@ def test_repair_reports_as_json(run: Run, worn: StateStore, made: Campaign, data
     spoil(worn, "DELETE FROM queue")
     done = run("database", "check", "--repair", "--json", "--url", database)
     assert done.exit_code == 0
-    assert json.loads(done.stdout) == {"ok": True, "problems": [], "repaired": {"removed": 0, "added": 3}}
+    assert json.loads(done.stdout) == {"ok": True, "problems": [], "repaired": {"removed": 0, "added": 3}, "after": None}
 
 
 def test_repair_of_a_sound_database_does_nothing(run: Run, made: Campaign, database: str) -> None:
@@ -136,7 +136,8 @@ def test_repair_leaves_alone_what_is_not_the_queue(run: Run, worn: StateStore, m
     spoil(worn, "UPDATE tasks SET attempts = 7 WHERE token = :task", task=made.tasks[1].token)
     done = run("database", "check", "--repair", "--url", database)
     assert done.exit_code == 1
-    assert "1 problem left:\n- broken rule: a task has as many attempts as it counts" in done.stdout
+    assert "- broken rule: a task has as many attempts as it counts" in done.stdout
+    assert done.stdout.endswith("\n1 problem left.\n")
 
 
 # Removing

@@ -3,38 +3,93 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from alchemistore import ProtocolDAGResultRef, S3ObjectStore, Scope, StateStore, get_s3os
+from alchemistore import ProtocolDAGResultRef, S3ObjectStore, Scope, StateStore, get_s3os, orphans
+from alchemistore.errors import S3UnavailableError, StoreUnavailableError
 from alchemistore.models import GufeKey
 from alchemistore.settings import S3ObjectStoreSettings, get_s3_settings
 from tests.builders import campaign
 from tests.cli.conftest import Run
 
+SOON = timedelta(hours=1)
 LOOSE = "protocoldagresult/o/c/p/T-1/results/R-1/obj.json.zst"
+PROGRAM = [sys.executable, "-c", "from alchemistore.cli import main; main()"]
+# Walks in pages of one, and after the second waits for a line on standard input.
+HALTING = """
+import signal, sys
+# Not so where the tests run in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from alchemistore import orphans
+orphans.PAGE = 1
+walk, sweep = orphans.walk, orphans.sweep
+def halting(pages):
+    for number, page in enumerate(pages):
+        yield page
+        if number:
+            print("halted", file=sys.stderr, flush=True)
+            sys.stdin.readline()
+orphans.walk = lambda *given: halting(walk(*given))
+orphans.sweep = lambda *given: halting(sweep(*given))
+from alchemistore.cli import main
+main()
+"""
 
 
 @pytest.fixture
-def objects(s3_server: S3ObjectStoreSettings, monkeypatch: pytest.MonkeyPatch, database: str) -> S3ObjectStore:
-    """An object store that the environment names, with an object that nothing refers to."""
+def objects(s3_server: S3ObjectStoreSettings, monkeypatch: pytest.MonkeyPatch, database: str) -> Iterator[S3ObjectStore]:
+    """An object store that the environment names."""
     settings = s3_server.model_copy(update={"AWS_S3_PREFIX": database.rpartition("/")[2].partition("?")[0]})
     for name, value in settings:
         if value is not None:
             monkeypatch.setenv(name, value.get_secret_value() if hasattr(value, "get_secret_value") else value)
     get_s3_settings.cache_clear()
-    made = get_s3os(settings)
-    made._folder.put(LOOSE, b"x", "application/json")
-    return made
+    yield get_s3os(settings)
+    get_s3_settings.cache_clear()
 
 
-def test_sweep_says_what_it_would_do_and_does_it(run: Run, database: str, objects: S3ObjectStore) -> None:
+@pytest.fixture
+def loose(objects: S3ObjectStore) -> list[str]:
+    """Objects that nothing refers to."""
+    locations = [LOOSE.replace("1", str(i)) for i in range(4)]
+    for location in locations:
+        objects._folder.put(location, b"x", "application/json")
+    return locations
+
+
+@pytest.fixture
+def lost(store: StateStore, scope: Scope) -> list[str]:
+    """References without objects, as they are named."""
+    task = campaign(store, scope, tasks=1).tasks[0]
+    refs = [ProtocolDAGResultRef(obj_key=GufeKey("R-2"), location=f"a/{i}/x", scope=scope, ok=True) for i in range(3)]
+    keys = [store.set_task_result(task, ref) for ref in refs]
+    return [f"{key} refers to {ref.location}, and there is no such object" for key, ref in zip(keys, refs, strict=True)]
+
+
+# Sweeping
+
+
+def test_sweep_says_what_it_would_do_and_does_it(run: Run, database: str, objects: S3ObjectStore, loose: list[str]) -> None:
     would = run("objects", "sweep", "--url", database, "--older-than", "0s", "--dry-run")
-    assert (would.exit_code, would.stdout) == (0, f"{LOOSE}\nWould remove 1 object, 1 bytes.\n")
-    done = run("objects", "sweep", "--url", database, "--older-than", "0s", "--json")
-    assert json.loads(done.stdout)["location"] == LOOSE
-    assert "Removed 1 object" in done.stderr
-    assert list(objects.iter_contents()) == []
+    assert (would.exit_code, would.stderr) == (0, "")
+    assert would.stdout == "".join(f"{location}\n" for location in loose) + "Would remove 4 objects, 4 bytes.\n"
+    done = run("objects", "sweep", "--url", database, "--older-than", "0s", "--json", "--after", loose[0])
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one.pop("location") for one in found] == loose[1:]
+    assert [sorted(one) for one in found] == [["modified", "removed", "size"]] * 3
+    assert "Removed 3 objects" in done.stderr
+    assert list(objects.iter_contents()) == loose[:1]
 
 
 @pytest.mark.parametrize("age", ["7", "d", "-1d", "7 days", ""])
@@ -44,12 +99,133 @@ def test_an_age_without_a_unit_is_a_usage_error(run: Run, database: str, age: st
     assert "7d" in result.stderr
 
 
-def test_check_names_a_reference_without_object(
-    run: Run, database: str, objects: S3ObjectStore, store: StateStore, scope: Scope
+def test_sweep_removes_nothing_without_a_schema(run: Run, empty_database: str, objects: S3ObjectStore, loose: list[str]) -> None:
+    done = run("objects", "sweep", "--url", empty_database, "--older-than", "0s")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "alchemistore database init" in done.stderr
+    assert list(objects.iter_contents()) == loose
+
+
+# Checking
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects need not be old to be called unreferenced, and each makes a page."""
+    monkeypatch.setattr(sys.modules["alchemistore.cli.database"], "IN_FLIGHT", -SOON)
+    monkeypatch.setattr(orphans, "PAGE", 1)
+
+
+def test_check_leaves_young_objects_alone(run: Run, database: str, loose: list[str]) -> None:
+    done = run("database", "check", "--url", database, "--objects")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "No inconsistencies found.\n", "")
+
+
+def test_check_names_what_either_side_lacks(run: Run, database: str, loose: list[str], lost: list[str], at_once: None) -> None:
+    unreferenced = [f"nothing refers to the object {location}; see 'alchemistore objects sweep'" for location in loose]
+    done = run("database", "check", "--url", database, "--objects")
+    assert (done.exit_code, done.stderr) == (1, "")
+    assert done.stdout == "".join(f"- {problem}\n" for problem in [*lost, *unreferenced]) + "7 problems found.\n"
+    done = run("database", "check", "--url", database, "--objects", "--json", "--after", "a/0/x")
+    assert done.exit_code == 1
+    assert json.loads(done.stdout) == {"ok": False, "problems": [*lost[1:], *unreferenced], "repaired": None, "after": None}
+
+
+@pytest.mark.parametrize("error", [S3UnavailableError("no server"), StoreUnavailableError("no server")])
+@pytest.mark.parametrize("pages", [0, 2])
+def test_a_check_that_loses_its_connection_says_what_it_found_and_how_to_go_on(
+    run: Run,
+    database: str,
+    objects: S3ObjectStore,
+    lost: list[str],
+    at_once: None,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    pages: int,
 ) -> None:
-    assert run("database", "check", "--url", database, "--objects").exit_code == 0
-    ref = ProtocolDAGResultRef(obj_key=GufeKey("R-2"), location="a/b/results/R-2/obj.json", scope=scope, ok=True)
-    key = store.set_task_result(campaign(store, scope, tasks=1).tasks[0], ref)
-    result = run("database", "check", "--url", database, "--objects", "--json")
-    assert result.exit_code == 1
-    assert [problem for problem in json.loads(result.stdout)["problems"] if str(key) in problem]
+    walk = orphans.walk
+
+    def breaking(*given: Any) -> Iterator[orphans.Page]:
+        for number, page in enumerate(walk(*given)):
+            if number == pages:
+                raise error
+            yield page
+
+    monkeypatch.setattr(orphans, "walk", breaking)
+    done = run("database", "check", "--url", database, "--objects", "--json")
+    assert done.exit_code == 2
+    assert json.loads(done.stdout) == {
+        "ok": False if pages else None,
+        "problems": lost[:pages],
+        "repaired": None,
+        "after": "a/1/x" if pages else "",
+    }
+    hint = "To go on where it was broken off, give --after a/1/x\n" if pages else ""
+    assert done.stderr == f"{hint}Error: no server\n"
+    done = run("database", "check", "--url", database, "--objects")
+    assert done.exit_code == 2
+    assert done.stdout == "".join(f"- {problem}\n" for problem in lost[:pages]) + ("2 problems so far.\n" if pages else "")
+
+
+def test_after_without_objects_is_a_usage_error(run: Run, database: str) -> None:
+    done = run("database", "check", "--url", database, "--after", "x")
+    assert done.exit_code == 2
+    assert "--objects" in done.stderr
+
+
+# Breaking off
+
+
+@pytest.mark.parametrize("command", [["database", "check", "--objects", "--json"], ["objects", "sweep", "--older-than", "0s"]])
+def test_an_interrupted_walk_says_how_to_go_on(
+    database: str, objects: S3ObjectStore, loose: list[str], lost: list[str], command: list[str]
+) -> None:
+    wanted = "a/1/x" if "check" in command else loose[1]
+    with subprocess.Popen(
+        [sys.executable, "-c", HALTING, *command, "--url", database],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        assert program.stderr.readline() == b"halted\n"
+        # What was found by then has been printed.
+        printed = os.read(program.stdout.fileno(), 4096)
+        assert wanted.encode() in printed
+        program.send_signal(signal.SIGINT)
+        rest, said = program.communicate(timeout=60)
+    assert program.returncode == 2, said
+    errors = said.decode().splitlines()
+    assert errors[0] == "Interrupted."
+    [_, after] = shlex.split(errors[1].partition(", give ")[2])
+    assert after == wanted
+    if "check" in command:
+        answer = json.loads(printed + rest)
+        assert (answer["problems"], answer["ok"], answer["after"]) == (lost[:2], False, after)
+    else:
+        assert list(objects.iter_contents()) == loose[2:]
+
+
+def test_a_terminal_shows_where_the_walk_is_and_nothing_of_it_gets_into_the_output(
+    database: str, objects: S3ObjectStore, loose: list[str], lost: list[str], tmp_path: Path
+) -> None:
+    ours, theirs = pty.openpty()
+    with (tmp_path / "out").open("w+") as out:
+        command = [*PROGRAM, "database", "check", "--objects", "--json", "--url", database]
+        environment = {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
+        program = subprocess.Popen(command, stdout=out, stderr=theirs, env=environment)
+        os.close(theirs)
+        shown = b""
+        try:
+            while data := os.read(ours, 4096):
+                shown += data
+        except OSError:
+            # What Linux says when the other side of a terminal is closed.
+            pass
+        finally:
+            os.close(ours)
+        assert program.wait(timeout=60) == 1
+        out.seek(0)
+        assert json.load(out)["problems"] == lost
+    assert b"4 objects, 3 references" in shown

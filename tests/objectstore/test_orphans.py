@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from alchemistore import ProtocolDAGResultRef, S3ObjectStore, Scope, ScopedKey, StateStore, orphans
+from alchemistore.errors import SchemaError
 from alchemistore.models import GufeKey
 from tests.builders import campaign
 from tests.objectstore.conftest import put
 
 SOON = timedelta(hours=1)
+# Where '-' and '.' stand before '/', servers that list by directory have an order of their own. 'é' comes before '\ufb01' and that before
+# '\U0001f600' in UTF-8, but not in UTF-16, and in most languages before 'z'.
+ODD = ["a-b/x", "a.b/x", "a/b", "a/c/d", "a0/x", "aB/x", "ab/x", "z/x", "é/x", "\ufb01/x", "\U0001f600/x"]
+
+Refer = Callable[..., ScopedKey]
 
 
 @pytest.fixture
-def kept(store: StateStore, s3os: S3ObjectStore, of: ScopedKey, result: Any, scope: Scope) -> ProtocolDAGResultRef:
+def refer(store: StateStore, scope: Scope) -> Refer:
+    """Refers to locations, as results of one task."""
+    task = campaign(store, scope, tasks=1).tasks[0]
+
+    def refer(location: str | None, key: str = "R-1", creator: str | None = None) -> ScopedKey:
+        ref = ProtocolDAGResultRef(obj_key=GufeKey(key), location=location, scope=scope, ok=True, creator=creator)
+        return store.set_task_result(task, ref)
+
+    return refer
+
+
+@pytest.fixture
+def kept(s3os: S3ObjectStore, of: ScopedKey, result: Any, refer: Refer) -> ProtocolDAGResultRef:
     """A result that is stored, with its reference."""
     ref = s3os.push_protocoldagresult(result, of)
-    store.set_task_result(campaign(store, scope, tasks=1).tasks[0], ref)
+    refer(ref.location, ref.obj_key)
     return ref
 
 
@@ -29,64 +49,222 @@ def later() -> datetime:
 
 def loose(s3os: S3ObjectStore, count: int) -> list[str]:
     """Put results that nobody refers to."""
-    locations = [f"protocoldagresult/org/c/p/T-{i:02}/results/R-{i:02}/obj.json.zst" for i in range(count)]
+    return fill(s3os, [f"protocoldagresult/org/c/p/T-{i:02}/results/R-{i:02}/obj.json.zst" for i in range(count)])
+
+
+def fill(s3os: S3ObjectStore, locations: list[str]) -> list[str]:
     for location in locations:
         put(s3os, s3os._folder.name(location))
     return locations
 
 
+def unreferenced(pages: Iterable[orphans.Page]) -> list[str]:
+    return [found.location for page in pages for found in page.unreferenced]
+
+
+def dangling(pages: Iterable[orphans.Page]) -> list[str]:
+    return [found.location for page in pages for found in page.dangling]
+
+
+def problems(pages: Iterable[orphans.Page]) -> set[str]:
+    found = list(pages)
+    return {*unreferenced(found), *dangling(found)}
+
+
+# Both ways
+
+
 def test_nothing_is_found_where_everything_is_right(store: StateStore, s3os: S3ObjectStore, kept: ProtocolDAGResultRef) -> None:
-    assert list(orphans.unreferenced(store._engine, s3os, later())) == []
-    assert list(orphans.dangling(store._engine, s3os)) == []
+    [page] = orphans.walk(store._engine, s3os, later())
+    assert page == orphans.Page(last=str(kept.location), objects=1, references=1, unreferenced=[], dangling=[])
 
 
-def test_objects_that_nothing_refers_to_are_found_and_swept(
-    store: StateStore, s3os: S3ObjectStore, kept: ProtocolDAGResultRef, monkeypatch: pytest.MonkeyPatch
+def test_nothing_is_found_where_nothing_is(store: StateStore, s3os: S3ObjectStore) -> None:
+    assert list(orphans.walk(store._engine, s3os, later())) == []
+    assert list(orphans.sweep(store._engine, s3os, later())) == []
+
+
+def test_what_either_side_lacks_is_named(
+    store: StateStore, s3os: S3ObjectStore, kept: ProtocolDAGResultRef, refer: Refer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Several pages.
     monkeypatch.setattr(orphans, "PAGE", 2)
     locations = loose(s3os, 5)
-    assert [found.location for found in orphans.sweep(store._engine, s3os, later(), dry_run=True)] == locations
-    assert len(list(s3os.iter_contents())) == 6
-    assert [found.location for found in orphans.sweep(store._engine, s3os, later())] == locations
-    assert list(s3os.iter_contents()) == [kept.location]
+    lost = [f"x/{i}/results/r/obj.json" for i in range(5)]
+    keys = [refer(location) for location in lost]
+    pages = list(orphans.walk(store._engine, s3os, later()))
+    assert unreferenced(pages) == locations
+    assert [(one.key, one.location) for page in pages for one in page.dangling] == list(zip(keys, lost, strict=True))
+    assert (sum(page.objects for page in pages), sum(page.references for page in pages)) == (6, 6)
 
 
-def test_a_walk_goes_on_where_it_was_broken_off(store: StateStore, s3os: S3ObjectStore) -> None:
-    locations = loose(s3os, 4)
-    found = orphans.unreferenced(store._engine, s3os, later(), after=locations[1])
-    assert [one.location for one in found] == locations[2:]
+def test_all_references_to_one_lost_object_are_named(
+    store: StateStore, s3os: S3ObjectStore, refer: Refer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orphans, "PAGE", 1)
+    keys = {refer("x/obj.json", creator=creator) for creator in ("one", "two", "three")}
+    [page] = orphans.walk(store._engine, s3os, later())
+    assert {one.key for one in page.dangling} == keys
+
+
+@pytest.mark.parametrize("referred", [ODD, ODD[::2], ODD[1::2], []], ids=["all", "even", "odd", "none"])
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_the_order_in_which_a_server_lists_does_not_matter(
+    store: StateStore, s3os: S3ObjectStore, refer: Refer, monkeypatch: pytest.MonkeyPatch, referred: list[str], size: int
+) -> None:
+    monkeypatch.setattr(orphans, "PAGE", size)
+    fill(s3os, ODD[:8])
+    for location in referred:
+        refer(location)
+    pages = list(orphans.walk(store._engine, s3os, later()))
+    assert sorted(unreferenced(pages)) == sorted(set(ODD[:8]) - set(referred))
+    assert sorted(dangling(pages)) == sorted(set(referred) - set(ODD[:8]))
+
+
+def test_a_walk_goes_on_wherever_it_was_broken_off(
+    store: StateStore, s3os: S3ObjectStore, refer: Refer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locations = loose(s3os, 6)
+    lost = [location.replace("obj.json.zst", "obj.json") for location in locations[:3]] + ["a/x", "q/x", "../y", "/z"]
+    for location in lost:
+        refer(location)
+        refer(location, creator="somebody else")
+    whole = problems(orphans.walk(store._engine, s3os, later()))
+    assert whole == {*locations, *lost}
+    for size in (1, 2, 3):
+        monkeypatch.setattr(orphans, "PAGE", size)
+        pages = list(orphans.walk(store._engine, s3os, later()))
+        for end in range(1, len(pages) + 1):
+            rest = problems(orphans.walk(store._engine, s3os, later(), after=pages[end - 1].last))
+            assert problems(pages[:end]) | rest == whole
+            assert not problems(pages[:end]) & rest
+
+
+def test_locations_where_no_object_can_be_do_not_end_the_walk(store: StateStore, s3os: S3ObjectStore, refer: Refer) -> None:
+    impossible = ["", "../other/x", "/x", "a/../x", "x" * 1100, "y" * 5000, "a/./b", "\x01"]
+    for location in impossible:
+        refer(location)
+    assert sorted(dangling(orphans.walk(store._engine, s3os, later()))) == sorted(impossible)
+
+
+def test_a_location_is_not_there_because_a_longer_one_is(store: StateStore, s3os: S3ObjectStore, refer: Refer) -> None:
+    fill(s3os, ["a/b/c", "a/bb"])
+    for location in ("a/b/c", "a/bb", "a/b", "a"):
+        refer(location)
+    assert dangling(orphans.walk(store._engine, s3os, later())) == ["a", "a/b"]
+
+
+# While others write
+
+
+def test_an_object_and_its_reference_that_come_during_the_walk_are_no_problem(
+    store: StateStore, s3os: S3ObjectStore, refer: Refer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = s3os.iter_objects
+    arrived = "b/results/R-1/obj.json.zst"
+
+    def list_and_write(prefix: str = "", after: str = "") -> Iterator[Any]:
+        yield from list(listed(prefix, after))
+        fill(s3os, [arrived])
+        refer(arrived)
+        refer("c/lost")
+
+    monkeypatch.setattr(s3os, "iter_objects", list_and_write)
+    monkeypatch.setattr(orphans, "PAGE", 1)
+    fill(s3os, ["a/x"])
+    refer("a/x")
+    pages = list(orphans.walk(store._engine, s3os, later()))
+    assert [page.references for page in pages] == [1, 1, 1]
+    assert (unreferenced(pages), dangling(pages)) == ([], ["c/lost"])
+
+
+def test_a_reference_that_comes_after_its_object_was_compared_is_seen(
+    store: StateStore, s3os: S3ObjectStore, refer: Refer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [location, other] = loose(s3os, 2)
+    look_up = orphans._unreferenced
+
+    def write_and_look_up(engine: Any, stored: Any, older_than: datetime) -> Any:
+        found = list(stored)
+        assert [one.location for one in found] == [location, other]
+        refer(location)
+        return look_up(engine, found, older_than)
+
+    monkeypatch.setattr(orphans, "_unreferenced", write_and_look_up)
+    assert unreferenced(orphans.walk(store._engine, s3os, later())) == [other]
+
+
+def test_a_reference_that_went_with_its_object_is_no_problem(
+    store: StateStore, s3os: S3ObjectStore, refer: Refer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refer("a/gone")
+    refer("b/lost")
+    look_up = s3os.absent
+
+    def remove_and_look_up(locations: Any) -> set[str]:
+        with store._engine.begin() as connection:
+            connection.execute(text("DELETE FROM task_results"))
+            connection.execute(text("DELETE FROM results WHERE location = 'a/gone'"))
+        return look_up(locations)
+
+    monkeypatch.setattr(s3os, "absent", remove_and_look_up)
+    assert dangling(orphans.walk(store._engine, s3os, later())) == ["b/lost"]
 
 
 def test_young_objects_are_left_alone(store: StateStore, s3os: S3ObjectStore) -> None:
     loose(s3os, 1)
-    assert list(orphans.sweep(store._engine, s3os, datetime.now(UTC) - SOON)) == []
+    before = datetime.now(UTC) - SOON
+    assert unreferenced(orphans.walk(store._engine, s3os, before)) == []
+    assert unreferenced(orphans.sweep(store._engine, s3os, before)) == []
     assert len(list(s3os.iter_contents())) == 1
 
 
-def test_a_reference_whose_object_is_gone_is_named(
-    store: StateStore, s3os: S3ObjectStore, kept: ProtocolDAGResultRef, scope: Scope, monkeypatch: pytest.MonkeyPatch
+# Sweeping
+
+
+def test_a_sweep_removes_what_nothing_refers_to_and_a_dry_run_only_says_so(
+    store: StateStore, s3os: S3ObjectStore, kept: ProtocolDAGResultRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orphans, "PAGE", 1)
-    [task] = store.query_tasks()
-    lost = [
-        store.set_task_result(
-            task, ProtocolDAGResultRef(obj_key=GufeKey(f"R-{i}"), location=f"x/{i}/results/r/obj.json", scope=scope, ok=True)
-        )
-        for i in range(3)
-    ]
-    found = list(orphans.dangling(store._engine, s3os))
-    assert [(one.key, one.location) for one in found] == [(key, f"x/{i}/results/r/obj.json") for i, key in enumerate(lost)]
-    assert [one.key for one in orphans.dangling(store._engine, s3os, after="x/0/results/r/obj.json")] == lost[1:]
+    monkeypatch.setattr(orphans, "PAGE", 2)
+    locations = loose(s3os, 5)
+    assert unreferenced(orphans.sweep(store._engine, s3os, later(), dry_run=True)) == locations
+    assert len(list(s3os.iter_contents())) == 6
+    assert unreferenced(orphans.sweep(store._engine, s3os, later())) == locations
+    assert list(s3os.iter_contents()) == [kept.location]
+
+
+def test_a_sweep_goes_on_where_it_was_broken_off(store: StateStore, s3os: S3ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orphans, "PAGE", 2)
+    locations = loose(s3os, 5)
+    first = next(orphans.sweep(store._engine, s3os, later()))
+    assert (first.last, list(s3os.iter_contents())) == (locations[1], locations[2:])
+    assert unreferenced(orphans.sweep(store._engine, s3os, later(), after=first.last)) == locations[2:]
 
 
 def test_a_reference_that_comes_during_the_sweep_saves_its_object(
-    store: StateStore, s3os: S3ObjectStore, of: ScopedKey, result: Any, scope: Scope, monkeypatch: pytest.MonkeyPatch
+    store: StateStore, s3os: S3ObjectStore, refer: Refer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ref, task = s3os.push_protocoldagresult(result, of), campaign(store, scope, tasks=1).tasks[0]
-    found = orphans.unreferenced(store._engine, s3os, later())
-    first = next(found)
-    store.set_task_result(task, ref)
-    monkeypatch.setattr(orphans, "unreferenced", lambda *_: iter([first]))
-    assert list(orphans.sweep(store._engine, s3os, later())) == []
-    assert list(s3os.iter_contents()) == [ref.location]
+    monkeypatch.setattr(orphans, "PAGE", 1)
+    locations = loose(s3os, 3)
+    pages = orphans.sweep(store._engine, s3os, later())
+    next(pages)
+    refer(locations[1])
+    assert unreferenced(pages) == locations[2:]
+    assert list(s3os.iter_contents()) == [locations[1]]
+
+
+def test_a_reference_without_location_keeps_the_result_of_its_key(store: StateStore, s3os: S3ObjectStore, refer: Refer) -> None:
+    locations = loose(s3os, 3)
+    refer(None, key="R-01")
+    assert unreferenced(orphans.walk(store._engine, s3os, later())) == [locations[0], locations[2]]
+    assert unreferenced(orphans.sweep(store._engine, s3os, later())) == [locations[0], locations[2]]
+    assert list(s3os.iter_contents()) == [locations[1]]
+
+
+def test_nothing_is_swept_by_a_version_that_does_not_know_the_schema(store: StateStore, s3os: S3ObjectStore) -> None:
+    loose(s3os, 1)
+    with store._engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(SchemaError, match="9999"):
+        list(orphans.sweep(store._engine, s3os, later()))
+    assert len(list(s3os.iter_contents())) == 1

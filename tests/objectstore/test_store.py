@@ -50,6 +50,7 @@ def test_bucket_is_made_in_any_region(make_store: MakeStore, region: str) -> Non
 def test_bucket_stands_in_the_region_asked_for(make_store: MakeStore, s3_settings: S3ObjectStoreSettings) -> None:
     store = make_store(AWS_DEFAULT_REGION="eu-central-1")
     store.initialize()
+    store.check()
     if s3_settings.AWS_ENDPOINT_URL is None:
         location = store._folder.client.get_bucket_location(Bucket=store.bucket)
         assert location["LocationConstraint"] == "eu-central-1"

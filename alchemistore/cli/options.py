@@ -1,0 +1,44 @@
+"""The servers that commands work on, by option and by environment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from alchemistore.objectstore import S3ObjectStore
+
+
+def url_option(function: click.decorators.FC) -> click.decorators.FC:
+    """Give a command the option that names the database."""
+    return click.option(
+        "--url",
+        envvar="ALCHEMISTORE_DATABASE_URL",
+        show_envvar=True,
+        required=True,
+        help="postgresql://user:password@host:port/database, or embedded:///directory. Better in the environment, where"
+        " other users of the machine cannot read the password.",
+    )(function)
+
+
+def make_engine(url: str) -> Engine:
+    """Make an engine for the URL given, for the length of the command."""
+    from pydantic import SecretStr
+
+    from alchemistore import engine
+    from alchemistore.settings import Settings
+
+    made = engine.make_engine(Settings(database_url=SecretStr(url)))
+    click.get_current_context().call_on_close(made.dispose)
+    return made
+
+
+def object_store() -> S3ObjectStore:
+    """Give the object store that the environment names."""
+    from alchemistore.objectstore import get_s3os
+    from alchemistore.settings import get_s3_settings
+
+    return get_s3os(get_s3_settings())

@@ -1,4 +1,10 @@
-"""Networks in and out of the store, against what gufe itself needs to encode and decode them."""
+"""Networks in and out of the store, against what gufe itself needs to encode and decode them.
+
+Our side is a whole call: find and encode what is not stored yet, send it, have every row checked and made durable; or fetch,
+unpack and decode. gufe's side is what it does to write a network as JSON text in memory, and to read it back: its keyed chain, as
+`to_json` and `from_json` of gufe 1.x do. Nothing is compressed there, sent, or kept. gufe 0.4 has no chain, so it gets the least
+that makes one: each object found once, then its own keyed dict of each.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +69,7 @@ def read(path: Path) -> Network:
 def _of(run: Run, store: StateStore, name: str, make: Callable[[], Network]) -> list[Measure]:
     rounds = run.size(15, 2)
     with run.step(f"create_network, {name}", rounds + 1) as advance:
-        created, key, texts = _create(store, make(), rounds, lambda: advance(1))
+        created, key, text = _create(store, make(), rounds, lambda: advance(1))
 
     def cold(build: Callable[[], Network]) -> float:
         gc.collect()
@@ -73,13 +79,13 @@ def _of(run: Run, store: StateStore, name: str, make: Callable[[], Network]) -> 
 
     contestants = {
         "get_gufe": partial(cold, lambda: store.get_gufe(key)),
-        "gufe decodes": partial(cold, lambda: decode(texts)),
+        "gufe decodes": partial(cold, lambda: decode(text)),
     }
     with run.step(f"get_gufe, {name}", rounds + 1) as advance:
         got = alternate(contestants, rounds, warmup=1, advance=lambda: advance(1))
     chain = "KeyedChain" if KeyedChain else "to_keyed_dict and from_keyed_dict of each object"
     note = (
-        f"{len(texts):,} objects, {sum(map(len, texts)) / 1e6:.2f} MB of JSON; each time into a new scope;"
+        f"{len(json.loads(text)):,} objects, {len(text) / 1e6:.2f} MB of JSON; each time into a new scope;"
         f" gufe {chemistry.gufe_version()} with its {chain} and its JSON"
     )
     cold_note = "nothing of it in memory before"
@@ -91,25 +97,37 @@ def _of(run: Run, store: StateStore, name: str, make: Callable[[], Network]) -> 
 
 def _create(
     store: StateStore, network: Network, rounds: int, advance: Callable[[], None]
-) -> tuple[dict[str, list[float]], ScopedKey, list[str]]:
-    parts = [chemistry.alive(document.key) for document in chemistry.encode(network)]
+) -> tuple[dict[str, list[float]], ScopedKey, str]:
     contestants = {
         "create_network": lambda: clocked(lambda: store.create_network(network, _scope())),
-        "gufe encodes": lambda: clocked(lambda: encode(network, parts)),
+        "gufe encodes": lambda: clocked(lambda: encode(network)),
     }
     created = alternate(contestants, rounds, warmup=1, advance=advance)
-    return created, store.create_network(network, _scope()), encode(network, parts)
+    return created, store.create_network(network, _scope()), encode(network)
 
 
-def encode(network: Network, parts: list[Any]) -> list[str]:
-    """Let gufe write the JSON of each object; 0.4 is spared the search for them."""
-    chain = KeyedChain.from_gufe(network) if KeyedChain else [(part.key, part.to_keyed_dict()) for part in parts]
-    return [json.dumps([key, content], cls=ENCODER) for key, content in chain]
+def encode(network: Network) -> str:
+    """Let gufe write the JSON of a network."""
+    chain = KeyedChain.from_gufe(network) if KeyedChain else [(part.key, part.to_keyed_dict()) for part in _parts(network)]
+    return json.dumps(list(chain), cls=ENCODER)
 
 
-def decode(texts: list[str]) -> Network:
-    """Let gufe read them back."""
-    chain = [json.loads(text, cls=DECODER) for text in texts]
+def _parts(network: Network) -> list[Any]:
+    """Find all objects in a network, children first, in gufe's own way of looking for them."""
+    found: dict[str, Any] = {}
+
+    def visit(part: Any) -> None:
+        if part.key not in found:
+            tokenization.modify_dependencies(part.to_shallow_dict(), visit, tokenization.is_gufe_obj, mode="encode")
+            found[part.key] = part
+
+    visit(network)
+    return list(found.values())
+
+
+def decode(text: str) -> Network:
+    """Let gufe read it back."""
+    chain = json.loads(text, cls=DECODER)
     if KeyedChain:
         return KeyedChain.from_keyed_chain_rep(chain).to_gufe()
     # The registry of gufe holds nothing fast, and what is made must live until it is referred to.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import zstandard
@@ -37,9 +38,14 @@ def to_text(value: Any) -> str:
         For a value that neither JSON nor gufe's codecs can write.
     """
     try:
-        return json.dumps(value, cls=JSON_HANDLER.encoder)
+        return _encoder(JSON_HANDLER.encoder).encode(value)
     except VALUE_ERRORS as error:
         raise ValueError(f"this cannot be written as JSON: {error}") from error
+
+
+@cache
+def _encoder(kind: type[json.JSONEncoder]) -> json.JSONEncoder:
+    return kind()
 
 
 def from_text(text: str) -> Any:

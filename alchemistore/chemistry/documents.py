@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import gufe
 from gufe.protocols import ProtocolUnitFailure
@@ -26,16 +25,15 @@ _KEY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*-[0-9a-f]{32}")
 _ATOMS = frozenset({str, int, float, bool, type(None)})
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """What is stored of one object.
 
     Attributes
     ----------
     key : GufeKey
         ``<class>-<32 hex>``; the identity under which it is stored and found.
-    data : bytes
-        The document in the byte format.
+    text : str
+        The document as ASCII JSON.
     children : tuple of GufeKey
         The distinct keys it refers to, in order of first appearance.
     content : mapping
@@ -43,23 +41,14 @@ class Document:
     """
 
     key: GufeKey
-    data: bytes
-    children: tuple[GufeKey, ...]
-    content: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A document as text, between an object or a chain and its final form."""
-
-    key: GufeKey
     text: str
     children: tuple[GufeKey, ...]
     content: Mapping[str, Any]
 
-    def packed(self) -> Document:
-        """Give it in the byte format."""
-        return Document(self.key, pack(self.text), self.children, self.content)
+    @property
+    def data(self) -> bytes:
+        """The document in the byte format; made anew each time."""
+        return pack(self.text)
 
 
 def parse_key(text: object) -> GufeKey:
@@ -72,7 +61,8 @@ def parse_key(text: object) -> GufeKey:
 
 def is_gufe(obj: object) -> bool:
     """Tell whether this is an object of gufe."""
-    return isinstance(obj, _Tokenizable)
+    # The class is an ABC, which makes `isinstance` slow.
+    return _Tokenizable in type(obj).__mro__
 
 
 def is_network(obj: object) -> bool:
@@ -98,7 +88,7 @@ def alive(key: str) -> GufeTokenizable | None:
     return obj
 
 
-def encode(root: GufeTokenizable, known: Known | None = None) -> list[Document]:
+def encode(root: GufeTokenizable, known: Known | None = None, *, verify: bool = True) -> list[Document]:
     """Turn an object and everything it refers to into documents, children first and the object itself last.
 
     Parameters
@@ -108,6 +98,8 @@ def encode(root: GufeTokenizable, known: Known | None = None) -> list[Document]:
     known : callable, optional
         Is asked once per level of nesting, beginning with the object itself, which of a set of keys are stored already. Those and
         what is below them are left out and not converted.
+    verify : bool, default True
+        Refuse values that gufe's codecs write and cannot read back, such as arrays of objects.
 
     Returns
     -------
@@ -121,18 +113,7 @@ def encode(root: GufeTokenizable, known: Known | None = None) -> list[Document]:
     ValueError
         If a part of it cannot be written, or could not be read back.
     """
-    return [written.packed() for written in write(root, known, verify=True)]
-
-
-def write(root: GufeTokenizable, known: Known | None = None, *, verify: bool = False) -> list[Written]:
-    """Do the work of :func:`encode`, without the byte format.
-
-    Parameters
-    ----------
-    verify : bool, default False
-        Refuse values that gufe's codecs write and cannot read back, such as arrays of objects.
-    """
-    written: dict[GufeKey, Written] = {}
+    written: dict[GufeKey, Document] = {}
     seen = {key_of(root)}
     level = {key_of(root): root}
     while level:
@@ -148,7 +129,7 @@ def write(root: GufeTokenizable, known: Known | None = None, *, verify: bool = F
     return in_order(key_of(root), written)
 
 
-def in_order(root: GufeKey, written: Mapping[GufeKey, Written]) -> list[Written]:
+def in_order(root: GufeKey, written: Mapping[GufeKey, Document]) -> list[Document]:
     """Sort what is reachable from `root`, children first; references that lead outside are passed over.
 
     Raises
@@ -156,7 +137,7 @@ def in_order(root: GufeKey, written: Mapping[GufeKey, Written]) -> list[Written]
     ValueError
         If an object contains itself.
     """
-    ordered: dict[GufeKey, Written] = {}
+    ordered: dict[GufeKey, Document] = {}
     open_: dict[GufeKey, Iterator[GufeKey]] = {root: iter(written[root].children)} if root in written else {}
     while open_:
         key, children = next(reversed(open_.items()))
@@ -172,7 +153,7 @@ def in_order(root: GufeKey, written: Mapping[GufeKey, Written]) -> list[Written]
     return list(ordered.values())
 
 
-def _write_one(key: GufeKey, obj: GufeTokenizable, verify: bool) -> tuple[Written, dict[GufeKey, GufeTokenizable]]:
+def _write_one(key: GufeKey, obj: GufeTokenizable, verify: bool) -> tuple[Document, dict[GufeKey, GufeTokenizable]]:
     children: dict[GufeKey, GufeTokenizable] = {}
     shallow = obj.to_shallow_dict()
     if isinstance(obj, ProtocolUnitFailure):
@@ -187,18 +168,17 @@ def _write_one(key: GufeKey, obj: GufeTokenizable, verify: bool) -> tuple[Writte
             from_text(text)
         except ValueError as error:
             raise ValueError(f"{key} cannot be stored: gufe can write it, but could not read it again: {error}") from error
-    return Written(key, text, tuple(children), content), children
+    return Document(key, text, tuple(children), content), children
 
 
 def referring(value: Any, children: dict[GufeKey, GufeTokenizable]) -> Any:
     kind = type(value)
-    # The exact types first: asking whether something is a gufe object is slow, because its class is an ABC.
     if kind in _ATOMS:
         return value
     if kind is list:
         return [referring(item, children) for item in value]
     if kind is not dict and is_gufe(value):
-        key = key_of(value)
+        key = parse_key(value.key)
         children.setdefault(key, value)
         return {REFERENCE: str(key)}
     if isinstance(value, dict):

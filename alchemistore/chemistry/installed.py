@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeAlias
 
@@ -44,6 +45,7 @@ def gufe_version() -> str:
     return str(gufe.__version__).removeprefix("v")
 
 
+@cache
 def writer() -> str:
     """Give what writes documents here: the packages whose versions can change keys."""
     versions = {"gufe": gufe_version()}

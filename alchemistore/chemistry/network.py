@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
 from alchemistore.chemistry.documents import REFERENCE, Document, parse_key
 from alchemistore.models.scope import GufeKey
 
+# NUL and halves of surrogate pairs.
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
-@dataclass(frozen=True, slots=True)
-class NetworkContent:
+
+class NetworkContent(NamedTuple):
     """A network.
 
     Attributes
@@ -32,8 +33,7 @@ class NetworkContent:
     nodes: tuple[GufeKey, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
+class Edge(NamedTuple):
     """A transformation.
 
     Attributes
@@ -54,8 +54,7 @@ class Edge:
     systems: tuple[tuple[str, GufeKey], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """A chemical system.
 
     Attributes
@@ -121,7 +120,7 @@ def _references(key: GufeKey, values: list[Any]) -> tuple[GufeKey, ...]:
 
 
 def _reference(key: GufeKey, value: Any) -> GufeKey:
-    if not isinstance(value, Mapping) or REFERENCE not in value:
+    if not isinstance(value, dict) or REFERENCE not in value:
         raise ValueError(f"{key}: expected a reference to a gufe object, got {value!r:.200}")
     return parse_key(value[REFERENCE])
 
@@ -133,10 +132,6 @@ def _name(document: Document) -> str | None:
     if not isinstance(name, (str, int, float)):
         raise ValueError(f"{document.key}: a name must be text, not {type(name).__name__}")
     text = str(name)
-    if "\0" in text or not _is_unicode(text):
+    if _NO_TEXT.search(text):
         raise ValueError(f"{document.key}: the name {text!r:.200} contains NUL or half of a surrogate pair; choose another name")
     return text
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -6,8 +6,8 @@ from typing import Any
 
 from alchemistore.chemistry.codec import CUSTOM, from_text, parse, revive, to_text
 from alchemistore.chemistry.decoding import build_object, check_kind, decode_contents, find_slots
-from alchemistore.chemistry.documents import GufeTokenizable, Written, referring, write
-from alchemistore.chemistry.screen import screen
+from alchemistore.chemistry.documents import Document, GufeTokenizable, encode, referring
+from alchemistore.chemistry.screen import read_chain
 
 # A finished result is never refused for its size; memory is the limit.
 RESULT_MAX = 2**40
@@ -26,7 +26,7 @@ def result_to_json(result: GufeTokenizable) -> bytes:
     bytes
         ASCII JSON of its keyed chain, ``[[key, document], ...]``, children first and the result last.
     """
-    pairs = (f'["{document.key}", {document.text}]' for document in write(result))
+    pairs = (f'["{document.key}", {document.text}]' for document in encode(result, verify=False))
     return f"[{', '.join(pairs)}]".encode("ascii")
 
 
@@ -53,7 +53,7 @@ def result_from_json(text: bytes | str) -> GufeTokenizable:
     value = _parse(text)
     if isinstance(value, dict):
         return _Nested().read(text)
-    documents = screen(value, document_max=RESULT_MAX)
+    documents = read_chain(value, document_max=RESULT_MAX)
     return decode_contents(documents[-1].key, {document.key: _content(document) for document in documents})
 
 
@@ -74,7 +74,7 @@ def result_to_dict(text: bytes | str) -> dict[str, Any]:
     if isinstance(value, dict):
         return dict(from_text(_decoded(text)))
     expanded: dict[str, dict[str, Any]] = {}
-    documents = screen(value, document_max=RESULT_MAX)
+    documents = read_chain(value, document_max=RESULT_MAX)
     for document in documents:
         content = _content(document)
         for slot in find_slots(content):
@@ -120,5 +120,5 @@ def _decoded(text: bytes | str) -> str:
         raise ValueError(f"not readable as JSON: {error}") from error
 
 
-def _content(document: Written) -> dict[str, Any]:
+def _content(document: Document) -> dict[str, Any]:
     return dict(from_text(document.text) if CUSTOM in document.text else document.content)

@@ -8,7 +8,7 @@ from typing import Any
 
 from alchemistore.chemistry.codec import CUSTOM, UNPACKED_MAX, frame_size, parse, to_text
 from alchemistore.chemistry.decoding import check_kind
-from alchemistore.chemistry.documents import REFERENCE, Document, Known, Written, in_order, parse_key
+from alchemistore.chemistry.documents import REFERENCE, Document, Known, in_order, parse_key
 from alchemistore.models.scope import GufeKey
 
 DOCUMENTS_MAX = 200_000
@@ -26,7 +26,7 @@ class _LiveValueError(Exception):
     """A value that JSON does not have: the document comes from memory, not from a file."""
 
 
-def read_chain(chain: Sequence[Sequence[Any]], stored: Known | None = None) -> list[Document]:
+def read_chain(chain: Sequence[Sequence[Any]], stored: Known | None = None, *, document_max: int | None = None) -> list[Document]:
     """Turn a keyed chain into documents.
 
     Parameters
@@ -36,6 +36,8 @@ def read_chain(chain: Sequence[Sequence[Any]], stored: Known | None = None) -> l
         may come in any order.
     stored : callable, optional
         Is asked once which of a set of keys are stored already; only those may be missing in the chain.
+    document_max : int, default 64 MiB
+        How many bytes of JSON one document may have.
 
     Returns
     -------
@@ -47,11 +49,6 @@ def read_chain(chain: Sequence[Sequence[Any]], stored: Known | None = None) -> l
     ValueError
         For what is not a chain, is not complete or consistent, is too large, or would harm whoever decodes it.
     """
-    return [document.packed() for document in screen(chain, stored)]
-
-
-def screen(chain: Sequence[Sequence[Any]], stored: Known | None = None, document_max: int | None = None) -> list[Written]:
-    """Do the work of :func:`read_chain`, without the byte format."""
     root, written = _read_pairs(chain, DOCUMENT_MAX if document_max is None else document_max)
     ordered = in_order(root, written)
     outside = frozenset(child for document in ordered for child in document.children if child not in written)
@@ -64,12 +61,12 @@ def screen(chain: Sequence[Sequence[Any]], stored: Known | None = None, document
     return ordered
 
 
-def _read_pairs(chain: Sequence[Sequence[Any]], document_max: int) -> tuple[GufeKey, dict[GufeKey, Written]]:
+def _read_pairs(chain: Sequence[Sequence[Any]], document_max: int) -> tuple[GufeKey, dict[GufeKey, Document]]:
     if not isinstance(chain, Sequence) or isinstance(chain, (str, bytes)) or not chain:
         raise ValueError("not a keyed chain: expected a list of [key, document] pairs that is not empty")
     if len(chain) > DOCUMENTS_MAX:
         raise ValueError(f"the chain has {len(chain)} documents; at most {DOCUMENTS_MAX} are allowed")
-    written: dict[GufeKey, Written] = {}
+    written: dict[GufeKey, Document] = {}
     for pair in chain:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             raise ValueError(f"not a keyed chain: expected a [key, document] pair, got {type(pair).__name__}")
@@ -79,7 +76,7 @@ def _read_pairs(chain: Sequence[Sequence[Any]], document_max: int) -> tuple[Gufe
     return document.key, written
 
 
-def _read_document(key: GufeKey, content: Any, document_max: int) -> Written:
+def _read_document(key: GufeKey, content: Any, document_max: int) -> Document:
     check_kind(key, content)
     children: dict[GufeKey, None] = {}
     try:
@@ -94,7 +91,7 @@ def _read_document(key: GufeKey, content: Any, document_max: int) -> Written:
         raise ValueError(f"{key}: {error}") from error
     if len(text) > document_max:
         raise ValueError(f"{key}: the document has {len(text)} bytes; at most {document_max} are allowed")
-    return Written(key, text, tuple(children), content)
+    return Document(key, text, tuple(children), content)
 
 
 def _walk(value: Any, children: dict[GufeKey, None], depth: int) -> None:

@@ -221,7 +221,7 @@ def test_nested_classes_come_back() -> None:
     assert type(chemistry.decode(key, documents)) is Outer.Inner
 
 
-@pytest.mark.parametrize("make", [network, lambda: network(None), lambda: gufe.AlchemicalNetwork(name="empty")])
+@pytest.mark.parametrize("make", [network, lambda: network(None), lambda: gufe.AlchemicalNetwork(name="bare")])
 def test_networks_come_back(make: Callable[[], Any]) -> None:
     key, documents = cold(make)
     back = chemistry.decode(key, documents)

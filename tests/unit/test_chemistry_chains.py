@@ -244,7 +244,7 @@ def test_an_empty_network_has_no_members_and_no_name() -> None:
 def test_a_member_named_twice_counts_once() -> None:
     key = "ChemicalSystem-" + ZERO
     nodes = [{":gufe-key:": key}] * 2
-    document = chemistry.Document(GufeKey("AlchemicalNetwork-" + ZERO), b"", (), {"edges": [], "nodes": nodes})
+    document = chemistry.Document(GufeKey("AlchemicalNetwork-" + ZERO), "", (), {"edges": [], "nodes": nodes})
     assert chemistry.network_content(document).nodes == (key,)
 
 
@@ -282,7 +282,7 @@ def test_a_document_that_is_not_a_network_is_refused() -> None:
     "content", [{"edges": [], "nodes": "x"}, {"edges": ["x"], "nodes": []}, {"edges": [], "nodes": [{":gufe-key:": "x"}]}]
 )
 def test_a_network_with_strange_members_is_refused(content: dict[str, Any]) -> None:
-    document = chemistry.Document(GufeKey("AlchemicalNetwork-" + ZERO), b"", (), content)
+    document = chemistry.Document(GufeKey("AlchemicalNetwork-" + ZERO), "", (), content)
     with pytest.raises(ValueError, match=r"gufe|lists of edges"):
         chemistry.network_content(document)
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import gufe
 
 from alchemistore import ComputeServiceRegistration, Scope, ScopedKey, StateStore
 from tests.unit.gufe_classes import Effort, PushProtocol, system
+
+# The token of a key under which there is nothing.
+ZERO = "0" * 32
+STATUSES = ("waiting", "running", "complete", "error", "invalid", "deleted")
 
 
 def star(arms: int = 3, name: str = "star", mode: str = "work") -> gufe.AlchemicalNetwork:
@@ -52,3 +57,17 @@ def chain(store: StateStore, transformation: ScopedKey, length: int) -> list[Sco
     while len(tasks) < length:
         tasks.append(store.create_task(transformation, extends=tasks[-1]))
     return tasks
+
+
+def tree(store: StateStore, transformation: ScopedKey, extends: ScopedKey | None = None) -> list[ScopedKey]:
+    """Make seven tasks: a root, two that extend it, and two that extend each of these."""
+    tasks = [store.create_task(transformation, extends=extends)]
+    for i in range(6):
+        tasks.append(store.create_task(transformation, extends=tasks[i // 2]))
+    return tasks
+
+
+def bring(store: StateStore, tasks: Sequence[ScopedKey], status: str) -> None:
+    """Bring waiting tasks into a status."""
+    for step in {"waiting": [], "complete": ["running", "complete"], "error": ["running", "error"]}.get(status, [status]):
+        assert store.set_task_status(tasks, step) == list(tasks)

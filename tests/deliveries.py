@@ -1,21 +1,24 @@
-"""What tests of settlement share: references to results, services that fall silent, and all that is in the database."""
+"""What happens to tasks: services claim them, fall silent, deliver results; and what is told about it afterwards."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from threading import Event, Thread
-from typing import Any, Generic, TypeVar
+from typing import Any
 from uuid import uuid4
 
+import pytest
 from sqlalchemy import text
 
 from alchemistore import ComputeServiceRegistration, ProtocolDAGResultRef, Scope, ScopedKey, StateStore
 from alchemistore.models import Attempt, Settlement, TaskHistory
+from tests.builders import Campaign, campaign, register
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
-T = TypeVar("T")
+ENVIRONMENT = {"gufe": "1.1.0", "openmm": "8.1"}
+
+ok_or_failed = pytest.mark.parametrize("ok", [True, False], ids=["ok", "failed"])
 
 
 def ref(scope: Scope, *, ok: bool = True, **fields: Any) -> ProtocolDAGResultRef:
@@ -49,6 +52,20 @@ def expire_silent(store: StateStore) -> list[str]:
     return [str(identifier) for identifier in store.expire_registrations(LONG_AGO + timedelta(days=1))]
 
 
+def one_task(store: StateStore, scope: Scope, *services: str) -> Campaign:
+    """A task on a hub; `a`, which will fall silent, and other services."""
+    register_silent(store, "a")
+    register(store, *services)
+    return campaign(store, scope, tasks=1, arms=1)
+
+
+def claim(store: StateStore, made: Campaign, service: str) -> ScopedKey:
+    """Claim one task."""
+    [task] = store.claim_taskhub_tasks(made.hub, service)
+    assert task is not None
+    return task
+
+
 def history(store: StateStore, task: ScopedKey) -> TaskHistory:
     """What happened to a task."""
     [found] = store.get_task_history([task])
@@ -61,18 +78,35 @@ def attempts(store: StateStore, task: ScopedKey) -> tuple[Attempt, ...]:
     return history(store, task).attempts
 
 
+def outcomes(store: StateStore, task: ScopedKey) -> list[tuple[str, str | None]]:
+    """The service and the outcome of each attempt."""
+    return [(attempt.service, attempt.outcome) for attempt in attempts(store, task)]
+
+
+def statuses(store: StateStore, tasks: Sequence[ScopedKey]) -> list[str | None]:
+    """The status of each task, if there is such a task."""
+    return [status and status.value for status in store.get_task_status(tasks)]
+
+
 def status(store: StateStore, task: ScopedKey) -> str:
-    """Its status."""
-    [found] = store.get_task_status([task])
+    """The status of a task."""
+    [found] = statuses(store, [task])
     assert found is not None
-    return found.value
+    return found
 
 
-def everything(store: StateStore) -> dict[str, list[str]]:
-    """All rows of all tables."""
+def claims(store: StateStore) -> list[tuple[str, int]]:
+    """Who holds a claim, as which attempt."""
     with store._engine.connect() as connection:
-        names = connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")).scalars().all()
-        return {name: sorted(map(repr, connection.execute(text(f'SELECT * FROM "{name}"')).all())) for name in names}
+        return [(row.service, row.attempt) for row in connection.execute(text("SELECT service, attempt FROM claims"))]
+
+
+def check_listed(store: StateStore, task: ScopedKey, *refs: ProtocolDAGResultRef) -> None:
+    """See that these results of the task are listed, and no others."""
+    assert store.get_task_results(task) == sorted(key_of(one, task) for one in refs if one.ok)
+    assert store.get_task_failures(task) == sorted(key_of(one, task) for one in refs if not one.ok)
+    for result in refs:
+        assert store.get_gufe(key_of(result, task)) == result
 
 
 @contextmanager
@@ -83,37 +117,42 @@ def undone(store: StateStore) -> Iterator[StateStore]:
         raise InterruptedError
 
 
-class Running(Generic[T]):
-    """A call in a thread of its own; `result` gives what it gave or raises what it raised."""
+# How a task comes to each status, beginning with waiting; with whom its claim is then, and what has become of b's attempt.
+def by_nobody(store: StateStore, made: Campaign) -> None:
+    pass
 
-    def __init__(self, call: Callable[[], T]) -> None:
-        self._call = call
-        self._answer: list[T] = []
-        self._error: BaseException | None = None
-        self.done = Event()
-        self._thread = Thread(target=self._run, daemon=True)
-        self._thread.start()
 
-    def _run(self) -> None:
-        try:
-            self._answer.append(self._call())
-        except BaseException as error:  # noqa: BLE001  (raised again where it is waited for)
-            self._error = error
-        finally:
-            self.done.set()
+def set_by_hand(wanted: str) -> Callable[[StateStore, Campaign], None]:
+    def bring(store: StateStore, made: Campaign) -> None:
+        if wanted not in ("invalid", "deleted"):
+            assert store.set_task_running(made.tasks) == made.tasks
+        assert store.set_task_status(made.tasks, wanted) == made.tasks
 
-    def result(self) -> T:
-        self._thread.join(60)
-        assert not self._thread.is_alive(), "the call did not come back"
-        if self._error is not None:
-            raise self._error
-        return self._answer[0]
+    return bring
 
-    def waits_for_a_lock(self, store: StateStore) -> bool:
-        """Tell, as soon as one is true, whether it waits for a lock in the database, or has come back."""
-        while not self.done.wait(0.01):
-            with store._engine.connect() as connection:
-                query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-                if connection.execute(text(query)).scalar_one():
-                    return True
-        return False
+
+def claimed_by_b(store: StateStore, made: Campaign) -> None:
+    claim(store, made, "b")
+
+
+def failed_by_b(store: StateStore, made: Campaign) -> None:
+    claim(store, made, "b")
+    assert store.set_task_error(made.tasks) == made.tasks
+
+
+def completed_by_b(store: StateStore, made: Campaign) -> None:
+    claim(store, made, "b")
+    assert store.set_task_complete(made.tasks) == made.tasks
+
+
+WAYS: dict[str, tuple[str, Callable[[StateStore, Campaign], None]]] = {
+    "waiting": ("waiting", by_nobody),
+    "running by hand": ("running", set_by_hand("running")),
+    "running by b": ("running", claimed_by_b),
+    "error by hand": ("error", set_by_hand("error")),
+    "error by b": ("error", failed_by_b),
+    "complete by hand": ("complete", set_by_hand("complete")),
+    "complete by b": ("complete", completed_by_b),
+    "invalid": ("invalid", set_by_hand("invalid")),
+    "deleted": ("deleted", set_by_hand("deleted")),
+}

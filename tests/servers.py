@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+import signal
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +13,11 @@ import psutil
 import psycopg
 import pytest
 
+from alchemistore import S3ObjectStore
 from alchemistore.local import LocalServers, database_url
 from alchemistore.local.daemon import exclusive
 from alchemistore.local.postgres import PrivatePostgres
+from alchemistore.objectstore import get_s3os
 from alchemistore.settings import S3ObjectStoreSettings
 
 PREFIX = "alchemistore-test-"
@@ -77,6 +81,31 @@ def local_servers(servers_directory: Path, database_server: str, s3_server: S3Ob
     return LocalServers(servers_directory)
 
 
+@pytest.fixture
+def fresh_directory() -> Iterator[Path]:
+    """A directory for private servers of one's own, not there yet, in a place that every user may enter."""
+    parent = Path(tempfile.mkdtemp(prefix="alchemistore-fresh-"))
+    # PostgreSQL does not run as root.
+    parent.chmod(0o755)
+    yield parent / "data"
+    _throw_away(parent / "data")
+    shutil.rmtree(parent)
+
+
+@pytest.fixture
+def bucket(s3_server: S3ObjectStoreSettings) -> S3ObjectStoreSettings:
+    """How to reach a bucket of one's own; it does not exist yet."""
+    return s3_server.model_copy(update={"AWS_S3_BUCKET": f"test-{uuid.uuid4().hex}"})
+
+
+@pytest.fixture
+def objects(bucket: S3ObjectStoreSettings) -> S3ObjectStore:
+    """An object store of one's own."""
+    objects = get_s3os(bucket)
+    objects.initialize()
+    return objects
+
+
 def _users(directory: Path) -> list[int]:
     """Who uses the servers and is alive: a worker may have been killed."""
     file = directory / "users.json"
@@ -94,10 +123,20 @@ def _remove_abandoned() -> None:
             _remove(directory)
 
 
+def _throw_away(directory: Path) -> None:
+    """Stop servers whose data nobody wants."""
+    servers = LocalServers(directory)
+    s3 = servers.status().s3
+    if s3 is not None:
+        # It would take seconds to say goodbye.
+        os.kill(s3.pid, signal.SIGKILL)
+    servers.stop()
+
+
 def _remove(directory: Path) -> None:
     # Two test runs may both see that nobody uses it any more.
     with exclusive(Path(tempfile.gettempdir()) / f".{PREFIX}{os.geteuid()}.lock"):
         if directory.exists():
-            LocalServers(directory).stop()
+            _throw_away(directory)
             # A server that was ended may still be tidying up.
             shutil.rmtree(directory, ignore_errors=True)

@@ -62,14 +62,25 @@ def test_a_call_names_its_parameters(name: str, call: Callable[..., Any]) -> Non
     assert refers or len(names) <= 1
 
 
+def defaults(call: Callable[..., Any]) -> dict[str, str]:
+    """The defaults that the docstring tells, by parameter."""
+    lines = sections(call).get("Parameters", "").splitlines()
+    said = [re.fullmatch(r"(\w+) : .*, default (\S+)", line) for line in lines]
+    return {one[1]: one[2].strip('"') for one in said if one}
+
+
 @pytest.mark.parametrize(("name", "call"), CALLS, ids=IDS)
 def test_a_default_in_the_docstring_is_the_default(name: str, call: Callable[..., Any]) -> None:
     parameters = inspect.signature(call).parameters
-    for line in sections(call).get("Parameters", "").splitlines():
-        said = re.fullmatch(r"(\w+) : .*, default (\S+)", line)
-        if said and said[2] not in ("all",):
-            default = parameters[said[1]].default
-            assert said[2].strip('"') in (str(default), f"{default:g}" if isinstance(default, float) else "")
+    for parameter, said in defaults(call).items():
+        if said != "all":
+            default = parameters[parameter].default
+            assert said in (str(default), f"{default:g}" if isinstance(default, float) else "")
+
+
+def test_there_are_defaults_to_compare() -> None:
+    assert defaults(StateStore.create_network) == {}
+    assert defaults(StateStore.claim_taskhub_tasks)["count"] == "1"
 
 
 @pytest.mark.parametrize(("name", "call"), CALLS, ids=IDS)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,109 +11,132 @@ from typing import Any
 
 import pytest
 from gufe.tokenization import TOKENIZABLE_REGISTRY
-from sqlalchemy import URL, event, text
+from sqlalchemy import event, text
 
 from alchemistore import (
     ComputeServiceID,
     ComputeServiceRegistration,
-    ProtocolDAGResultRef,
     Scope,
     ScopedKey,
     StateStore,
     TaskStatusEnum,
 )
-from alchemistore.models import CredentialedUserIdentity, GufeKey
+from alchemistore.models import CredentialedUserIdentity
 from alchemistore.transaction import Call
 from tests.builders import Campaign, campaign, register, star
+from tests.deliveries import ref, undone
 
 MANY = 1000
 SOON = datetime.now(UTC) + timedelta(hours=1)
 
 
-class _Undo(Exception):
-    """Ends a transaction that is only looked at."""
-
-
 @dataclass(frozen=True)
 class World:
-    """A campaign of one task, and one of a thousand transformations with a thousand tasks, all running or waiting."""
+    """A campaign of one task, and one of a thousand transformations with a thousand tasks, each with results.
+
+    In those that are extended all tasks are of one transformation, and each has another that extends it.
+    """
 
     store: StateStore
     scope: Scope
-    small: Campaign
-    large: Campaign
+    plain: dict[bool, Campaign]
+    extended: dict[bool, Campaign]
 
     def __getitem__(self, many: bool) -> Campaign:
-        return self.large if many else self.small
-
-
-def _ref(number: int, ok: bool = True) -> ProtocolDAGResultRef:
-    return ProtocolDAGResultRef(obj_key=GufeKey(f"ProtocolDAGResult-{number:032x}"), scope=Scope("o", "c", "p"), ok=ok)
+        return self.plain[many]
 
 
 @pytest.fixture(scope="module")
-def world(server: URL, template: str, run_sql: Callable[[str], None]) -> Iterator[World]:
-    name = f"test_{uuid.uuid4().hex}"
-    run_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
-    store = StateStore(server.set(database=name).render_as_string(hide_password=False))
-    one, other = Scope("org", "campaign", "one"), Scope("org", "campaign", "many")
-    small, large = campaign(store, one, tasks=1, arms=1), campaign(store, other, tasks=MANY, arms=MANY)
+def world(shared_store: StateStore) -> World:
+    store = shared_store
+    one, many, one_extended, many_extended = (
+        Scope("org", "campaign", name) for name in ("one", "many", "one_extended", "many_extended")
+    )
+    plain = {False: campaign(store, one, tasks=1, arms=1), True: campaign(store, many, tasks=MANY, arms=MANY)}
+    extended = {
+        False: campaign(store, one_extended, tasks=1, arms=1),
+        True: campaign(store, many_extended, tasks=MANY, arms=1),
+    }
     register(store, "small", "large")
-    with store.transaction() as tx:
-        for made in (small, large):
-            for number, task in enumerate(made.tasks):
-                tx.set_task_result(task, _ref(number))
-                tx.set_task_result(task, _ref(number, ok=False))
-    yield World(store, one, small, large)
-    store.close()
-    run_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    for made in extended.values():
+        store.action_tasks(store.create_tasks(made.transformations * len(made.tasks), extends=made.tasks), made.hub)
+    for made in (*plain.values(), *extended.values()):
+        for ok in (True, False):
+            store.set_task_result(made.tasks[0], ref(one, ok=ok))
+    with store._engine.begin() as connection:
+        # What the first task has come to, all others come to.
+        connection.execute(
+            text("""
+                INSERT INTO task_results (scope_id, task, result, created_at)
+                SELECT scope_id, t.token, r.result, r.created_at FROM task_results AS r JOIN tasks AS t USING (scope_id)
+                ON CONFLICT DO NOTHING
+            """)
+        )
+    with store._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("ANALYZE"))
+    return World(store, one, plain, extended)
 
 
-def _claim_all(tx: StateStore, world: World, many: bool) -> None:
+def _claim_all(tx: StateStore, world: World, many: bool) -> Campaign:
     made = world[many]
     tx.claim_taskhub_tasks(made.hub, "large" if many else "small", count=len(made.tasks))
+    return made
 
 
-def _extend_all(tx: StateStore, world: World, many: bool) -> None:
-    made = world[many]
-    edges = [made.transformations[number % len(made.transformations)] for number in range(len(made.tasks))]
-    tx.action_tasks(tx.create_tasks(edges, extends=made.tasks), made.hub)
+def _extended(tx: StateStore, world: World, many: bool) -> Campaign:
+    return world.extended[many]
 
 
-def _no_more(tx: StateStore, world: World, many: bool) -> None:
-    pass
+def _no_more(tx: StateStore, world: World, many: bool) -> Campaign:
+    return world[many]
 
 
-def _services(tx: StateStore, world: World, many: bool) -> None:
+def _services(tx: StateStore, world: World, many: bool) -> Campaign:
     for number in range(100 if many else 1):
         identifier = ComputeServiceID(f"old {number}")
         long_ago = SOON - timedelta(days=1)
         tx.register_computeservice(ComputeServiceRegistration(identifier=identifier, registered=long_ago, heartbeat=long_ago))
         assert tx.claim_taskhub_tasks(world[many].hub, identifier) != [None]
+    return world[many]
 
 
-def _networks(tx: StateStore, world: World, many: bool) -> None:
+def _networks(tx: StateStore, world: World, many: bool) -> Campaign:
     for number in range(50 if many else 0):
         tx.create_taskhub(tx.create_network(star(1, f"net {number}"), world.scope))
     TOKENIZABLE_REGISTRY.clear()
+    return world[many]
 
 
-def _children(tx: StateStore, world: World, many: bool) -> None:
+def _hubs_with_a_task_each(tx: StateStore, world: World, many: bool) -> Campaign:
+    for number in range(50 if many else 0):
+        network = tx.create_network(star(1, f"net {number}"), world.scope)
+        tx.action_tasks(tx.create_tasks(tx.get_network_transformations(network)), tx.create_taskhub(network))
+    return world[many]
+
+
+def _claim_from_all_hubs(tx: StateStore, count: int) -> None:
+    assert None not in tx.claim_tasks([Scope("org", "campaign", "one")], "small", count=count)
+
+
+def _children(tx: StateStore, world: World, many: bool) -> Campaign:
     made = world[many]
     edge = tx.get_task_transformation(made.tasks[0], return_gufe=False)[0]
     tx.create_tasks([edge] * len(made.tasks), extends=[made.tasks[0]] * len(made.tasks))
+    return made
 
 
-def _identities(tx: StateStore, world: World, many: bool) -> None:
+def _identities(tx: StateStore, world: World, many: bool) -> Campaign:
     for number in range(50 if many else 1):
         tx.create_credentialed_entity(CredentialedUserIdentity(identifier=f"user {number}", hashed_key="x"))
+    return world[many]
 
 
-def _empty_queue(tx: StateStore, world: World, many: bool) -> None:
+def _empty_queue(tx: StateStore, world: World, many: bool) -> Campaign:
     assert tx._connection is not None
     tx._connection.execute(
-        text("DELETE FROM queue WHERE :many OR task = :task"), {"many": many, "task": world.small.tasks[0].token}
+        text("DELETE FROM queue WHERE :many OR task = :task"), {"many": many, "task": world[False].tasks[0].token}
     )
+    return world[many]
 
 
 def _new_network(many: bool) -> Any:
@@ -127,12 +148,14 @@ def _all(tx: StateStore) -> list[ScopedKey]:
 
 
 Act = Callable[[StateStore, Campaign, bool], object]
+# Gives the campaign that the call is about.
+Prepare = Callable[[StateStore, World, bool], Campaign]
 # What is called, on what state.
-CASES: list[tuple[str, Act, Callable[[StateStore, World, bool], None]]] = [
+CASES: list[tuple[str, Act, Prepare]] = [
     ("create_network", lambda tx, c, many: tx.create_network(_new_network(many), Scope("org", "c", "new")), _no_more),
     ("create_network", lambda tx, c, many: tx.create_network(star(len(c.transformations)), c.network.scope), _no_more),
     ("delete_network", lambda tx, c, many: tx.delete_network(c.network), _no_more),
-    ("delete_taskhub", lambda tx, c, many: tx.delete_taskhub(c.network), _extend_all),
+    ("delete_taskhub", lambda tx, c, many: tx.delete_taskhub(c.network), _extended),
     ("get_gufe", lambda tx, c, many: (TOKENIZABLE_REGISTRY.clear(), tx.get_gufe(c.network)), _no_more),
     ("query_networks", lambda tx, c, many: tx.query_networks(scope=c.network.scope), _networks),
     ("query_networks", lambda tx, c, many: tx.query_networks(scope="org-campaign-one", return_gufe=True), _networks),
@@ -168,18 +191,18 @@ CASES: list[tuple[str, Act, Callable[[StateStore, World, bool], None]]] = [
         _identities,
     ),
     ("query_tasks", lambda tx, c, many: tx.query_tasks(scope=c.network.scope), _no_more),
-    ("get_network_tasks", lambda tx, c, many: tx.get_network_tasks(c.network), _extend_all),
+    ("get_network_tasks", lambda tx, c, many: tx.get_network_tasks(c.network), _extended),
     (
         "get_transformation_tasks",
         lambda tx, c, many: tx.get_transformation_tasks(c.transformations[0], return_as="graph"),
-        _extend_all,
+        _extended,
     ),
-    ("set_task_priority", lambda tx, c, many: tx.set_task_priority(c.tasks, 3), _extend_all),
+    ("set_task_priority", lambda tx, c, many: tx.set_task_priority(c.tasks, 3), _extended),
     ("get_task_priority", lambda tx, c, many: tx.get_task_priority(c.tasks), _no_more),
     ("claim_taskhub_tasks", lambda tx, c, many: tx.claim_taskhub_tasks(c.hub, "small", count=len(c.tasks)), _no_more),
     ("claim_tasks", lambda tx, c, many: tx.claim_tasks([c.network.scope], "small", count=len(c.tasks)), _no_more),
-    # One statement for each hub that it has to go on to, so here all tasks are on one.
-    ("get_task_blockers", lambda tx, c, many: tx.get_task_blockers(c.tasks), _extend_all),
+    ("claim_tasks", lambda tx, c, many: _claim_from_all_hubs(tx, 51 if many else 1), _hubs_with_a_task_each),
+    ("get_task_blockers", lambda tx, c, many: tx.get_task_blockers(c.tasks), _extended),
     ("deregister_computeservice", lambda tx, c, many: tx.deregister_computeservice("large" if many else "small"), _claim_all),
     ("expire_registrations", lambda tx, c, many: tx.expire_registrations(SOON - timedelta(hours=2)), _services),
     ("get_service_tasks", lambda tx, c, many: tx.get_service_tasks("large" if many else "small"), _claim_all),
@@ -194,9 +217,9 @@ CASES: list[tuple[str, Act, Callable[[StateStore, World, bool], None]]] = [
     ("set_task_running", lambda tx, c, many: tx.set_task_running(c.tasks), _no_more),
     ("set_task_complete", lambda tx, c, many: tx.set_task_complete(c.tasks, raise_error=True), _claim_all),
     ("set_task_error", lambda tx, c, many: tx.set_task_error(c.tasks), _claim_all),
-    ("set_task_invalid", lambda tx, c, many: tx.set_task_invalid(c.tasks), _extend_all),
-    ("set_task_deleted", lambda tx, c, many: tx.set_task_deleted(c.tasks), _extend_all),
-    ("set_task_status", lambda tx, c, many: tx.set_task_status(c.tasks, TaskStatusEnum.invalid, True), _extend_all),
+    ("set_task_invalid", lambda tx, c, many: tx.set_task_invalid(c.tasks), _extended),
+    ("set_task_deleted", lambda tx, c, many: tx.set_task_deleted(c.tasks), _extended),
+    ("set_task_status", lambda tx, c, many: tx.set_task_status(c.tasks, TaskStatusEnum.invalid, True), _extended),
 ]
 # Calls about one object, whose answer is one object or a few.
 ABOUT_ONE = {
@@ -250,20 +273,17 @@ def statements(store: StateStore) -> Iterator[list[str]]:
     event.remove(store._engine, "before_cursor_execute", note)
 
 
-def sent_by(world: World, act: Act, prepare: Callable[[StateStore, World, bool], None], many: bool) -> list[str]:
+def sent_by(world: World, act: Act, prepare: Prepare, many: bool) -> list[str]:
     sent: list[str] = []
-    with contextlib.suppress(_Undo), world.store.transaction() as tx:
-        prepare(tx, world, many)
+    with undone(world.store) as tx:
+        made = prepare(tx, world, many)
         with statements(world.store) as sent:
-            act(tx, world[many], many)
-        raise _Undo
+            act(tx, made, many)
     return sent
 
 
 @pytest.mark.parametrize(("name", "act", "prepare"), CASES, ids=[f"{name} {i}" for i, (name, _, _) in enumerate(CASES)])
-def test_a_thousand_take_the_statements_of_one(
-    world: World, name: str, act: Act, prepare: Callable[[StateStore, World, bool], None]
-) -> None:
+def test_a_thousand_take_the_statements_of_one(world: World, name: str, act: Act, prepare: Prepare) -> None:
     one, thousand = sent_by(world, act, prepare, many=False), sent_by(world, act, prepare, many=True)
     assert one
     assert thousand == one

@@ -6,9 +6,10 @@ import multiprocessing
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime
-from threading import Barrier, Event
+from functools import partial
+from threading import Event
 
 import pytest
 from sqlalchemy import text
@@ -16,6 +17,7 @@ from sqlalchemy import text
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.settings import Settings
 from tests.builders import Campaign, campaign, register
+from tests.threads import Running, together
 
 CLAIMERS = 16
 SERVICES = [f"service {i}" for i in range(CLAIMERS)]
@@ -46,14 +48,7 @@ def wide(store: StateStore, database: str) -> Iterator[StateStore]:
 
 def at_once(work: Callable[[int], list[ScopedKey | None]]) -> list[ScopedKey | None]:
     """Let all claimers work, from one moment on, and give all that they got."""
-    barrier = Barrier(CLAIMERS)
-
-    def start(number: int) -> list[ScopedKey | None]:
-        barrier.wait(timeout=60)
-        return work(number)
-
-    with ThreadPoolExecutor(CLAIMERS) as threads:
-        return [task for got in threads.map(start, range(CLAIMERS)) for task in got]
+    return [task for got in together([partial(work, number) for number in range(CLAIMERS)]) for task in got]
 
 
 def hubs_of(store: StateStore, scope: Scope, hubs: int, tasks: int) -> tuple[Campaign, list[ScopedKey]]:
@@ -161,13 +156,12 @@ def test_expiry_while_claiming_strands_nothing(wide: StateStore, scope: Scope) -
                 register(wide, SERVICES[number])
         return got
 
-    with ThreadPoolExecutor(1) as threads:
-        expiry = threads.submit(expire)
-        try:
-            claimed = [task for task in at_once(claim) if task]
-        finally:
-            done.set()
-        assert expiry.result(timeout=60) > CLAIMERS
+    expiry = Running(expire)
+    try:
+        claimed = [task for task in at_once(claim) if task]
+    finally:
+        done.set()
+    assert expiry.result() > CLAIMERS
     wide.expire_registrations(datetime.max)
 
     with wide._engine.connect() as connection:

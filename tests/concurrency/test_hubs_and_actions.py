@@ -2,91 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
-from threading import Barrier
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from alchemistore import Scope, ScopedKey, StateStore, TaskStatusEnum
-from tests.builders import campaign, register, star
+from tests.builders import campaign, chain, register, star
+from tests.threads import both, meanwhile, together
 
-T = TypeVar("T")
 N = 8
-
-
-class RolledBackError(Exception):
-    """Ends a transaction without committing it."""
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    """Threads; each call of a store in them has a connection of its own."""
-    with ThreadPoolExecutor(N) as pool:
-        yield pool
-
-
-def together(pool: ThreadPoolExecutor, calls: Sequence[Callable[[], T]]) -> list[T]:
-    """Make calls at the same moment, one in each thread."""
-    barrier = Barrier(len(calls))
-
-    def run(call: Callable[[], T]) -> T:
-        barrier.wait(60)
-        return call()
-
-    return list(pool.map(run, calls, timeout=60))
-
-
-def until_it_waits(store: StateStore, future: Future[T]) -> Future[T]:
-    """Come back when a call waits for a lock of another transaction, or is done without."""
-    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
-    with store._engine.connect() as connection:
-        while not future.done() and connection.execute(waiting).scalar_one() == 0:
-            connection.rollback()
-    return future
-
-
-def meanwhile(
-    store: StateStore, pool: ThreadPoolExecutor, first: Callable[[StateStore], Any], second: Callable[[], T], *, commit: bool
-) -> tuple[Any, Future[T]]:
-    """Make a second call while the transaction of the first is open; commit that then, or undo it."""
-    with suppress(RolledBackError), store.transaction() as tx:
-        answer = first(tx)
-        future = until_it_waits(store, pool.submit(second))
-        if not commit:
-            raise RolledBackError
-    future.exception(60)
-    return answer, future
-
-
-both = pytest.mark.parametrize("commit", [True, False], ids=["committed", "rolled back"])
 
 
 # Hubs
 
 
-def test_eight_threads_that_create_a_hub_create_one(store: StateStore, scope: Scope, pool: ThreadPoolExecutor) -> None:
+def test_eight_threads_that_create_a_hub_create_one(store: StateStore, scope: Scope) -> None:
     network = store.create_network(star(), scope)
-    hubs = together(pool, [partial(store.create_taskhub, network)] * N)
+    hubs = together([partial(store.create_taskhub, network)] * N)
     assert len(set(hubs)) == 1
     assert store.query_taskhubs() == hubs[:1]
 
 
 @both
-def test_a_hub_that_is_being_created_elsewhere(store: StateStore, scope: Scope, pool: ThreadPoolExecutor, commit: bool) -> None:
+def test_a_hub_that_is_being_created_elsewhere(store: StateStore, scope: Scope, commit: bool) -> None:
     network = store.create_network(star(), scope)
-    hub, second = meanwhile(
-        store, pool, lambda tx: tx.create_taskhub(network), partial(store.create_taskhub, network), commit=commit
-    )
+    hub, second = meanwhile(store, lambda tx: tx.create_taskhub(network), partial(store.create_taskhub, network), commit=commit)
     assert second.result() == hub
     assert store.query_taskhubs() == [hub]
 
 
-def test_eight_threads_that_delete_a_hub_delete_it_once(store: StateStore, scope: Scope, pool: ThreadPoolExecutor) -> None:
+def test_eight_threads_that_delete_a_hub_delete_it_once(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=20)
 
     def delete() -> ScopedKey | None:
@@ -95,19 +41,16 @@ def test_eight_threads_that_delete_a_hub_delete_it_once(store: StateStore, scope
         except KeyError:
             return None
 
-    answers = together(pool, [delete] * N)
+    answers = together([delete] * N)
     assert [answer for answer in answers if answer] == [made.hub]
     assert store.get_task_actioned_networks(made.tasks[0]) == {}
 
 
 @both
-def test_actioning_on_a_hub_that_is_being_deleted(
-    store: StateStore, scope: Scope, pool: ThreadPoolExecutor, commit: bool
-) -> None:
+def test_actioning_on_a_hub_that_is_being_deleted(store: StateStore, scope: Scope, commit: bool) -> None:
     made = campaign(store, scope, tasks=4, action=False)
     _, actioned = meanwhile(
         store,
-        pool,
         lambda tx: tx.delete_taskhub(made.network),
         partial(store.action_tasks, made.tasks, made.hub),
         commit=commit,
@@ -118,13 +61,10 @@ def test_actioning_on_a_hub_that_is_being_deleted(
 
 
 @both
-def test_deleting_a_hub_on_which_tasks_are_being_actioned(
-    store: StateStore, scope: Scope, pool: ThreadPoolExecutor, commit: bool
-) -> None:
+def test_deleting_a_hub_on_which_tasks_are_being_actioned(store: StateStore, scope: Scope, commit: bool) -> None:
     made = campaign(store, scope, tasks=4, action=False)
     _, deleted = meanwhile(
         store,
-        pool,
         lambda tx: tx.action_tasks(made.tasks, made.hub),
         partial(store.delete_taskhub, made.network),
         commit=commit,
@@ -138,12 +78,10 @@ def test_deleting_a_hub_on_which_tasks_are_being_actioned(
 # Actions
 
 
-def test_of_eight_threads_that_action_the_same_tasks_one_gets_each_key(
-    store: StateStore, scope: Scope, pool: ThreadPoolExecutor
-) -> None:
+def test_of_eight_threads_that_action_the_same_tasks_one_gets_each_key(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=60, action=False)
     orders = [made.tasks if n % 2 else made.tasks[::-1] for n in range(N)]
-    answers = together(pool, [partial(store.action_tasks, order, made.hub) for order in orders])
+    answers = together([partial(store.action_tasks, order, made.hub) for order in orders])
     got = [key for answer in answers for key in answer if key]
     assert sorted(got) == sorted(made.tasks)
     assert all(
@@ -154,21 +92,19 @@ def test_of_eight_threads_that_action_the_same_tasks_one_gets_each_key(
     assert store.get_task_weights(made.tasks, made.hub) == [0.5] * 60
 
 
-def test_of_eight_threads_that_cancel_the_same_tasks_one_gets_each_key(
-    store: StateStore, scope: Scope, pool: ThreadPoolExecutor
-) -> None:
+def test_of_eight_threads_that_cancel_the_same_tasks_one_gets_each_key(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=60)
     orders = [made.tasks if n % 2 else made.tasks[::-1] for n in range(N)]
-    answers = together(pool, [partial(store.cancel_tasks, order, made.hub) for order in orders])
+    answers = together([partial(store.cancel_tasks, order, made.hub) for order in orders])
     assert sorted(key for answer in answers for key in answer if key) == sorted(made.tasks)
     assert store.get_taskhub_tasks(made.hub) == []
 
 
-def test_actioning_and_cancelling_at_once_come_out_even(store: StateStore, scope: Scope, pool: ThreadPoolExecutor) -> None:
+def test_actioning_and_cancelling_at_once_come_out_even(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=40, action=False)
     orders = [made.tasks if n % 4 < 2 else made.tasks[::-1] for n in range(N)]
     calls = [partial((store.cancel_tasks, store.action_tasks)[n % 2], order, made.hub) for n, order in enumerate(orders)]
-    answers = together(pool, calls)
+    answers = together(calls)
     left = store.get_taskhub_tasks(made.hub)
     for task in made.tasks:
         gained = sum(answer.count(task) for answer in answers[1::2])
@@ -177,11 +113,10 @@ def test_actioning_and_cancelling_at_once_come_out_even(store: StateStore, scope
 
 
 @both
-def test_actioning_what_is_being_actioned(store: StateStore, scope: Scope, pool: ThreadPoolExecutor, commit: bool) -> None:
+def test_actioning_what_is_being_actioned(store: StateStore, scope: Scope, commit: bool) -> None:
     made = campaign(store, scope, tasks=4, action=False)
     first, second = meanwhile(
         store,
-        pool,
         lambda tx: tx.action_tasks(made.tasks[:3], made.hub),
         partial(store.action_tasks, made.tasks[::-1], made.hub),
         commit=commit,
@@ -192,11 +127,10 @@ def test_actioning_what_is_being_actioned(store: StateStore, scope: Scope, pool:
 
 
 @both
-def test_actioning_what_is_being_cancelled(store: StateStore, scope: Scope, pool: ThreadPoolExecutor, commit: bool) -> None:
+def test_actioning_what_is_being_cancelled(store: StateStore, scope: Scope, commit: bool) -> None:
     made = campaign(store, scope, tasks=3)
     first, second = meanwhile(
         store,
-        pool,
         lambda tx: tx.cancel_tasks(made.tasks, made.hub),
         partial(store.action_tasks, made.tasks, made.hub),
         commit=commit,
@@ -209,11 +143,10 @@ def test_actioning_what_is_being_cancelled(store: StateStore, scope: Scope, pool
 
 
 @both
-def test_cancelling_what_is_being_actioned(store: StateStore, scope: Scope, pool: ThreadPoolExecutor, commit: bool) -> None:
+def test_cancelling_what_is_being_actioned(store: StateStore, scope: Scope, commit: bool) -> None:
     made = campaign(store, scope, tasks=3, action=False)
     _, second = meanwhile(
         store,
-        pool,
         lambda tx: tx.action_tasks(made.tasks, made.hub),
         partial(store.cancel_tasks, made.tasks, made.hub),
         commit=commit,
@@ -226,13 +159,10 @@ def test_cancelling_what_is_being_actioned(store: StateStore, scope: Scope, pool
 
 @both
 @pytest.mark.parametrize("status", ["invalid", "deleted"])
-def test_actioning_what_is_being_given_up(
-    store: StateStore, scope: Scope, pool: ThreadPoolExecutor, status: str, commit: bool
-) -> None:
+def test_actioning_what_is_being_given_up(store: StateStore, scope: Scope, status: str, commit: bool) -> None:
     made = campaign(store, scope, tasks=3, action=False)
     _, second = meanwhile(
         store,
-        pool,
         lambda tx: tx.set_task_status(made.tasks[:1], status),
         partial(store.action_tasks, made.tasks, made.hub),
         commit=commit,
@@ -243,11 +173,10 @@ def test_actioning_what_is_being_given_up(
 
 
 @both
-def test_giving_up_what_is_being_actioned(store: StateStore, scope: Scope, pool: ThreadPoolExecutor, commit: bool) -> None:
+def test_giving_up_what_is_being_actioned(store: StateStore, scope: Scope, commit: bool) -> None:
     made = campaign(store, scope, tasks=3, action=False)
     _, second = meanwhile(
         store,
-        pool,
         lambda tx: tx.action_tasks(made.tasks, made.hub),
         partial(store.set_task_invalid, made.tasks),
         commit=commit,
@@ -257,11 +186,10 @@ def test_giving_up_what_is_being_actioned(store: StateStore, scope: Scope, pool:
 
 
 @both
-def test_weighing_what_is_being_cancelled(store: StateStore, scope: Scope, pool: ThreadPoolExecutor, commit: bool) -> None:
+def test_weighing_what_is_being_cancelled(store: StateStore, scope: Scope, commit: bool) -> None:
     made = campaign(store, scope, tasks=3)
     _, second = meanwhile(
         store,
-        pool,
         lambda tx: tx.cancel_tasks(made.tasks[:2], made.hub),
         partial(store.set_task_weights, made.tasks, made.hub, 0.25),
         commit=commit,
@@ -273,24 +201,23 @@ def test_weighing_what_is_being_cancelled(store: StateStore, scope: Scope, pool:
 # Tasks
 
 
-def test_eight_threads_that_ask_for_five_tasks_leave_five(store: StateStore, scope: Scope, pool: ThreadPoolExecutor) -> None:
+def test_eight_threads_that_ask_for_five_tasks_leave_five(store: StateStore, scope: Scope) -> None:
     transformation = campaign(store, scope).transformations[0]
-    answers = together(pool, [partial(store.set_tasks, transformation, None, 5)] * N)
+    answers = together([partial(store.set_tasks, transformation, None, 5)] * N)
     assert all(answer == answers[0] for answer in answers)
     assert store.query_tasks() == answers[0]
     assert len(answers[0]) == 5
     parent = answers[0][0]
-    children = together(pool, [partial(store.set_tasks, transformation, parent, n + 1) for n in range(N)])
+    children = together([partial(store.set_tasks, transformation, parent, n + 1) for n in range(N)])
     assert [len(answer) >= n + 1 for n, answer in enumerate(children)] == [True] * N
     assert len(store.get_transformation_tasks(transformation, extends=parent)) == N
 
 
 @both
-def test_asking_for_tasks_that_are_being_made(store: StateStore, scope: Scope, pool: ThreadPoolExecutor, commit: bool) -> None:
+def test_asking_for_tasks_that_are_being_made(store: StateStore, scope: Scope, commit: bool) -> None:
     transformation = campaign(store, scope).transformations[0]
     first, second = meanwhile(
         store,
-        pool,
         lambda tx: tx.set_tasks(transformation, count=5),
         partial(store.set_tasks, transformation, None, 5),
         commit=commit,
@@ -304,14 +231,13 @@ def test_asking_for_tasks_that_are_being_made(store: StateStore, scope: Scope, p
 @pytest.mark.parametrize("status", [TaskStatusEnum.invalid, TaskStatusEnum.deleted])
 @pytest.mark.parametrize("how", ["create_task", "create_tasks", "set_tasks"])
 def test_extending_a_parent_that_is_being_given_up(
-    store: StateStore, scope: Scope, pool: ThreadPoolExecutor, how: str, status: TaskStatusEnum, commit: bool
+    store: StateStore, scope: Scope, how: str, status: TaskStatusEnum, commit: bool
 ) -> None:
     transformation = campaign(store, scope).transformations[0]
     parent = store.create_task(transformation)
     arguments: list[Any] = [[transformation], [parent]] if how == "create_tasks" else [transformation, parent]
     _, second = meanwhile(
         store,
-        pool,
         lambda tx: tx.set_task_status([parent], status),
         partial(getattr(store, how), *arguments),
         commit=commit,
@@ -327,30 +253,26 @@ def test_extending_a_parent_that_is_being_given_up(
 
 @both
 @pytest.mark.parametrize("generations", [1, 3])
-def test_giving_up_a_parent_that_is_being_extended(
-    store: StateStore, scope: Scope, pool: ThreadPoolExecutor, generations: int, commit: bool
-) -> None:
+def test_giving_up_a_parent_that_is_being_extended(store: StateStore, scope: Scope, generations: int, commit: bool) -> None:
     made = campaign(store, scope)
-    line = [store.create_task(made.transformations[0])]
-    for _ in range(generations - 1):
-        line.append(store.create_task(made.transformations[0], extends=line[-1]))
+    line = chain(store, made.transformations[0], generations)
 
     def extend(tx: StateStore) -> ScopedKey:
         child = tx.create_task(made.transformations[0], extends=line[-1])
         assert tx.action_tasks([child], made.hub) == [child]
         return child
 
-    child, second = meanwhile(store, pool, extend, partial(store.set_task_invalid, line[:1]), commit=commit)
+    child, second = meanwhile(store, extend, partial(store.set_task_invalid, line[:1]), commit=commit)
     assert second.result() == line[:1]
     alive = [*line, child] if commit else line
     assert store.get_task_status(alive) == [TaskStatusEnum.invalid] * len(alive)
     assert store.get_taskhub_tasks(made.hub) == []
 
 
-def test_eight_threads_that_set_priorities_of_the_same_tasks(store: StateStore, scope: Scope, pool: ThreadPoolExecutor) -> None:
+def test_eight_threads_that_set_priorities_of_the_same_tasks(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=40)
     orders = [made.tasks if n % 2 else made.tasks[::-1] for n in range(N)]
-    answers = together(pool, [partial(store.set_task_priority, order, n + 1) for n, order in enumerate(orders)])
+    answers = together([partial(store.set_task_priority, order, n + 1) for n, order in enumerate(orders)])
     assert answers == orders
     (last,) = set(store.get_task_priority(made.tasks))
     assert last in range(1, N + 1)

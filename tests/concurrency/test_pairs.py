@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import text
@@ -16,7 +15,10 @@ from sqlalchemy import text
 from alchemistore import ComputeServiceID, ComputeServiceRegistration, Scope, ScopedKey, StateStore
 from alchemistore.invariants import violations
 from tests.builders import Campaign, campaign, chain, register
+from tests.deliveries import statuses
+from tests.threads import Running
 
+T = TypeVar("T")
 NOON = datetime(2024, 1, 19, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
@@ -93,44 +95,18 @@ class Ring:
         }
 
 
-class Second:
-    """A call in a transaction of its own, in a thread."""
+def in_a_transaction(store: StateStore, call: Callable[..., T], *args: object) -> Running[T]:
+    """A call in a thread, in a transaction of its own: what fails there is not tried again."""
 
-    def __init__(self, store: StateStore, threads: ThreadPoolExecutor, call: Callable[..., object], *args: object) -> None:
-        self._store = store
-        self._call = call
-        self._args = args
-        self._pid: Future[int] = Future()
-        self.answer = threads.submit(self._run)
+    def run() -> T:
+        with store.transaction() as tx:
+            return call(tx, *args)
 
-    def _run(self) -> object:
-        with self._store.transaction() as tx:
-            assert tx._connection is not None
-            self._pid.set_result(tx._connection.scalar(text("SELECT pg_backend_pid()")) or 0)
-            return self._call(tx, *self._args)
-
-    def waits(self) -> bool:
-        """Whether it comes to wait for a lock; if not, it has come to its end, and is committed."""
-        pid = self._pid.result(timeout=30)
-        with self._store._engine.connect() as connection:
-            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-            while not self.answer.done():
-                state = connection.scalar(text("SELECT wait_event_type FROM pg_stat_activity WHERE pid = :pid"), {"pid": pid})
-                if state == "Lock":
-                    return True
-        return False
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(2) as threads:
-        yield threads
+    return Running(run)
 
 
 @pytest.mark.parametrize("first", ACTS)
-def test_two_calls_at_once_end_as_one_after_the_other(
-    store: StateStore, scope: Scope, threads: ThreadPoolExecutor, first: str
-) -> None:
+def test_two_calls_at_once_end_as_one_after_the_other(store: StateStore, scope: Scope, first: str) -> None:
     ring = Ring(store, scope)
 
     @cache
@@ -145,10 +121,10 @@ def test_two_calls_at_once_end_as_one_after_the_other(
         with ring.arena(*pair) as arena:
             with store.transaction() as tx:
                 ACTS[first](tx, arena)
-                other = Second(store, threads, ACTS[second], arena)
-                waited = other.waits()
+                other = in_a_transaction(store, ACTS[second], arena)
+                waited = other.waits_for(tx)
                 assert not (waited and second == "claim"), pair
-            other.answer.result(timeout=30)
+            other.result()
             found = ring.outcome(arena)
         orders: list[tuple[str, ...]] = [pair] if waited else [pair, (second, first)]
         if second == "claim":
@@ -178,84 +154,78 @@ GOING: dict[str, Callable[[StateStore], object]] = {
 @pytest.mark.parametrize("way", GOING)
 @pytest.mark.parametrize("goes", [True, False])
 def test_a_claim_waits_while_its_own_registration_is_being_removed(
-    store: StateStore, made: Campaign, threads: ThreadPoolExecutor, way: str, goes: bool
+    store: StateStore, made: Campaign, way: str, goes: bool
 ) -> None:
     with store.transaction(ignore_exceptions=True) as tx:
         GOING[way](tx)
-        claim = Second(store, threads, lambda tx: tx.claim_taskhub_tasks(made.hub, "a"))
-        assert claim.waits()
+        claim = in_a_transaction(store, lambda tx: tx.claim_taskhub_tasks(made.hub, "a"))
+        assert claim.waits_for(tx)
         if not goes:
             raise InterruptedError("the removal is rolled back")
     if goes:
         with pytest.raises(KeyError, match="a"):
-            claim.answer.result(timeout=30)
+            claim.result()
         assert store.get_taskhub_unclaimed_tasks(made.hub) == made.tasks
     else:
-        assert claim.answer.result(timeout=30) == made.tasks
+        assert claim.result() == made.tasks
 
 
 @pytest.mark.parametrize("way", GOING)
-def test_who_is_just_claiming_is_removed_with_what_it_claimed(
-    store: StateStore, made: Campaign, threads: ThreadPoolExecutor, way: str
-) -> None:
+def test_who_is_just_claiming_is_removed_with_what_it_claimed(store: StateStore, made: Campaign, way: str) -> None:
     with store.transaction() as tx:
         assert tx.claim_taskhub_tasks(made.hub, "a") == made.tasks
-        removal = Second(store, threads, GOING[way])
-        assert removal.waits()
-    removal.answer.result(timeout=30)
+        removal = in_a_transaction(store, GOING[way])
+        assert removal.waits_for(tx)
+    removal.result()
     assert store.get_taskhub_unclaimed_tasks(made.hub) == made.tasks
     assert outcomes(store) == ["deregistered" if way == "deregister" else "expired"]
     register(store, "c")
     assert store.claim_taskhub_tasks(made.hub, "c") == made.tasks
 
 
-def test_claims_and_heartbeats_do_not_wait_for_each_other(store: StateStore, made: Campaign, threads: ThreadPoolExecutor) -> None:
+def test_claims_and_heartbeats_do_not_wait_for_each_other(store: StateStore, made: Campaign) -> None:
     with store.transaction() as tx:
         tx.heartbeat_computeservice("a", datetime.max.replace(year=3000))
-        claim = Second(store, threads, lambda tx: tx.claim_taskhub_tasks(made.hub, "a"))
-        assert not claim.waits()
-        assert claim.answer.result(timeout=30) == made.tasks
+        claim = in_a_transaction(store, lambda tx: tx.claim_taskhub_tasks(made.hub, "a"))
+        assert not claim.waits_for(tx)
+        assert claim.result() == made.tasks
     store.set_task_waiting(made.tasks)
     with store.transaction() as tx:
         assert tx.claim_taskhub_tasks(made.hub, "a") == made.tasks
-        heartbeat = Second(store, threads, lambda tx: tx.heartbeat_computeservice("a", datetime.max.replace(year=3001)))
-        assert not heartbeat.waits()
+        heartbeat = in_a_transaction(store, lambda tx: tx.heartbeat_computeservice("a", datetime.max.replace(year=3001)))
+        assert not heartbeat.waits_for(tx)
 
 
-def test_a_heartbeat_that_comes_just_in_time_saves_the_service(
-    store: StateStore, made: Campaign, threads: ThreadPoolExecutor
-) -> None:
+def test_a_heartbeat_that_comes_just_in_time_saves_the_service(store: StateStore, made: Campaign) -> None:
     assert store.claim_taskhub_tasks(made.hub, "a") == made.tasks
     limit = datetime.now(UTC) + MINUTE
     with store.transaction() as tx:
         tx.heartbeat_computeservice("a", limit)
-        expiry = Second(store, threads, lambda tx: tx.expire_registrations(limit))
-        expiry.waits()
-    assert expiry.answer.result(timeout=30) == ["b"]
+        expiry = in_a_transaction(store, lambda tx: tx.expire_registrations(limit))
+        expiry.waits_for(tx)
+    assert expiry.result() == ["b"]
     assert outcomes(store) == [None]
 
 
-def test_a_heartbeat_that_comes_too_late_is_told_so(store: StateStore, made: Campaign, threads: ThreadPoolExecutor) -> None:
+def test_a_heartbeat_that_comes_too_late_is_told_so(store: StateStore, made: Campaign) -> None:
     with store.transaction() as tx:
         tx.expire_registrations(datetime.max)
-        heartbeat = Second(store, threads, lambda tx: tx.heartbeat_computeservice("a", datetime.now(UTC)))
-        assert heartbeat.waits()
+        heartbeat = in_a_transaction(store, lambda tx: tx.heartbeat_computeservice("a", datetime.now(UTC)))
+        assert heartbeat.waits_for(tx)
     with pytest.raises(KeyError, match="a"):
-        heartbeat.answer.result(timeout=30)
+        heartbeat.result()
 
 
-def test_of_two_registrations_one_is_refused(store: StateStore, threads: ThreadPoolExecutor) -> None:
+def test_of_two_registrations_one_is_refused(store: StateStore) -> None:
     with store.transaction() as tx:
         register(tx, "a")
-        other = Second(store, threads, lambda tx: register(tx, "a"))
-        assert other.waits()
+        other = in_a_transaction(store, lambda tx: register(tx, "a"))
+        assert other.waits_for(tx)
     with pytest.raises(ValueError, match="already registered"):
-        other.answer.result(timeout=30)
+        other.result()
 
 
-def test_claims_pass_each_other_by_on_one_hub_and_on_two(
-    store: StateStore, made: Campaign, scope: Scope, threads: ThreadPoolExecutor
-) -> None:
+def test_claims_pass_each_other_by_on_one_hub_and_on_two(store: StateStore, made: Campaign, scope: Scope) -> None:
     other_hub = campaign(store, scope, name="other").hub
     more = store.create_tasks(made.transformations)
     store.action_tasks(more, made.hub)
@@ -268,59 +238,51 @@ def test_claims_pass_each_other_by_on_one_hub_and_on_two(
     with store.transaction() as tx:
         assert tx.claim_taskhub_tasks(made.hub, "a") == made.tasks
         for hub in (made.hub, other_hub):
-            claim = Second(store, threads, claim_two, hub)
-            assert not claim.waits()
-            answer = claim.answer.result(timeout=30)
+            claim = in_a_transaction(store, claim_two, hub)
+            assert not claim.waits_for(tx)
+            answer = claim.result()
             assert isinstance(answer, list)
             assert set(answer) <= {*more, None}
             assert answer[0] is not None
 
 
 @pytest.mark.parametrize(("first", "second"), [("complete", "error"), ("error", "complete"), ("invalid", "deleted")])
-def test_of_two_ends_the_first_stands(
-    store: StateStore, made: Campaign, threads: ThreadPoolExecutor, first: str, second: str
-) -> None:
+def test_of_two_ends_the_first_stands(store: StateStore, made: Campaign, first: str, second: str) -> None:
     store.claim_taskhub_tasks(made.hub, "a")
     with store.transaction() as tx:
         assert tx.set_task_status(made.tasks, first) == made.tasks
-        setter = Second(store, threads, lambda tx: tx.set_task_status(made.tasks, second))
-        assert setter.waits()
-    assert setter.answer.result(timeout=30) == [None]
-    assert [status and status.value for status in store.get_task_status(made.tasks)] == [first]
+        setter = in_a_transaction(store, lambda tx: tx.set_task_status(made.tasks, second))
+        assert setter.waits_for(tx)
+    assert setter.result() == [None]
+    assert statuses(store, made.tasks) == [first]
     assert outcomes(store) == [first]
 
 
-def test_who_extends_a_task_that_is_being_struck_is_refused(
-    store: StateStore, made: Campaign, threads: ThreadPoolExecutor
-) -> None:
+def test_who_extends_a_task_that_is_being_struck_is_refused(store: StateStore, made: Campaign) -> None:
     with store.transaction() as tx:
         tx.set_task_invalid(made.tasks)
-        creation = Second(store, threads, lambda tx: tx.create_task(made.transformations[0], extends=made.tasks[0]))
-        assert creation.waits()
+        creation = in_a_transaction(store, lambda tx: tx.create_task(made.transformations[0], extends=made.tasks[0]))
+        assert creation.waits_for(tx)
     with pytest.raises(ValueError, match="Cannot extend"):
-        creation.answer.result(timeout=30)
+        creation.result()
 
 
-def test_who_is_just_being_created_is_struck_with_its_parent(
-    store: StateStore, made: Campaign, threads: ThreadPoolExecutor
-) -> None:
+def test_who_is_just_being_created_is_struck_with_its_parent(store: StateStore, made: Campaign) -> None:
     with store.transaction() as tx:
         child = tx.create_task(made.transformations[0], extends=made.tasks[0])
-        setter = Second(store, threads, lambda tx: tx.set_task_deleted(made.tasks))
-        setter.waits()
-    setter.answer.result(timeout=30)
-    assert [status and status.value for status in store.get_task_status([child])] == ["deleted"]
+        setter = in_a_transaction(store, lambda tx: tx.set_task_deleted(made.tasks))
+        setter.waits_for(tx)
+    setter.result()
+    assert statuses(store, [child]) == ["deleted"]
 
 
-def test_a_child_is_claimable_from_the_commit_that_completes_its_parent(
-    store: StateStore, made: Campaign, threads: ThreadPoolExecutor
-) -> None:
+def test_a_child_is_claimable_from_the_commit_that_completes_its_parent(store: StateStore, made: Campaign) -> None:
     child = store.create_task(made.transformations[0], extends=made.tasks[0])
     store.action_tasks([child], made.hub)
     store.claim_taskhub_tasks(made.hub, "a")
     with store.transaction() as tx:
         tx.set_task_complete(made.tasks)
-        claim = Second(store, threads, lambda tx: tx.claim_taskhub_tasks(made.hub, "b"))
-        assert not claim.waits()
-    assert claim.answer.result(timeout=30) == [None]
+        claim = in_a_transaction(store, lambda tx: tx.claim_taskhub_tasks(made.hub, "b"))
+        assert not claim.waits_for(tx)
+    assert claim.result() == [None]
     assert store.claim_taskhub_tasks(made.hub, "b") == [child]

@@ -12,36 +12,27 @@ from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.models import Settlement
 from tests.builders import Campaign, campaign, chain, register, star
 from tests.deliveries import (
-    Running,
     attempts,
+    claim,
     expire_silent,
     key_of,
+    ok_or_failed,
+    one_task,
+    outcomes,
     ref,
     register_silent,
     settle,
     status,
 )
+from tests.threads import Running, meanwhile
 
 
 @pytest.fixture
 def made(store: StateStore, scope: Scope) -> Campaign:
-    """A task on a hub; `a`, which will fall silent, and `b` and `c`."""
-    register_silent(store, "a")
-    register(store, "b", "c")
-    return campaign(store, scope, tasks=1, arms=1)
+    return one_task(store, scope, "b", "c")
 
 
-def claim(store: StateStore, made: Campaign, service: str) -> ScopedKey:
-    [task] = store.claim_taskhub_tasks(made.hub, service)
-    assert task is not None
-    return task
-
-
-def outcomes(store: StateStore, task: ScopedKey) -> list[tuple[str, str | None]]:
-    return [(attempt.service, attempt.outcome) for attempt in attempts(store, task)]
-
-
-@pytest.mark.parametrize("ok", [True, False], ids=["ok", "failed"])
+@ok_or_failed
 def test_the_same_delivery_waits_for_the_first_and_answers_the_same(
     store: StateStore, made: Campaign, scope: Scope, ok: bool
 ) -> None:
@@ -49,12 +40,12 @@ def test_the_same_delivery_waits_for_the_first_and_answers_the_same(
     with store.transaction() as tx:
         first = tx.settle_task(task, result, compute_service_id="b")
         second = Running(lambda: settle(store, task, result, "b"))
-        assert second.waits_for_a_lock(store)
+        assert second.waits_for(tx)
     assert second.result() == first
     assert outcomes(store, task) == [("b", "complete" if ok else "error")]
 
 
-@pytest.mark.parametrize("ok", [True, False], ids=["ok", "failed"])
+@ok_or_failed
 def test_a_settlement_that_finds_its_service_being_expired_comes_late(
     store: StateStore, made: Campaign, scope: Scope, ok: bool
 ) -> None:
@@ -62,13 +53,13 @@ def test_a_settlement_that_finds_its_service_being_expired_comes_late(
     with store.transaction() as tx:
         expire_silent(tx)
         settling = Running(lambda: settle(store, task, result, "a"))
-        assert settling.waits_for_a_lock(store)
+        assert settling.waits_for(tx)
     assert settling.result().outcome == "expired"
     assert status(store, task) == ("complete" if ok else "waiting")
     assert [(one.outcome, one.result) for one in attempts(store, task)] == [("expired", key_of(result, task))]
 
 
-@pytest.mark.parametrize("ok", [True, False], ids=["ok", "failed"])
+@ok_or_failed
 def test_an_expiry_that_finds_the_task_being_settled_takes_nothing_back(
     store: StateStore, made: Campaign, scope: Scope, ok: bool
 ) -> None:
@@ -76,7 +67,7 @@ def test_an_expiry_that_finds_the_task_being_settled_takes_nothing_back(
     with store.transaction() as tx:
         tx.settle_task(task, ref(scope, ok=ok), compute_service_id="a")
         expiring = Running(lambda: expire_silent(store))
-        expiring.waits_for_a_lock(store)
+        expiring.waits_for(tx)
     assert expiring.result() == ["a"]
     assert (status(store, task), outcomes(store, task)) == (ended, [("a", ended)])
 
@@ -91,14 +82,14 @@ def test_a_claim_passes_over_what_a_late_result_is_completing(store: StateStore,
     assert (status(store, task), outcomes(store, task)) == ("complete", [("a", "expired")])
 
 
-@pytest.mark.parametrize("ok", [True, False], ids=["ok", "failed"])
+@ok_or_failed
 def test_a_late_result_waits_for_the_claim_of_its_task(store: StateStore, made: Campaign, scope: Scope, ok: bool) -> None:
     task = claim(store, made, "a")
     expire_silent(store)
     with store.transaction() as tx:
         assert tx.claim_taskhub_tasks(made.hub, "b") == [task]
         settling = Running(lambda: settle(store, task, ref(scope, ok=ok), "a"))
-        assert settling.waits_for_a_lock(store)
+        assert settling.waits_for(tx)
     settling.result()
     assert status(store, task) == ("complete" if ok else "running")
     assert outcomes(store, task) == [("a", "expired"), ("b", "superseded" if ok else None)]
@@ -114,7 +105,7 @@ def test_two_workers_with_a_result_each_are_both_kept(store: StateStore, made: C
     with store.transaction() as tx:
         tx.settle_task(task, results[first], compute_service_id=first)
         other = Running(lambda: settle(store, task, results[second], second))
-        assert other.waits_for_a_lock(store)
+        assert other.waits_for(tx)
     other.result()
     assert status(store, task) == "complete"
     assert outcomes(store, task) == [("a", "expired"), ("b", "superseded" if late_first else "complete")]
@@ -123,7 +114,7 @@ def test_two_workers_with_a_result_each_are_both_kept(store: StateStore, made: C
 
 
 @pytest.mark.parametrize("wanted", ["waiting", "error", "complete", "invalid", "deleted"])
-@pytest.mark.parametrize("ok", [True, False], ids=["ok", "failed"])
+@ok_or_failed
 def test_a_setter_and_a_settlement_go_one_after_the_other(
     store: StateStore, made: Campaign, scope: Scope, wanted: str, ok: bool
 ) -> None:
@@ -131,7 +122,7 @@ def test_a_setter_and_a_settlement_go_one_after_the_other(
     with store.transaction() as tx:
         tx.settle_task(task, ref(scope, ok=ok), compute_service_id="b")
         setting = Running(lambda: store.set_task_status([task], wanted))
-        assert setting.waits_for_a_lock(store)
+        assert setting.waits_for(tx)
     accepted = wanted in ("invalid", "deleted", ended) or (ended, wanted) == ("error", "waiting")
     assert setting.result() == [task if accepted else None]
     assert status(store, task) == (wanted if accepted else ended)
@@ -144,7 +135,7 @@ def test_a_setter_and_a_settlement_go_one_after_the_other(
     with store.transaction() as tx:
         assert tx.set_task_status([again], wanted) == [again]
         settling = Running(lambda: settle(store, again, ref(scope, ok=ok), "c"))
-        assert settling.waits_for_a_lock(store)
+        assert settling.waits_for(tx)
     settling.result()
     assert status(store, again) == ("complete" if ok and wanted in ("waiting", "error") else wanted)
     assert outcomes(store, again) == [("c", "released" if wanted == "waiting" else wanted)]
@@ -191,11 +182,7 @@ def test_a_child_that_changes_while_its_parent_is_completed_can_be_claimed(
         return change(which, made, child)
 
     first, second = (settling, changing) if settled_first else (changing, settling)
-    with store.transaction() as tx:
-        first(tx)
-        other = Running(lambda: second(store))
-        other.waits_for_a_lock(store)
-    other.result()
+    meanwhile(store, first, lambda: second(store), commit=True)[1].result()
     assert claim(store, made, "b") == child
 
 
@@ -212,15 +199,11 @@ def test_a_child_that_is_born_while_its_parent_is_completed_can_be_claimed(
         return which.action_tasks([which.create_task(made.transformations[0], extends=parent)], made.hub)
 
     first, second = (settling, bearing) if settled_first else (bearing, settling)
-    with store.transaction() as tx:
-        first(tx)
-        other = Running(lambda: second(store))
-        other.waits_for_a_lock(store)
-    other.result()
+    meanwhile(store, first, lambda: second(store), commit=True)[1].result()
     assert claim(store, made, "b") in store.get_transformation_tasks(made.transformations[0], extends=parent)
 
 
-@pytest.mark.parametrize("ok", [True, False], ids=["ok", "failed"])
+@ok_or_failed
 def test_expiry_and_settlement_race_fifty_times(store: StateStore, scope: Scope, ok: bool) -> None:
     register(store, "c")
     made, ended = campaign(store, scope, tasks=50, arms=1), "complete" if ok else "error"

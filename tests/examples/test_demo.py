@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
@@ -20,16 +17,6 @@ from harmonic.protocol import HarmonicSettings
 from harmonic.report import Report
 
 SIZE = Size(sampling=HarmonicSettings(walkers=32, frames=16, stride=300, step=0.1), repeats=1, silence=timedelta(seconds=3))
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """A directory that does not exist yet, in a place that every user may enter (PostgreSQL does not run as root)."""
-    parent = Path(tempfile.mkdtemp(prefix="alchemistore-demo-"))
-    parent.chmod(0o755)
-    yield parent / "demo"
-    LocalServers(parent / "demo").stop()
-    shutil.rmtree(parent)
 
 
 def played(directory: Path) -> tuple[Report, str]:
@@ -70,8 +57,8 @@ def lost(told: list[TaskHistory], service: str, late: bool) -> list[tuple[TaskHi
 
 
 @pytest.mark.slow
-def test_a_killed_and_a_stopped_worker_cost_no_result(directory: Path) -> None:
-    report, text = played(directory)
+def test_a_killed_and_a_stopped_worker_cost_no_result(fresh_directory: Path) -> None:
+    report, text = played(fresh_directory)
     assert report.ok
     assert not report.found
     assert len(report.answers.legs) == 40
@@ -81,7 +68,7 @@ def test_a_killed_and_a_stopped_worker_cost_no_result(directory: Path) -> None:
     assert text.index("Stopped") < text.index("Killed")
     assert named(text, "▸ Let ") == stopped
 
-    told = histories(directory)
+    told = histories(fresh_directory)
     assert len(told) == report.answers.tasks == 55
     assert {history.changes[-1].status for history in told} == {TaskStatusEnum.complete}
 
@@ -104,9 +91,9 @@ def test_a_killed_and_a_stopped_worker_cost_no_result(directory: Path) -> None:
     assert services[stopped].lapses[0].late
     assert services[stopped].lapses[0].completed_by == (first or [stopped])[0]
 
-    again, text = played(directory)
+    again, text = played(fresh_directory)
     assert again.found
     assert again.ok
     assert again.answers == report.answers
     assert "finished already" in text
-    assert histories(directory) == told
+    assert histories(fresh_directory) == told

@@ -20,6 +20,7 @@ from alchemistore import ComputeServiceRegistration, ProtocolDAGResultRef, Scope
 from harmonic.crew import Crew
 from harmonic.mishaps import Mishaps
 from tests.builders import star
+from tests.databases import libpq
 
 NAME = "worker-1"
 
@@ -45,10 +46,6 @@ def crew(network: ScopedKey, database: str, tmp_path: Path) -> Iterator[Crew]:
 @pytest.fixture
 def process(crew: Crew) -> psutil.Process:
     return hired(crew, NAME)
-
-
-def libpq(url: str) -> str:
-    return url.replace("postgresql+psycopg:", "postgresql:")
 
 
 def hired(crew: Crew, name: str) -> psutil.Process:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import UTC, datetime, timedelta
 from threading import Event
 
@@ -10,21 +9,12 @@ import gufe
 import pytest
 
 from alchemistore import ComputeServiceRegistration, S3ObjectStore, Scope, ScopedKey, StateStore, TaskStatusEnum, chemistry
-from alchemistore.objectstore import get_s3os
-from alchemistore.settings import S3ObjectStoreSettings
 from harmonic.analysis import Lapse, collect
 from harmonic.protocol import EndState, HarmonicProtocol, HarmonicSettings
 from harmonic.system import HarmonicWell, Medium
 from harmonic.worker import Worker
 
 NAME = "worker of a test"
-
-
-@pytest.fixture
-def objects(s3_server: S3ObjectStoreSettings) -> S3ObjectStore:
-    objects = get_s3os(s3_server.model_copy(update={"AWS_S3_BUCKET": f"test-{uuid.uuid4().hex}"}))
-    objects.initialize()
-    return objects
 
 
 @pytest.fixture

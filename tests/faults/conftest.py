@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Thread
@@ -18,7 +17,6 @@ import pytest
 
 from alchemistore import S3ObjectStore, ScopedKey, StateStore, chemistry
 from alchemistore.models import Settlement
-from alchemistore.objectstore import get_s3os
 from alchemistore.settings import S3ObjectStoreSettings
 from tests.builders import Campaign
 from tests.deliveries import attempts, status
@@ -146,24 +144,10 @@ class Wire:
 
 
 @pytest.fixture
-def objects_settings(s3_server: S3ObjectStoreSettings) -> S3ObjectStoreSettings:
-    """A bucket of its own."""
-    return s3_server.model_copy(update={"AWS_S3_BUCKET": f"test-{uuid.uuid4().hex}"})
-
-
-@pytest.fixture
-def objects(objects_settings: S3ObjectStoreSettings) -> S3ObjectStore:
-    """The object store of the workers."""
-    objects = get_s3os(objects_settings)
-    objects.initialize()
-    return objects
-
-
-@pytest.fixture
-def wire(objects_settings: S3ObjectStoreSettings) -> Iterator[Wire]:
+def wire(bucket: S3ObjectStoreSettings) -> Iterator[Wire]:
     """A wire to the object store."""
-    assert objects_settings.AWS_ENDPOINT_URL is not None
-    wire = Wire(objects_settings.AWS_ENDPOINT_URL)
+    assert bucket.AWS_ENDPOINT_URL is not None
+    wire = Wire(bucket.AWS_ENDPOINT_URL)
     yield wire
     wire.cut()
 
@@ -172,13 +156,13 @@ Start = Callable[..., WorkerProcess]
 
 
 @pytest.fixture
-def start(database: str, objects: S3ObjectStore, objects_settings: S3ObjectStoreSettings) -> Iterator[Start]:
+def start(database: str, objects: S3ObjectStore, bucket: S3ObjectStoreSettings) -> Iterator[Start]:
     """Starts workers, which have claimed a task then; none outlives the test."""
     started: list[WorkerProcess] = []
 
     def start(taskhub: ScopedKey, identifier: str, endpoint: str | None = None) -> WorkerProcess:
         environment = {"ALCHEMISTORE_DATABASE_URL": database, "ALCHEMISTORE_APPLICATION_NAME": identifier}
-        for name, value in objects_settings.model_dump().items():
+        for name, value in bucket.model_dump().items():
             if value is not None:
                 environment[name] = value.get_secret_value() if hasattr(value, "get_secret_value") else str(value)
         if endpoint is not None:

@@ -7,9 +7,19 @@ from datetime import UTC, datetime
 import pytest
 
 from alchemistore import S3ObjectStore, Scope, StateStore
-from tests.builders import campaign, register
-from tests.deliveries import Running, attempts, expire_silent, history, ref, register_silent, settle
+from tests.builders import Campaign, campaign, register
+from tests.deliveries import attempts, expire_silent, history, ref, register_silent, settle
 from tests.faults.conftest import Here, Start, Wire
+from tests.threads import Running
+
+
+def another_takes_over(store: StateStore, here: Here, made: Campaign) -> None:
+    """See that the one task of a worker that was killed is done by another."""
+    assert expire_silent(store) == ["killed"]
+    register(store, "next")
+    assert store.claim_taskhub_tasks(made.hub, "next") == made.tasks
+    here.perform(made.tasks[0], "next")
+    assert here.story(made.tasks[0]) == ("complete", [("killed", "expired", False), ("next", "complete", True)])
 
 
 @pytest.mark.parametrize("stage", ["computed", "written", "settling"])
@@ -26,11 +36,7 @@ def test_what_a_worker_held_that_was_killed_is_done_by_another(
     written = list(objects.iter_contents())
     assert len(written) == (1 if stage in ("written", "settling") else 0)
 
-    assert expire_silent(store) == ["killed"]
-    register(store, "next")
-    assert store.claim_taskhub_tasks(made.hub, "next") == made.tasks
-    here.perform(worker.task, "next")
-    assert here.story(worker.task) == ("complete", [("killed", "expired", False), ("next", "complete", True)])
+    another_takes_over(store, here, made)
     statuses = [change.status.value for change in history(store, worker.task).changes]
     assert statuses == ["waiting", "running", "waiting", "running", "complete"]
 
@@ -47,11 +53,7 @@ def test_a_worker_that_is_killed_while_it_writes_leaves_no_half_of_a_result(
     wire.cut()
     assert list(objects.iter_contents()) == []
     assert here.story(worker.task) == ("running", [("killed", None, False)])
-    expire_silent(store)
-    register(store, "next")
-    assert store.claim_taskhub_tasks(made.hub, "next") == made.tasks
-    here.perform(worker.task, "next")
-    assert here.story(worker.task) == ("complete", [("killed", "expired", False), ("next", "complete", True)])
+    another_takes_over(store, here, made)
     assert len(list(objects.iter_contents())) == 1
 
 

@@ -34,13 +34,21 @@ def fill(servers: LocalServers) -> None:
     """Put something into both servers."""
     with connect(servers) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+    fill_s3(servers)
+
+
+def fill_s3(servers: LocalServers) -> None:
     object_store(servers)._folder.put("kept", b"42" * 1000, "text/plain")
 
 
 def holds_what_was_filled_in(servers: LocalServers) -> bool:
     with connect(servers) as connection:
         row = connection.execute("SELECT answer FROM kept").fetchone()
-    return row == (42,) and object_store(servers)._folder.get("kept") == b"42" * 1000
+    return row == (42,) and s3_holds_what_was_filled_in(servers)
+
+
+def s3_holds_what_was_filled_in(servers: LocalServers) -> bool:
+    return object_store(servers)._folder.get("kept") == b"42" * 1000
 
 
 def kill(server: ServerStatus | None) -> None:

@@ -102,8 +102,8 @@ def test_secrets_are_readable_by_the_owner_only_and_shown_nowhere(local_servers:
     assert stat.S_IMODE((local_servers.directory / "postgres").stat().st_mode) == 0o700
 
 
-def test_socket_of_a_deep_directory_is_for_its_owner_only(directory: Path) -> None:
-    deep = directory / ("x" * 120)
+def test_socket_of_a_deep_directory_is_for_its_owner_only(fresh_directory: Path) -> None:
+    deep = fresh_directory / ("x" * 120)
     database_url(deep)
     servers = LocalServers(deep)
     status = servers.status()

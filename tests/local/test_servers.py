@@ -16,7 +16,17 @@ import pytest
 from alchemistore.local import LocalServers, database_url
 from alchemistore.local.daemon import free_ports, run
 from alchemistore.local.postgres import STILL_IN_USE, SYSTEM_USER
-from tests.local.helpers import connect, fill, holds_what_was_filled_in, kill, listeners, object_store, yes_server
+from tests.local.helpers import (
+    connect,
+    fill,
+    fill_s3,
+    holds_what_was_filled_in,
+    kill,
+    listeners,
+    object_store,
+    s3_holds_what_was_filled_in,
+    yes_server,
+)
 
 START = "import sys; from alchemistore.local import LocalServers; print(LocalServers(sys.argv[1]).start())"
 HOLD = """
@@ -132,15 +142,15 @@ def test_s3_server_whose_starter_was_killed_before_it_noted_the_id_is_found(serv
 
 
 def test_ports_in_use_are_survived(servers: LocalServers) -> None:
-    status = servers.start()
-    fill(servers)
+    status = servers.start(database=False)
+    fill_s3(servers)
     servers.stop()
     assert status.s3 is not None
     with socket.create_server(("127.0.0.1", status.s3.ports["s3.port"])):
-        again = servers.start()
+        again = servers.start(database=False)
         assert again.s3 is not None
         assert again.s3.ports["s3.port"] != status.s3.ports["s3.port"]
-        assert holds_what_was_filled_in(servers)
+        assert s3_holds_what_was_filled_in(servers)
 
 
 def test_server_that_took_the_port_at_the_last_moment_is_not_taken_for_ours(
@@ -175,9 +185,8 @@ def test_database_url_starts_postgresql_only(servers: LocalServers) -> None:
     assert "AWS_ENDPOINT_URL" not in servers.environment()
 
 
-def test_database_speaks_utf8_and_utc_and_sorts_by_code_point(servers: LocalServers) -> None:
-    servers.start(s3=False)
-    with connect(servers) as connection:
+def test_database_speaks_utf8_and_utc_and_sorts_by_code_point(local_servers: LocalServers) -> None:
+    with connect(local_servers) as connection:
         row = connection.execute(
             "SELECT current_setting('server_encoding'), current_setting('timezone'), 'Z' < 'a' COLLATE \"default\""
         ).fetchone()
@@ -201,8 +210,8 @@ def test_database_half_made_is_made_anew(servers: LocalServers) -> None:
 
 
 @pytest.mark.parametrize("name", ["deep/" * 40, 'it\'s "odd", ü $HOME'])
-def test_any_path_will_do(directory: Path, name: str) -> None:
-    servers = LocalServers(directory / name)
+def test_any_path_will_do(fresh_directory: Path, name: str) -> None:
+    servers = LocalServers(fresh_directory / name)
     try:
         servers.start()
         fill(servers)
@@ -213,11 +222,10 @@ def test_any_path_will_do(directory: Path, name: str) -> None:
         servers.stop()
 
 
-def test_a_symbolic_link_leads_to_the_same_servers(servers: LocalServers, tmp_path: Path) -> None:
-    status = servers.start(s3=False)
+def test_a_symbolic_link_leads_to_the_same_servers(local_servers: LocalServers, tmp_path: Path) -> None:
     link = tmp_path / "link"
-    link.symlink_to(servers.directory)
-    assert LocalServers(link).start(s3=False).database == status.database
+    link.symlink_to(local_servers.directory)
+    assert LocalServers(link).start() == local_servers.status()
 
 
 def test_nothing_listens_to_other_machines(local_servers: LocalServers) -> None:

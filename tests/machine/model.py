@@ -1,121 +1,225 @@
-"""What a state store is to its users, in a hundred lines: tasks, hubs, actions, claims, and nothing about how it is stored."""
+"""What a state store is to its users: tasks, hubs, claims, results, and nothing about how it is stored."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import permutations
 
-from alchemistore import ScopedKey
-
-TERMINAL = ("invalid", "deleted")
-SOURCES = {
-    "waiting": ("waiting", "running", "error"),
-    "running": ("waiting", "running"),
-    "complete": ("running", "complete"),
-    "error": ("running", "error"),
-    "invalid": ("waiting", "running", "complete", "error", "invalid"),
-    "deleted": ("waiting", "running", "complete", "error", "deleted"),
-}
+from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey
 
 Answer = list[ScopedKey | None]
+Tasks = Sequence[ScopedKey | None]
+
+# From which statuses each is reached, and how an attempt ends by it; running is no end.
+STATUSES: Mapping[str, tuple[tuple[str, ...], str | None]] = {
+    "waiting": (("waiting", "running", "error"), "released"),
+    "running": (("waiting", "running"), None),
+    "complete": (("running", "complete"), "complete"),
+    "error": (("running", "error"), "error"),
+    "invalid": (("waiting", "running", "complete", "error", "invalid"), "invalid"),
+    "deleted": (("waiting", "running", "complete", "error", "deleted"), "deleted"),
+}
+LIVE = ("waiting", "running", "error")
+FOR_GOOD = ("invalid", "deleted")
 
 
-@dataclass(frozen=True)
+@dataclass
+class ModelAttempt:
+    """A claim, from beginning to end; it goes on while it has no outcome."""
+
+    service: str
+    outcome: str | None = None
+    result: ProtocolDAGResultRef | None = None
+
+
+@dataclass
 class ModelTask:
+    """A task with all that happened to it; `results` says of each result as which attempt it came in first, if any."""
+
     transformation: ScopedKey
-    parent: ScopedKey | None
-    status: str = "waiting"
+    parent: ScopedKey | None = None
     priority: int = 10
-    service: str | None = None
-    claimed: int = 0
+    statuses: list[str] = field(default_factory=lambda: ["waiting"])
+    attempts: list[ModelAttempt] = field(default_factory=list)
+    results: dict[ProtocolDAGResultRef, int | None] = field(default_factory=dict)
+
+    @property
+    def status(self) -> str:
+        return self.statuses[-1]
+
+    @property
+    def claim(self) -> ModelAttempt | None:
+        return self.attempts[-1] if self.attempts and self.attempts[-1].outcome is None else None
+
+    @property
+    def service(self) -> str | None:
+        return self.claim.service if self.claim else None
+
+    def become(self, status: str, outcome: str | None) -> None:
+        """Get a status, but not out of one that is for good; a claim on the task ends with the outcome, if there is one."""
+        if status != self.status and self.status not in FOR_GOOD:
+            self.statuses.append(status)
+        if outcome and self.claim:
+            self.claim.outcome = outcome
+
+    def keep(self, result: ProtocolDAGResultRef, attempt: int | None, settles: bool = False) -> None:
+        """Keep a result. An attempt has the one that settled it, else the first that came in."""
+        self.results[result] = self.results.get(result) or attempt
+        if attempt and (settles or not self.attempts[attempt - 1].result):
+            self.attempts[attempt - 1].result = result
+
+
+@dataclass
+class ModelHub:
+    weight: float = 0.5
+    actions: dict[ScopedKey, float] = field(default_factory=dict)
 
 
 @dataclass
 class Model:
-    """The hubs are called by their networks; `content` says what is in a network."""
+    """The hubs are called by their networks; `content` says what is in a network, `protocols` what a transformation uses."""
 
-    content: dict[ScopedKey, set[ScopedKey]]
+    content: Mapping[ScopedKey, set[ScopedKey]]
+    protocols: Mapping[ScopedKey, str]
+    hubs: dict[ScopedKey, ModelHub] = field(default_factory=dict)
     tasks: dict[ScopedKey, ModelTask] = field(default_factory=dict)
-    actions: dict[ScopedKey, dict[ScopedKey, float]] = field(default_factory=dict)
     services: dict[str, int] = field(default_factory=dict)
 
-    def _set(self, task: ScopedKey, **changes: object) -> None:
-        self.tasks[task] = replace(self.tasks[task], **changes)  # type: ignore[arg-type]  # the names are checked
-
-    def _tree(self, task: ScopedKey) -> set[ScopedKey]:
-        below = {task}
+    def tree(self, task: ScopedKey) -> list[ScopedKey]:
+        """The task and all that extends it, directly or not."""
+        below = [task]
+        # Tasks come after what they extend.
         for one, what in self.tasks.items():
-            # Tasks come after what they extend.
             if what.parent in below:
-                below.add(one)
+                below.append(one)
         return below
 
-    def create(self, task: ScopedKey, transformation: ScopedKey, parent: ScopedKey | None) -> None:
-        self.tasks[task] = ModelTask(transformation, parent)
+    def take_off(self, task: ScopedKey) -> None:
+        for hub in self.hubs.values():
+            hub.actions.pop(task, None)
 
     def can_be_extended(self, task: ScopedKey, transformation: ScopedKey) -> bool:
-        return self.tasks[task].status not in TERMINAL and self.tasks[task].transformation == transformation
+        return (
+            task in self.tasks and self.tasks[task].status not in FOR_GOOD and self.tasks[task].transformation == transformation
+        )
 
-    def action(self, tasks: Iterable[ScopedKey | None], network: ScopedKey) -> Answer:
-        answer: Answer = []
+    def prioritize(self, tasks: Tasks, priority: int) -> Answer:
         for task in tasks:
-            fits = (
-                task in self.tasks
-                and network in self.actions
-                and task not in self.actions[network]
-                and self.tasks[task].transformation in self.content[network]
-                and self.tasks[task].status in ("waiting", "running", "error")
-            )
-            if fits and task is not None:
-                self.actions[network][task] = 0.5
-            answer.append(task if fits else None)
-        return answer
-
-    def cancel(self, tasks: Iterable[ScopedKey | None], network: ScopedKey) -> Answer:
-        hub = self.actions.get(network, {})
-        return [task if task is not None and hub.pop(task, None) is not None else None for task in tasks]
-
-    def weigh(self, tasks: list[ScopedKey | None], network: ScopedKey, weight: float) -> Answer:
-        hub = self.actions.get(network, {})
-        hub.update((task, weight) for task in tasks if task in hub and task is not None)
-        return [task if task in hub else None for task in tasks]
-
-    def prioritize(self, tasks: list[ScopedKey | None], priority: int) -> Answer:
-        for task in tasks:
-            if task in self.tasks and task is not None:
-                self._set(task, priority=priority)
+            if task in self.tasks:
+                self.tasks[task].priority = priority
         return [task if task in self.tasks else None for task in tasks]
 
-    def accepted(self, tasks: Iterable[ScopedKey | None], status: str) -> Answer:
-        return [task if task in self.tasks and self.tasks[task].status in SOURCES[status] else None for task in tasks]
+    def accepted(self, tasks: Tasks, status: str) -> Answer:
+        return [task if task in self.tasks and self.tasks[task].status in STATUSES[status][0] else None for task in tasks]
 
-    def set_status(self, tasks: list[ScopedKey | None], status: str) -> Answer:
+    def set_status(self, tasks: Tasks, status: str) -> Answer:
         answer = self.accepted(tasks, status)
         for task in filter(None, answer):
-            for one in self._tree(task) if status in TERMINAL else {task}:
-                if self.tasks[one].status not in TERMINAL:
-                    self._set(one, status=status)
-                if status != "running":
-                    self._set(one, service=None)
-                if status in ("complete", *TERMINAL):
-                    for hub in self.actions.values():
-                        hub.pop(one, None)
+            self.become(task, status, STATUSES[status][1])
         return answer
 
-    def claimable(self, network: ScopedKey) -> set[ScopedKey]:
+    def become(self, task: ScopedKey, status: str, outcome: str | None) -> None:
+        """What is given up takes with it all that extends it; what is over leaves its hubs."""
+        for one in self.tree(task) if status in FOR_GOOD else [task]:
+            self.tasks[one].become(status, outcome)
+            if status not in LIVE:
+                self.take_off(one)
+
+    def settle(
+        self, task: ScopedKey, result: ProtocolDAGResultRef, service: str | None, number: int | None
+    ) -> tuple[str, int | None, str | None]:
+        """The sender is the attempt it names, else the one of this service that the result came in from, else its last one."""
+        what = self.tasks[task]
+        mine = [n for n, one in enumerate(what.attempts, 1) if service in (None, one.service) and number in (None, n)]
+        if service is None and number is None:
+            mine = []
+        sender = what.results.get(result)
+        if sender not in mine:
+            sender = mine[-1] if mine else None
+        holds = sender is not None and what.attempts[sender - 1] is what.claim
+        what.keep(result, sender, settles=holds)
+        if holds:
+            ended = "complete" if result.ok else "error"
+            self.become(task, ended, ended)
+        elif result.ok and what.status in LIVE:
+            self.become(task, "complete", "superseded")
+        return what.status, sender, what.attempts[sender - 1].outcome if sender else None
+
+    def must_stay(self, task: ScopedKey) -> bool:
+        what = self.tasks[task]
+        return what.status == "running" or bool(what.results) or self.tree(task) != [task]
+
+    def delete(self, task: ScopedKey) -> None:
+        for one in self.tree(task):
+            del self.tasks[one]
+            self.take_off(one)
+
+    def action(self, tasks: Tasks, network: ScopedKey) -> Answer:
+        answer: Answer = []
+        for task in tasks:
+            what, hub = self.tasks.get(task) if task else None, self.hubs.get(network)
+            new = what and hub and task not in hub.actions and what.status in LIVE
+            if task and what and hub and new and what.transformation in self.content[network]:
+                hub.actions[task] = 0.5
+                answer.append(task)
+            else:
+                answer.append(None)
+        return answer
+
+    def actions(self, network: ScopedKey) -> dict[ScopedKey, float]:
+        return self.hubs[network].actions if network in self.hubs else {}
+
+    def cancel(self, tasks: Tasks, network: ScopedKey) -> Answer:
+        return [task if task and self.actions(network).pop(task, None) is not None else None for task in tasks]
+
+    def weigh(self, weights: Mapping[ScopedKey, float], network: ScopedKey) -> None:
+        actions = self.actions(network)
+        actions.update((task, weight) for task, weight in weights.items() if task in actions)
+
+    def claimable(self, network: ScopedKey, protocols: Iterable[str] | None) -> set[ScopedKey]:
+        able = {task: self.tasks[task] for task, weight in self.actions(network).items() if weight > 0}
         return {
             task
-            for task, weight in self.actions.get(network, {}).items()
-            if weight > 0
-            and self.tasks[task].status == "waiting"
-            and (self.tasks[task].parent is None or self.tasks[self.tasks[task].parent].status == "complete")  # type: ignore[index]  # not None
+            for task, what in able.items()
+            if what.status == "waiting"
+            and (what.parent is None or self.tasks[what.parent].status == "complete")
+            and (protocols is None or self.protocols[what.transformation] in protocols)
         }
 
-    def claim(self, task: ScopedKey, service: str) -> None:
-        self._set(task, status="running", service=service, claimed=self.tasks[task].claimed + 1)
+    def can_give(
+        self, claimed: Answer, networks: Sequence[ScopedKey], count: int, protocols: Iterable[str] | None = None
+    ) -> bool:
+        """Whether so many tasks may be claimed from the hubs of these networks, one after the other: the most urgent ones of each."""
+        expected: Answer = []
+        for network in networks:
+            able = self.claimable(network, protocols) - set(expected)
+            urgent = sorted(self.tasks[task].priority for task in able)[: count - len(expected)]
+            got = claimed[len(expected) : len(expected) + len(urgent)]
+            if not able.issuperset(got) or [self.tasks[task].priority for task in got if task] != urgent:
+                return False
+            expected += got
+        return len(expected) == len(set(expected)) and claimed == expected + [None] * (count - len(expected))
 
-    def remove(self, service: str) -> None:
+    def can_give_anywhere(
+        self, claimed: Answer, scopes: Iterable[Scope], exclude: Iterable[Scope], count: int, protocols: Iterable[str] | None
+    ) -> bool:
+        """The same of all open hubs in these scopes, and not in those, in whatever order; a weight of 0 closes a hub."""
+        hubs = [
+            network
+            for network, hub in self.hubs.items()
+            if hub.weight > 0
+            and any(scope.is_superset(network.scope) for scope in scopes)
+            and not any(scope.is_superset(network.scope) for scope in exclude)
+        ]
+        return any(self.can_give(claimed, order, count, protocols) for order in permutations(hubs))
+
+    def claim(self, task: ScopedKey, service: str) -> None:
+        self.tasks[task].attempts.append(ModelAttempt(service))
+        self.tasks[task].statuses.append("running")
+
+    def remove(self, service: str, outcome: str) -> None:
         del self.services[service]
-        for task, what in list(self.tasks.items()):
-            if what.service == service:
-                self._set(task, service=None, status="waiting" if what.status == "running" else what.status)
+        for task in self.tasks.values():
+            if task.service == service:
+                task.become("waiting", outcome)

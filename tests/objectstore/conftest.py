@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.loaders import JSONFileLoader
 from moto import mock_aws
 
 from alchemistore import S3ObjectStore, ScopedKey, chemistry
@@ -17,6 +19,20 @@ from alchemistore.settings import S3ObjectStoreSettings
 from tests.unit.gufe_classes import transformation
 
 MakeStore = Callable[..., S3ObjectStore]
+_load_file = JSONFileLoader.load_file
+
+
+@cache
+def _loaded(path: str) -> Any:
+    return _load_file(JSONFileLoader(), path)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def descriptions_are_loaded_once() -> Iterator[None]:
+    """Let every store of every test share what botocore knows about S3, which takes longer to load than most tests take."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", lambda _, path: _loaded(path))
+        yield
 
 
 @pytest.fixture

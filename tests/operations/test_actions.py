@@ -8,25 +8,9 @@ from typing import Any
 import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore
-from tests.builders import Campaign, campaign, chain, register, star
+from tests.builders import STATUSES, Campaign, bring, campaign, chain, register
 
-STATUSES = ("waiting", "running", "complete", "error", "invalid", "deleted")
 BAD_WEIGHTS: list[Any] = [-0.1, 1.1, 7, -math.inf, math.inf, math.nan, True, False, "0.5", "much", [0.5], 1j]
-
-
-def in_status(store: StateStore, transformation: ScopedKey, status: str) -> ScopedKey:
-    """Make a task that has a status."""
-    task = store.create_task(transformation)
-    if status in ("complete", "error"):
-        store.set_task_running([task])
-    assert store.set_task_status([task], status) == [task]
-    return task
-
-
-def second_hub(store: StateStore, scope: Scope) -> tuple[ScopedKey, ScopedKey]:
-    """Make another network of the same transformations, with a hub."""
-    network = store.create_network(star(3, "second"), scope)
-    return network, store.create_taskhub(network)
 
 
 # Actioning
@@ -67,7 +51,9 @@ def test_the_same_task_twice_in_one_call_is_actioned_at_its_first_place(store: S
 
 def test_action_task_other_statuses(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope)
-    tasks = [in_status(store, made.transformations[0], status) for status in STATUSES]
+    tasks = store.create_tasks(made.transformations[:1] * len(STATUSES))
+    for task, status in zip(tasks, STATUSES, strict=True):
+        bring(store, [task], status)
     waiting, running, _, error, _, _ = tasks
     assert store.action_tasks(tasks, made.hub) == [waiting, running, None, error, None, None]
     assert store.get_taskhub_tasks(made.hub) == sorted([waiting, running, error])
@@ -102,7 +88,7 @@ def test_action_task_extends_whatever_the_parent_is_and_wherever(store: StateSto
 
 def test_claimed_tasks_can_be_actioned_on_another_hub(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=2)
-    _, hub = second_hub(store, scope)
+    hub = campaign(store, scope, name="second").hub
     register(store, "service")
     assert set(store.claim_taskhub_tasks(made.hub, "service", count=2)) == set(made.tasks)
     assert store.action_tasks(made.tasks, hub) == made.tasks
@@ -138,7 +124,8 @@ def test_cancel_task(store: StateStore, scope: Scope) -> None:
 
 def test_cancel_leaves_other_hubs_and_claims_alone(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=2)
-    second, hub = second_hub(store, scope)
+    other = campaign(store, scope, name="second")
+    second, hub = other.network, other.hub
     store.action_tasks(made.tasks, hub)
     register(store, "service")
     (claimed,) = store.claim_taskhub_tasks(made.hub, "service")
@@ -222,7 +209,8 @@ def test_a_task_weight_out_of_bounds_is_refused_and_nothing_is_written(store: St
 
 def test_a_weight_counts_on_its_own_hub_only(store: StateStore, scope: Scope) -> None:
     made, _ = weighed(store, scope)
-    second, hub = second_hub(store, scope)
+    other = campaign(store, scope, name="second")
+    second, hub = other.network, other.hub
     store.action_tasks(made.tasks, hub)
     store.set_task_weights(made.tasks[:1], hub, 0.0)
     assert store.get_task_weights(made.tasks, made.hub) == [0.5] * 3
@@ -244,7 +232,8 @@ def test_weight_zero_is_never_claimed_until_it_is_raised(store: StateStore, scop
 
 def test_get_task_actioned_networks(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=2)
-    second, hub = second_hub(store, scope)
+    other = campaign(store, scope, name="second")
+    second, hub = other.network, other.hub
     one, two = made.tasks
     store.action_tasks([one], hub)
     store.set_task_weights({one: 0.25}, hub)
@@ -259,7 +248,7 @@ def test_get_task_actioned_networks(store: StateStore, scope: Scope) -> None:
 @pytest.mark.parametrize("status", ["complete", "invalid", "deleted"])
 def test_a_task_that_is_done_with_leaves_every_hub(store: StateStore, scope: Scope, status: str) -> None:
     made = campaign(store, scope, tasks=2)
-    _, hub = second_hub(store, scope)
+    hub = campaign(store, scope, name="second").hub
     store.action_tasks(made.tasks, hub)
     store.set_task_running(made.tasks[:1])
     assert store.set_task_status(made.tasks[:1], status) == made.tasks[:1]

@@ -12,7 +12,8 @@ from scipy.stats import chisquare
 
 from alchemistore import Scope, ScopedKey, StateStore
 from tests.builders import Campaign, campaign, register
-from tests.deliveries import everything, undone
+from tests.databases import everything
+from tests.deliveries import undone
 from tests.unit.gufe_classes import Effort, PushProtocol, system
 
 HERE, NEAR, FAR = Scope("org", "one", "here"), Scope("org", "one", "near"), Scope("org", "two", "far")

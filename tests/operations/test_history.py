@@ -10,21 +10,7 @@ import pytest
 from alchemistore import Scope, ScopedKey, StateStore, TaskStatusEnum
 from alchemistore.models import StatusChange
 from tests.builders import Campaign, campaign, chain, register
-from tests.deliveries import attempts, expire_silent, history, key_of, ref, register_silent, settle
-
-
-@pytest.fixture
-def one(store: StateStore, scope: Scope) -> Campaign:
-    """A task on a hub; `a`, which will fall silent, and `b`."""
-    register_silent(store, "a")
-    register(store, "b")
-    return campaign(store, scope, tasks=1, arms=1)
-
-
-def claim(store: StateStore, made: Campaign, service: str) -> ScopedKey:
-    [task] = store.claim_taskhub_tasks(made.hub, service)
-    assert task is not None
-    return task
+from tests.deliveries import attempts, claim, expire_silent, history, key_of, ref, settle
 
 
 def told(changes: tuple[StatusChange, ...]) -> list[tuple[str, str | None]]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import bcrypt
 import pytest
-from sqlalchemy import URL, text
+from sqlalchemy import text
 
 from alchemistore import CredentialedComputeIdentity, CredentialedEntity, CredentialedUserIdentity, Scope, StateStore
 from alchemistore.credentials import NOBODY, hash_key
@@ -32,17 +32,10 @@ IDENTIFIERS = [
 PAST, FUTURE = (datetime.now(UTC) + timedelta(days=days) for days in (-1, 1))
 
 
-@pytest.fixture(scope="module")
-def store(server: URL, template: str, run_sql: Callable[[str], None]) -> Iterator[StateStore]:
+@pytest.fixture
+def store(shared_store: StateStore) -> StateStore:
     """One store for all tests here: each takes an identifier of its own."""
-    name = f"test_{uuid.uuid4().hex}"
-    run_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
-    store = StateStore(server.set(database=name).render_as_string(hide_password=False))
-    yield store
-    problems = store.problems()
-    store.close()
-    run_sql(f"DROP DATABASE {name} WITH (FORCE)")
-    assert not problems
+    return shared_store
 
 
 @pytest.fixture
@@ -313,14 +306,7 @@ def test_an_identity_created_by_many_at_once_is_one(store: StateStore, cls: Iden
 # Logging in
 
 
-@pytest.fixture
-def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hashes that take a millisecond."""
-    original = bcrypt.gensalt
-    monkeypatch.setattr(bcrypt, "gensalt", lambda: original(rounds=4))
-
-
-@pytest.mark.usefixtures("cheap")
+@pytest.mark.usefixtures("cheap_hashes")
 @pytest.mark.parametrize("key", ["key", "🔑", "x" * 72, "x" * 200, "a\0b", "it's"], ids=ascii)
 def test_the_right_key_gives_the_identity(store: StateStore, cls: Identity, who: str, key: str) -> None:
     entity = put(store, cls, who, hashed_key=hash_key(key), scopes=SCOPES, expires=FUTURE)
@@ -328,7 +314,7 @@ def test_the_right_key_gives_the_identity(store: StateStore, cls: Identity, who:
     assert type(store.authenticate(who, key, cls)) is cls
 
 
-@pytest.mark.usefixtures("cheap")
+@pytest.mark.usefixtures("cheap_hashes")
 @pytest.mark.parametrize("fields", [{"disabled": True}, {"expires": PAST}, {"hashed_key": "no hash"}, {"hashed_key": NOBODY}])
 def test_the_right_key_is_refused_to_who_may_not_log_in(
     store: StateStore, cls: Identity, who: str, fields: dict[str, Any]
@@ -337,25 +323,26 @@ def test_the_right_key_is_refused_to_who_may_not_log_in(
     assert store.authenticate(who, "key", cls) is None
 
 
-@pytest.mark.usefixtures("cheap")
+@pytest.mark.usefixtures("cheap_hashes")
 @pytest.mark.parametrize("key", ["", "Key", "key ", "key\0", "key\0key", "\0", "\ud800", "x" * 100])
 def test_a_wrong_key_is_refused(store: StateStore, cls: Identity, who: str, key: str) -> None:
     put(store, cls, who, hashed_key=hash_key("key"))
     assert store.authenticate(who, key, cls) is None
 
 
+@pytest.mark.usefixtures("cheap_hashes")
 @pytest.mark.parametrize("identifier", ["nobody", "", "a\0b", "\ud800", "x' OR true --"], ids=ascii)
 def test_an_unknown_identifier_is_refused(store: StateStore, cls: Identity, identifier: str) -> None:
     assert store.authenticate(identifier, "key", cls) is None
 
 
-@pytest.mark.usefixtures("cheap")
+@pytest.mark.usefixtures("cheap_hashes")
 def test_a_key_is_that_of_one_class(store: StateStore, cls: Identity, who: str) -> None:
     put(store, cls, who, hashed_key=hash_key("key"))
     assert store.authenticate(who, "key", other(cls)) is None
 
 
-@pytest.mark.usefixtures("cheap")
+@pytest.mark.usefixtures("cheap_hashes")
 def test_who_is_enabled_again_may_log_in(store: StateStore, cls: Identity, who: str) -> None:
     put(store, cls, who, hashed_key=hash_key("key"), disabled=True)
     store.set_disabled(who, cls, False)
@@ -365,16 +352,15 @@ def test_who_is_enabled_again_may_log_in(store: StateStore, cls: Identity, who: 
 def test_every_refusal_costs_one_verification_of_twelve_rounds(
     store: StateStore, cls: Identity, who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hashed = hash_key("key")
+    hashed = "$2b$12$" + "a" * 21 + "." + "a" * 31
     put(store, cls, who, hashed_key=hashed, disabled=True)
     put(store, cls, f"{who}, expired", hashed_key=hashed, expires=PAST)
     put(store, cls, f"{who}, broken", hashed_key="no hash")
     rounds: list[bytes] = []
-    real = bcrypt.checkpw
 
     def checkpw(key: bytes, stored: bytes) -> bool:
         rounds.append(stored[4:6])
-        return real(key, stored)
+        return (key, stored) == (b"key", hashed.encode())
 
     monkeypatch.setattr(bcrypt, "checkpw", checkpw)
     names = [who, f"{who}, expired", f"{who}, broken", "nobody", "a\0b"]

@@ -6,49 +6,28 @@ import copy
 import gc
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import gufe
 import pytest
 from gufe.tokenization import JSON_HANDLER, TOKENIZABLE_REGISTRY, GufeTokenizable
-from sqlalchemy import URL, func, select
 
 from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey, StateStore
 from alchemistore.models import GufeKey
-from alchemistore.tables import Base
-from tests.builders import campaign, register, star
+from tests.builders import ZERO, campaign, register, star
+from tests.databases import counts
+from tests.deliveries import statuses
 from tests.unit import gufe_classes
 from tests.unit.gufe_classes import Effort, PushProtocol, system, transformation
 
 Chain = list[list[Any]]
-ZERO = "0" * 32
-
-
-@pytest.fixture(scope="module")
-def shared(server: URL, template: str, run_sql: Callable[[str], None]) -> Iterator[StateStore]:
-    """One database for all that change nothing in it, or keep to a scope of their own."""
-    name = f"test_{uuid.uuid4().hex}"
-    run_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
-    store = StateStore(server.set(database=name).render_as_string(hide_password=False))
-    yield store
-    problems = store.problems()
-    store.close()
-    run_sql(f"DROP DATABASE {name} WITH (FORCE)")
-    assert not problems
 
 
 @pytest.fixture
 def scope() -> Scope:
     """A scope that no other test uses."""
     return Scope("org", "campaign", f"p{uuid.uuid4().hex}")
-
-
-def counts(store: StateStore) -> dict[str, int]:
-    """Count the rows of every table."""
-    with store._engine.connect() as connection:
-        tables = Base.metadata.sorted_tables
-        return {table.name: connection.execute(select(func.count()).select_from(table)).scalar_one() for table in tables}
 
 
 def added(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
@@ -87,13 +66,13 @@ def itself(mapping: Any = None) -> gufe.AlchemicalNetwork:
 # Creating
 
 
-def test_create_network_stores_the_network_and_all_in_it(shared: StateStore, scope: Scope) -> None:
+def test_create_network_stores_the_network_and_all_in_it(shared_store: StateStore, scope: Scope) -> None:
     network = gufe_classes.network()
-    key = shared.create_network(network, scope)
+    key = shared_store.create_network(network, scope)
     assert key == ScopedKey.from_str(f"{network.key}-{scope}")
-    assert shared.check_existence(key)
-    assert {k.gufe_key for k in shared.get_network_transformations(key)} == {edge.key for edge in network.edges}
-    assert {k.gufe_key for k in shared.get_network_chemicalsystems(key)} == {node.key for node in network.nodes}
+    assert shared_store.check_existence(key)
+    assert {k.gufe_key for k in shared_store.get_network_transformations(key)} == {edge.key for edge in network.edges}
+    assert {k.gufe_key for k in shared_store.get_network_chemicalsystems(key)} == {node.key for node in network.nodes}
 
 
 def test_create_network_makes_no_taskhub(store: StateStore, scope: Scope) -> None:
@@ -146,58 +125,58 @@ def test_the_same_network_in_two_scopes_is_two_networks(store: StateStore, scope
     assert len(store.query_chemicalsystems()) == 8
 
 
-def test_an_empty_network_is_fine(shared: StateStore, scope: Scope) -> None:
-    key = shared.create_network(gufe.AlchemicalNetwork([], nodes=[], name="empty"), scope)
-    assert shared.get_network_transformations(key) == shared.get_network_chemicalsystems(key) == []
+def test_an_empty_network_is_fine(shared_store: StateStore, scope: Scope) -> None:
+    key = shared_store.create_network(gufe.AlchemicalNetwork([], nodes=[], name="empty"), scope)
+    assert shared_store.get_network_transformations(key) == shared_store.get_network_chemicalsystems(key) == []
     TOKENIZABLE_REGISTRY.clear()
-    assert (shared.get_gufe(key).name, shared.get_gufe(key).key) == ("empty", key.gufe_key)
-    assert shared.query_networks(name="empty", scope=scope) == [key]
-    assert shared.get_network_status(key) == {}
+    assert (shared_store.get_gufe(key).name, shared_store.get_gufe(key).key) == ("empty", key.gufe_key)
+    assert shared_store.query_networks(name="empty", scope=scope) == [key]
+    assert shared_store.get_network_status(key) == {}
 
 
-def test_a_network_may_have_no_name(shared: StateStore, scope: Scope) -> None:
-    unnamed = shared.create_network(gufe_classes.network(name=None), scope)
-    named = shared.create_network(gufe_classes.network(name="None"), scope)
-    assert shared.query_networks(name="None", scope=scope) == [named]
-    assert set(shared.query_networks(scope=scope)) == {unnamed, named}
+def test_a_network_may_have_no_name(shared_store: StateStore, scope: Scope) -> None:
+    unnamed = shared_store.create_network(gufe_classes.network(name=None), scope)
+    named = shared_store.create_network(gufe_classes.network(name="None"), scope)
+    assert shared_store.query_networks(name="None", scope=scope) == [named]
+    assert set(shared_store.query_networks(scope=scope)) == {unnamed, named}
 
 
-def test_a_nontransformation_is_a_transformation_to_every_query(shared: StateStore, scope: Scope) -> None:
-    network = shared.create_network(gufe_classes.network(), scope)
-    (stays,) = shared.query_transformations(name="c stays", scope=scope)
+def test_a_nontransformation_is_a_transformation_to_every_query(shared_store: StateStore, scope: Scope) -> None:
+    network = shared_store.create_network(gufe_classes.network(), scope)
+    (stays,) = shared_store.query_transformations(name="c stays", scope=scope)
     assert stays.qualname == "NonTransformation"
-    assert stays in shared.get_network_transformations(network)
-    assert shared.get_transformation_networks(stays) == [network]
-    task = shared.create_task(stays)
-    assert shared.get_network_tasks(network) == shared.get_transformation_tasks(stays) == [task]
-    assert shared.get_task_networks(task) == [network]
-    assert shared.get_task_transformation(task, return_gufe=False) == (stays, None)
-    assert shared.action_tasks([task], shared.create_taskhub(network)) == [task]
-    assert shared.get_network_status(network) == shared.get_transformation_status(stays) == {"waiting": 1}
+    assert stays in shared_store.get_network_transformations(network)
+    assert shared_store.get_transformation_networks(stays) == [network]
+    task = shared_store.create_task(stays)
+    assert shared_store.get_network_tasks(network) == shared_store.get_transformation_tasks(stays) == [task]
+    assert shared_store.get_task_networks(task) == [network]
+    assert shared_store.get_task_transformation(task, return_gufe=False) == (stays, None)
+    assert shared_store.action_tasks([task], shared_store.create_taskhub(network)) == [task]
+    assert shared_store.get_network_status(network) == shared_store.get_transformation_status(stays) == {"waiting": 1}
 
 
 # Chains
 
 
 @pytest.mark.parametrize("form", [lambda c: c, lambda c: [tuple(pair) for pair in c], iter], ids=["lists", "tuples", "iterator"])
-def test_create_network_takes_a_keyed_chain(shared: StateStore, scope: Scope, form: Callable[[Chain], Any]) -> None:
+def test_create_network_takes_a_keyed_chain(shared_store: StateStore, scope: Scope, form: Callable[[Chain], Any]) -> None:
     network = gufe_classes.network()
-    key = shared.create_network(form(chain_of(network)), scope)
+    key = shared_store.create_network(form(chain_of(network)), scope)
     assert key.gufe_key == network.key
-    before = counts(shared)
-    assert shared.create_network(network, scope) == key
-    assert counts(shared) == before
+    before = counts(shared_store)
+    assert shared_store.create_network(network, scope) == key
+    assert counts(shared_store) == before
     TOKENIZABLE_REGISTRY.clear()
-    again = shared.get_gufe(key)
+    again = shared_store.get_gufe(key)
     assert again is not network
     assert (again.key, again.edges, again.nodes) == (network.key, network.edges, network.nodes)
 
 
-def test_of_a_chain_no_object_is_built(shared: StateStore, scope: Scope) -> None:
+def test_of_a_chain_no_object_is_built(shared_store: StateStore, scope: Scope) -> None:
     chain = chain_of(gufe_classes.network("only a chain"))
     gc.collect()
     TOKENIZABLE_REGISTRY.clear()
-    shared.create_network(chain, scope)
+    shared_store.create_network(chain, scope)
     assert dict(TOKENIZABLE_REGISTRY) == {}
 
 
@@ -243,13 +222,13 @@ BROKEN: dict[str, Callable[[Chain], Any]] = {
 
 
 @pytest.mark.parametrize("how", BROKEN)
-def test_a_broken_chain_is_refused_and_leaves_nothing(shared: StateStore, scope: Scope, how: str) -> None:
+def test_a_broken_chain_is_refused_and_leaves_nothing(shared_store: StateStore, scope: Scope, how: str) -> None:
     broken = BROKEN[how](copy.deepcopy(chain_of(gufe_classes.network())))
-    before = counts(shared)
+    before = counts(shared_store)
     with pytest.raises((ValueError, TypeError)) as refused:
-        shared.create_network(broken, scope)
+        shared_store.create_network(broken, scope)
     assert str(refused.value)
-    assert counts(shared) == before
+    assert counts(shared_store) == before
 
 
 # Refusing
@@ -257,34 +236,34 @@ def test_a_broken_chain_is_refused_and_leaves_nothing(shared: StateStore, scope:
 
 @pytest.mark.parametrize("form", [lambda network: network, chain_of], ids=["object", "chain"])
 def test_a_transformation_from_a_system_to_itself_is_refused(
-    shared: StateStore, scope: Scope, form: Callable[[Any], Any]
+    shared_store: StateStore, scope: Scope, form: Callable[[Any], Any]
 ) -> None:
-    before = counts(shared)
+    before = counts(shared_store)
     with pytest.raises(ValueError, match="uses the same `ChemicalSystem`"):
-        shared.create_network(form(itself()), scope)
-    assert counts(shared) == before
+        shared_store.create_network(form(itself()), scope)
+    assert counts(shared_store) == before
 
 
 @pytest.mark.parametrize("bad", [Scope(), Scope("a"), Scope("a", "b"), "a-b-*", "*-*-*", "a-b", "", "a-b-c-d", "a'-b-c", None])
-def test_a_scope_that_is_not_specific_is_refused(shared: StateStore, bad: Any) -> None:
-    before = counts(shared)
+def test_a_scope_that_is_not_specific_is_refused(shared_store: StateStore, bad: Any) -> None:
+    before = counts(shared_store)
     with pytest.raises((ValueError, TypeError)):
-        shared.create_network(star(), bad)
-    assert counts(shared) == before
+        shared_store.create_network(star(), bad)
+    assert counts(shared_store) == before
 
 
-def test_what_is_not_a_network_is_refused(shared: StateStore, scope: Scope) -> None:
-    before = counts(shared)
+def test_what_is_not_a_network_is_refused(shared_store: StateStore, scope: Scope) -> None:
+    before = counts(shared_store)
     things = [None, 7, "AlchemicalNetwork-" + ZERO, b"x", {}, object(), transformation(), system("a"), gufe.AlchemicalNetwork]
     for thing in things:
         with pytest.raises((ValueError, TypeError)):
-            shared.create_network(thing, scope)
-    assert counts(shared) == before
+            shared_store.create_network(thing, scope)
+    assert counts(shared_store) == before
 
 
 @pytest.mark.parametrize("name", ["nul \x00 inside", "half a surrogate \ud800"], ids=ascii)
-def test_a_name_that_no_database_text_can_hold_is_refused(shared: StateStore, scope: Scope, name: str) -> None:
-    before = counts(shared)
+def test_a_name_that_no_database_text_can_hold_is_refused(shared_store: StateStore, scope: Scope, name: str) -> None:
+    before = counts(shared_store)
     node = gufe.ChemicalSystem({}, name=name)
     edge = gufe.Transformation(system("a"), system("b"), PushProtocol(Effort()), name=name)
     for network in (
@@ -294,9 +273,9 @@ def test_a_name_that_no_database_text_can_hold_is_refused(shared: StateStore, sc
     ):
         for form in (network, chain_of(network)):
             with pytest.raises(ValueError, match="name"):
-                shared.create_network(form, scope)
-    assert counts(shared) == before
-    for call in (shared.query_networks, shared.query_transformations, shared.query_chemicalsystems):
+                shared_store.create_network(form, scope)
+    assert counts(shared_store) == before
+    for call in (shared_store.query_networks, shared_store.query_transformations, shared_store.query_chemicalsystems):
         assert call(name=name) == []
 
 
@@ -325,7 +304,7 @@ def test_delete_network_keeps_what_may_be_shared_and_the_tasks(store: StateStore
     assert store.query_chemicalsystems() == systems
     assert store.query_tasks() == sorted(made.tasks)
     assert store.get_task_results(made.tasks[0]) == [result]
-    assert [status.value for status in store.get_task_status(made.tasks) if status] == ["waiting"] * 3
+    assert statuses(store, made.tasks) == ["waiting"] * 3
     with pytest.raises(KeyError, match="No such object in database"):
         store.get_gufe(made.network)
     with pytest.raises(KeyError, match="No such object in database"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,14 @@ import gufe
 import numpy as np
 import pytest
 from gufe.tokenization import TOKENIZABLE_REGISTRY, GufeTokenizable
-from sqlalchemy import URL, func, select
 
 from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey, StateStore, Task, TaskHub, TaskStatusEnum
 from alchemistore.errors import StateStoreError
 from alchemistore.models import GufeKey
-from alchemistore.tables import Base
-from tests.builders import Campaign, campaign, register, star
+from tests.builders import ZERO, Campaign, campaign, register, star
+from tests.databases import counts
 from tests.unit import gufe_classes
 from tests.unit.gufe_classes import Effort, Holder, Outer, PushProtocol, system
-
-ZERO = "0" * 32
 
 
 class Grid(Holder):
@@ -31,13 +27,6 @@ class Grid(Holder):
     def __init__(self, content: Any) -> None:
         self._key = gufe.tokenization.GufeKey("Grid-" + ZERO)
         super().__init__(content)
-
-
-def counts(store: StateStore) -> dict[str, int]:
-    """Count the rows of every table."""
-    with store._engine.connect() as connection:
-        tables = Base.metadata.sorted_tables
-        return {table.name: connection.execute(select(func.count()).select_from(table)).scalar_one() for table in tables}
 
 
 def parts(obj: Any) -> dict[str, Any]:
@@ -55,17 +44,12 @@ World = tuple[StateStore, Campaign, dict[str, ScopedKey]]
 
 
 @pytest.fixture(scope="module")
-def world(server: URL, template: str, run_sql: Callable[[str], None]) -> Iterator[World]:
+def world(shared_store: StateStore) -> Iterator[World]:
     """A campaign, and a key of each kind, in one database for all tests that change nothing in it."""
-    name = f"test_{uuid.uuid4().hex}"
-    run_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
-    store = StateStore(server.set(database=name).render_as_string(hide_password=False))
-    made, keys = populate(store, Scope("org", "campaign", "project"))
-    before = counts(store)
-    yield store, made, keys
-    assert (counts(store), store.problems()) == (before, [])
-    store.close()
-    run_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    made, keys = populate(shared_store, Scope("org", "campaign", "project"))
+    before = counts(shared_store)
+    yield shared_store, made, keys
+    assert counts(shared_store) == before
 
 
 # Getting

@@ -12,6 +12,7 @@ from sqlalchemy import Row, text
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.operations import repair
 from tests.builders import Campaign, campaign, chain, register
+from tests.threads import Running
 
 
 @pytest.fixture
@@ -134,15 +135,9 @@ def test_a_repair_does_not_disturb_what_goes_on_meanwhile(store: StateStore, sco
 
 def test_a_repair_waits_for_who_is_changing_the_queue(store: StateStore, made: Campaign) -> None:
     waiting = store.query_tasks(status="waiting")
-    with ThreadPoolExecutor(1) as pool:
-        with store.transaction() as tx:
-            tx.set_task_status(waiting, "deleted")
-            repairing = pool.submit(store.repair_queue)
-            with store._engine.connect() as connection:
-                locked = text(
-                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-                )
-                while not connection.scalar(locked):
-                    connection.rollback()
-        assert repairing.result() == {"removed": 0, "added": 0}
+    with store.transaction() as tx:
+        tx.set_task_status(waiting, "deleted")
+        repairing = Running(store.repair_queue)
+        assert repairing.waits_for(tx)
+    assert repairing.result() == {"removed": 0, "added": 0}
     assert rows(store) == []

@@ -11,6 +11,7 @@ import gufe
 import pytest
 
 from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey, StateStore
+from tests import deliveries
 from tests.builders import Campaign, campaign, chain, register
 
 NOON = datetime(2024, 1, 19, 12, 0, 0, 123456, tzinfo=UTC)
@@ -18,8 +19,7 @@ NOON = datetime(2024, 1, 19, 12, 0, 0, 123456, tzinfo=UTC)
 
 def ref(scope: Scope, *, ok: bool = True, created: datetime | None = NOON, **fields: Any) -> ProtocolDAGResultRef:
     """A reference to a result of its own, unless `obj_key` says to which."""
-    fields = {"obj_key": f"ProtocolDAGResult-{uuid4().hex}", "location": "a/b/obj.json", "creator": "a", **fields}
-    return ProtocolDAGResultRef(scope=scope, ok=ok, datetime_created=created, **fields)
+    return deliveries.ref(scope, ok=ok, datetime_created=created, **{"creator": "a", **fields})
 
 
 def keys(scope: Scope, refs: Sequence[ProtocolDAGResultRef]) -> list[ScopedKey]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
 
 import pytest
-from sqlalchemy import Row, text
+from sqlalchemy import text
 
 from alchemistore import ComputeServiceID, ComputeServiceRegistration, Scope, ScopedKey, StateStore
 from tests.builders import campaign, chain, register
+from tests.deliveries import attempts, statuses
 
 NOON = datetime(2024, 1, 19, 12, 0, 0, 123456, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -28,17 +28,8 @@ def services(store: StateStore) -> dict[str, tuple[datetime, datetime]]:
     return {row.identifier: (row.registered_at, row.heartbeat_at) for row in rows}
 
 
-def attempts(store: StateStore, task: ScopedKey) -> Sequence[Row[Any]]:
-    with store._engine.connect() as connection:
-        return connection.execute(text("SELECT * FROM attempts WHERE task = :task ORDER BY attempt"), {"task": task.token}).all()
-
-
 def outcomes(store: StateStore, tasks: Sequence[ScopedKey]) -> list[list[str | None]]:
     return [[attempt.outcome for attempt in attempts(store, task)] for task in tasks]
-
-
-def statuses(store: StateStore, tasks: Sequence[ScopedKey]) -> list[str | None]:
-    return [status and status.value for status in store.get_task_status(tasks)]
 
 
 @pytest.mark.parametrize("identifier", ["plain", "with some spaces", 'it\'s "quoted" \\ 100%', "naïve-服务-🧪", "x" * 2000])
@@ -153,6 +144,7 @@ def test_what_a_lost_service_was_running_waits_again(store: StateStore, scope: S
     for task in lost:
         [attempt] = attempts(store, task)
         assert (attempt.service, attempt.attempt) == ("lost", 1)
+        assert attempt.ended_at is not None
         assert attempt.ended_at >= attempt.claimed_at
     for hub in hubs:
         assert store.get_taskhub_tasks(hub) == made.tasks

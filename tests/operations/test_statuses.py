@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Row, text
 
 from alchemistore import Scope, ScopedKey, StateStore, TaskStatusEnum
-from tests.builders import Campaign, campaign, chain, register
+from tests.builders import STATUSES, Campaign, bring, campaign, chain, register, tree
+from tests.deliveries import attempts, statuses
 
 # From each status: the statuses that can be set.
 TABLE = {
@@ -22,33 +21,9 @@ TABLE = {
     "invalid": {"invalid"},
     "deleted": {"deleted"},
 }
-STATUSES = list(TABLE)
 TERMINAL = ["invalid", "deleted"]
-# How a new task gets there.
-PATHS = {
-    "waiting": [],
-    "running": ["running"],
-    "complete": ["running", "complete"],
-    "error": ["running", "error"],
-    "invalid": ["invalid"],
-    "deleted": ["deleted"],
-}
 # What an attempt ends with when the status of its task is set.
 OUTCOMES = {"waiting": "released", "complete": "complete", "error": "error", "invalid": "invalid", "deleted": "deleted"}
-
-
-def bring(store: StateStore, tasks: Sequence[ScopedKey], status: str) -> None:
-    for step in PATHS[status]:
-        assert store.set_task_status(tasks, step) == list(tasks)
-
-
-def statuses(store: StateStore, tasks: Sequence[ScopedKey]) -> list[str | None]:
-    return [status and status.value for status in store.get_task_status(tasks)]
-
-
-def attempts(store: StateStore, task: ScopedKey) -> Sequence[Row[Any]]:
-    with store._engine.connect() as connection:
-        return connection.execute(text("SELECT * FROM attempts WHERE task = :task ORDER BY attempt"), {"task": task.token}).all()
 
 
 def missing_task(scope: Scope) -> ScopedKey:
@@ -60,14 +35,6 @@ def second_hub(store: StateStore, scope: Scope, tasks: Sequence[ScopedKey]) -> S
     hub = campaign(store, scope, name="second").hub
     assert store.action_tasks(tasks, hub) == list(tasks)
     return hub
-
-
-def tree(store: StateStore, transformation: ScopedKey) -> list[ScopedKey]:
-    """Seven tasks: a root, its two children, and two children of each of these."""
-    tasks = [store.create_task(transformation)]
-    for i in range(6):
-        tasks.append(store.create_task(transformation, extends=tasks[i // 2]))
-    return tasks
 
 
 @pytest.mark.parametrize("start", STATUSES)
@@ -204,7 +171,7 @@ def test_running_by_hand_makes_no_claim(store: StateStore, scope: Scope) -> None
     register(store, "a")
     by_hand, other = made.tasks
     assert store.set_task_running([by_hand]) == [by_hand]
-    assert attempts(store, by_hand) == []
+    assert attempts(store, by_hand) == ()
     assert store.get_taskhub_unclaimed_tasks(made.hub) == made.tasks
     assert store.claim_taskhub_tasks(made.hub, "a", count=2) == [other, None]
     assert store.get_taskhub_unclaimed_tasks(made.hub) == [by_hand]
@@ -255,6 +222,7 @@ def test_descendants_lose_their_claims(store: StateStore, scope: Scope, wanted: 
     assert statuses(store, [root, child, grandchild]) == [wanted] * 3
     [attempt] = attempts(store, grandchild)
     assert attempt.outcome == wanted
+    assert attempt.ended_at is not None
     assert attempt.ended_at >= attempt.claimed_at
     assert store.get_taskhub_tasks(made.hub) == []
     assert store.set_task_complete([grandchild]) == [None]

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore, TaskHub
-from tests.builders import campaign, chain, register, star
+from tests.builders import ZERO, campaign, chain, register, star
 
-ZERO = "0" * 32
 BAD_WEIGHTS: list[Any] = [-0.1, 1.1, 7, -math.inf, math.inf, math.nan, True, False, None, "0.5", "much", [0.5], 1j]
 
 

@@ -10,22 +10,11 @@ from gufe.tokenization import TOKENIZABLE_REGISTRY
 
 from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey, StateStore, TaskStatusEnum
 from alchemistore.models import GufeKey
-from tests.builders import campaign, chain, star
+from tests.builders import STATUSES, ZERO, bring, campaign, chain, star
 from tests.unit import gufe_classes
 
-ZERO = "0" * 32
-STATUSES = ("waiting", "running", "complete", "error", "invalid", "deleted")
 
-
-def in_status(store: StateStore, task: ScopedKey, status: str) -> ScopedKey:
-    """Bring a waiting task into a status."""
-    if status in ("complete", "error"):
-        store.set_task_running([task])
-    assert store.set_task_status([task], status) == [task]
-    return task
-
-
-def tree(store: StateStore, transformation: ScopedKey) -> dict[ScopedKey, ScopedKey | None]:
+def family(store: StateStore, transformation: ScopedKey) -> dict[ScopedKey, ScopedKey | None]:
     """Make a task that three extend, each of which three extend."""
     root = store.create_task(transformation)
     parents: dict[ScopedKey, ScopedKey | None] = {root: None}
@@ -54,7 +43,8 @@ def test_create_task(store: StateStore, scope: Scope) -> None:
 @pytest.mark.parametrize("status", STATUSES)
 def test_create_task_extends_a_parent_in_each_status(store: StateStore, scope: Scope, status: str) -> None:
     transformation = campaign(store, scope).transformations[0]
-    parent = in_status(store, store.create_task(transformation), status)
+    parent = store.create_task(transformation)
+    bring(store, [parent], status)
     if status in ("invalid", "deleted"):
         for call in (store.create_task, store.set_tasks):
             with pytest.raises(ValueError, match="Cannot extend"):
@@ -154,7 +144,7 @@ def test_set_tasks_counts_live_tasks_that_extend_exactly_that(store: StateStore,
     one = campaign(store, scope).transformations[0]
     roots = store.set_tasks(one, count=len(STATUSES))
     for task, status in zip(roots, STATUSES, strict=True):
-        in_status(store, task, status)
+        bring(store, [task], status)
     children = store.set_tasks(one, extends=roots[0], count=2)
     grandchildren = store.set_tasks(one, extends=str(children[0]), count=3)
     assert (len(children), len(grandchildren)) == (2, 3)
@@ -212,7 +202,7 @@ def test_get_task_networks(store: StateStore, scope: Scope, other_scope: Scope) 
 
 def test_get_transformation_tasks(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope)
-    trees = {key: tree(store, key) for key in made.transformations}
+    trees = {key: family(store, key) for key in made.transformations}
     assert [len(parents) for parents in trees.values()] == [13] * 3
     one, other = made.transformations[:2]
     parents = trees[one]
@@ -314,7 +304,8 @@ def test_set_and_get_task_priority(store: StateStore, scope: Scope) -> None:
 
 @pytest.mark.parametrize("status", STATUSES)
 def test_a_task_in_any_status_can_get_a_priority(store: StateStore, scope: Scope, status: str) -> None:
-    task = in_status(store, store.create_task(campaign(store, scope).transformations[0]), status)
+    task = store.create_task(campaign(store, scope).transformations[0])
+    bring(store, [task], status)
     assert store.set_task_priority([task], 3) == [task]
     assert store.get_task_priority([task]) == [3]
 

@@ -12,11 +12,10 @@ import pytest
 from gufe.tokenization import TOKENIZABLE_REGISTRY
 
 from alchemistore import Scope, ScopedKey, StateStore
-from tests.builders import campaign, star
+from tests.builders import ZERO, campaign, star
 from tests.unit import gufe_classes
 from tests.unit.gufe_classes import Effort, PushProtocol, system
 
-ZERO = "0" * 32
 NAMES = [
     'it\'s "quoted" `twice`',
     "'; DROP TABLE networks; --",

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
-from sqlalchemy import URL, Connection, text
+from sqlalchemy import Connection, text
 
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.errors import CheckError
@@ -37,13 +35,8 @@ class Seeded:
 
 
 @pytest.fixture(scope="module")
-def seeded(server: URL, template: str, run_sql: Callable[[str], None]) -> Iterator[Seeded]:
-    name = f"test_{uuid.uuid4().hex}"
-    run_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
-    store, scope = (
-        StateStore(server.set(database=name).render_as_string(hide_password=False)),
-        Scope("org", "campaign", "project"),
-    )
+def seeded(shared_store: StateStore) -> Seeded:
+    store, scope = shared_store, Scope("org", "campaign", "project")
     made = campaign(store, scope, tasks=1)
     register(store, "a", "b")
     held = store.claim_taskhub_tasks(made.hub, "a")[0]
@@ -53,9 +46,7 @@ def seeded(server: URL, template: str, run_sql: Callable[[str], None]) -> Iterat
     store.action_tasks([waiting, parent, child], made.hub)
     other = store.create_network(star(1, "other", "fail"), scope)
     assert list(store.problems()) == []
-    yield Seeded(store, made, waiting, held, parent, child, other)
-    store.close()
-    run_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    return Seeded(store, made, waiting, held, parent, child, other)
 
 
 CLAIMED = "a claimed task is running"

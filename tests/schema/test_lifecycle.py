@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
-from sqlalchemy import URL, Connection, Engine, create_engine, text
+from sqlalchemy import Connection, text
 
 from alchemistore import Scope, StateStore, catalog, schema
 from alchemistore.errors import CheckError, SchemaError
@@ -28,17 +27,6 @@ def bare(empty_database: str) -> Iterator[StateStore]:
     store = StateStore(empty_database)
     yield store
     store.close()
-
-
-@pytest.fixture(scope="module")
-def shared(server: URL, template: str, run_sql: Callable[[str], None]) -> Iterator[Engine]:
-    """A database with the schema in it, for tests that roll back what they do."""
-    name = f"test_{uuid.uuid4().hex}"
-    run_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
-    engine = create_engine(server.set(database=name))
-    yield engine
-    engine.dispose()
-    run_sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def run(store: StateStore, *statements: str) -> None:
@@ -122,8 +110,8 @@ DRIFT = {
 
 
 @pytest.mark.parametrize(("statements", "named"), DRIFT.values(), ids=DRIFT)
-def test_drift_of_the_catalog_is_named(shared: Engine, statements: str, named: str) -> None:
-    with shared.connect() as connection:
+def test_drift_of_the_catalog_is_named(shared_store: StateStore, statements: str, named: str) -> None:
+    with shared_store._engine.connect() as connection:
         assert catalog.drift(connection) == []
         for statement in statements.split(";"):
             connection.execute(text(statement))

@@ -20,6 +20,7 @@ from sqlalchemy import create_engine, text
 from alchemistore import StateStore, schema
 from alchemistore.engine import database_url
 from alchemistore.tables import metadata
+from tests.databases import libpq
 from tests.schema.catalog import Catalog, catalog_of, is_empty, read_catalog
 
 CHECKOUT = Path(__file__).parents[2]
@@ -92,7 +93,7 @@ def test_the_declared_schema_has_no_code_in_the_database(declared: Catalog) -> N
 
 def test_sql_printed_offline_makes_the_declared_tables(declared: Catalog, empty_database: str) -> None:
     printed = alembic("upgrade", "head", "--sql")
-    with psycopg.connect(empty_database.replace("+psycopg", ""), autocommit=True) as connection:
+    with psycopg.connect(libpq(empty_database), autocommit=True) as connection:
         connection.execute(printed.encode())
     assert catalog_of(empty_database) == declared
     store = StateStore(empty_database)
@@ -146,7 +147,7 @@ WAITING = """
 
 def _while_locked(url: str, upgrades: Callable[[], list[Future[None]]]) -> None:
     """Start upgrades while the migration lock is held, and let go when both wait for it or have given up."""
-    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+    with psycopg.connect(libpq(url), autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", [schema.MIGRATION_LOCK])
         running = upgrades()
         # Threads may wait for one another in Python already; then only one of them ever waits here.

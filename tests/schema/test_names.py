@@ -61,7 +61,14 @@ def test_names_of_constraints_and_indexes_occur_once() -> None:
     assert len(names) == len(set(names))
 
 
+def test_there_are_constraints_indexes_and_times_to_look_at() -> None:
+    assert {type(one) for table in TABLES for one in _named(table)} == {*SUFFIXES, Index}
+    assert all(table.primary_key in _constraints(table) for table in TABLES)
+    assert any(column.name.endswith("_at") for table in TABLES for column in table.columns)
+
+
 def test_every_refusal_is_the_name_of_a_constraint() -> None:
+    assert REFUSALS
     assert set(REFUSALS) <= {str(one.name) for table in TABLES for one in _constraints(table)}
 
 

@@ -46,15 +46,8 @@ NO_HASHES = [
 ]
 
 
-@pytest.fixture
-def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hashes that take a millisecond."""
-    original = bcrypt.gensalt
-    monkeypatch.setattr(bcrypt, "gensalt", lambda: original(rounds=4))
-
-
 @pytest.mark.parametrize("key", KEYS, ids=ascii)
-@pytest.mark.usefixtures("cheap")
+@pytest.mark.usefixtures("cheap_hashes")
 def test_a_key_fits_its_own_hash_and_no_other_key_does(key: str) -> None:
     hashed = hash_key(key)
     assert verify_key(key, hashed)
@@ -63,14 +56,14 @@ def test_a_key_fits_its_own_hash_and_no_other_key_does(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", KEYS, ids=ascii)
-@pytest.mark.usefixtures("cheap")
+@pytest.mark.usefixtures("cheap_hashes")
 def test_a_hash_has_a_salt_of_its_own_and_does_not_show_the_key(key: str) -> None:
     hashed, again = hash_key(key), hash_key(key)
     assert hashed != again
     assert len(key) < 3 or key not in hashed
 
 
-@pytest.mark.usefixtures("cheap")
+@pytest.mark.usefixtures("cheap_hashes")
 def test_a_key_that_bcrypt_sees_whole_is_hashed_as_others_do_it() -> None:
     assert bcrypt.checkpw(b"x" * 72, hash_key("x" * 72).encode())
     assert hash_key("x" * 73).startswith("$bcrypt-sha256$v=2,t=2b,r=4$")
@@ -82,6 +75,7 @@ def test_a_hash_made_elsewhere_is_valid(key: str, hashed: str) -> None:
     assert not verify_key(key + "x", hashed)
 
 
+@pytest.mark.usefixtures("cheap_hashes")
 @pytest.mark.parametrize("hashed", NO_HASHES)
 def test_what_is_no_hash_is_nobodys(hashed: str) -> None:
     assert not verify_key("password", hashed)

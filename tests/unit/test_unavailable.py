@@ -17,6 +17,7 @@ from sqlalchemy import URL
 from alchemistore import StateStore
 from alchemistore.engine import database_url
 from alchemistore.errors import StoreUnavailableError
+from tests.databases import libpq
 
 PASSWORD = "hunter2-sesame"
 HUB = f"AlchemicalNetwork-{'a' * 32}-o-c-p"
@@ -61,7 +62,7 @@ def guarded(server: URL, run_sql: Callable[[str], None], empty_database: str) ->
         pytest.skip("the rules of a server that is not ours are not ours to change")
     user = f"guarded_{uuid.uuid4().hex}"
     run_sql(f"CREATE ROLE {user} LOGIN PASSWORD 'right'")
-    with psycopg.connect(empty_database.replace("+psycopg", ""), autocommit=True) as connection:
+    with psycopg.connect(libpq(empty_database), autocommit=True) as connection:
         row = connection.execute("SELECT current_setting('hba_file'), pg_read_file(current_setting('hba_file'))").fetchone()
         assert row is not None
         file, rules = row

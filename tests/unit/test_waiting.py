@@ -13,7 +13,8 @@ from sqlalchemy import text
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.settings import Settings
 from tests.builders import Campaign, campaign, chain, register
-from tests.deliveries import Running, expire_silent, ref, register_silent
+from tests.deliveries import expire_silent, ref, register_silent
+from tests.threads import Running
 
 SPAWN = multiprocessing.get_context("spawn")
 # Seconds: a test that needs so many has failed.
@@ -55,6 +56,7 @@ def act(url: str, commands: Connection) -> None:
 @pytest.fixture
 def elsewhere(database: str) -> Iterator[Connection]:
     """Somebody in another process, who calls what is sent."""
+    # A new one for each test: a process speaks up at most once a second.
     here, there = SPAWN.Pipe()
     process = SPAWN.Process(target=act, args=(database, there))
     process.start()

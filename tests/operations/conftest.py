@@ -1,0 +1,15 @@
+"""What tests of settlement and of history begin with."""
+
+from __future__ import annotations
+
+import pytest
+
+from alchemistore import Scope, StateStore
+from tests.builders import Campaign
+from tests.deliveries import one_task
+
+
+@pytest.fixture
+def one(store: StateStore, scope: Scope) -> Campaign:
+    """A task on a hub; `a`, which will fall silent, and `b` and `c`."""
+    return one_task(store, scope, "b", "c")

@@ -1,0 +1,105 @@
+"""What settling does in one call, done in two: a reference is stored alone, a status is set by hand; and what stays of an attempt."""
+
+from __future__ import annotations
+
+import pytest
+
+from alchemistore import Scope, StateStore
+from tests.builders import Campaign
+from tests.databases import everything
+from tests.deliveries import (
+    ENVIRONMENT,
+    attempts,
+    check_listed,
+    claim,
+    claims,
+    expire_silent,
+    history,
+    key_of,
+    ok_or_failed,
+    outcomes,
+    ref,
+    settle,
+    status,
+)
+
+
+@ok_or_failed
+def test_storing_a_reference_alone_ends_neither_status_nor_claim_nor_attempt(
+    store: StateStore, one: Campaign, scope: Scope, ok: bool
+) -> None:
+    task, result = claim(store, one, "b"), ref(scope, ok=ok)
+    before = history(store, task)
+    assert store.set_task_result(task, result) == key_of(result, task)
+    assert (status(store, task), claims(store), history(store, task).changes) == ("running", [("b", 1)], before.changes)
+    assert outcomes(store, task) == [("b", None)]
+    check_listed(store, task, result)
+
+
+def test_a_reference_stored_alone_does_not_take_the_place_of_what_the_holder_delivers(
+    store: StateStore, one: Campaign, scope: Scope
+) -> None:
+    task, stranger, own = claim(store, one, "b"), ref(scope, ok=False), ref(scope)
+    store.set_task_result(task, stranger)
+    settle(store, task, own, "b")
+    [attempt] = attempts(store, task)
+    assert (attempt.outcome, attempt.result) == ("complete", key_of(own, task))
+    check_listed(store, task, stranger, own)
+
+
+@ok_or_failed
+def test_reference_and_status_in_two_calls_end_the_attempt_as_one_does(
+    store: StateStore, one: Campaign, scope: Scope, ok: bool
+) -> None:
+    task, result = claim(store, one, "b"), ref(scope, ok=ok)
+    store.set_task_result(task, result)
+    ended = "complete" if ok else "error"
+    assert store.set_task_status([task], ended) == [task]
+    [attempt] = attempts(store, task)
+    assert (status(store, task), attempt.outcome, attempt.result) == (ended, ended, key_of(result, task))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "outcome"),
+    [
+        ("waiting", "released"),
+        ("complete", "complete"),
+        ("error", "error"),
+        ("invalid", "invalid"),
+        ("deleted", "deleted"),
+    ],
+)
+def test_a_status_set_by_hand_ends_claim_and_attempt(store: StateStore, one: Campaign, wanted: str, outcome: str) -> None:
+    task = claim(store, one, "b")
+    assert store.set_task_status([task], wanted) == [task]
+    assert (status(store, task), claims(store), outcomes(store, task)) == (wanted, [], [("b", outcome)])
+
+
+def test_setting_running_what_runs_leaves_claim_and_attempt(store: StateStore, one: Campaign) -> None:
+    task = claim(store, one, "b")
+    before = everything(store)
+    assert store.set_task_running([task]) == [task]
+    # Floors of lanes rise now and then, whoever calls.
+    assert everything(store) | {"lanes": before["lanes"]} == before
+
+
+def test_an_attempt_outlives_the_registration_with_its_host(store: StateStore, one: Campaign) -> None:
+    task = claim(store, one, "a")
+    expire_silent(store)
+    with pytest.raises(KeyError):
+        store.deregister_computeservice("a")
+    [attempt] = attempts(store, task)
+    assert (attempt.service, attempt.hostname, attempt.outcome) == ("a", "host", "expired")
+
+
+def test_an_ended_attempt_changes_no_more(store: StateStore, one: Campaign, scope: Scope) -> None:
+    task = claim(store, one, "b")
+    settle(store, task, ref(scope, ok=False), "b", environment=ENVIRONMENT)
+    [ended] = attempts(store, task)
+    store.set_task_waiting([task])
+    settle(store, task, ref(scope, ok=False), "b", environment={"gufe": "0"})
+    store.deregister_computeservice("b")
+    claim(store, one, "c")
+    settle(store, task, ref(scope), "c")
+    store.set_task_invalid([task])
+    assert attempts(store, task)[0] == ended

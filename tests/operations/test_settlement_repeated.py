@@ -1,0 +1,123 @@
+"""A result is delivered again, or one reference by several: nothing is settled twice, and every attempt has its result."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+
+from alchemistore import Scope, StateStore, TaskStatusEnum
+from alchemistore.models import Settlement
+from tests.builders import Campaign, campaign, register
+from tests.databases import everything
+from tests.deliveries import (
+    ENVIRONMENT,
+    WAYS,
+    attempts,
+    check_listed,
+    claim,
+    claims,
+    expire_silent,
+    key_of,
+    ok_or_failed,
+    outcomes,
+    ref,
+    settle,
+    status,
+)
+from tests.threads import together
+
+
+@ok_or_failed
+@pytest.mark.parametrize("way", ["holds", "waiting", "running by b", "error by b", "complete by b", "invalid"])
+def test_settling_again_changes_nothing_and_answers_the_same(
+    store: StateStore, one: Campaign, scope: Scope, way: str, ok: bool
+) -> None:
+    task, result = claim(store, one, "a"), ref(scope, ok=ok)
+    if way != "holds":
+        expire_silent(store)
+        WAYS[way][1](store, one)
+    more: dict[str, Any] = {"tracebacks": ["no luck"], "environment": ENVIRONMENT}
+    answer = settle(store, task, result, "a", **more)
+    before = everything(store)
+    for _ in range(3):
+        assert settle(store, task, result, "a", **more) == answer
+    assert everything(store) == before
+
+
+@ok_or_failed
+def test_ten_at_once_settle_once(store: StateStore, one: Campaign, scope: Scope, ok: bool) -> None:
+    task, result = claim(store, one, "b"), ref(scope, ok=ok)
+    deliver = partial(settle, store, task, result, "b", tracebacks=["no luck"], environment=ENVIRONMENT)
+    answers = together([deliver] * 10)
+    ended = "complete" if ok else "error"
+    assert answers == [Settlement(result=key_of(result, task), status=TaskStatusEnum(ended), attempt=1, outcome=ended)] * 10
+    assert outcomes(store, task) == [("b", ended)]
+    assert store.get_task_tracebacks(task) == [["no luck"]]
+    check_listed(store, task, result)
+
+
+def test_a_failure_delivered_again_does_not_end_the_next_attempt_of_its_service(
+    store: StateStore, one: Campaign, scope: Scope
+) -> None:
+    task, failure = claim(store, one, "b"), ref(scope, ok=False)
+    settle(store, task, failure, "b")
+    store.set_task_waiting([task])
+    claim(store, one, "b")
+    before = everything(store)
+    answer = settle(store, task, failure, "b")
+    assert (answer.status.value, answer.attempt, answer.outcome) == ("running", 1, "error")
+    assert everything(store) == before
+    assert outcomes(store, task) == [("b", "error"), ("b", None)]
+
+
+@ok_or_failed
+def test_a_reference_that_is_stored_already_settles_all_the_same(
+    store: StateStore, one: Campaign, scope: Scope, ok: bool
+) -> None:
+    task, result = claim(store, one, "b"), ref(scope, ok=ok)
+    store.set_task_result(task, result)
+    answer = settle(store, task, result, "b", tracebacks=["no luck"])
+    ended = "complete" if ok else "error"
+    assert (answer.status.value, answer.attempt, answer.outcome) == (ended, 1, ended)
+    assert (status(store, task), claims(store)) == (ended, [])
+    assert attempts(store, task)[0].result == key_of(result, task)
+    assert store.get_task_tracebacks(task) == [["no luck"]]
+    check_listed(store, task, result)
+
+
+def test_two_services_that_come_to_the_same_result_both_end_their_attempts(
+    store: StateStore, one: Campaign, scope: Scope
+) -> None:
+    task, same = claim(store, one, "b"), ref(scope, ok=False)
+    settle(store, task, same, "b")
+    store.set_task_waiting([task])
+    claim(store, one, "c")
+    answer = settle(store, task, same, "c")
+    assert (answer.status.value, answer.attempt, answer.outcome) == ("error", 2, "error")
+    assert outcomes(store, task) == [("b", "error"), ("c", "error")]
+    assert [attempt.result for attempt in attempts(store, task)] == [key_of(same, task)] * 2
+    check_listed(store, task, same)
+
+
+def test_a_result_delivered_late_by_somebody_else_with_the_same_reference_is_that_of_both(
+    store: StateStore, one: Campaign, scope: Scope
+) -> None:
+    task, same = claim(store, one, "a"), ref(scope)
+    expire_silent(store)
+    claim(store, one, "b")
+    settle(store, task, same, "b")
+    answer = settle(store, task, same, "a")
+    assert (answer.status.value, answer.attempt, answer.outcome) == ("complete", 1, "expired")
+    assert [attempt.result for attempt in attempts(store, task)] == [key_of(same, task)] * 2
+    check_listed(store, task, same)
+
+
+def test_one_reference_may_be_the_result_of_several_tasks(store: StateStore, scope: Scope) -> None:
+    register(store, "b")
+    made, shared = campaign(store, scope, tasks=3), ref(scope)
+    assert set(store.claim_taskhub_tasks(made.hub, "b", count=3)) == set(made.tasks)
+    for task in made.tasks:
+        assert settle(store, task, shared, "b").status is TaskStatusEnum.complete
+        check_listed(store, task, shared)

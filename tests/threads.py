@@ -1,0 +1,96 @@
+"""Calls at the same moment: all at once, or one while the transaction of another is open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Barrier, Event, Thread
+from typing import Any, Generic, TypeVar
+
+import pytest
+from sqlalchemy import TextClause, text
+
+from alchemistore import StateStore
+
+T = TypeVar("T")
+LOCKED = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+BLOCKED = text("SELECT count(*) FROM pg_stat_activity WHERE :pid = ANY(pg_blocking_pids(pid))")
+
+both = pytest.mark.parametrize("commit", [True, False], ids=["committed", "rolled back"])
+
+
+class RolledBackError(Exception):
+    """Ends a transaction without committing it."""
+
+
+def together(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """Make calls at the same moment, each in a thread of its own; give their answers."""
+    barrier = Barrier(len(calls))
+
+    def run(call: Callable[[], T]) -> T:
+        barrier.wait(60)
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return list(threads.map(run, calls, timeout=60))
+
+
+class Running(Generic[T]):
+    """A call in a thread of its own; `result` gives what it gave or raises what it raised."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._call = call
+        self._answer: list[T] = []
+        self._error: BaseException | None = None
+        self.done = Event()
+        # Whether it was seen to wait.
+        self.waited = False
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._answer.append(self._call())
+        except BaseException as error:  # noqa: BLE001  (raised again where it is waited for)
+            self._error = error
+        finally:
+            self.done.set()
+
+    def result(self) -> T:
+        self._thread.join(60)
+        assert not self._thread.is_alive(), "the call did not come back"
+        if self._error is not None:
+            raise self._error
+        return self._answer[0]
+
+    def waits_for_a_lock(self, store: StateStore) -> bool:
+        """Tell, as soon as one is true, whether somebody waits for a lock in the database, or it has come back."""
+        return self._waits(store, LOCKED)
+
+    def waits_for(self, holder: StateStore) -> bool:
+        """Tell, as soon as one is true, whether somebody waits for this transaction, or it has come back."""
+        assert holder._connection is not None
+        return self._waits(holder, BLOCKED, pid=holder._connection.scalar(text("SELECT pg_backend_pid()")))
+
+    def _waits(self, store: StateStore, query: TextClause, **values: Any) -> bool:
+        with store._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            while not self.done.wait(0.005):
+                if connection.scalar(query, values):
+                    self.waited = True
+                    return True
+        return False
+
+
+def meanwhile(
+    store: StateStore, first: Callable[[StateStore], Any], second: Callable[[], T], *, commit: bool
+) -> tuple[Any, Running[T]]:
+    """Make a second call while the transaction of the first is open; commit that then, or undo it."""
+    with suppress(RolledBackError), store.transaction() as tx:
+        answer = first(tx)
+        running = Running(second)
+        running.waits_for(tx)
+        if not commit:
+            raise RolledBackError
+    running.done.wait(60)
+    return answer, running

@@ -1,0 +1,182 @@
+"""What is tried again: calls that lost a race, a deadlock or their connection; and what is not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from alchemistore.errors import StateStoreError, StoreUnavailableError
+from alchemistore.transaction import TRIES
+from tests.databases import libpq
+from tests.threads import Running
+from tests.unit.notes import Notes, add
+
+
+def state_of(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)
+
+
+def _outdate(engine: Engine, times: int) -> Callable[[Connection], None]:
+    """Let another connection change what a transaction has read, so often."""
+    left = [times]
+
+    def before(tx: Connection) -> None:
+        tx.execute(text("SELECT * FROM notes WHERE number = 0"))
+        if left[0]:
+            left[0] -= 1
+            with engine.begin() as other:
+                other.execute(text("UPDATE notes SET note = note || 'x' WHERE number = 0"))
+        tx.execute(text("UPDATE notes SET note = note || 'y' WHERE number = 0"))
+
+    return before
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_serialization_failure_is_tried_again_with_all_that_an_iterator_gave(
+    engine: Engine, strict: Notes, named: bool
+) -> None:
+    strict.add(0)
+    given = (number for number in (1, 2, 3))
+    before = _outdate(engine, times=2)
+    assert (strict.add_all(numbers=given, before=before) if named else strict.add_all(given, before)) == 6
+    assert strict.numbers() == [0, 1, 2, 3]
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT note FROM notes WHERE number = 0")) == "xxy"
+
+
+def test_what_fails_every_time_is_given_up_after_some_tries(engine: Engine, strict: Notes) -> None:
+    strict.add(0)
+    with pytest.raises(DBAPIError) as raised:
+        strict.add_all([1], _outdate(engine, times=100))
+    assert state_of(raised.value) == "40001"
+    assert strict.numbers() == [0]
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT note FROM notes WHERE number = 0")) == "x" * TRIES
+
+
+def test_a_call_in_a_transaction_is_not_tried_again_alone(engine: Engine, strict: Notes) -> None:
+    strict.add(0)
+    with pytest.raises(DBAPIError), strict.transaction() as tx:
+        tx.add_all([1], _outdate(engine, times=1))
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT note FROM notes WHERE number = 0")) == "x"
+
+
+@pytest.mark.parametrize("error", [ArithmeticError, ValueError, KeyError, OSError])
+def test_other_errors_are_not_tried_again(notes: Notes, error: type[Exception]) -> None:
+    tried = []
+
+    def act(tx: Connection) -> None:
+        tried.append(1)
+        raise error
+
+    with pytest.raises(error):
+        notes.write(act)
+    assert tried == [1]
+
+
+def test_a_refused_constraint_is_not_tried_again(notes: Notes) -> None:
+    tried = []
+
+    def act(tx: Connection) -> None:
+        tried.append(1)
+        add(tx, 1)
+
+    notes.add(1)
+    with pytest.raises(StateStoreError, match="notes_pkey"):
+        notes.write(act)
+    assert tried == [1]
+
+
+def test_the_victim_of_a_deadlock_is_tried_again(engine: Engine, notes: Notes) -> None:
+    notes.add_all([1, 2])
+    other_holds, we_hold, states = threading.Event(), threading.Event(), []
+
+    def lock(tx: Connection, number: int) -> None:
+        tx.execute(text("UPDATE notes SET note = note || 'x' WHERE number = :number"), {"number": number})
+
+    def other(tx: Connection) -> None:
+        # Not this one is to notice the deadlock.
+        tx.execute(text("SET LOCAL deadlock_timeout = '60s'"))
+        lock(tx, 1)
+        other_holds.set()
+        assert we_hold.wait(30)
+        lock(tx, 2)
+
+    def ours(tx: Connection) -> None:
+        tx.execute(text("SET LOCAL deadlock_timeout = '10ms'"))
+        lock(tx, 2)
+        assert other_holds.wait(30)
+        we_hold.set()
+        try:
+            lock(tx, 1)
+        except DBAPIError as error:
+            states.append(state_of(error))
+            raise
+
+    running = Running(lambda: notes.write(other))
+    notes.write(ours)
+    running.result()
+    assert states == ["40P01"]
+    with engine.connect() as connection:
+        assert list(connection.scalars(text("SELECT note FROM notes"))) == ["xx", "xx"]
+
+
+# dead connections
+
+
+def _kill_pooled(engine: Engine, url: str) -> None:
+    """Fill the pool, then let the server end all its connections."""
+    connections = [engine.connect() for _ in range(2)]
+    pids = [connection.scalar(text("SELECT pg_backend_pid()")) for connection in connections]
+    for connection in connections:
+        connection.close()
+    _kill(url, pids)
+
+
+def _kill(url: str, pids: list[int | None]) -> None:
+    with psycopg.connect(libpq(url), autocommit=True) as connection:
+        for pid in pids:
+            # Waits until it is gone.
+            assert connection.execute("SELECT pg_terminate_backend(%s, 10000)", [pid]).fetchone() == (True,)
+
+
+def test_a_read_survives_connections_that_died_in_the_pool(engine: Engine, notes: Notes, notes_database: str) -> None:
+    notes.add(1)
+    _kill_pooled(engine, notes_database)
+    assert notes.numbers() == [1]
+
+
+def test_a_write_survives_connections_that_died_in_the_pool(engine: Engine, notes: Notes, notes_database: str) -> None:
+    _kill_pooled(engine, notes_database)
+    assert notes.add_all(iter([1, 2])) == 3
+    assert notes.numbers() == [1, 2]
+
+
+def test_a_connection_that_dies_in_a_call_is_replaced_and_nothing_is_done_twice(notes: Notes, notes_database: str) -> None:
+    killed: list[int | None] = []
+
+    def act(tx: Connection) -> None:
+        add(tx, 1)
+        if not killed:
+            killed.append(tx.scalar(text("SELECT pg_backend_pid()")))
+            _kill(notes_database, killed)
+        add(tx, 2)
+
+    notes.write(act)
+    assert len(killed) == 1
+    assert notes.numbers() == [1, 2]
+
+
+def test_a_connection_that_dies_in_a_transaction_is_an_error_and_the_next_one_works(notes: Notes, notes_database: str) -> None:
+    with pytest.raises(StoreUnavailableError), notes.transaction() as tx:  # noqa: PT012
+        tx.add(1)
+        assert tx._connection is not None
+        _kill(notes_database, [tx._connection.scalar(text("SELECT pg_backend_pid()"))])
+        tx.add(2)
+    assert notes.numbers() == []

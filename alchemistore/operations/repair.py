@@ -13,6 +13,9 @@ BATCH = 10_000
 # Who is about to write there has locked its tasks and does so afterwards, from what it sees then.
 LOCK = text("LOCK TABLE queue, lanes IN SHARE ROW EXCLUSIVE MODE")
 
+# What compares whole tables needs to know how large they are; after a restore from a backup nobody may have looked yet.
+ANALYZE = text("ANALYZE tasks, extends, actions, transformations, queue, lanes")
+
 CLOSE_IMPOSSIBLE_LANES = text("DELETE FROM lanes WHERE floor < 0 OR floor >= 'Infinity'")
 REMOVE = (
     text(f"""
@@ -49,6 +52,7 @@ def repair_queue(tx: Connection) -> dict[str, int]:
     dict of str to int
         ``removed``: how many entries were wrong; ``added``: how many were lacking then.
     """
+    tx.execute(ANALYZE)
     tx.execute(LOCK)
     tx.execute(CLOSE_IMPOSSIBLE_LANES)
     removed = sum(tx.execute(statement).rowcount for statement in REMOVE)

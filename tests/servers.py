@@ -1,5 +1,6 @@
 """The private servers that tests run against: one pair per test run, shared by all workers of pytest-xdist."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -92,10 +93,19 @@ def fresh_directory() -> Iterator[Path]:
     shutil.rmtree(parent)
 
 
+def discard_bucket(settings: S3ObjectStoreSettings) -> None:
+    """Remove a bucket with all that is in it: SeaweedFS sets volumes aside for each, of which it has so many."""
+    client = get_s3os(settings)._folder.client
+    with contextlib.suppress(client.exceptions.NoSuchBucket):
+        client.delete_bucket(Bucket=settings.AWS_S3_BUCKET)
+
+
 @pytest.fixture
-def bucket(s3_server: S3ObjectStoreSettings) -> S3ObjectStoreSettings:
+def bucket(s3_server: S3ObjectStoreSettings) -> Iterator[S3ObjectStoreSettings]:
     """How to reach a bucket of one's own; it does not exist yet."""
-    return s3_server.model_copy(update={"AWS_S3_BUCKET": f"test-{uuid.uuid4().hex}"})
+    settings = s3_server.model_copy(update={"AWS_S3_BUCKET": f"test-{uuid.uuid4().hex}"})
+    yield settings
+    discard_bucket(settings)
 
 
 @pytest.fixture

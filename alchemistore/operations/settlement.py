@@ -31,7 +31,7 @@ LOCK = text(f"""
         WHERE t.scope_id = x.scope_id AND t.token = x.task FOR NO KEY UPDATE
     ) AS t
 """)
-# The attempt of the sender: the one it names, else the one this result is linked to already, else its last one at this task.
+# The attempt of the sender: the one it names, else its last one that has this result already, else its last one at this task.
 SENDER = text("""
     SELECT a.attempt, a.outcome, c.attempt IS NOT NULL AS holds
     FROM attempts AS a
@@ -39,9 +39,9 @@ SENDER = text("""
     WHERE a.scope_id = :scope_id AND a.task = :task
         AND (CAST(:service AS text) IS NULL OR a.service = :service)
         AND (CAST(:attempt AS integer) IS NULL OR a.attempt = :attempt)
-    ORDER BY a.attempt IS NOT DISTINCT FROM (
+    ORDER BY (a.result IS NOT DISTINCT FROM :result OR a.attempt IS NOT DISTINCT FROM (
         SELECT l.attempt FROM task_results AS l WHERE l.scope_id = :scope_id AND l.task = :task AND l.result = :result
-    ) DESC, a.attempt DESC
+    )) DESC, a.attempt DESC
     LIMIT 1
 """)
 ADD_ENVIRONMENT = text("""
@@ -81,7 +81,7 @@ def settle_task(
     =====================  ========  ========================  ============================================================
 
     In every case the reference is kept and linked to the sender's attempt. Doing it again changes nothing and answers the same,
-    so who did not get the answer may ask again.
+    so who did not get the answer may ask again. Who had made no attempt the first time, but has since, is taken to speak of that one.
 
     Parameters
     ----------

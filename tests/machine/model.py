@@ -129,14 +129,13 @@ class Model:
     def settle(
         self, task: ScopedKey, result: ProtocolDAGResultRef, service: str | None, number: int | None
     ) -> tuple[str, int | None, str | None]:
-        """The sender is the attempt it names, else the one of this service that the result came in from, else its last one."""
+        """The sender is the attempt it names, else the last one of this service that has the result already, else its last one."""
         what = self.tasks[task]
         mine = [n for n, one in enumerate(what.attempts, 1) if service in (None, one.service) and number in (None, n)]
         if service is None and number is None:
             mine = []
-        sender = what.results.get(result)
-        if sender not in mine:
-            sender = mine[-1] if mine else None
+        again = [n for n in mine if n == what.results.get(result) or what.attempts[n - 1].result == result]
+        sender = next(reversed(again or mine), None)
         holds = sender is not None and what.attempts[sender - 1] is what.claim
         what.keep(result, sender, settles=holds)
         if holds:

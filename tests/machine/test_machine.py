@@ -58,6 +58,7 @@ minutes = st.integers(8, 12)
 weights = st.sampled_from([0.0, 0.1, 1.0])
 results = st.sampled_from(RESULTS)
 protocols = st.sampled_from([None, None, *FILTERS[1:], []])
+finals = st.sampled_from(["invalid", "deleted"])
 counts = st.sampled_from([1, 1, 2, 4, 0])
 nth = st.integers(0, 9)
 deliveries = st.lists(
@@ -190,9 +191,17 @@ class Machine(RuleBasedStateMachine):
     def finish(self, which: int, more: list[ScopedKey | None], status: str, strict: bool) -> None:
         self.set_status([*more, *self.these(which, "running")], status, strict)
 
-    @rule(task=made, status=st.sampled_from(["invalid", "deleted"]))
+    @rule(task=made, status=finals)
     def end(self, task: ScopedKey, status: str) -> None:
         self.set_status([task], status, strict=False)
+
+    @rule(which=nth, status=finals, then=finals)
+    def end_from_below(self, which: int, status: str, then: str) -> None:
+        children = [(task, what.parent) for task, what in self.model.tasks.items() if what.parent]
+        if children:
+            task, parent = children[which % len(children)]
+            self.set_status([task], status, strict=False)
+            self.set_status([parent], then, strict=False)
 
     def set_status(self, tasks: list[ScopedKey | None], status: str, strict: bool) -> None:
         if strict and None in self.model.accepted(tasks, status):

@@ -16,6 +16,7 @@ from moto import mock_aws
 from alchemistore import S3ObjectStore, ScopedKey, chemistry
 from alchemistore.objectstore import get_s3os
 from alchemistore.settings import S3ObjectStoreSettings
+from tests.servers import discard_bucket
 from tests.unit.gufe_classes import transformation
 
 MakeStore = Callable[..., S3ObjectStore]
@@ -60,7 +61,7 @@ def s3_settings(request: pytest.FixtureRequest) -> S3ObjectStoreSettings:
 
 
 @pytest.fixture
-def make_store(s3_settings: S3ObjectStoreSettings) -> MakeStore:
+def make_store(s3_settings: S3ObjectStoreSettings) -> Iterator[MakeStore]:
     """Makes stores, by default all in one bucket of this test; nothing exists yet."""
     bucket = f"test-{uuid.uuid4().hex}"
 
@@ -68,7 +69,9 @@ def make_store(s3_settings: S3ObjectStoreSettings) -> MakeStore:
         changes = {"AWS_S3_BUCKET": bucket, "AWS_S3_PREFIX": "a/store"} | settings
         return get_s3os(s3_settings.model_copy(update=changes))
 
-    return make
+    yield make
+    if s3_settings.AWS_ENDPOINT_URL is not None:
+        discard_bucket(s3_settings.model_copy(update={"AWS_S3_BUCKET": bucket}))
 
 
 @pytest.fixture

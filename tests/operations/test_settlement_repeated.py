@@ -87,6 +87,21 @@ def test_a_reference_that_is_stored_already_settles_all_the_same(
     check_listed(store, task, result)
 
 
+def test_a_failure_that_is_also_somebody_elses_delivered_again_does_not_end_the_next_attempt(
+    store: StateStore, one: Campaign, scope: Scope
+) -> None:
+    failure = ref(scope, ok=False)
+    for service in "ab":
+        task = claim(store, one, service)
+        settle(store, task, failure, service)
+        store.set_task_waiting([task])
+    claim(store, one, "b")
+    before = everything(store)
+    answer = settle(store, task, failure, "b")
+    assert (answer.status.value, answer.attempt, answer.outcome) == ("running", 2, "error")
+    assert everything(store) == before
+
+
 def test_two_services_that_come_to_the_same_result_both_end_their_attempts(
     store: StateStore, one: Campaign, scope: Scope
 ) -> None:

@@ -104,6 +104,14 @@ def claim_statement(count: int, filtered: bool, hubs: str = _HUB) -> TextClause:
                 WHERE t.scope_id = head.scope_id AND t.token = head.task AND t.status = 'waiting'
                 FOR NO KEY UPDATE SKIP LOCKED
             ) AS t
+            -- What is on a hub drawn before is taken from there, and to this statement still looks as it did.
+            WHERE head.draw = 1 OR NOT EXISTS (
+                SELECT FROM (
+                    SELECT q.taskhub FROM queue AS q WHERE q.scope_id = head.scope_id AND q.task = head.task OFFSET 0
+                ) AS q
+                JOIN hub AS earlier ON earlier.scope_id = head.scope_id AND earlier.token = q.taskhub
+                WHERE earlier.draw < head.draw
+            )
             LIMIT {count:d}
         ),
         siblings AS MATERIALIZED (

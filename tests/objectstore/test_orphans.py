@@ -261,6 +261,8 @@ def test_a_reference_without_location_keeps_the_result_of_its_key(store: StateSt
     assert list(s3os.iter_contents()) == [locations[1]]
 
 
+# Of its own: the schema is not what it was afterwards.
+@pytest.mark.usefixtures("database")
 def test_nothing_is_swept_by_a_version_that_does_not_know_the_schema(store: StateStore, s3os: S3ObjectStore) -> None:
     loose(s3os, 1)
     with store._engine.begin() as connection:

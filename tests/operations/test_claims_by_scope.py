@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import gufe
 import pytest
 from scipy.stats import chisquare
+from sqlalchemy import text
 
 from alchemistore import Scope, ScopedKey, StateStore
 from tests.builders import Campaign, campaign, register
@@ -106,6 +107,29 @@ def test_many_hubs_with_one_task_each_give_all_that_is_asked(store: StateStore) 
     register(store, "b")
     made = [campaign(store, HERE, tasks=1, arms=1, name=f"net {i}") for i in range(40)]
     assert len(claimed(store.claim_tasks([HERE], "b", count=40))) == len(made)
+
+
+@pytest.mark.parametrize("hashed", [False, True], ids=["usual plan", "hashed"])
+@pytest.mark.parametrize("protocols", [None, ["PushProtocol"]], ids=["any protocol", "one protocol"])
+def test_tasks_that_several_hubs_share_are_claimed_once_each(
+    store: StateStore, protocols: list[str] | None, hashed: bool
+) -> None:
+    register(store, "b")
+    first = campaign(store, HERE, tasks=8, name="first")
+    second, third = (campaign(store, HERE, tasks=2, name=name) for name in ("second", "third"))
+    for other in (second, third):
+        assert store.action_tasks(first.tasks, other.hub) == first.tasks
+    everywhere = sorted([*first.tasks, *second.tasks, *third.tasks])
+    with store.transaction() as tx:
+        assert tx._connection is not None
+        if hashed:
+            # A plan that draws all before it changes any.
+            for plan in ("indexscan", "bitmapscan"):
+                tx._connection.execute(text(f"SET LOCAL enable_{plan} = off"))
+            tx._connection.execute(text("SET LOCAL enable_nestloop = off"))
+        got = tx.claim_tasks([HERE], "b", count=12, protocols=protocols)
+    assert sorted(claimed(got)) == everywhere
+    assert store.claim_tasks([HERE], "b") == [None]
 
 
 @pytest.mark.parametrize("count", [0, -1])

@@ -6,79 +6,125 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from alchemistore.models import (
-        ComputeServiceID,
-        ComputeServiceRegistration,
-        CredentialedComputeIdentity,
-        CredentialedEntity,
-        CredentialedUserIdentity,
-        ObjectStoreRef,
-        ProtocolDAGResultRef,
-        Scope,
-        ScopedKey,
-        Task,
-        TaskArchive,
-        TaskHub,
-        TaskProvenance,
-        TaskStatusEnum,
+    from alchemistore.errors import (
+        AlchemistoreError as AlchemistoreError,
+        CheckError as CheckError,
+        GufeNotInstalledError as GufeNotInstalledError,
+        InvalidScopeError as InvalidScopeError,
+        KeyDriftWarning as KeyDriftWarning,
+        MissingObjectError as MissingObjectError,
+        MissingStoredObjectError as MissingStoredObjectError,
+        S3ObjectStoreError as S3ObjectStoreError,
+        S3UnavailableError as S3UnavailableError,
+        SchemaError as SchemaError,
+        StateStoreError as StateStoreError,
+        StoreUnavailableError as StoreUnavailableError,
     )
-    from alchemistore.objectstore import S3ObjectStore, get_s3os
-    from alchemistore.protocol import AlchemiscaleStateStore
-    from alchemistore.settings import Settings
-    from alchemistore.store import StateStore, get_statestore
+    from alchemistore.models import (
+        Attempt as Attempt,
+        AttemptOutcome as AttemptOutcome,
+        Blocker as Blocker,
+        BlockerKind as BlockerKind,
+        ComputeServiceID as ComputeServiceID,
+        ComputeServiceRegistration as ComputeServiceRegistration,
+        CredentialedComputeIdentity as CredentialedComputeIdentity,
+        CredentialedEntity as CredentialedEntity,
+        CredentialedUserIdentity as CredentialedUserIdentity,
+        GufeKey as GufeKey,
+        ObjectStoreRef as ObjectStoreRef,
+        ProtocolDAGResultRef as ProtocolDAGResultRef,
+        QueueRepair as QueueRepair,
+        Scope as Scope,
+        ScopedKey as ScopedKey,
+        Settlement as Settlement,
+        StatusChange as StatusChange,
+        Task as Task,
+        TaskArchive as TaskArchive,
+        TaskDetails as TaskDetails,
+        TaskHistory as TaskHistory,
+        TaskHub as TaskHub,
+        TaskProvenance as TaskProvenance,
+        TaskStatusEnum as TaskStatusEnum,
+    )
+    from alchemistore.objectstore import (
+        S3ObjectStore as S3ObjectStore,
+        get_s3os as get_s3os,
+    )
+    from alchemistore.settings import (
+        S3ObjectStoreSettings as S3ObjectStoreSettings,
+        Settings as Settings,
+    )
+    from alchemistore.store import (
+        AlchemiscaleStateStore as AlchemiscaleStateStore,
+        StateStore as StateStore,
+        get_statestore as get_statestore,
+    )
 
-# Where each public name lives; nothing of it is imported before somebody asks.
-_HOME = {
-    "AlchemiscaleStateStore": "alchemistore.protocol",
-    "ComputeServiceID": "alchemistore.models",
-    "ComputeServiceRegistration": "alchemistore.models",
-    "CredentialedComputeIdentity": "alchemistore.models",
-    "CredentialedEntity": "alchemistore.models",
-    "CredentialedUserIdentity": "alchemistore.models",
-    "ObjectStoreRef": "alchemistore.models",
-    "ProtocolDAGResultRef": "alchemistore.models",
-    "S3ObjectStore": "alchemistore.objectstore",
-    "Scope": "alchemistore.models",
-    "ScopedKey": "alchemistore.models",
-    "Settings": "alchemistore.settings",
-    "StateStore": "alchemistore.store",
-    "Task": "alchemistore.models",
-    "TaskArchive": "alchemistore.models",
-    "TaskHub": "alchemistore.models",
-    "TaskProvenance": "alchemistore.models",
-    "TaskStatusEnum": "alchemistore.models",
-    "get_s3os": "alchemistore.objectstore",
-    "get_statestore": "alchemistore.store",
+# The public names by module; a module is imported at the first use of one of its names.
+_PUBLIC = {
+    "alchemistore.errors": (
+        "AlchemistoreError",
+        "CheckError",
+        "GufeNotInstalledError",
+        "InvalidScopeError",
+        "KeyDriftWarning",
+        "MissingObjectError",
+        "MissingStoredObjectError",
+        "S3ObjectStoreError",
+        "S3UnavailableError",
+        "SchemaError",
+        "StateStoreError",
+        "StoreUnavailableError",
+    ),
+    "alchemistore.models": (
+        "Attempt",
+        "AttemptOutcome",
+        "Blocker",
+        "BlockerKind",
+        "ComputeServiceID",
+        "ComputeServiceRegistration",
+        "CredentialedComputeIdentity",
+        "CredentialedEntity",
+        "CredentialedUserIdentity",
+        "GufeKey",
+        "ObjectStoreRef",
+        "ProtocolDAGResultRef",
+        "QueueRepair",
+        "Scope",
+        "ScopedKey",
+        "Settlement",
+        "StatusChange",
+        "Task",
+        "TaskArchive",
+        "TaskDetails",
+        "TaskHistory",
+        "TaskHub",
+        "TaskProvenance",
+        "TaskStatusEnum",
+    ),
+    "alchemistore.objectstore": (
+        "S3ObjectStore",
+        "get_s3os",
+    ),
+    "alchemistore.settings": (
+        "S3ObjectStoreSettings",
+        "Settings",
+    ),
+    "alchemistore.store": (
+        "AlchemiscaleStateStore",
+        "StateStore",
+        "get_statestore",
+    ),
 }
+_MODULES = {name: module for module, names in _PUBLIC.items() for name in names}
 
-__all__ = [
-    "AlchemiscaleStateStore",
-    "ComputeServiceID",
-    "ComputeServiceRegistration",
-    "CredentialedComputeIdentity",
-    "CredentialedEntity",
-    "CredentialedUserIdentity",
-    "ObjectStoreRef",
-    "ProtocolDAGResultRef",
-    "S3ObjectStore",
-    "Scope",
-    "ScopedKey",
-    "Settings",
-    "StateStore",
-    "Task",
-    "TaskArchive",
-    "TaskHub",
-    "TaskProvenance",
-    "TaskStatusEnum",
-    "get_s3os",
-    "get_statestore",
-]
+__all__ = [*_MODULES]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -31,7 +31,10 @@ class CheckError(StateStoreError):
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         self.problems = problems
-        super().__init__(f"{len(problems)} problem(s) found:\n" + "\n".join(f"- {problem}" for problem in problems))
+        super().__init__(
+            f"{len(problems)} problem(s) found:\n"
+            + "\n".join(f"- {problem}" for problem in problems)
+        )
 
 
 class S3ObjectStoreError(AlchemistoreError):
@@ -40,6 +43,17 @@ class S3ObjectStoreError(AlchemistoreError):
 
 class S3UnavailableError(S3ObjectStoreError, StoreUnavailableError):
     """The object store cannot be reached or does not let us in; the text says what to do."""
+
+
+class GufeNotInstalledError(AlchemistoreError, ImportError):
+    """gufe, or a package that it needs, is not installed; the text says how to install it."""
+
+    def __init__(self, module: str) -> None:
+        super().__init__(
+            f"this call needs gufe objects, but the module {module!r} is not installed: install gufe 1.1"
+            " or newer from conda-forge ('conda install -c conda-forge gufe'), or, to try things"
+            " out, \"pip install 'alchemistore[gufe]'\""
+        )
 
 
 class InvalidScopeError(ValueError):
@@ -69,4 +83,33 @@ class KeyDriftWarning(UserWarning):
 
 def unknown_service(identifier: str) -> MissingObjectError:
     """Give the error for a compute service that is not registered, or not any more."""
-    return MissingObjectError(f"compute service {str(identifier)!r} is not registered; register it (again) first")
+    return MissingObjectError(
+        f"compute service {str(identifier)!r} is not registered; register it (again) first"
+    )
+
+
+# What a refused constraint means to the caller. The names are part of the schema, and tested against it.
+CONSTRAINT_ERRORS: dict[str, tuple[type[Exception], str]] = {
+    "compute_services__pk": (
+        ValueError,
+        "a compute service is already registered under this identifier",
+    ),
+    "compute_services__identifier__ck": (
+        ValueError,
+        "the identifier of a compute service may not be empty",
+    ),
+    "identities__identifier__ck": (ValueError, "the identifier of an identity may not be empty"),
+    "claims__compute_services__fk": (KeyError, "the compute service is not registered"),
+    "extends__tasks__parent__fk": (
+        ValueError,
+        "a task can only extend a task of the same transformation",
+    ),
+    "tasks__priority__ck": (ValueError, "priority must be between 1 and 2**63 - 1, inclusive"),
+    "actions__weight__ck": (ValueError, "weight must be between 0.0 and 1.0 (inclusive)"),
+    "taskhubs__weight__ck": (ValueError, "weight must be between 0.0 and 1.0 (inclusive)"),
+    "taskhubs__networks__fk": (KeyError, "No such object in database: the network of the hub"),
+    "tasks__transformations__fk": (
+        KeyError,
+        "No such object in database: the transformation of the task",
+    ),
+}

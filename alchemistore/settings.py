@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -14,7 +13,9 @@ EMBEDDED = "embedded://"
 
 class _Settings(BaseSettings):
     # Immutable and hashable, so that equal settings can share what is made from them.
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True
+    )
 
 
 class Settings(_Settings):
@@ -57,6 +58,13 @@ class Settings(_Settings):
             raise ValueError("the database URL must start with 'postgresql://' or 'embedded://'")
         return value
 
+    @classmethod
+    def from_url(cls, url: str | Settings | None) -> Settings:
+        """Return the settings for a URL, or, without one, the settings of the environment."""
+        if url is None:
+            return get_settings()
+        return url if isinstance(url, Settings) else cls(database_url=SecretStr(url))
+
     @property
     def embedded_directory(self) -> Path | None:
         """The data directory of the private server; ``None`` when the URL names another server."""
@@ -88,16 +96,24 @@ class S3ObjectStoreSettings(_Settings):
 
 @cache
 def get_settings() -> Settings:
-    """Give the database settings of the environment; read once."""
-    return Settings(**_from_environment())
+    """Return the database settings of the environment; they are read once."""
+    return Settings()  # type: ignore[call-arg]  # the environment provides the required fields
 
 
 @cache
 def get_s3_settings() -> S3ObjectStoreSettings:
-    """Give the object store settings of the environment; read once."""
-    return S3ObjectStoreSettings(**_from_environment())
+    """Return the object store settings of the environment; they are read once."""
+    return S3ObjectStoreSettings()  # type: ignore[call-arg]  # the environment provides the required fields
 
 
-def _from_environment() -> dict[str, Any]:
-    # mypy sees required fields as required arguments; the environment fills them.
-    return {}
+def bundled_directory(name: str) -> Path:
+    """Return a directory that travels with the package.
+
+    Parameters
+    ----------
+    name : str
+        Its name at the top of a checkout; in the installed package it has a leading underscore.
+    """
+    package = Path(__file__).parent
+    installed = package / f"_{name}"
+    return installed if installed.is_dir() else package.parent / name

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Sequence
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Engine, text
 
-from alchemistore import schema, soundness
-from alchemistore.engine import make_engine, watch_forks
+from alchemistore.database import migrations
+from alchemistore.database.engine import dispose_on_fork, listen_connection, make_engine
+from alchemistore.database.throttle import Throttle
+from alchemistore.database.transaction import Transactional, reads, translate_errors, writes
 from alchemistore.errors import AlchemistoreError, CheckError
+from alchemistore.maintenance import check, repair
+from alchemistore.models import Scope, ScopedKey
 from alchemistore.operations import (
     actions,
     blockers,
@@ -19,9 +25,7 @@ from alchemistore.operations import (
     identities,
     networks,
     objects,
-    queue,
     removal,
-    repair,
     results,
     services,
     settlement,
@@ -31,20 +35,44 @@ from alchemistore.operations import (
     tasks,
     topology,
 )
-from alchemistore.settings import Settings, get_settings
-from alchemistore.transaction import Transactional, reads, translated, writes
-from alchemistore.waiting import wait_for_tasks
+from alchemistore.operations.queue import lanes
+from alchemistore.operations.queue.notify import CHANNEL
+from alchemistore.settings import Settings
+
+# Seconds between two looks; drawn anew each time, so that many waiting services do not look at once.
+BETWEEN_LOOKS = (2.0, 6.0)
 
 
-class StateStore(Transactional):
+class AlchemiscaleStateStore(ABC):
+    """A state store of any kind: its life cycle. :class:`StateStore` has all calls."""
+
+    @abstractmethod
+    def initialize(self) -> None:
+        """Create the schema, or bring it up to date."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise an error if the schema or the data are inconsistent."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Remove all data and the schema."""
+
+    @abstractmethod
+    def _store_check(self) -> bool:
+        """Return whether the store can be reached."""
+
+
+class StateStore(Transactional, AlchemiscaleStateStore):
     """Networks, tasks, hubs, claims and references to results, in PostgreSQL.
 
     Parameters
     ----------
-    where : str, Settings or Engine, optional
-        A URL (``postgresql://...`` or ``embedded:///directory``), settings, or an engine for psycopg. Default: the environment.
-    generator : random.Random, optional
-        Where random numbers come from; a seeded one makes draws repeatable. Default: the operating system.
+    url : str, Settings or Engine, optional
+        A URL (``postgresql://...`` or ``embedded:///directory``), settings, or an engine that uses
+        psycopg. Default: the settings of the environment.
+    rng : random.Random, optional
+        Source of random numbers; a seeded one makes draws repeatable. Default: the operating system.
 
     Raises
     ------
@@ -58,22 +86,21 @@ class StateStore(Transactional):
     ...     tx.create_taskhub(tx.create_network(network, scope))
     """
 
-    def __init__(self, where: str | Settings | Engine | None = None, *, generator: random.Random | None = None) -> None:
-        if isinstance(where, Engine):
-            engine = watch_forks(where)
-        else:
-            settings = where if isinstance(where, Settings) else Settings(database_url=where) if where else get_settings()  # type: ignore[arg-type]  # pydantic makes a secret of it
-            engine = make_engine(settings)
-        super().__init__(engine.execution_options(generator=generator) if generator else engine)
+    def __init__(
+        self, url: str | Settings | Engine | None = None, *, rng: random.Random | None = None
+    ) -> None:
+        engine = url if isinstance(url, Engine) else make_engine(Settings.from_url(url))
+        options = {"rng": rng or random.SystemRandom(), "throttle": Throttle(seconds=1.0)}
+        super().__init__(dispose_on_fork(engine).execution_options(**options))
 
     def __repr__(self) -> str:
-        return f"<StateStore({self._engine.url.render_as_string(hide_password=True)!r})>"
+        return f"<StateStore({self.engine.url.render_as_string(hide_password=True)!r})>"
 
     # life cycle
 
     def initialize(self) -> None:
         """Create the schema, or bring it up to date; nothing happens if it is."""
-        schema.upgrade(self._engine)
+        migrations.upgrade(self.engine)
 
     def check(self) -> None:
         """Compare revision, catalog and data with what they must be.
@@ -97,23 +124,85 @@ class StateStore(Transactional):
         SchemaError
             If the schema is missing, too old or too new, so that nothing can be said.
         """
-        return soundness.problems(self._engine)
+        return check.problems(self.engine)
 
     def reset(self) -> None:
         """Remove all data and the schema. There is no way back."""
-        schema.reset(self._engine)
+        migrations.reset(self.engine)
 
     def close(self) -> None:
         """Close all connections; the next call opens new ones."""
-        self._engine.dispose()
+        self.engine.dispose()
 
     def _store_check(self) -> bool:
         try:
-            with translated(), self._engine.connect() as connection:
+            with translate_errors(), self.engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
         except AlchemistoreError:
             return False
         return True
+
+    def wait_for_tasks(
+        self,
+        scopes: Iterable[Scope | str] | None = None,
+        taskhubs: Iterable[ScopedKey | str] | None = None,
+        timeout: float = 60.0,
+        protocols: Iterable[str] | None = None,
+        exclude_scopes: Iterable[Scope | str] | None = None,
+    ) -> bool:
+        """Wait until there may be something to claim.
+
+        Parameters
+        ----------
+        scopes : iterable of Scope or str, optional
+            Where to look; default everywhere.
+        taskhubs : iterable of ScopedKey or str, optional
+            Look at these hubs only.
+        timeout : float, default 60
+            Seconds after which to give up.
+        protocols : iterable of str, optional
+            Class names of protocols: wait for tasks of transformations that use one of them. Default: any.
+        exclude_scopes : iterable of Scope or str, optional
+            Scopes to leave out.
+
+        Returns
+        -------
+        bool
+            Whether something was there; somebody else may be quicker to claim it.
+
+        Notes
+        -----
+        Work that appears is usually noticed at once, by a notification. These are sent at most once a second by each process and do not
+        pass through PgBouncer in transaction mode; then it is noticed within a few seconds, by looking again.
+        """
+        where = [Scope()] if scopes is None else list(scopes)
+        hubs = None if taskhubs is None else list(taskhubs)
+        names = None if protocols is None else list(protocols)
+        without = None if exclude_scopes is None else list(exclude_scopes)
+        end = time.monotonic() + timeout
+
+        def look() -> bool:
+            return self.run(
+                lambda tx: claims.has_work(tx, where, names, without, hubs), readonly=True
+            )
+
+        if look():
+            return True
+        if timeout <= 0:
+            return False
+        # A connection of its own, outside the pool: it waits, and holds nothing while it does.
+        with translate_errors(), listen_connection(self.engine) as connection:
+            connection.execute(f"LISTEN {CHANNEL}".encode())
+            # What came between the first look and LISTEN was not notified.
+            while not look():
+                left = end - time.monotonic()
+                if left <= 0:
+                    return False
+                for _ in connection.notifies(
+                    timeout=min(left, random.uniform(*BETWEEN_LOOKS)), stop_after=1
+                ):  # noqa: S311  (jitter)
+                    pass
+            return True
 
     # gufe objects
     get_gufe = reads(objects.get_gufe)
@@ -177,8 +266,7 @@ class StateStore(Transactional):
     # claims
     claim_taskhub_tasks = writes(claims.claim_taskhub_tasks)
     claim_tasks = writes(claims.claim_tasks)
-    wait_for_tasks = wait_for_tasks
-    tend_queue = writes(queue.tend_queue)
+    maintain_queue = writes(lanes.maintain_queue)
     repair_queue = writes(repair.repair_queue)
 
     # settlement
@@ -199,13 +287,13 @@ class StateStore(Transactional):
 
     # history
     get_task_history = reads(history.get_task_history)
-    get_tasks_details = reads(history.get_tasks_details)
+    get_task_details = reads(history.get_task_details)
     get_service_tasks = reads(history.get_service_tasks)
     get_task_blockers = reads(blockers.get_task_blockers)
 
     # results
     set_task_result = writes(results.set_task_result)
-    get_task_tracebacks = reads(settlement.get_task_tracebacks)
+    get_task_tracebacks = reads(results.get_task_tracebacks)
     get_task_results = reads(results.get_task_results)
     get_task_failures = reads(results.get_task_failures)
     get_transformation_results = reads(results.get_transformation_results)

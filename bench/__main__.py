@@ -11,5 +11,9 @@ from bench.run import main
 
 if __name__ == "__main__":
     sys.exit(
-        main("bench", "alchemistore: networks, bulk calls, counts", {"networks": networks, "bulk": against_sql, "counts": counts})
+        main(
+            "bench",
+            "alchemistore: networks, bulk calls, counts",
+            {"networks": networks, "bulk": against_sql, "counts": counts},
+        )
     )

@@ -11,10 +11,10 @@ from uuid import UUID
 from sqlalchemy import TextClause
 
 from alchemistore import ScopedKey, StateStore
-from alchemistore.models.task import now
+from alchemistore.database.keys import parameters
+from alchemistore.models.clock import now
 from alchemistore.operations import actions, tasks
-from alchemistore.operations.queue import LOCK
-from alchemistore.sql import parameters
+from alchemistore.operations.task_sets import LOCK
 from bench.run import Run
 from bench.seeding import scope_id, seed, task_keys
 from bench.servers import connect, opened
@@ -150,7 +150,7 @@ class Field:
                 store.get_task_status(keys[:1])
 
                 def change() -> None:
-                    with store._engine.begin() as connection:
+                    with store.engine.begin() as connection:
                         connection.execute(LOCK["tasks"], values)
                         connection.execute(statement, values).fetchall()
 

@@ -37,17 +37,30 @@ def _at(run: Run, size: int) -> list[Measure]:
         def bare(statement: bytes, *values: Any) -> Any:
             return dict(connection.execute(statement, values).fetchall())
 
-        every, one = partial(bare, ALL, scope), partial(bare, OF_TRANSFORMATION, scope, transformation.token)
+        every, one = (
+            partial(bare, ALL, scope),
+            partial(bare, OF_TRANSFORMATION, scope, transformation.token),
+        )
         cases: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
             "get_scope_status": (lambda: store.get_scope_status(SCOPE), every),
             "get_network_status": (lambda: store.get_network_status(network), every),
-            "get_transformation_status": (lambda: store.get_transformation_status(transformation), one),
+            "get_transformation_status": (
+                lambda: store.get_transformation_status(transformation),
+                one,
+            ),
         }
         with run.step(f"count {size:,} tasks", len(cases) * (rounds + warmup)) as advance:
             for name, (call, reference) in cases.items():
                 if call() != reference():
                     raise BenchError(f"{name} does not count what the bare statement counts")
-                contestants = {"call": partial(clocked, call), "bare count": partial(clocked, reference)}
+                contestants = {
+                    "call": partial(clocked, call),
+                    "bare count": partial(clocked, reference),
+                }
                 found = alternate(contestants, rounds, warmup=warmup, advance=lambda: advance(1))
-                measures.append(compare(f"{name}, {size:,} tasks, against a bare grouped count", found, unit="ms"))
+                measures.append(
+                    compare(
+                        f"{name}, {size:,} tasks, against a bare grouped count", found, unit="ms"
+                    )
+                )
     return measures

@@ -17,7 +17,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
 from alchemistore import ScopedKey, StateStore
-from alchemistore.engine import database_url as parse_url
+from alchemistore.database.engine import database_url as parse_url
 from alchemistore.settings import Settings
 from bench.run import Run
 from bench.seeding import add_tasks, register, seed, settle_down
@@ -72,7 +72,7 @@ def _work(job: Job) -> Outcome:
         # Read at once: afterwards it is gone.
         notices.append(diagnostic.message_primary or "")
 
-    event.listen(store._engine, "connect", lambda connection, _: connection.add_notice_handler(note))
+    event.listen(store.engine, "connect", lambda connection, _: connection.add_notice_handler(note))
     for _ in range(WARMUP):
         _claim(store, job, outcome)
     if job.quota == 0:
@@ -116,11 +116,15 @@ def send(jobs: Sequence[Job]) -> list[Outcome]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.crowds"])
     barrier = context.Barrier(len(jobs))
-    with ProcessPoolExecutor(len(jobs), mp_context=context, initializer=_enter, initargs=(barrier,)) as pool:
+    with ProcessPoolExecutor(
+        len(jobs), mp_context=context, initializer=_enter, initargs=(barrier,)
+    ) as pool:
         outcomes = list(pool.map(_work, jobs))
     counted = Counter(task for outcome in outcomes for task in outcome.tasks)
     if counted and max(counted.values()) > 1:
-        raise BenchError(f"tasks were claimed twice: {[task for task, times in counted.items() if times > 1][:5]}")
+        raise BenchError(
+            f"tasks were claimed twice: {[task for task, times in counted.items() if times > 1][:5]}"
+        )
     return outcomes
 
 
@@ -139,7 +143,9 @@ def throughput(run: Run) -> list[Measure]:
         together, alone, apart = f"{crowd} on one hub", "one claimer", f"{crowd} on {crowd} hubs"
         one = [Job(url, str(busy), services[0], seconds)]
         many = [Job(url, str(busy), service, seconds) for service in services]
-        spread = [Job(url, str(hub), service, seconds) for hub, service in zip(own, services, strict=True)]
+        spread = [
+            Job(url, str(hub), service, seconds) for hub, service in zip(own, services, strict=True)
+        ]
         contests = {together: (many, busy), alone: (one, busy), apart: (spread, None)}
         found: dict[str, list[float]] = {name: [] for name in contests}
         with run.step("claimers", (rounds + 1) * len(contests)) as advance:
@@ -148,7 +154,9 @@ def throughput(run: Run) -> list[Measure]:
                     _refill(url, [hub] if hub else own, plenty if hub else plenty // crowd)
                     outcomes = send(jobs)
                     if any(outcome.short for outcome in outcomes):
-                        raise BenchError("a hub had nothing left to claim; the machine is faster than this benchmark expects")
+                        raise BenchError(
+                            "a hub had nothing left to claim; the machine is faster than this benchmark expects"
+                        )
                     if turn:
                         found[name].append(sum(outcome.claimed for outcome in outcomes) / seconds)
                     advance(1)
@@ -175,7 +183,9 @@ def throughput(run: Run) -> list[Measure]:
 def _refill(url: str, hubs: Sequence[ScopedKey], wanted: int) -> None:
     with connect(url) as connection:
         for hub in hubs:
-            row = connection.execute("SELECT count(*) FROM queue WHERE taskhub = %s", [hub.token]).fetchone()
+            row = connection.execute(
+                "SELECT count(*) FROM queue WHERE taskhub = %s", [hub.token]
+            ).fetchone()
             assert row is not None
             if row[0] < wanted:
                 add_tasks(connection, [hub], wanted - row[0])
@@ -195,10 +205,17 @@ def waits(run: Run) -> list[Measure]:
             register(store, *services)
         impatient = _impatient(url)
         with run.step(f"{crowd} claimers", 1) as advance:
-            outcomes = send([Job(impatient, str(hubs[i % 2]), service, quota=quota) for i, service in enumerate(services)])
+            outcomes = send(
+                [
+                    Job(impatient, str(hubs[i % 2]), service, quota=quota)
+                    for i, service in enumerate(services)
+                ]
+            )
             advance(1)
         with connect(url) as connection:
-            row = connection.execute("SELECT count(*) FROM tasks WHERE status = 'waiting'").fetchone()
+            row = connection.execute(
+                "SELECT count(*) FROM tasks WHERE status = 'waiting'"
+            ).fetchone()
         assert row is not None
         left = int(row[0])
         broken = [problem for problem in store.problems() if run.quick]
@@ -225,6 +242,8 @@ def waits(run: Run) -> list[Measure]:
 def _impatient(url: str) -> str:
     parsed = parse_url(url)
     with connect(parsed) as connection:
-        superuser = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone() == (True,)
+        superuser = connection.execute(
+            "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
+        ).fetchone() == (True,)
     options = f"{parsed.query.get('options', '')} -c lock_timeout={WAIT}{TELL if superuser else ''}".strip()
     return parsed.update_query_dict({"options": options}).render_as_string(hide_password=False)

@@ -49,7 +49,12 @@ def depth(run: Run) -> list[Measure]:
 
 def _at(run: Run, waiting: int, target: Target, details: bool) -> list[Measure]:
     rounds = run.size(500, 50)
-    with run.server.database() as deep, run.server.database() as shallow, opened(deep) as store, opened(shallow) as other:
+    with (
+        run.server.database() as deep,
+        run.server.database() as shallow,
+        opened(deep) as store,
+        opened(shallow) as other,
+    ):
         with run.step(f"seed {waiting:,} tasks", waiting) as advance:
             hubs = seed(store, deep, waiting, advance=advance)
             # As many are claimed as make it a thousand on average.
@@ -60,12 +65,18 @@ def _at(run: Run, waiting: int, target: Target, details: bool) -> list[Measure]:
             bare = bare_update(connection)
             with run.step(f"claim 1 of {waiting:,}", rounds + WARMUP) as advance:
                 found = alternate(
-                    {_waiting(waiting): claim(store, hubs[0]), _waiting(SHALLOW): claim(other, few[0]), "bare UPDATE": bare},
+                    {
+                        _waiting(waiting): claim(store, hubs[0]),
+                        _waiting(SHALLOW): claim(other, few[0]),
+                        "bare UPDATE": bare,
+                    },
                     rounds,
                     warmup=WARMUP,
                     advance=lambda: advance(1),
                 )
-            depth_note = "each in a database of its own on the same server, one claim of each in turn"
+            depth_note = (
+                "each in a database of its own on the same server, one claim of each in turn"
+            )
             measures = [
                 compare(
                     f"claim 1: {_waiting(waiting)} against {_waiting(SHALLOW)} waiting",
@@ -78,7 +89,9 @@ def _at(run: Run, waiting: int, target: Target, details: bool) -> list[Measure]:
             if details:
                 note = "one row of the same table by its key, psycopg in autocommit, prepared"
                 name = f"claim 1 of {_waiting(waiting)} against a bare durable UPDATE of one row"
-                measures.append(compare(name, found, "bare UPDATE", target=Target(3), unit="ms", note=note))
+                measures.append(
+                    compare(name, found, "bare UPDATE", target=Target(3), unit="ms", note=note)
+                )
                 measures.append(share(run, store, connection, hubs[0]))
     return measures
 
@@ -100,11 +113,12 @@ def naive(run: Run) -> list[Measure]:
 
         with run.step("stored race and naive claims", rounds + WARMUP) as advance:
             found = alternate(
-                {"naive": sorting, "stored race": claim(store, hubs[0])}, rounds, warmup=WARMUP, advance=lambda: advance(1)
+                {"naive": sorting, "stored race": claim(store, hubs[0])},
+                rounds,
+                warmup=WARMUP,
+                advance=lambda: advance(1),
             )
-    note = (
-        "how many times faster than ORDER BY priority, -ln(random()) / weight FOR UPDATE SKIP LOCKED, which only sets the status"
-    )
+    note = "how many times faster than ORDER BY priority, -ln(random()) / weight FOR UPDATE SKIP LOCKED, which only sets the status"
     return [
         compare(
             f"claim 1 at {_waiting(waiting)}: naive against stored race",
@@ -137,21 +151,31 @@ def bare_update(connection: psycopg.Connection[Any]) -> Contestant:
     return lambda: clocked(lambda: connection.execute(BARE, [place, random.choice(tokens)]))
 
 
-def share(run: Run, store: StateStore, connection: psycopg.Connection[Any], hub: ScopedKey) -> Measure:
+def share(
+    run: Run, store: StateStore, connection: psycopg.Connection[Any], hub: ScopedKey
+) -> Measure:
     """Measure how much of a call is not the server's: the same statement, with its commit, in a loop inside the server."""
     calls, rounds = 20, run.size(50, 5)
     compiled = claim_statement(1, False).compile(dialect=numbered())  # type: ignore[no-untyped-call]  # SQLAlchemy leaves dialects untyped
     names = compiled.positiontup or []
     org, campaign, project = SCOPE.to_tuple()
-    values: dict[str, Any] = {"service": SERVICE, "org": org, "campaign": campaign, "project": project, "token": hub.token}
+    values: dict[str, Any] = {
+        "service": SERVICE,
+        "org": org,
+        "campaign": campaign,
+        "project": project,
+        "token": hub.token,
+    }
     values |= {"now": datetime.now(UTC)}
     connection.execute(f"PREPARE bench_claim AS {compiled}".encode())
-    arguments = sql.SQL(", ").join(sql.Literal(values[name]) for name in names).as_string(connection)
+    arguments = (
+        sql.SQL(", ").join(sql.Literal(values[name]) for name in names).as_string(connection)
+    )
     quoted = sql.Literal(f"EXECUTE bench_claim ({arguments})").as_string(connection)
     loop = f"BEGIN FOR i IN 1..{calls} LOOP EXECUTE {quoted}; COMMIT; END LOOP; END"
     block = f"DO {sql.Literal(loop).as_string(connection)}".encode()
     driver = connection.cursor()
-    statement = str(claim_statement(1, False).compile(dialect=store._engine.dialect)).encode()
+    statement = str(claim_statement(1, False).compile(dialect=store.engine.dialect)).encode()
 
     def by_driver() -> None:
         for _ in range(calls):

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import gufe
 from gufe import tokenization
 
-from alchemistore import Scope, ScopedKey, StateStore, chemistry
+from alchemistore import Scope, ScopedKey, StateStore, gufe_adapter
 from bench.run import Run
 from bench.servers import opened
 from bench.timing import BenchError, Measure, Target, alternate, clocked, compare
@@ -37,7 +37,8 @@ KeyedChain = getattr(tokenization, "KeyedChain", None)
 def networks(run: Run) -> list[Measure]:
     """Measure made-up networks of two sizes, and the one in a file if one is given."""
     sources: dict[str, Callable[[], Network]] = {
-        f"{size:,} transformations": partial(star, size, "star") for size in (50, run.size(2_000, 200))
+        f"{size:,} transformations": partial(star, size, "star")
+        for size in (50, run.size(2_000, 200))
     }
     if run.chain is not None:
         sources[run.chain.name] = partial(read, run.chain)
@@ -54,16 +55,26 @@ def read(path: Path) -> Network:
         from rdkit.Chem import SDMolSupplier
 
         molecules = [
-            gufe.SmallMoleculeComponent(found) for found in SDMolSupplier(str(path), removeHs=False) if found is not None
+            gufe.SmallMoleculeComponent(found)
+            for found in SDMolSupplier(str(path), removeHs=False)
+            if found is not None
         ]
         if len(molecules) < 2:
             raise BenchError(f"{path} has fewer than two molecules that RDKit can read")
-        systems = [gufe.ChemicalSystem({"ligand": one, "solvent": gufe.SolventComponent()}) for one in molecules]
-        edges = [gufe.Transformation(systems[0], one, PushProtocol(PushProtocol.default_settings())) for one in systems[1:]]
+        systems = [
+            gufe.ChemicalSystem({"ligand": one, "solvent": gufe.SolventComponent()})
+            for one in molecules
+        ]
+        edges = [
+            gufe.Transformation(systems[0], one, PushProtocol(PushProtocol.default_settings()))
+            for one in systems[1:]
+        ]
         return gufe.AlchemicalNetwork(edges, name=path.name)
     chain = json.loads(path.read_text())
-    documents = chemistry.read_chain(chain, lambda keys: frozenset())
-    return chemistry.decode(documents[-1].key, {document.key: document.data for document in documents})
+    documents = gufe_adapter.read_chain(chain, lambda keys: frozenset())
+    return gufe_adapter.decode(
+        documents[-1].key, {document.key: document.data for document in documents}
+    )
 
 
 def _of(run: Run, store: StateStore, name: str, make: Callable[[], Network]) -> list[Measure]:
@@ -73,8 +84,10 @@ def _of(run: Run, store: StateStore, name: str, make: Callable[[], Network]) -> 
 
     def cold(build: Callable[[], Network]) -> float:
         gc.collect()
-        if chemistry.alive(key.gufe_key) is not None:
-            raise BenchError("the network is still in memory, so that reading it would measure nothing")
+        if gufe_adapter.cached(key.gufe_key) is not None:
+            raise BenchError(
+                "the network is still in memory, so that reading it would measure nothing"
+            )
         return clocked(build)
 
     contestants = {
@@ -86,12 +99,24 @@ def _of(run: Run, store: StateStore, name: str, make: Callable[[], Network]) -> 
     chain = "KeyedChain" if KeyedChain else "to_keyed_dict and from_keyed_dict of each object"
     note = (
         f"{len(json.loads(text)):,} objects, {len(text) / 1e6:.2f} MB of JSON; each time into a new scope;"
-        f" gufe {chemistry.gufe_version()} with its {chain} and its JSON"
+        f" gufe {gufe_adapter.gufe_version()} with its {chain} and its JSON"
     )
     cold_note = "nothing of it in memory before"
     return [
-        compare(f"create_network, {name}, against gufe's encoding", created, target=TARGET, unit="ms", note=note),
-        compare(f"get_gufe, {name}, against gufe's decoding", got, target=TARGET, unit="ms", note=cold_note),
+        compare(
+            f"create_network, {name}, against gufe's encoding",
+            created,
+            target=TARGET,
+            unit="ms",
+            note=note,
+        ),
+        compare(
+            f"get_gufe, {name}, against gufe's decoding",
+            got,
+            target=TARGET,
+            unit="ms",
+            note=cold_note,
+        ),
     ]
 
 
@@ -108,7 +133,11 @@ def _create(
 
 def encode(network: Network) -> str:
     """Let gufe write the JSON of a network."""
-    chain = KeyedChain.from_gufe(network) if KeyedChain else [(part.key, part.to_keyed_dict()) for part in _parts(network)]
+    chain = (
+        KeyedChain.from_gufe(network)
+        if KeyedChain
+        else [(part.key, part.to_keyed_dict()) for part in _parts(network)]
+    )
     return json.dumps(list(chain), cls=ENCODER)
 
 
@@ -118,7 +147,9 @@ def _parts(network: Network) -> list[Any]:
 
     def visit(part: Any) -> None:
         if part.key not in found:
-            tokenization.modify_dependencies(part.to_shallow_dict(), visit, tokenization.is_gufe_obj, mode="encode")
+            tokenization.modify_dependencies(
+                part.to_shallow_dict(), visit, tokenization.is_gufe_obj, mode="encode"
+            )
             found[part.key] = part
 
     visit(network)

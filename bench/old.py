@@ -59,7 +59,9 @@ def old_transaction(run: Run) -> list[Measure]:
         dead = {name: connection.execute(DEAD).fetchone() for name, connection in feeders.items()}
     late = sum(moment >= run.old_seconds * (1 - LAST) for moment in moments)
     if not late:
-        raise BenchError("no cycle was done at the end; hold the old transaction longer with --old-seconds")
+        raise BenchError(
+            "no cycle was done at the end; hold the old transaction longer with --old-seconds"
+        )
     return [
         compare(
             f"claim and settle after {run.old_seconds:g} s with an old transaction, against without",
@@ -82,7 +84,10 @@ def cycle(store: StateStore, hub: ScopedKey) -> Callable[[], None]:
             raise BenchError(f"{hub} had nothing left to claim")
         name = uuid.uuid4().hex
         result = ProtocolDAGResultRef(
-            location=f"bench/{name}", obj_key=GufeKey(f"ProtocolDAGResult-{name}"), scope=SCOPE, ok=True
+            location=f"bench/{name}",
+            obj_key=GufeKey(f"ProtocolDAGResult-{name}"),
+            scope=SCOPE,
+            ok=True,
         )
         store.settle_task(task, result, SERVICE)
 

@@ -44,7 +44,9 @@ def table(title: str, measures: Sequence[Measure]) -> Table:
     return made
 
 
-def publish(name: str, title: str, facts: Mapping[str, str], measures: Sequence[Measure], console: Console) -> None:
+def publish(
+    name: str, title: str, facts: Mapping[str, str], measures: Sequence[Measure], console: Console
+) -> None:
     """Print the table and write ``<name>.txt``, ``.json`` and ``.png`` into the directory of results."""
     RESULTS.mkdir(exist_ok=True)
     written = io.StringIO()
@@ -53,7 +55,11 @@ def publish(name: str, title: str, facts: Mapping[str, str], measures: Sequence[
         for one in measures:
             if one.note:
                 target.print(f"[bold]{one.name}[/]: {one.note}", highlight=False)
-        target.print("; ".join(f"{fact} {value}" for fact, value in facts.items()), style="dim", highlight=False)
+        target.print(
+            "; ".join(f"{fact} {value}" for fact, value in facts.items()),
+            style="dim",
+            highlight=False,
+        )
     (RESULTS / f"{name}.txt").write_text(written.getvalue())
     document = {
         "title": title,
@@ -76,14 +82,32 @@ def plot(title: str, measures: Sequence[Measure], path: Path) -> None:
             position = max(_strain(target, one.value), SMALLEST)
             if one.spread is not None:
                 ends = [max(_strain(target, end), SMALLEST) for end in one.spread]
-                axes.plot(ends, [row, row], color=COLOURS[one.reached], linewidth=4, alpha=0.3, solid_capstyle="butt")
+                axes.plot(
+                    ends,
+                    [row, row],
+                    color=COLOURS[one.reached],
+                    linewidth=4,
+                    alpha=0.3,
+                    solid_capstyle="butt",
+                )
             axes.plot([position], [row], "o", color=COLOURS[one.reached])
-            axes.annotate(_value(one, one.value), (position, row), (0, 5), textcoords="offset points", ha="center")
+            axes.annotate(
+                _value(one, one.value),
+                (position, row),
+                (0, 5),
+                textcoords="offset points",
+                ha="center",
+            )
         axes.axvline(1, color="black", linewidth=1)
         axes.set_xscale("log")
-        axes.set_yticks(range(len(measures)), [f"{one.name}  [{_target(one) or 'no target'}]" for one in measures])
+        axes.set_yticks(
+            range(len(measures)),
+            [f"{one.name}  [{_target(one) or 'no target'}]" for one in measures],
+        )
         axes.set_ylim(len(measures) - 0.4, -0.8)
-        axes.set_xlabel("value in units of its target; to the left of the line is reached (grey: no target, the ratio itself)")
+        axes.set_xlabel(
+            "value in units of its target; to the left of the line is reached (grey: no target, the ratio itself)"
+        )
         figure.suptitle(title)
         axes.grid(axis="x", alpha=0.3)
         figure.savefig(path, dpi=150)
@@ -98,7 +122,11 @@ def _strain(target: Target, value: float) -> float:
 
 def _quantity(value: float, unit: str) -> str:
     factor, label = FACTORS[unit]
-    return f"{value * factor:,.3g} {label}" if value * factor < 1000 else f"{value * factor:,.0f} {label}"
+    return (
+        f"{value * factor:,.3g} {label}"
+        if value * factor < 1000
+        else f"{value * factor:,.0f} {label}"
+    )
 
 
 def _value(one: Measure, value: float) -> str:

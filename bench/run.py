@@ -65,7 +65,9 @@ class Run:
 Suite = Callable[[Run], list[Measure]]
 
 
-def main(name: str, title: str, suites: Mapping[str, Suite], arguments: Sequence[str] | None = None) -> int:
+def main(
+    name: str, title: str, suites: Mapping[str, Suite], arguments: Sequence[str] | None = None
+) -> int:
     """Run a benchmark.
 
     Parameters
@@ -85,21 +87,43 @@ def main(name: str, title: str, suites: Mapping[str, Suite], arguments: Sequence
         The exit code: 0 whatever the times are, 2 if something could not be measured.
     """
     options = _parser(name, title, suites).parse_args(arguments)
-    chosen = [suite for suite in suites if any(fnmatch.fnmatchcase(suite, pattern) for pattern in options.only)]
+    chosen = [
+        suite
+        for suite in suites
+        if any(fnmatch.fnmatchcase(suite, pattern) for pattern in options.only)
+    ]
     if not chosen:
-        print(f"nothing to measure: --only {' '.join(options.only)}, of {', '.join(suites)}", file=sys.stderr)
+        print(
+            f"nothing to measure: --only {' '.join(options.only)}, of {', '.join(suites)}",
+            file=sys.stderr,
+        )
         return 2
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     old_seconds = options.old_seconds or (2 if options.quick else 600 if options.deep else 60)
     measures: list[Measure] = []
     try:
-        with Progress(*columns, console=console, transient=True) as progress, server(options.url) as where:
+        with (
+            Progress(*columns, console=console, transient=True) as progress,
+            server(options.url) as where,
+        ):
             run = Run(where, options.quick, options.deep, old_seconds, options.chain, progress)
             facts = where.facts()
             for suite in chosen:
                 measures += suites[suite](run)
-    except (AlchemistoreError, BenchError, SQLAlchemyError, psycopg.Error, OSError, ValueError) as error:
+    except (
+        AlchemistoreError,
+        BenchError,
+        SQLAlchemyError,
+        psycopg.Error,
+        OSError,
+        ValueError,
+    ) as error:
         print(f"the benchmark could not run: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
     suffix = "-quick" if options.quick else ""
@@ -116,11 +140,24 @@ def _parser(name: str, title: str, suites: Mapping[str, Suite]) -> argparse.Argu
         help="a server to measure on, whose user may create databases; default: a private one below TMPDIR",
     )
     sizes = parser.add_mutually_exclusive_group()
-    sizes.add_argument("--quick", action="store_true", help="small sizes, to see that everything works")
-    sizes.add_argument("--deep", action="store_true", help="five million tasks, and an old transaction of ten minutes")
-    parser.add_argument("--old-seconds", type=float, default=0, help="hold the old transaction so long (default 60)")
-    parser.add_argument(
-        "--chain", type=Path, metavar="FILE", help="a network as keyed chain (.json), or molecules (.sdf) to make a network of"
+    sizes.add_argument(
+        "--quick", action="store_true", help="small sizes, to see that everything works"
     )
-    parser.add_argument("--only", nargs="+", default=["*"], metavar="SUITE", help=f"of {', '.join(suites)}")
+    sizes.add_argument(
+        "--deep",
+        action="store_true",
+        help="five million tasks, and an old transaction of ten minutes",
+    )
+    parser.add_argument(
+        "--old-seconds", type=float, default=0, help="hold the old transaction so long (default 60)"
+    )
+    parser.add_argument(
+        "--chain",
+        type=Path,
+        metavar="FILE",
+        help="a network as keyed chain (.json), or molecules (.sdf) to make a network of",
+    )
+    parser.add_argument(
+        "--only", nargs="+", default=["*"], metavar="SUITE", help=f"of {', '.join(suites)}"
+    )
     return parser

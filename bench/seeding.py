@@ -12,7 +12,7 @@ from psycopg.errors import InsufficientPrivilege
 
 from alchemistore import ComputeServiceRegistration, Scope, ScopedKey, StateStore
 from alchemistore.models.task import DEFAULT_PRIORITY, DEFAULT_WEIGHT
-from alchemistore.operations.queue import WEIGHT_MIN
+from alchemistore.operations.queue.refresh import WEIGHT_MIN
 from bench.servers import connect
 from tests.builders import star
 
@@ -77,7 +77,10 @@ QUEUE = f"""
 
 def make_hubs(store: StateStore, count: int) -> list[ScopedKey]:
     """Make networks of the same transformations, with a hub each; a task of them can be on every hub."""
-    return [store.create_taskhub(store.create_network(star(ARMS, name=f"network {i}"), SCOPE)) for i in range(count)]
+    return [
+        store.create_taskhub(store.create_network(star(ARMS, name=f"network {i}"), SCOPE))
+        for i in range(count)
+    ]
 
 
 def add_tasks(
@@ -110,7 +113,9 @@ def add_tasks(
     for done in range(0, count, CHUNK):
         part = min(CHUNK, count - done)
         with connection.transaction():
-            last = connection.execute("SELECT extract(epoch FROM clock_timestamp()) * 1000").fetchone()
+            last = connection.execute(
+                "SELECT extract(epoch FROM clock_timestamp()) * 1000"
+            ).fetchone()
             assert last is not None
             more = {"count": part, "salt": secrets.token_hex(16), "milliseconds": int(last[0])}
             connection.execute(FRESH, {**values, **more}, prepare=False)
@@ -145,7 +150,9 @@ def seed(
     made = make_hubs(store, hubs)
     with connect(url) as connection:
         for group in [made] if shared else [[hub] for hub in made]:
-            add_tasks(connection, group, count, statuses=statuses, actioned=actioned, advance=advance)
+            add_tasks(
+                connection, group, count, statuses=statuses, actioned=actioned, advance=advance
+            )
         settle_down(connection)
     return made
 
@@ -153,13 +160,17 @@ def seed(
 def register(store: StateStore, *identifiers: str) -> None:
     """Register compute services."""
     for identifier in identifiers:
-        store.register_computeservice(ComputeServiceRegistration.from_now(identifier, hostname="bench"))
+        store.register_computeservice(
+            ComputeServiceRegistration.from_now(identifier, hostname="bench")
+        )
 
 
 def task_keys(connection: psycopg.Connection[Any]) -> list[ScopedKey]:
     """Give the keys of all tasks, in their order."""
     org, campaign, project = (str(part) for part in SCOPE.to_tuple())
-    rows: list[tuple[UUID]] = connection.execute("SELECT token FROM tasks ORDER BY scope_id, token").fetchall()
+    rows: list[tuple[UUID]] = connection.execute(
+        "SELECT token FROM tasks ORDER BY scope_id, token"
+    ).fetchall()
     return [ScopedKey.from_parts("Task", token, org, campaign, project) for (token,) in rows]
 
 

@@ -17,11 +17,18 @@ from psycopg import sql
 from sqlalchemy import URL
 
 from alchemistore import StateStore
-from alchemistore.engine import database_url as parse_url
+from alchemistore.database.engine import database_url as parse_url
 from alchemistore.local import LocalServers, database_url
 
 PREFIX = "alchemistore_bench_"
-SETTINGS = ("server_version", "fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "max_connections")
+SETTINGS = (
+    "server_version",
+    "fsync",
+    "synchronous_commit",
+    "full_page_writes",
+    "shared_buffers",
+    "max_connections",
+)
 
 
 class Server:
@@ -46,7 +53,11 @@ class Server:
             Its URL.
         """
         name = PREFIX + uuid.uuid4().hex[:12]
-        copied = sql.SQL("") if template is None else sql.SQL(" TEMPLATE {}").format(sql.Identifier(_name(template)))
+        copied = (
+            sql.SQL("")
+            if template is None
+            else sql.SQL(" TEMPLATE {}").format(sql.Identifier(_name(template)))
+        )
         with connect(self.url) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}{}").format(sql.Identifier(name), copied))
         try:
@@ -57,7 +68,9 @@ class Server:
             yield url
         finally:
             with connect(self.url) as connection:
-                connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+                connection.execute(
+                    sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
+                )
 
     def facts(self) -> dict[str, str]:
         """Say what was measured, and where."""

@@ -131,7 +131,11 @@ def compare(
     """
     first, second = next(iter(found)), against or list(found)[1]
     ratios = sorted(a / b for a, b in zip(found[first], found[second], strict=True))
-    lower, _, upper = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else (ratios[0],) * 3
+    lower, _, upper = (
+        statistics.quantiles(ratios, n=4, method="inclusive")
+        if len(ratios) > 1
+        else (ratios[0],) * 3
+    )
     middle = {label: statistics.median(found[label]) for label in (first, second)}
     return Measure(
         name,

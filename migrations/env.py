@@ -5,8 +5,8 @@ from logging.config import fileConfig
 from alembic import context
 from sqlalchemy import Connection, text
 
-from alchemistore.engine import engine_from_environment
-from alchemistore.schema import MIGRATION_LOCK
+from alchemistore.database.engine import engine_from_environment
+from alchemistore.database.migrations import MIGRATION_LOCK
 from alchemistore.tables import metadata
 
 config = context.config
@@ -14,7 +14,9 @@ config = context.config
 
 def migrate(connection: Connection) -> None:
     """Migrate under an advisory lock, so that of two that start at once one waits and then finds nothing to do."""
-    context.configure(connection=connection, target_metadata=metadata, transaction_per_migration=False)
+    context.configure(
+        connection=connection, target_metadata=metadata, transaction_per_migration=False
+    )
     with context.begin_transaction():
         # A migration that cannot get its lock gives up instead of making everybody queue behind it.
         connection.execute(text("SELECT set_config('lock_timeout', '10s', true)"))

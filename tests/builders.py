@@ -18,7 +18,10 @@ STATUSES = ("waiting", "running", "complete", "error", "invalid", "deleted")
 def star(arms: int = 3, name: str = "star", mode: str = "work") -> gufe.AlchemicalNetwork:
     """One system in the middle, a transformation to each of the others."""
     protocol, middle = PushProtocol(Effort(mode)), system("middle")
-    edges = [gufe.Transformation(middle, system(f"arm {i}"), protocol, name=f"to arm {i}") for i in range(arms)]
+    edges = [
+        gufe.Transformation(middle, system(f"arm {i}"), protocol, name=f"to arm {i}")
+        for i in range(arms)
+    ]
     return gufe.AlchemicalNetwork(edges, name=name)
 
 
@@ -33,7 +36,13 @@ class Campaign:
 
 
 def campaign(
-    store: StateStore, scope: Scope, *, tasks: int = 0, arms: int = 3, name: str = "star", action: bool = True
+    store: StateStore,
+    scope: Scope,
+    *,
+    tasks: int = 0,
+    arms: int = 3,
+    name: str = "star",
+    action: bool = True,
 ) -> Campaign:
     """Put a network with a hub into the store, and `tasks` tasks in all, spread over its transformations."""
     network = store.create_network(star(arms, name), scope)
@@ -48,7 +57,9 @@ def campaign(
 def register(store: StateStore, *identifiers: str) -> None:
     """Register compute services."""
     for identifier in identifiers:
-        store.register_computeservice(ComputeServiceRegistration.from_now(identifier, hostname="host"))
+        store.register_computeservice(
+            ComputeServiceRegistration.from_now(identifier, hostname="host")
+        )
 
 
 def chain(store: StateStore, transformation: ScopedKey, length: int) -> list[ScopedKey]:
@@ -59,7 +70,9 @@ def chain(store: StateStore, transformation: ScopedKey, length: int) -> list[Sco
     return tasks
 
 
-def tree(store: StateStore, transformation: ScopedKey, extends: ScopedKey | None = None) -> list[ScopedKey]:
+def tree(
+    store: StateStore, transformation: ScopedKey, extends: ScopedKey | None = None
+) -> list[ScopedKey]:
     """Make seven tasks: a root, two that extend it, and two that extend each of these."""
     tasks = [store.create_task(transformation, extends=extends)]
     for i in range(6):
@@ -69,5 +82,9 @@ def tree(store: StateStore, transformation: ScopedKey, extends: ScopedKey | None
 
 def bring(store: StateStore, tasks: Sequence[ScopedKey], status: str) -> None:
     """Bring waiting tasks into a status."""
-    for step in {"waiting": [], "complete": ["running", "complete"], "error": ["running", "error"]}.get(status, [status]):
+    for step in {
+        "waiting": [],
+        "complete": ["running", "complete"],
+        "error": ["running", "error"],
+    }.get(status, [status]):
         assert store.set_task_status(tasks, step) == list(tasks)

@@ -12,9 +12,10 @@ import bcrypt
 import pytest
 from sqlalchemy import URL, create_engine, make_url, text
 
-from alchemistore import Scope, StateStore, invariants
-from alchemistore.credentials import NOBODY
-from alchemistore.engine import database_url as parse_url
+from alchemistore import Scope, StateStore
+from alchemistore.database.engine import database_url as parse_url
+from alchemistore.maintenance import invariants
+from alchemistore.operations.key_hashing import DUMMY_HASH
 from tests.databases import Library
 
 pytest_plugins = ["tests.servers"]
@@ -100,11 +101,13 @@ def lent_database(library: Library) -> Iterator[str]:
 def store(request: pytest.FixtureRequest) -> Iterator[StateStore]:
     """A state store on a database of its own. Whatever a test did to it must leave it sound."""
     # Who asks for the database too may do to it what no other test should find.
-    url = request.getfixturevalue("database" if "database" in request.fixturenames else "lent_database")
+    url = request.getfixturevalue(
+        "database" if "database" in request.fixturenames else "lent_database"
+    )
     store = StateStore(url)
     yield store
     try:
-        with store._engine.connect() as connection:
+        with store.engine.connect() as connection:
             assert not invariants.violations(connection)
     finally:
         store.close()
@@ -138,11 +141,15 @@ def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hashes of keys, and the verification of what is no hash, take a millisecond."""
     original = bcrypt.gensalt
     monkeypatch.setattr(bcrypt, "gensalt", lambda: original(rounds=4))
-    for module in ("alchemistore.credentials", "alchemistore.operations.identities"):
-        monkeypatch.setattr(f"{module}.NOBODY", NOBODY.replace("$12$", "$04$"))
+    for module in ("alchemistore.operations.key_hashing", "alchemistore.operations.identities"):
+        monkeypatch.setattr(f"{module}.DUMMY_HASH", DUMMY_HASH.replace("$12$", "$04$"))
 
 
 def pytest_report_header() -> str:
     """Say on which server the tests run, without its password."""
     url = os.environ.get(SERVER)
-    return f"database: {make_url(url).render_as_string(hide_password=True)}" if url else "database: embedded"
+    return (
+        f"database: {make_url(url).render_as_string(hide_password=True)}"
+        if url
+        else "database: embedded"
+    )

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import psycopg
 from sqlalchemy import create_engine, func, select, text
 
-from alchemistore import StateStore, catalog
-from alchemistore.engine import database_url
+from alchemistore import StateStore
+from alchemistore.database.engine import database_url
+from alchemistore.maintenance import schema_diff
 from alchemistore.tables import metadata
 
 # What was deleted stays in the files, and makes them slow to read in the end.
@@ -24,16 +25,30 @@ def libpq(url: str) -> str:
 
 def counts(store: StateStore) -> dict[str, int]:
     """Count the rows of every table, as seen from the open transaction if there is one."""
-    with nullcontext(store._connection) if store._connection else store._engine.connect() as connection:
+    with (
+        nullcontext(store._connection)
+        if store._connection
+        else store.engine.connect() as connection
+    ):
         tables = metadata.sorted_tables
-        return {table.name: connection.execute(select(func.count()).select_from(table)).scalar_one() for table in tables}
+        return {
+            table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
+            for table in tables
+        }
 
 
 def everything(store: StateStore) -> dict[str, list[str]]:
     """All rows of all tables."""
-    with store._engine.connect() as connection:
-        names = connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")).scalars().all()
-        return {name: sorted(map(repr, connection.execute(text(f'SELECT * FROM "{name}"')).all())) for name in names}
+    with store.engine.connect() as connection:
+        names = (
+            connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"))
+            .scalars()
+            .all()
+        )
+        return {
+            name: sorted(map(repr, connection.execute(text(f'SELECT * FROM "{name}"')).all()))
+            for name in names
+        }
 
 
 @dataclass
@@ -78,9 +93,11 @@ class Library:
         with copy.made:
             engine = create_engine(database_url(copy.url))
             with engine.connect() as connection:
-                drift = catalog.drift(connection)
+                drift = schema_diff.drift(connection)
             engine.dispose()
-            assert not drift, f"a test that changes the schema must take the fixture `database`: {drift}"
+            assert not drift, (
+                f"a test that changes the schema must take the fixture `database`: {drift}"
+            )
 
 
 def _empty(url: str) -> None:

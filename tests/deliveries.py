@@ -11,7 +11,14 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from alchemistore import ComputeServiceRegistration, ProtocolDAGResultRef, Scope, ScopedKey, StateStore
+from alchemistore import (
+    ComputeServiceID,
+    ComputeServiceRegistration,
+    ProtocolDAGResultRef,
+    Scope,
+    ScopedKey,
+    StateStore,
+)
 from alchemistore.models import Attempt, Settlement, TaskHistory
 from tests.builders import Campaign, campaign, register
 
@@ -32,7 +39,13 @@ def key_of(one: ProtocolDAGResultRef, task: ScopedKey) -> ScopedKey:
     return ScopedKey.from_str(f"{one.key}-{task.scope}")
 
 
-def settle(store: StateStore, task: ScopedKey, one: ProtocolDAGResultRef, service: str | None = None, **more: Any) -> Settlement:
+def settle(
+    store: StateStore,
+    task: ScopedKey,
+    one: ProtocolDAGResultRef,
+    service: str | None = None,
+    **more: Any,
+) -> Settlement:
     """Settle, and see that the answer is about this reference."""
     answer = store.settle_task(task, one, compute_service_id=service, **more)
     assert answer.result == key_of(one, task)
@@ -43,13 +56,20 @@ def register_silent(store: StateStore, *identifiers: str) -> None:
     """Register services that are never heard of again."""
     for identifier in identifiers:
         store.register_computeservice(
-            ComputeServiceRegistration(identifier=identifier, registered=LONG_AGO, heartbeat=LONG_AGO, hostname="host")  # type: ignore[arg-type]  # pydantic makes an identifier of it
+            ComputeServiceRegistration(
+                identifier=ComputeServiceID(identifier),
+                registered=LONG_AGO,
+                heartbeat=LONG_AGO,
+                hostname="host",
+            )
         )
 
 
 def expire_silent(store: StateStore) -> list[str]:
     """Expire them; services that were heard of stay."""
-    return [str(identifier) for identifier in store.expire_registrations(LONG_AGO + timedelta(days=1))]
+    return [
+        str(identifier) for identifier in store.expire_registrations(LONG_AGO + timedelta(days=1))
+    ]
 
 
 def one_task(store: StateStore, scope: Scope, *services: str) -> Campaign:
@@ -97,8 +117,11 @@ def status(store: StateStore, task: ScopedKey) -> str:
 
 def claims(store: StateStore) -> list[tuple[str, int]]:
     """Who holds a claim, as which attempt."""
-    with store._engine.connect() as connection:
-        return [(row.service, row.attempt) for row in connection.execute(text("SELECT service, attempt FROM claims"))]
+    with store.engine.connect() as connection:
+        return [
+            (row.service, row.attempt)
+            for row in connection.execute(text("SELECT service, attempt FROM claims"))
+        ]
 
 
 def check_listed(store: StateStore, task: ScopedKey, *refs: ProtocolDAGResultRef) -> None:

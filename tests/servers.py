@@ -24,7 +24,12 @@ from alchemistore.settings import S3ObjectStoreSettings
 PREFIX = "alchemistore-test-"
 MAX_CONNECTIONS = "200"
 # Data of tests need not survive a power cut.
-FAST = {"max_connections": MAX_CONNECTIONS, "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+FAST = {
+    "max_connections": MAX_CONNECTIONS,
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+}
 
 
 @pytest.fixture(scope="session")
@@ -73,11 +78,15 @@ def s3_server(servers_directory: Path) -> S3ObjectStoreSettings:
     servers = LocalServers(servers_directory)
     servers.start(database=False)
     environment = servers.environment()
-    return S3ObjectStoreSettings.model_validate({name: environment[name] for name in environment if name.startswith("AWS_")})
+    return S3ObjectStoreSettings.model_validate(
+        {name: environment[name] for name in environment if name.startswith("AWS_")}
+    )
 
 
 @pytest.fixture(scope="session")
-def local_servers(servers_directory: Path, database_server: str, s3_server: S3ObjectStoreSettings) -> LocalServers:
+def local_servers(
+    servers_directory: Path, database_server: str, s3_server: S3ObjectStoreSettings
+) -> LocalServers:
     """Both servers, running."""
     return LocalServers(servers_directory)
 
@@ -95,7 +104,7 @@ def fresh_directory() -> Iterator[Path]:
 
 def discard_bucket(settings: S3ObjectStoreSettings) -> None:
     """Remove a bucket with all that is in it: SeaweedFS sets volumes aside for each, of which it has so many."""
-    client = get_s3os(settings)._folder.client
+    client = get_s3os(settings).bucket_prefix.client
     with contextlib.suppress(client.exceptions.NoSuchBucket):
         client.delete_bucket(Bucket=settings.AWS_S3_BUCKET)
 
@@ -119,7 +128,11 @@ def objects(bucket: S3ObjectStoreSettings) -> S3ObjectStore:
 def _users(directory: Path) -> list[int]:
     """Who uses the servers and is alive: a worker may have been killed."""
     file = directory / "users.json"
-    return [pid for pid in json.loads(file.read_text()) if psutil.pid_exists(pid)] if file.exists() else []
+    return (
+        [pid for pid in json.loads(file.read_text()) if psutil.pid_exists(pid)]
+        if file.exists()
+        else []
+    )
 
 
 def _write_users(directory: Path, users: list[int]) -> None:
@@ -129,7 +142,11 @@ def _write_users(directory: Path, users: list[int]) -> None:
 def _remove_abandoned() -> None:
     """Remove what test runs left behind that were killed."""
     for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/"):
-        if directory.stat().st_uid == os.geteuid() and (directory / "users.json").exists() and not _users(directory):
+        if (
+            directory.stat().st_uid == os.geteuid()
+            and (directory / "users.json").exists()
+            and not _users(directory)
+        ):
             _remove(directory)
 
 

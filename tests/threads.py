@@ -14,7 +14,9 @@ from sqlalchemy import TextClause, text
 from alchemistore import StateStore
 
 T = TypeVar("T")
-LOCKED = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+LOCKED = text(
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+)
 BLOCKED = text("SELECT count(*) FROM pg_stat_activity WHERE :pid = ANY(pg_blocking_pids(pid))")
 
 both = pytest.mark.parametrize("commit", [True, False], ids=["committed", "rolled back"])
@@ -71,10 +73,12 @@ class Running(Generic[T]):
     def waits_for(self, holder: StateStore) -> bool:
         """Tell, as soon as one is true, whether somebody waits for this transaction, or it has come back."""
         assert holder._connection is not None
-        return self._waits(holder, BLOCKED, pid=holder._connection.scalar(text("SELECT pg_backend_pid()")))
+        return self._waits(
+            holder, BLOCKED, pid=holder._connection.scalar(text("SELECT pg_backend_pid()"))
+        )
 
     def _waits(self, store: StateStore, query: TextClause, **values: Any) -> bool:
-        with store._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             while not self.done.wait(0.005):
                 if connection.scalar(query, values):
                     self.waited = True

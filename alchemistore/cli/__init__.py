@@ -17,7 +17,7 @@ from alchemistore.cli.objects import objects
 from alchemistore.errors import AlchemistoreError
 
 # What a script can tell from the exit code.
-FINE, PROBLEMS, CANNOT_TELL = 0, 1, 2
+EXIT_OK, EXIT_PROBLEMS_FOUND, EXIT_FAILED = 0, 1, 2
 
 
 @contextmanager
@@ -27,9 +27,13 @@ def _explained() -> Iterator[None]:
     except (AlchemistoreError, ValueError, KeyError) as error:
         # Of a validation error only the sentences: its usual text repeats what was given, which may be a secret.
         details = getattr(error, "errors", None)
-        text = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in details()) if details else str(error)
+        text = (
+            "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in details())
+            if details
+            else str(error)
+        )
         click.echo(f"Error: {text}", err=True)
-        sys.exit(CANNOT_TELL)
+        sys.exit(EXIT_FAILED)
 
 
 class _Group(click.Group):
@@ -38,7 +42,9 @@ class _Group(click.Group):
             return super().invoke(ctx)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="alchemistore")
 def main() -> None:
     """State and result storage for alchemical free energy campaigns.

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alchemistore.cli.options import make_engine, object_store, url_option
+from alchemistore.cli.options import object_store, open_store, url_option
+from alchemistore.cli.progress import Walk
 from alchemistore.cli.report import Report
-from alchemistore.cli.walks import Walk
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from alchemistore.orphans import Page
+    from alchemistore.maintenance.object_audit import Page
 
 # A younger object's reference may be on its way.
 IN_FLIGHT = timedelta(hours=1)
@@ -42,19 +42,25 @@ def upgrade(url: str) -> None:
 
 
 def _upgrade(url: str) -> None:
-    from alchemistore import schema
+    from alchemistore.database import migrations
 
-    engine = make_engine(url)
-    before = schema.current(engine)
-    schema.upgrade(engine)
-    after = schema.current(engine)
-    click.echo(f"The schema is at revision {after}." if before == after else f"The schema is now at revision {after}.")
+    engine = open_store(url).engine
+    before = migrations.current(engine)
+    migrations.upgrade(engine)
+    after = migrations.current(engine)
+    click.echo(
+        f"The schema is at revision {after}."
+        if before == after
+        else f"The schema is now at revision {after}."
+    )
 
 
 @database.command()
 @url_option
 @click.option(
-    "--repair", is_flag=True, help="Make the queue again from the tasks and actions if it is wrong; nothing else changes."
+    "--repair",
+    is_flag=True,
+    help="Make the queue again from the tasks and actions if it is wrong; nothing else changes.",
 )
 @click.option(
     "--objects",
@@ -62,7 +68,11 @@ def _upgrade(url: str) -> None:
     is_flag=True,
     help="Hold the object store (named by the AWS_... variables) against the references in the database, too.",
 )
-@click.option("--after", default="", help="With --objects: go on after this location, where a check was broken off.")
+@click.option(
+    "--after",
+    default="",
+    help="With --objects: go on after this location, where a check was broken off.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of text.")
 def check(url: str, repair: bool, with_objects: bool, after: str, as_json: bool) -> None:
     """Check revision, catalog and data; with --objects also the object store.
@@ -74,16 +84,17 @@ def check(url: str, repair: bool, with_objects: bool, after: str, as_json: bool)
     version's schema, no connection, broken off).
     """
     if after and not with_objects:
-        raise click.UsageError("--after says where in the object store to go on: give --objects, too.")
-    from alchemistore.soundness import problems
+        raise click.UsageError(
+            "--after says where in the object store to go on: give --objects, too."
+        )
+    from alchemistore.maintenance.check import problems
 
-    engine = make_engine(url)
+    store = open_store(url)
+    engine = store.engine
     with Walk(after) as walk:
         found, repaired = problems(engine), None
         if found and repair:
-            from alchemistore.cli.calls import Calls
-
-            repaired = Calls(engine).repair_queue()
+            repaired = store.repair_queue()
             found = problems(engine)
         with Report(walk, as_json, repaired) as report:
             report.add(found)
@@ -95,9 +106,9 @@ def check(url: str, repair: bool, with_objects: bool, after: str, as_json: bool)
 
 
 def _orphans(engine: Engine, after: str) -> Iterator[Page]:
-    from alchemistore import orphans
+    from alchemistore.maintenance import object_audit
 
-    return orphans.walk(engine, object_store(), datetime.now(UTC) - IN_FLIGHT, after)
+    return object_audit.walk(engine, object_store(), datetime.now(UTC) - IN_FLIGHT, after)
 
 
 def _sentences(page: Page) -> Iterator[str]:
@@ -112,9 +123,9 @@ def _sentences(page: Page) -> Iterator[str]:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def reset(url: str, yes: bool) -> None:
     """Remove all data and the schema. There is no way back."""
-    from alchemistore import schema
+    from alchemistore.database import migrations
 
-    engine = make_engine(url)
+    engine = open_store(url).engine
     name = engine.url.render_as_string(hide_password=True)
     if not yes:
         try:
@@ -122,5 +133,5 @@ def reset(url: str, yes: bool) -> None:
         except click.Abort:
             click.echo("Nothing was removed. Say --yes to do it without being asked.", err=True)
             sys.exit(2)
-    schema.reset(engine)
+    migrations.reset(engine)
     click.echo(f"Removed everything from {name}.")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+from alchemistore.settings import bundled_directory
+
 DEFAULT = Path("demo")
 # For root in a directory that is closed to the user which PostgreSQL then runs under, as /root is.
 OPEN_TO_ALL = Path("/var/lib/alchemistore/demo")
@@ -17,16 +19,11 @@ OPEN_TO_ALL = Path("/var/lib/alchemistore/demo")
 INTERRUPTED = 130
 
 
-def examples() -> Path:
-    """Give the directory of the examples: inside the installed package, or at the top of the checkout."""
-    here = Path(__file__).parent.parent
-    installed = here / "_examples"
-    return installed if installed.is_dir() else here.parent / "examples"
-
-
 def default_directory() -> Path:
     """Give the directory for somebody who names none."""
-    if os.geteuid() == 0 and not all(parent.stat().st_mode & stat.S_IXOTH for parent in DEFAULT.resolve().parents):
+    if os.geteuid() == 0 and not all(
+        parent.stat().st_mode & stat.S_IXOTH for parent in DEFAULT.resolve().parents
+    ):
         return OPEN_TO_ALL
     return DEFAULT
 
@@ -40,7 +37,13 @@ def default_directory() -> Path:
     show_default=f"{DEFAULT}; {OPEN_TO_ALL} for root where nobody else may go",
     help="Where servers, results and the plot go.",
 )
-@click.option("--workers", type=click.IntRange(1, 64), default=4, show_default=True, help="How many worker processes.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="How many worker processes.",
+)
 @click.option(
     "--kill/--no-kill",
     default=True,
@@ -56,11 +59,13 @@ def demo(directory: Path, workers: int, kill: bool, clean: bool) -> None:
         _clean(directory)
         return
     # The campaign's classes are importable under the name that its documents carry.
-    sys.path.insert(0, str(examples()))
+    sys.path.insert(0, str(bundled_directory("examples")))
     try:
         from harmonic.campaign import run
     except ModuleNotFoundError as error:
-        raise click.ClickException(f"{error}; the demo needs more packages: pip install 'alchemistore[demo]'") from error
+        raise click.ClickException(
+            f"{error}; the demo needs more packages: pip install 'alchemistore[demo]'"
+        ) from error
     from rich.console import Console
 
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alchemistore.cli.options import url_option
+from alchemistore.cli.options import open_store, url_option
 
 if TYPE_CHECKING:
     from alchemistore.models import CredentialedComputeIdentity, CredentialedUserIdentity, Scope
@@ -29,7 +29,9 @@ def type_option(function: click.decorators.FC) -> click.decorators.FC:
 
 def identity_options(function: click.decorators.FC) -> click.decorators.FC:
     """Give a command the options that name the database and an identity."""
-    named = click.option("--identifier", "-i", required=True, help="The name under which it logs in.")(function)
+    named = click.option(
+        "--identifier", "-i", required=True, help="The name under which it logs in."
+    )(function)
     return url_option(type_option(named))
 
 
@@ -87,7 +89,9 @@ def identity() -> None:
 @identity.command()
 @identity_options
 @click.option(
-    "--key", "-k", help="The key. Other users of the machine can read it here: better be asked for it, or use --key-stdin."
+    "--key",
+    "-k",
+    help="The key. Other users of the machine can read it here: better be asked for it, or use --key-stdin.",
 )
 @click.option("--key-stdin", is_flag=True, help="Read the key from standard input.")
 def add(url: str, identity_type: str, identifier: str, key: str | None, key_stdin: bool) -> None:
@@ -95,11 +99,12 @@ def add(url: str, identity_type: str, identifier: str, key: str | None, key_stdi
 
     The key is asked for, unless --key or --key-stdin says otherwise.
     """
-    from alchemistore.cli.calls import transaction_on
-    from alchemistore.credentials import hash_key
+    from alchemistore.operations.key_hashing import hash_key
 
-    entity = _class(identity_type)(identifier=identifier, hashed_key=hash_key(_read_key(key, key_stdin)))
-    with transaction_on(url) as tx:
+    entity = _class(identity_type)(
+        identifier=identifier, hashed_key=hash_key(_read_key(key, key_stdin))
+    )
+    with open_store(url).transaction() as tx:
         tx.create_credentialed_entity(entity)
 
 
@@ -109,9 +114,7 @@ def add(url: str, identity_type: str, identifier: str, key: str | None, key_stdi
 @json_option
 def list_(url: str, identity_type: str, as_json: bool) -> None:
     """List the identifiers, one per line."""
-    from alchemistore.cli.calls import transaction_on
-
-    with transaction_on(url) as tx:
+    with open_store(url).transaction() as tx:
         _show(tx.list_credentialed_entities(_class(identity_type)), as_json)
 
 
@@ -119,9 +122,7 @@ def list_(url: str, identity_type: str, as_json: bool) -> None:
 @identity_options
 def remove(url: str, identity_type: str, identifier: str) -> None:
     """Remove an identity, with its scopes."""
-    from alchemistore.cli.calls import transaction_on
-
-    with transaction_on(url) as tx:
+    with open_store(url).transaction() as tx:
         tx.remove_credentialed_identity(identifier, _class(identity_type))
 
 
@@ -130,10 +131,8 @@ def remove(url: str, identity_type: str, identifier: str) -> None:
 @scope_option
 def add_scope(url: str, identity_type: str, identifier: str, scopes: tuple[str, ...]) -> None:
     """Let an identity use scopes."""
-    from alchemistore.cli.calls import transaction_on
-
     parsed = _parsed(scopes)
-    with transaction_on(url) as tx:
+    with open_store(url).transaction() as tx:
         for scope in parsed:
             tx.add_scope(identifier, _class(identity_type), scope)
 
@@ -143,9 +142,7 @@ def add_scope(url: str, identity_type: str, identifier: str, scopes: tuple[str, 
 @json_option
 def list_scope(url: str, identity_type: str, identifier: str, as_json: bool) -> None:
     """List the scopes an identity may use, one per line, in the order in which they were granted."""
-    from alchemistore.cli.calls import transaction_on
-
-    with transaction_on(url) as tx:
+    with open_store(url).transaction() as tx:
         _show(tx.get_credentialed_entity(identifier, _class(identity_type)).scopes, as_json)
 
 
@@ -154,10 +151,8 @@ def list_scope(url: str, identity_type: str, identifier: str, as_json: bool) -> 
 @scope_option
 def remove_scope(url: str, identity_type: str, identifier: str, scopes: tuple[str, ...]) -> None:
     """Take scopes from an identity: exactly these, not those within them."""
-    from alchemistore.cli.calls import transaction_on
-
     parsed = _parsed(scopes)
-    with transaction_on(url) as tx:
+    with open_store(url).transaction() as tx:
         for scope in parsed:
             tx.remove_scope(identifier, _class(identity_type), scope)
 
@@ -166,9 +161,7 @@ def remove_scope(url: str, identity_type: str, identifier: str, scopes: tuple[st
 @identity_options
 def disable(url: str, identity_type: str, identifier: str) -> None:
     """Refuse the key of an identity until it is enabled again."""
-    from alchemistore.cli.calls import transaction_on
-
-    with transaction_on(url) as tx:
+    with open_store(url).transaction() as tx:
         tx.set_disabled(identifier, _class(identity_type))
 
 
@@ -176,7 +169,5 @@ def disable(url: str, identity_type: str, identifier: str) -> None:
 @identity_options
 def enable(url: str, identity_type: str, identifier: str) -> None:
     """Accept the key of an identity again."""
-    from alchemistore.cli.calls import transaction_on
-
-    with transaction_on(url) as tx:
+    with open_store(url).transaction() as tx:
         tx.set_disabled(identifier, _class(identity_type), False)

@@ -46,7 +46,9 @@ def start(directory: Path | None, as_json: bool) -> None:
     servers.start()
     _show(servers.directory, as_json)
     if not as_json:
-        click.echo(f'Use them with: eval "$(alchemistore local env --directory {shlex.quote(str(servers.directory))})"')
+        click.echo(
+            f'Use them with: eval "$(alchemistore local env --directory {shlex.quote(str(servers.directory))})"'
+        )
 
 
 @local.command()
@@ -88,5 +90,12 @@ def _show(directory: Path, as_json: bool) -> bool:
     else:
         click.echo(f"Directory   {found.directory}")
         for name, server in (("PostgreSQL", found.database), ("S3", found.s3)):
-            click.echo(f"{name:<11} " + (f"running, process {server.pid}, at {server.address}" if server else "not running"))
+            click.echo(
+                f"{name:<11} "
+                + (
+                    f"running, process {server.pid}, at {server.address}"
+                    if server
+                    else "not running"
+                )
+            )
     return found.database is not None and found.s3 is not None

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alchemistore.cli.options import make_engine, object_store, url_option
-from alchemistore.cli.walks import Walk
+from alchemistore.cli.options import object_store, open_store, url_option
+from alchemistore.cli.progress import Walk
 
 if TYPE_CHECKING:
     from alchemistore.objectstore import StoredObject
@@ -21,7 +21,9 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 def _age(context: click.Context, parameter: click.Parameter, value: str) -> timedelta:
     found = re.fullmatch(r"(\d{1,6})([smhdw])", value)
     if not found:
-        raise click.BadParameter(f"{value!r} is not an age: expected a number with a unit, as 90m, 12h, 7d or 2w")
+        raise click.BadParameter(
+            f"{value!r} is not an age: expected a number with a unit, as 90m, 12h, 7d or 2w"
+        )
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
@@ -32,9 +34,16 @@ def objects() -> None:
 
 @objects.command()
 @url_option
-@click.option("--older-than", callback=_age, required=True, help="Leave alone what was written since: 90m, 12h, 7d, 2w.")
+@click.option(
+    "--older-than",
+    callback=_age,
+    required=True,
+    help="Leave alone what was written since: 90m, 12h, 7d, 2w.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
-@click.option("--after", default="", help="Go on after this location: where a sweep was broken off.")
+@click.option(
+    "--after", default="", help="Go on after this location: where a sweep was broken off."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each, one a line.")
 def sweep(url: str, older_than: timedelta, dry_run: bool, after: str, as_json: bool) -> None:
     """Remove stored results that no reference names.
@@ -42,12 +51,14 @@ def sweep(url: str, older_than: timedelta, dry_run: bool, after: str, as_json: b
     A worker writes its result before the reference to it, so leave ample time with --older-than. What is removed is printed at
     once; a sweep that is broken off (exit code 2) says with which --after to go on.
     """
-    from alchemistore import orphans
+    from alchemistore.maintenance import object_audit
 
     count = size = 0
     before = datetime.now(UTC) - older_than
     with Walk(after) as walk:
-        for page in walk.through(orphans.sweep(make_engine(url), object_store(), before, after, dry_run)):
+        for page in walk.through(
+            object_audit.sweep(open_store(url).engine, object_store(), before, after, dry_run)
+        ):
             for found in page.unreferenced:
                 count, size = count + 1, size + found.size
                 click.echo(_line(found, not dry_run) if as_json else found.location)
@@ -57,4 +68,6 @@ def sweep(url: str, older_than: timedelta, dry_run: bool, after: str, as_json: b
 
 def _line(found: StoredObject, removed: bool) -> str:
     modified = found.modified.isoformat()
-    return json.dumps({"location": found.location, "size": found.size, "modified": modified, "removed": removed})
+    return json.dumps(
+        {"location": found.location, "size": found.size, "modified": modified, "removed": removed}
+    )

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
     from alchemistore.objectstore import S3ObjectStore
+    from alchemistore.store import StateStore
 
 
 def url_option(function: click.decorators.FC) -> click.decorators.FC:
@@ -24,16 +23,13 @@ def url_option(function: click.decorators.FC) -> click.decorators.FC:
     )(function)
 
 
-def make_engine(url: str) -> Engine:
-    """Make an engine for the URL given, for the length of the command."""
-    from pydantic import SecretStr
+def open_store(url: str) -> StateStore:
+    """Return the state store at a URL, for the length of the command."""
+    from alchemistore.store import StateStore
 
-    from alchemistore import engine
-    from alchemistore.settings import Settings
-
-    made = engine.make_engine(Settings(database_url=SecretStr(url)))
-    click.get_current_context().call_on_close(made.dispose)
-    return made
+    store = StateStore(url)
+    click.get_current_context().call_on_close(store.close)
+    return store
 
 
 def object_store() -> S3ObjectStore:

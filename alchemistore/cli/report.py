@@ -9,7 +9,8 @@ from typing import Self
 
 import click
 
-from alchemistore.cli.walks import Walk
+from alchemistore.cli.progress import Walk
+from alchemistore.models import QueueRepair
 
 
 class Report:
@@ -25,7 +26,7 @@ class Report:
         What a repair has changed in the queue.
     """
 
-    def __init__(self, walk: Walk, as_json: bool, repaired: dict[str, int] | None) -> None:
+    def __init__(self, walk: Walk, as_json: bool, repaired: QueueRepair | None) -> None:
         self.count = 0
         self._walk = walk
         self._as_json = as_json
@@ -33,9 +34,12 @@ class Report:
 
     def __enter__(self) -> Self:
         if self._as_json:
-            click.echo(f'{{\n  "repaired": {json.dumps(self._repaired)},\n  "problems": [', nl=False)
+            click.echo(
+                f'{{\n  "repaired": {json.dumps(self._repaired and dict(self._repaired))},\n  "problems": [',
+                nl=False,
+            )
         elif self._repaired is not None:
-            removed, added = self._repaired["removed"], self._repaired["added"]
+            removed, added = self._repaired.removed, self._repaired.added
             click.echo(f"Repaired the queue: {removed} entries were wrong, {added} were added.")
         return self
 
@@ -48,7 +52,12 @@ class Report:
                 click.echo(f"- {problem}")
             self.count += 1
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._as_json:
             ok = False if self.count else None if kind else True
             after = self._walk.last if kind else None

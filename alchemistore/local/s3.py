@@ -84,7 +84,9 @@ class PrivateS3:
         """Give the server process, if it runs and is really that of this directory."""
         known = daemon.process_with(self._state().get("pid"), self._own_argument)
         # Its starter may have been killed before it noted the id.
-        return known or (daemon.search_process("weed", self._own_argument) if self.data.exists() else None)
+        return known or (
+            daemon.search_process("weed", self._own_argument) if self.data.exists() else None
+        )
 
     def ports(self) -> dict[str, int]:
         """Give the ports of the last start, by SeaweedFS's names."""
@@ -113,13 +115,17 @@ class PrivateS3:
         ports = self.ports()
         for _ in range(ATTEMPTS):
             # The same ports as last time as long as nobody else has taken them, so that noted URLs stay true.
-            if set(ports) != set(PORTS) or not daemon.ports_are_free([*ports.values(), ports[PORTS[0]] + GRPC_OFFSET]):
+            if set(ports) != set(PORTS) or not daemon.ports_are_free(
+                [*ports.values(), ports[PORTS[0]] + GRPC_OFFSET]
+            ):
                 ports = dict(zip(PORTS, daemon.free_ports(len(PORTS), GRPC_OFFSET), strict=True))
             if self._launch(ports):
                 return
             self.stop()
             ports = {}
-        raise StoreUnavailableError(f"the S3 server does not start; its log {self.log} ends:\n{daemon.last_lines(self.log)}")
+        raise StoreUnavailableError(
+            f"the S3 server does not start; its log {self.log} ends:\n{daemon.last_lines(self.log)}"
+        )
 
     def stop(self) -> None:
         """Stop the server; nothing happens when it does not run."""
@@ -146,18 +152,23 @@ class PrivateS3:
         # Nothing of the user's own SeaweedFS or AWS settings may leak in.
         environment = {"PATH": os.defpath, "HOME": str(self.home), "GOMEMLIMIT": MEMORY}
         process = daemon.spawn(command, log=self.log, cwd=self.home, environment=environment)
-        _write_private(self._state_file, json.dumps({"pid": process.pid if process else None, "ports": ports}))
-        # It moves to other ports by itself when it finds one in use, so another server may answer on ours.
-        return daemon.wait_until(lambda: self._listens(process), process, START_TIMEOUT) and daemon.wait_until(
-            self._serves, process, START_TIMEOUT
+        _write_private(
+            self._state_file, json.dumps({"pid": process.pid if process else None, "ports": ports})
         )
+        # It moves to other ports by itself when it finds one in use, so another server may answer on ours.
+        return daemon.wait_until(
+            lambda: self._listens(process), process, START_TIMEOUT
+        ) and daemon.wait_until(self._serves, process, START_TIMEOUT)
 
     def _listens(self, process: psutil.Process | None) -> bool:
         port = self.ports().get("s3.port")
         if process is None:
             return False
         try:
-            return any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in process.net_connections("tcp4"))
+            return any(
+                c.status == psutil.CONN_LISTEN and c.laddr.port == port
+                for c in process.net_connections("tcp4")
+            )
         except psutil.NoSuchProcess:
             return False
 
@@ -180,13 +191,22 @@ class PrivateS3:
 
     def _make_keys(self) -> None:
         if not self._keys_file.exists():
-            keys = {"accessKey": secrets.token_hex(10).upper(), "secretKey": secrets.token_urlsafe(30)}
-            identity = {"name": "alchemistore", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+            keys = {
+                "accessKey": secrets.token_hex(10).upper(),
+                "secretKey": secrets.token_urlsafe(30),
+            }
+            identity = {
+                "name": "alchemistore",
+                "credentials": [keys],
+                "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+            }
             _write_private(self._keys_file, json.dumps({"identities": [identity]}))
         # Found by its name in the working directory.
         security = self.home / "security.toml"
         if not security.exists():
-            _write_private(security, "".join(f'[{name}]\nkey = "{secrets.token_hex(32)}"\n' for name in SIGNED))
+            _write_private(
+                security, "".join(f'[{name}]\nkey = "{secrets.token_hex(32)}"\n' for name in SIGNED)
+            )
 
     def _state(self) -> dict[str, Any]:
         try:
@@ -208,7 +228,9 @@ def _weed() -> Path:
     installed = Path(sysconfig.get_path("scripts")) / "weed"
     found = installed if installed.exists() else shutil.which("weed")
     if found is None:
-        raise StoreUnavailableError(f"the private S3 server is not installed; install it with: {daemon.INSTALL_HINT}")
+        raise StoreUnavailableError(
+            f"the private S3 server is not installed; install it with: {daemon.INSTALL_HINT}"
+        )
     return Path(found)
 
 
@@ -226,7 +248,9 @@ def _request(port: int, keys: tuple[str, str], method: str, path: str, body: byt
     key = f"AWS4{secret_key}".encode()
     for part in [*scope.split("/"), text]:
         key = hmac.digest(key, part.encode(), "sha256")
-    headers["authorization"] = f"AWS4-HMAC-SHA256 Credential={access_key}/{scope}, SignedHeaders={names}, Signature={key.hex()}"
+    headers["authorization"] = (
+        f"AWS4-HMAC-SHA256 Credential={access_key}/{scope}, SignedHeaders={names}, Signature={key.hex()}"
+    )
     connection = http.client.HTTPConnection(HOST, port, timeout=10)
     try:
         connection.request(method, path, body, headers)

@@ -1,14 +1,34 @@
 """What users see: frozen records, validated when they are made."""
 
-from alchemistore.models.compute import ComputeServiceID, ComputeServiceRegistration, TaskArchive, TaskProvenance
-from alchemistore.models.history import Attempt, Blocker, BlockerKind, Settlement, StatusChange, TaskDetails, TaskHistory
-from alchemistore.models.identity import CredentialedComputeIdentity, CredentialedEntity, CredentialedUserIdentity
+from alchemistore.models.compute import (
+    ComputeServiceID,
+    ComputeServiceRegistration,
+    TaskArchive,
+    TaskProvenance,
+)
+from alchemistore.models.history import (
+    Attempt,
+    AttemptOutcome,
+    Blocker,
+    BlockerKind,
+    QueueRepair,
+    Settlement,
+    StatusChange,
+    TaskDetails,
+    TaskHistory,
+)
+from alchemistore.models.identity import (
+    CredentialedComputeIdentity,
+    CredentialedEntity,
+    CredentialedUserIdentity,
+)
+from alchemistore.models.keys import GufeKey, Scope, ScopedKey
 from alchemistore.models.result import ObjectStoreRef, ProtocolDAGResultRef
-from alchemistore.models.scope import GufeKey, Scope, ScopedKey
 from alchemistore.models.task import Task, TaskHub, TaskStatusEnum
 
 __all__ = [
     "Attempt",
+    "AttemptOutcome",
     "Blocker",
     "BlockerKind",
     "ComputeServiceID",
@@ -19,6 +39,7 @@ __all__ = [
     "GufeKey",
     "ObjectStoreRef",
     "ProtocolDAGResultRef",
+    "QueueRepair",
     "Scope",
     "ScopedKey",
     "Settlement",

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from alchemistore.models.task import UTCDatetime, now
+from alchemistore.models.clock import UTCDatetime, now
 
 
 class ComputeServiceID(str):
@@ -44,7 +44,12 @@ class ComputeServiceRegistration(BaseModel):
     def from_now(cls, identifier: str, hostname: str | None = None) -> ComputeServiceRegistration:
         """Register at this moment."""
         moment = now()
-        return cls(identifier=ComputeServiceID(identifier), registered=moment, heartbeat=moment, hostname=hostname)
+        return cls(
+            identifier=ComputeServiceID(identifier),
+            registered=moment,
+            heartbeat=moment,
+            hostname=hostname,
+        )
 
     @classmethod
     def from_dict(cls, dct: dict[str, Any]) -> ComputeServiceRegistration:

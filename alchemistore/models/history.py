@@ -3,17 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
+from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
+from alchemistore.models.clock import UTCDatetime
 from alchemistore.models.compute import ComputeServiceID, TaskProvenance
-from alchemistore.models.scope import ScopedKey
-from alchemistore.models.task import TaskStatusEnum, UTCDatetime
+from alchemistore.models.keys import ScopedKey
+from alchemistore.models.task import TaskStatusEnum
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+
+class AttemptOutcome(StrEnum):
+    """How an attempt ended."""
+
+    complete = "complete"
+    error = "error"
+    released = "released"
+    expired = "expired"
+    deregistered = "deregistered"
+    superseded = "superseded"
+    invalid = "invalid"
+    deleted = "deleted"
+
+
+class QueueRepair(_Record):
+    """Changes that a repair of the queue made.
+
+    Attributes
+    ----------
+    removed : int
+        Number of entries that were wrong.
+    added : int
+        Number of entries that were missing, the wrong ones included.
+    """
+
+    removed: int
+    added: int
 
 
 class Attempt(_Record):
@@ -32,7 +61,7 @@ class Attempt(_Record):
     claimed_at : UTCDatetime
     ended_at : datetime or None
         ``None`` while it goes on.
-    outcome : str or None
+    outcome : AttemptOutcome or None
         complete, error, released, expired, deregistered, superseded, invalid or deleted; ``None`` while it goes on.
     reason : str or None
         Why it ended so.
@@ -48,7 +77,7 @@ class Attempt(_Record):
     hostname: str | None = None
     claimed_at: UTCDatetime
     ended_at: UTCDatetime | None = None
-    outcome: str | None = None
+    outcome: AttemptOutcome | None = None
     reason: str | None = None
     result: ScopedKey | None = None
     environment: Mapping[str, str] | None = None
@@ -58,7 +87,11 @@ class Attempt(_Record):
         """Who ran it, from when to when; ``None`` while it goes on."""
         if self.ended_at is None:
             return None
-        return TaskProvenance(computeserviceid=self.service, datetime_start=self.claimed_at, datetime_end=self.ended_at)
+        return TaskProvenance(
+            computeserviceid=self.service,
+            datetime_start=self.claimed_at,
+            datetime_end=self.ended_at,
+        )
 
 
 class StatusChange(_Record):
@@ -103,32 +136,29 @@ class TaskDetails(_Record):
     ----------
     task : ScopedKey
     status : TaskStatusEnum
-    since : UTCDatetime
-        When it got this status.
+    status_changed_at : UTCDatetime
+        Time of the last change of status.
     reason : str or None
         Why it has it.
-    claimed : int
-        How often it was claimed.
-    attempts_left : int or None
-        How often it may still be claimed; ``None``, always so far, is without limit.
+    num_attempts : int
+        Number of times the task was claimed.
     service : ComputeServiceID or None
         Who is running it.
     last_service : ComputeServiceID or None
         Who ran it last, or is running it.
-    results, failures : int
-        How many results it has, successful and failed.
+    num_results, num_failures : int
+        Numbers of its successful and failed results.
     """
 
     task: ScopedKey
     status: TaskStatusEnum
-    since: UTCDatetime
+    status_changed_at: UTCDatetime
     reason: str | None = None
-    claimed: int
-    attempts_left: int | None = None
+    num_attempts: int
     service: ComputeServiceID | None = None
     last_service: ComputeServiceID | None = None
-    results: int
-    failures: int
+    num_results: int
+    num_failures: int
 
 
 class Settlement(_Record):
@@ -142,17 +172,17 @@ class Settlement(_Record):
         The status of the task now.
     attempt : int or None
         The attempt the result belongs to; ``None`` if the sender never claimed the task.
-    outcome : str or None
+    outcome : AttemptOutcome or None
         How that attempt ended.
     """
 
     result: ScopedKey
     status: TaskStatusEnum
     attempt: int | None = None
-    outcome: str | None = None
+    outcome: AttemptOutcome | None = None
 
 
-class BlockerKind(Enum):
+class BlockerKind(StrEnum):
     """What can keep a task from being run."""
 
     status = "status"

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from alchemistore.models.scope import Scope
-from alchemistore.models.task import UTCDatetime
+from alchemistore.models.clock import UTCDatetime
+from alchemistore.models.keys import Scope
 
 
 def _without_nul(text: str) -> str:
@@ -32,7 +32,7 @@ class CredentialedEntity(BaseModel):
     identifier : str
         Unique among identities of the same class.
     hashed_key : str
-        The hash of the key, as :func:`alchemistore.credentials.hash_key` makes it; never shown.
+        The hash of the key, as :func:`alchemistore.operations.key_hashing.hash_key` makes it; never shown.
     expires : datetime, optional
         From when on the key is refused; naive means UTC.
     disabled : bool, default False

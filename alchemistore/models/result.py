@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from alchemistore.models.scope import GufeKey, Scope, _gufe_key
-from alchemistore.models.task import UTCDatetime
+from alchemistore.models.clock import UTCDatetime
+from alchemistore.models.keys import GufeKey, Scope, _gufe_key
 
 
 def _scope(value: Any) -> Any:
@@ -35,7 +35,9 @@ class ObjectStoreRef(BaseModel):
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
     location: str | None = None
-    obj_key: Annotated[GufeKey | None, BeforeValidator(lambda key: None if key is None else _gufe_key(key))] = None
+    obj_key: Annotated[
+        GufeKey | None, BeforeValidator(lambda key: None if key is None else _gufe_key(key))
+    ] = None
     scope: ScopeField
 
     @classmethod
@@ -52,7 +54,9 @@ class ObjectStoreRef(BaseModel):
         """``<class>-<md5 of all fields that are set>``."""
         content = {name: value for name, value in self.to_dict().items() if value is not None}
         text = json.dumps(content, sort_keys=True)
-        return GufeKey(f"{type(self).__name__}-{hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()}")
+        return GufeKey(
+            f"{type(self).__name__}-{hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()}"
+        )
 
 
 class ProtocolDAGResultRef(ObjectStoreRef):

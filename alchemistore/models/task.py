@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
-import time
-from datetime import UTC, datetime
 from enum import Enum
 from typing import Annotated
-from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from alchemistore.models.scope import GufeKey
+from alchemistore.models.clock import UTCDatetime, now, uuid7
+from alchemistore.models.keys import GufeKey
 
 PRIORITY_MAX = 2**63 - 1
 DEFAULT_PRIORITY = 10
 DEFAULT_WEIGHT = 0.5
-
-
-def utc(moment: datetime) -> datetime:
-    """Give the moment in UTC; a naive one is taken to be UTC already."""
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def now() -> datetime:
-    """Give the present moment in UTC."""
-    return datetime.now(UTC)
-
-
-def uuid7() -> UUID:
-    """Make a UUID whose order is the order of making, to the millisecond (RFC 9562, version 7)."""
-    milliseconds = time.time_ns() // 1_000_000
-    value = (milliseconds & (1 << 48) - 1) << 80 | secrets.randbits(80)
-    value = value & ~(0xF << 76) | 0x7 << 76
-    return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
-
-
-UTCDatetime = Annotated[datetime, AfterValidator(utc)]
 Weight = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Priority = Annotated[int, Field(ge=1, le=PRIORITY_MAX)]
 KeyText = Annotated[str, BeforeValidator(lambda key: key if key is None else str(key))]
@@ -73,7 +49,9 @@ class TaskHub(BaseModel):
     @property
     def key(self) -> GufeKey:
         """``TaskHub-<md5 of the network's scoped key>``; the weight has no part in it."""
-        return GufeKey(f"TaskHub-{hashlib.md5(self.network.encode(), usedforsecurity=False).hexdigest()}")
+        return GufeKey(
+            f"TaskHub-{hashlib.md5(self.network.encode(), usedforsecurity=False).hexdigest()}"
+        )
 
 
 class Task(BaseModel):
@@ -104,4 +82,6 @@ class Task(BaseModel):
     creator: str | None = None
     extends: KeyText | None = None
     claim: str | None = None
-    key: Annotated[GufeKey, BeforeValidator(GufeKey)] = Field(default_factory=lambda: GufeKey(f"Task-{uuid7().hex}"))
+    key: Annotated[GufeKey, BeforeValidator(GufeKey)] = Field(
+        default_factory=lambda: GufeKey(f"Task-{uuid7().hex}")
+    )

@@ -4,4 +4,10 @@ from alchemistore.errors import MissingStoredObjectError, S3UnavailableError
 from alchemistore.objectstore.bucket import StoredObject
 from alchemistore.objectstore.store import S3ObjectStore, get_s3os
 
-__all__ = ["MissingStoredObjectError", "S3ObjectStore", "S3UnavailableError", "StoredObject", "get_s3os"]
+__all__ = [
+    "MissingStoredObjectError",
+    "S3ObjectStore",
+    "S3UnavailableError",
+    "StoredObject",
+    "get_s3os",
+]

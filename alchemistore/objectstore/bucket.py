@@ -17,7 +17,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from alchemistore.errors import S3ObjectStoreError
-from alchemistore.objectstore.client import explained, make_client
+from alchemistore.objectstore.client import make_client, translate_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -49,7 +49,7 @@ class StoredObject:
     modified: datetime
 
 
-class Folder:
+class BucketPrefix:
     """What lies below a prefix of a bucket.
 
     Parameters
@@ -62,7 +62,13 @@ class Folder:
         The server, when it is not Amazon's.
     """
 
-    def __init__(self, session: boto3.session.Session, bucket: str, prefix: str, endpoint_url: str | None = None) -> None:
+    def __init__(
+        self,
+        session: boto3.session.Session,
+        bucket: str,
+        prefix: str,
+        endpoint_url: str | None = None,
+    ) -> None:
         self.bucket = bucket
         self.root = prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
         self._session = session
@@ -76,31 +82,40 @@ class Folder:
         made = self._made
         # One client serves all threads, but two must not be made at once, and a fork must not share connections.
         if made is None or made[0] != os.getpid():
-            with self._lock, explained("preparing requests", self.bucket):
+            with self._lock, translate_errors("preparing requests", self.bucket):
                 made = self._made
                 if made is None or made[0] != os.getpid():
-                    made = self._made = (os.getpid(), make_client(self._session, self._endpoint_url))
+                    made = self._made = (
+                        os.getpid(),
+                        make_client(self._session, self._endpoint_url),
+                    )
         return made[1]
 
     def name(self, location: str) -> str:
         """Give the name of an object in the bucket; a location that leads out of the prefix is a :class:`ValueError`."""
         if location.startswith("/") or ".." in location.split("/"):
-            raise ValueError(f"{location!r} is not a location: expected a path relative to the store's prefix, without '..'")
+            raise ValueError(
+                f"{location!r} is not a location: expected a path relative to the store's prefix, without '..'"
+            )
         return f"{self.root}{location}"
 
     def put(self, location: str, data: bytes, content_type: str) -> None:
         """Write an object, or nothing."""
         name = self.name(location)
-        with explained("writing an object", self.bucket):
+        with translate_errors("writing an object", self.bucket):
             if len(data) <= PART:
-                self.client.put_object(Bucket=self.bucket, Key=name, Body=data, ContentType=content_type)
+                self.client.put_object(
+                    Bucket=self.bucket, Key=name, Body=data, ContentType=content_type
+                )
             else:
                 self.client.upload_fileobj(
                     io.BytesIO(data),
                     self.bucket,
                     name,
                     ExtraArgs={"ContentType": content_type},
-                    Config=TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=2),
+                    Config=TransferConfig(
+                        multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=2
+                    ),
                 )
 
     def get(self, location: str) -> bytes:
@@ -108,13 +123,13 @@ class Folder:
         if not location:
             raise ValueError("the location is empty")
         name = self.name(location)
-        with explained("reading an object", self.bucket, location):
+        with translate_errors("reading an object", self.bucket, location):
             return self.client.get_object(Bucket=self.bucket, Key=name)["Body"].read()
 
     def delete(self, location: str) -> None:
         """Delete an object that must exist."""
         name = self.name(location)
-        with explained("deleting an object", self.bucket, location):
+        with translate_errors("deleting an object", self.bucket, location):
             self.client.head_object(Bucket=self.bucket, Key=name)
             self.client.delete_object(Bucket=self.bucket, Key=name)
 
@@ -127,8 +142,10 @@ class Folder:
         if len(name.encode()) > LONGEST:
             return False
         # HEAD would not say why it is refused, and what is refused is not absent. A name comes before all that begin with it.
-        with explained("looking for an object", self.bucket):
-            found = self.client.list_objects_v2(Bucket=self.bucket, Prefix=name, MaxKeys=1).get("Contents", [])
+        with translate_errors("looking for an object", self.bucket):
+            found = self.client.list_objects_v2(Bucket=self.bucket, Prefix=name, MaxKeys=1).get(
+                "Contents", []
+            )
         return [one["Key"] for one in found] == [name]
 
     def objects(self, prefix: str, after: str = "") -> Iterator[StoredObject]:
@@ -136,22 +153,27 @@ class Folder:
         return self._objects(self.name(prefix), f"{self.root}{after}" if after else "")
 
     def _objects(self, prefix: str, after: str) -> Iterator[StoredObject]:
-        with explained("listing objects", self.bucket):
+        with translate_errors("listing objects", self.bucket):
             paginator = self.client.get_paginator("list_objects_v2")
             for page in paginator.paginate(Bucket=self.bucket, Prefix=prefix, StartAfter=after):
                 for found in page.get("Contents", ()):
-                    yield StoredObject(found["Key"].removeprefix(self.root), found["Size"], found["LastModified"])
+                    yield StoredObject(
+                        found["Key"].removeprefix(self.root), found["Size"], found["LastModified"]
+                    )
 
     def create(self) -> None:
         """Make the bucket if there is none."""
         try:
-            with explained("looking for the bucket", self.bucket):
+            with translate_errors("looking for the bucket", self.bucket):
                 self.client.head_bucket(Bucket=self.bucket)
         except S3ObjectStoreError as error:
             cause = error.__cause__
-            if not isinstance(cause, ClientError) or cause.response["Error"].get("Code") not in ("404", "NoSuchBucket"):
+            if not isinstance(cause, ClientError) or cause.response["Error"].get("Code") not in (
+                "404",
+                "NoSuchBucket",
+            ):
                 raise
-            with explained("making the bucket", self.bucket):
+            with translate_errors("making the bucket", self.bucket):
                 self._create()
 
     def _create(self) -> None:
@@ -177,8 +199,10 @@ class Folder:
 
     def _delete_all(self, names: Iterator[ObjectIdentifierTypeDef]) -> None:
         while batch := self._next(names):
-            with explained("deleting objects", self.bucket):
-                answer = self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True})
+            with translate_errors("deleting objects", self.bucket):
+                answer = self.client.delete_objects(
+                    Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True}
+                )
             if failed := answer.get("Errors"):
                 first = failed[0]
                 raise S3ObjectStoreError(
@@ -187,7 +211,7 @@ class Folder:
                 )
 
     def _next(self, names: Iterator[ObjectIdentifierTypeDef]) -> list[ObjectIdentifierTypeDef]:
-        with explained("listing objects", self.bucket):
+        with translate_errors("listing objects", self.bucket):
             return list(islice(names, DELETE_BATCH))
 
     def _versions(self) -> Iterator[ObjectIdentifierTypeDef]:
@@ -200,18 +224,20 @@ class Folder:
 
     def probe(self) -> None:
         """List, write, read and delete; each failure says which it was."""
-        with explained("listing objects", self.bucket):
+        with translate_errors("listing objects", self.bucket):
             self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.root, MaxKeys=1)
         name, content = self.name(f"_check/{uuid.uuid4().hex}"), uuid.uuid4().bytes
-        with explained("writing an object", self.bucket):
+        with translate_errors("writing an object", self.bucket):
             written = self.client.put_object(Bucket=self.bucket, Key=name, Body=content)
         # By its version, so that a bucket that keeps versions does not keep this one.
         version: Any = {"VersionId": written["VersionId"]} if written.get("VersionId") else {}
         try:
-            with explained("reading an object", self.bucket):
+            with translate_errors("reading an object", self.bucket):
                 found = self.client.get_object(Bucket=self.bucket, Key=name)["Body"].read()
             if found != content:
-                raise S3ObjectStoreError(f"reading an object in bucket {self.bucket!r} gave something else than was written")
+                raise S3ObjectStoreError(
+                    f"reading an object in bucket {self.bucket!r} gave something else than was written"
+                )
         finally:
-            with explained("deleting an object", self.bucket):
+            with translate_errors("deleting an object", self.bucket):
                 self.client.delete_object(Bucket=self.bucket, Key=name, **version)

@@ -13,12 +13,12 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionError as NoConnectionError,
     HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
     PartialCredentialsError,
 )
-from botocore.exceptions import ConnectionError as NoConnectionError
 
 from alchemistore.errors import MissingStoredObjectError, S3ObjectStoreError, S3UnavailableError
 
@@ -67,17 +67,22 @@ def make_client(session: boto3.session.Session, endpoint_url: str | None) -> S3C
         return session.client("s3", endpoint_url=endpoint_url, config=config)
     except ValueError:
         # The text would hold the URL, which may hold a password.
-        raise S3UnavailableError("AWS_ENDPOINT_URL is not a URL; expected 'http://host:port' or 'https://…'") from None
+        raise S3UnavailableError(
+            "AWS_ENDPOINT_URL is not a URL; expected 'http://host:port' or 'https://…'"
+        ) from None
 
 
 @contextmanager
-def explained(step: str, bucket: str, location: str | None = None) -> Iterator[None]:
+def translate_errors(step: str, bucket: str, location: str | None = None) -> Iterator[None]:
     """Turn boto's errors into ours: `step` says what was being done, `location` which object it was about."""
     what = f"{step} in bucket {bucket!r} failed"
     try:
         yield
     except ClientError as error:
-        code, text = error.response["Error"].get("Code", "?"), error.response["Error"].get("Message", "")
+        code, text = (
+            error.response["Error"].get("Code", "?"),
+            error.response["Error"].get("Message", ""),
+        )
         if location is not None and code in ABSENT:
             raise MissingStoredObjectError(location) from error
         if code == "NoSuchBucket":
@@ -92,7 +97,9 @@ def explained(step: str, bucket: str, location: str | None = None) -> Iterator[N
             f"{what}: there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the host a role"
         ) from error
     except IncompleteReadError as error:
-        raise S3ObjectStoreError(f"{what}: the object {location!r} ended too early: {error}") from error
+        raise S3ObjectStoreError(
+            f"{what}: the object {location!r} ended too early: {error}"
+        ) from error
     except (NoConnectionError, HTTPClientError) as error:
         # Their own texts hold the URL, which may hold a password.
         raise S3UnavailableError(

@@ -59,7 +59,9 @@ def _decompressed(data: bytes, location: str, limit: int) -> bytearray:
     for start in range(0, len(data), SLICE):
         text += frame.decompress(view[start : start + SLICE])
         if len(text) > limit:
-            raise S3ObjectStoreError(f"object {location!r} is not read: unpacked it has more than {limit} bytes")
+            raise S3ObjectStoreError(
+                f"object {location!r} is not read: unpacked it has more than {limit} bytes"
+            )
         if frame.eof:
             if frame.unused_data or start + SLICE < len(data):
                 raise damaged(location, "something follows the compressed text")

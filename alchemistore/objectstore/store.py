@@ -13,8 +13,8 @@ from pydantic import SecretStr
 
 from alchemistore.errors import MissingStoredObjectError, S3ObjectStoreError
 from alchemistore.models import ProtocolDAGResultRef, ScopedKey
-from alchemistore.models.task import now
-from alchemistore.objectstore.bucket import Folder, StoredObject
+from alchemistore.models.clock import now
+from alchemistore.objectstore.bucket import BucketPrefix, StoredObject
 from alchemistore.objectstore.packing import damaged, is_packed, pack, unpack
 from alchemistore.settings import S3ObjectStoreSettings
 
@@ -41,10 +41,16 @@ class S3ObjectStore:
         The server, when it is not Amazon's.
     """
 
-    def __init__(self, session: boto3.session.Session, bucket: str, prefix: str, endpoint_url: str | None = None) -> None:
+    def __init__(
+        self,
+        session: boto3.session.Session,
+        bucket: str,
+        prefix: str,
+        endpoint_url: str | None = None,
+    ) -> None:
         self.bucket = bucket
         self.prefix = prefix
-        self._folder = Folder(session, bucket, prefix, endpoint_url)
+        self.bucket_prefix = BucketPrefix(session, bucket, prefix, endpoint_url)
 
     def __repr__(self) -> str:
         return f"S3ObjectStore(bucket={self.bucket!r}, prefix={self.prefix!r})"
@@ -57,7 +63,7 @@ class S3ObjectStore:
         S3ObjectStoreError
             The bucket is somebody else's, or the server does not let us make it.
         """
-        self._folder.create()
+        self.bucket_prefix.create()
 
     def check(self) -> None:
         """See that the bucket is there and that objects below the prefix can be listed, written, read and deleted.
@@ -69,7 +75,7 @@ class S3ObjectStore:
         S3ObjectStoreError
             Says which step failed, and what to do.
         """
-        self._folder.probe()
+        self.bucket_prefix.probe()
 
     def reset(self) -> None:
         """Delete all objects below the prefix, in all their versions; the bucket stays.
@@ -79,7 +85,7 @@ class S3ObjectStore:
         S3ObjectStoreError
             Some object could not be deleted; the others may be gone.
         """
-        self._folder.clear()
+        self.bucket_prefix.clear()
 
     def iter_contents(self, prefix: str = "") -> Iterator[str]:
         """Iterate over the locations of all objects, in the order of their names.
@@ -124,7 +130,7 @@ class S3ObjectStore:
         S3ObjectStoreError
             The bucket cannot be listed.
         """
-        return self._folder.objects(prefix, after)
+        return self.bucket_prefix.objects(prefix, after)
 
     def absent(self, locations: Iterable[str]) -> set[str]:
         """Look up many objects, a few at a time.
@@ -146,7 +152,13 @@ class S3ObjectStore:
         """
         asked = list(locations)
         with ThreadPoolExecutor(LOOKUPS) as pool:
-            return {location for location, there in zip(asked, pool.map(self._folder.has, asked), strict=True) if not there}
+            return {
+                location
+                for location, there in zip(
+                    asked, pool.map(self.bucket_prefix.has, asked), strict=True
+                )
+                if not there
+            }
 
     def remove(self, locations: Iterable[str]) -> None:
         """Delete many objects; those that are gone already are fine.
@@ -163,7 +175,7 @@ class S3ObjectStore:
         S3ObjectStoreError
             Some object could not be deleted; the others may be gone.
         """
-        self._folder.remove(locations)
+        self.bucket_prefix.remove(locations)
 
     def push_protocoldagresult(
         self, protocoldagresult: Any, transformation: ScopedKey | str, creator: str | None = None
@@ -192,17 +204,24 @@ class S3ObjectStore:
             It was not stored.
         """
         # gufe is needed for results only: checking and listing do without it.
-        from alchemistore import chemistry
+        from alchemistore import gufe_adapter
 
         of = _scoped_key(transformation)
-        key = chemistry.key_of(protocoldagresult)
+        key = gufe_adapter.key_of(protocoldagresult)
         if not hasattr(protocoldagresult, "ok"):
             raise TypeError(f"expected a ProtocolDAGResult, got {type(protocoldagresult).__name__}")
-        ok = chemistry.result_ok(protocoldagresult)
+        ok = gufe_adapter.result_ok(protocoldagresult)
         location = f"{_directory(of, key, ok)}/{FILE}"
-        self._folder.put(location, pack(chemistry.result_to_json(protocoldagresult)), "application/zstd")
+        self.bucket_prefix.put(
+            location, pack(gufe_adapter.result_to_json(protocoldagresult)), "application/zstd"
+        )
         return ProtocolDAGResultRef(
-            location=location, obj_key=key, scope=of.scope, ok=ok, datetime_created=now(), creator=creator
+            location=location,
+            obj_key=key,
+            scope=of.scope,
+            ok=ok,
+            datetime_created=now(),
+            creator=creator,
         )
 
     def pull_protocoldagresult(
@@ -242,15 +261,21 @@ class S3ObjectStore:
             The object cannot be fetched, or is damaged.
         """
         if return_as not in FORMS:
-            raise ValueError(f"return_as={return_as!r}: expected one of {', '.join(map(repr, FORMS))}")
+            raise ValueError(
+                f"return_as={return_as!r}: expected one of {', '.join(map(repr, FORMS))}"
+            )
         if location is not None:
-            data = self._folder.get(location)
+            data = self.bucket_prefix.get(location)
         else:
             if protocoldagresult is None or transformation is None:
-                raise ValueError("give either the location, or both protocoldagresult and transformation")
+                raise ValueError(
+                    "give either the location, or both protocoldagresult and transformation"
+                )
             result, of = _scoped_key(protocoldagresult), _scoped_key(transformation)
             if result.scope != of.scope:
-                raise ValueError(f"the result is in scope {result.scope}, its transformation in {of.scope}; expected one scope")
+                raise ValueError(
+                    f"the result is in scope {result.scope}, its transformation in {of.scope}; expected one scope"
+                )
             location, data = self._get_either(_directory(of, result.gufe_key, ok))
         return _revive(data, location, return_as)
 
@@ -271,7 +296,7 @@ class S3ObjectStore:
         S3ObjectStoreError
             It was not deleted.
         """
-        self._folder.delete(location)
+        self.bucket_prefix.delete(location)
 
     def _store_check(self) -> bool:
         try:
@@ -283,11 +308,11 @@ class S3ObjectStore:
     def _get_either(self, directory: str) -> tuple[str, bytes]:
         location = f"{directory}/{FILE}"
         try:
-            return location, self._folder.get(location)
+            return location, self.bucket_prefix.get(location)
         except MissingStoredObjectError as missing:
             plain = f"{directory}/{PLAIN_FILE}"
             try:
-                return plain, self._folder.get(plain)
+                return plain, self.bucket_prefix.get(plain)
             except MissingStoredObjectError:
                 raise missing from None
 
@@ -313,7 +338,12 @@ def get_s3os(settings: S3ObjectStoreSettings, endpoint_url: str | None = None) -
         aws_session_token=_revealed(settings.AWS_SESSION_TOKEN),
         region_name=settings.AWS_DEFAULT_REGION or None,
     )
-    return S3ObjectStore(session, settings.AWS_S3_BUCKET, settings.AWS_S3_PREFIX, endpoint_url or settings.AWS_ENDPOINT_URL)
+    return S3ObjectStore(
+        session,
+        settings.AWS_S3_BUCKET,
+        settings.AWS_S3_PREFIX,
+        endpoint_url or settings.AWS_ENDPOINT_URL,
+    )
 
 
 def _revealed(secret: SecretStr | None) -> str | None:
@@ -330,14 +360,14 @@ def _directory(of: ScopedKey, result: str, ok: bool) -> str:
 
 
 def _revive(data: bytes, location: str, return_as: str) -> Any:
-    from alchemistore import chemistry
+    from alchemistore import gufe_adapter
 
     text = unpack(data, location)
     try:
         if return_as == "gufe":
-            return chemistry.result_from_json(text)
+            return gufe_adapter.result_from_json(text)
         if return_as == "dict":
-            return chemistry.result_to_dict(text)
+            return gufe_adapter.result_to_dict(text)
         if not is_packed(data):
             # The other form carries a checksum.
             json.loads(text)

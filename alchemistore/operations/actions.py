@@ -7,17 +7,29 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from alchemistore.database.keys import (
+    Keys,
+    parameters,
+    parse_key,
+    parse_keys,
+    parse_one_or_many,
+    scoped,
+)
+from alchemistore.database.sql import SCOPE_ID
 from alchemistore.models import ScopedKey
-from alchemistore.models.task import DEFAULT_WEIGHT, now
-from alchemistore.operations.queue import TASKS, lock, refresh
+from alchemistore.models.clock import now
+from alchemistore.models.task import DEFAULT_WEIGHT
+from alchemistore.operations.queue.refresh import refresh
+from alchemistore.operations.task_sets import TASKS, lock
 from alchemistore.operations.taskhubs import check_weight
-from alchemistore.sql import SCOPE_ID, Keys, parameters, parse_key, parse_keys, parse_one_or_many, scoped
 
-HUB = f"SELECT scope_id, token, network FROM taskhubs WHERE scope_id = {SCOPE_ID} AND token = :token"
+HUB = (
+    f"SELECT scope_id, token, network FROM taskhubs WHERE scope_id = {SCOPE_ID} AND token = :token"
+)
 # Keeps the hub from being deleted meanwhile.
 LOCK_HUB = text(f"{HUB} FOR KEY SHARE")
 
-# The rows of the wanted tasks on the hub, by their place: see `queue.places`.
+# The rows of the wanted tasks on the hub, by their place: see `task_sets.row_locations`.
 _PRESENT = """
     present AS MATERIALIZED (
         SELECT wanted.*, a.place FROM hub JOIN wanted ON wanted.scope_id = hub.scope_id
@@ -97,7 +109,9 @@ ACTIONED_NETWORKS = text(f"""
 """)
 
 
-def action_tasks(tx: Connection, tasks: Iterable[ScopedKey | str | None], taskhub: ScopedKey | str) -> list[ScopedKey | None]:
+def action_tasks(
+    tx: Connection, tasks: Iterable[ScopedKey | str | None], taskhub: ScopedKey | str
+) -> list[ScopedKey | None]:
     """Put tasks on a hub, with weight 0.5, so that they can be claimed from there.
 
     A task can be actioned if its transformation is in the hub's network, it is waiting, running or in error, and it is not on
@@ -118,7 +132,9 @@ def action_tasks(tx: Connection, tasks: Iterable[ScopedKey | str | None], taskhu
     return _change(tx, ACTION, parse_keys(tx, tasks), taskhub, now=now())
 
 
-def cancel_tasks(tx: Connection, tasks: Iterable[ScopedKey | str | None], taskhub: ScopedKey | str) -> list[ScopedKey | None]:
+def cancel_tasks(
+    tx: Connection, tasks: Iterable[ScopedKey | str | None], taskhub: ScopedKey | str
+) -> list[ScopedKey | None]:
     """Take tasks off a hub; what is running goes on, and other hubs keep them.
 
     Parameters
@@ -137,15 +153,27 @@ def cancel_tasks(tx: Connection, tasks: Iterable[ScopedKey | str | None], taskhu
 
 
 def _change(
-    tx: Connection, statement: Any, keys: Keys, taskhub: ScopedKey | str, once: bool = True, **more: Any
+    tx: Connection,
+    statement: Any,
+    keys: Keys,
+    taskhub: ScopedKey | str,
+    once: bool = True,
+    **more: Any,
 ) -> list[ScopedKey | None]:
     hub = parse_key(taskhub)
-    if not keys or hub.qualname != "TaskHub" or tx.execute(LOCK_HUB, parameters(hub)).first() is None:
-        return [None] * len(keys.given)
+    if (
+        not keys
+        or hub.qualname != "TaskHub"
+        or tx.execute(LOCK_HUB, parameters(hub)).first() is None
+    ):
+        return [None] * len(keys.parsed)
     lock(tx, keys.parameters)
-    refused = {(row.scope_id, row.task) for row in tx.execute(statement, {**parameters(hub), **keys.parameters, **more})}
+    refused = {
+        (row.scope_id, row.task)
+        for row in tx.execute(statement, {**parameters(hub), **keys.parameters, **more})
+    }
     refresh(tx, keys.parameters)
-    return keys.keep(lambda pair: pair not in refused, once=once)
+    return keys.align_keys(lambda pair: pair not in refused, once=once)
 
 
 def set_task_weights(
@@ -181,18 +209,20 @@ def set_task_weights(
             raise ValueError("with a mapping of tasks to weights, `weight` must not be given")
         asked = {str(task): check_weight(value) for task, value in tasks.items()}
         keys = parse_keys(tx, list(tasks))
-        weights = {key: asked[str(key)] for key in keys.given if key is not None}
+        weights = {key: asked[str(key)] for key in keys.parsed if key is not None}
     else:
         if weight is None:
             raise ValueError("with a list of tasks, `weight` must be given")
         value = check_weight(weight)
         keys = parse_keys(tx, tasks)
-        weights = dict.fromkeys((key for key in keys.given if key is not None), value)
+        weights = dict.fromkeys((key for key in keys.parsed if key is not None), value)
     # One weight for each distinct key, in the order in which the keys first appear.
     return _change(tx, SET_WEIGHTS, keys, taskhub, once=False, weights=list(weights.values()))
 
 
-def get_task_weights(tx: Connection, tasks: Iterable[ScopedKey | str | None], taskhub: ScopedKey | str) -> list[float | None]:
+def get_task_weights(
+    tx: Connection, tasks: Iterable[ScopedKey | str | None], taskhub: ScopedKey | str
+) -> list[float | None]:
     """Give with which weight tasks are drawn from a hub.
 
     Parameters
@@ -209,12 +239,14 @@ def get_task_weights(tx: Connection, tasks: Iterable[ScopedKey | str | None], ta
     """
     hub, keys = parse_key(taskhub), parse_keys(tx, tasks)
     if not keys or hub.qualname != "TaskHub":
-        return [None] * len(keys.given)
+        return [None] * len(keys.parsed)
     rows = tx.execute(GET_WEIGHTS, {**parameters(hub), **keys.parameters})
-    return keys.answer({(row.scope_id, row.task): row.weight for row in rows})
+    return keys.align({(row.scope_id, row.task): row.weight for row in rows})
 
 
-def get_taskhub_actioned_tasks(tx: Connection, taskhub: ScopedKey | str | Iterable[ScopedKey | str | None]) -> Any:
+def get_taskhub_actioned_tasks(
+    tx: Connection, taskhub: ScopedKey | str | Iterable[ScopedKey | str | None]
+) -> Any:
     """Give the tasks on a hub, whatever their status, with their weights.
 
     Parameters
@@ -229,10 +261,12 @@ def get_taskhub_actioned_tasks(tx: Connection, taskhub: ScopedKey | str | Iterab
     """
     single, keys = parse_one_or_many(tx, taskhub, "TaskHub")
     found: list[dict[ScopedKey, float]] = [{} for _ in keys.tokens]
-    hubs = list(dict.fromkeys(key for key in keys.given if key is not None))
+    hubs = list(dict.fromkeys(key for key in keys.parsed if key is not None))
     for row in tx.execute(ACTIONED_TASKS, keys.parameters):
         found[row.position - 1][scoped(hubs[row.position - 1], "Task", row.task)] = row.weight
-    answers = keys.answer(dict(zip(zip(keys.scope_ids, keys.tokens, strict=True), found, strict=True)))
+    answers = keys.align(
+        dict(zip(zip(keys.scope_ids, keys.tokens, strict=True), found, strict=True))
+    )
     listed = [answer if answer is not None else {} for answer in answers]
     return listed[0] if single else listed
 
@@ -242,4 +276,7 @@ def get_task_actioned_networks(tx: Connection, task: ScopedKey | str) -> dict[Sc
     key = parse_key(task)
     if key.qualname != "Task":
         return {}
-    return {scoped(key, row.kind, row.token): row.weight for row in tx.execute(ACTIONED_NETWORKS, parameters(key))}
+    return {
+        scoped(key, row.kind, row.token): row.weight
+        for row in tx.execute(ACTIONED_NETWORKS, parameters(key))
+    }

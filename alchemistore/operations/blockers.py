@@ -9,9 +9,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
+from alchemistore.database.keys import parse_keys, scoped
 from alchemistore.models import Blocker, BlockerKind, ScopedKey
-from alchemistore.operations.queue import TASKS
-from alchemistore.sql import parse_keys, scoped
+from alchemistore.operations.task_sets import TASKS
 
 # Tasks ahead are counted up to here: beyond it, how many there are makes no difference to who waits.
 MOST_AHEAD = 10_000
@@ -56,7 +56,9 @@ HUBS = text(f"""
 ANY_SERVICE = text("SELECT EXISTS (SELECT FROM compute_services)")
 
 
-def get_task_blockers(tx: Connection, tasks: Iterable[ScopedKey | str | None]) -> list[tuple[Blocker, ...] | None]:
+def get_task_blockers(
+    tx: Connection, tasks: Iterable[ScopedKey | str | None]
+) -> list[tuple[Blocker, ...] | None]:
     """Give what keeps each task from being run.
 
     Parameters
@@ -74,11 +76,21 @@ def get_task_blockers(tx: Connection, tasks: Iterable[ScopedKey | str | None]) -
     for row in tx.execute(HUBS, keys.parameters):
         hubs[row.scope_id, row.task].append(row)
     served = bool(tx.scalar(ANY_SERVICE))
-    stand = {(row.scope_id, row.token): row for row in tx.execute(WHERE_TASKS_STAND, keys.parameters)}
-    return keys.answer({pair: _blockers(key, stand[pair], hubs[pair], served) for key, pair in keys.found() if pair in stand})
+    stand = {
+        (row.scope_id, row.token): row for row in tx.execute(WHERE_TASKS_STAND, keys.parameters)
+    }
+    return keys.align(
+        {
+            pair: _blockers(key, stand[pair], hubs[pair], served)
+            for key, pair in keys.items()
+            if pair in stand
+        }
+    )
 
 
-def _blockers(key: ScopedKey, task: Row[Any], hubs: Sequence[Row[Any]], served: bool) -> tuple[Blocker, ...]:
+def _blockers(
+    key: ScopedKey, task: Row[Any], hubs: Sequence[Row[Any]], served: bool
+) -> tuple[Blocker, ...]:
     if task.status != "waiting":
         return (Blocker(kind=BlockerKind.status, text=f"it is {task.status}, not waiting"),)
     found = []
@@ -86,7 +98,9 @@ def _blockers(key: ScopedKey, task: Row[Any], hubs: Sequence[Row[Any]], served: 
         parent = scoped(key, "Task", task.parent)
         found.append(
             Blocker(
-                kind=BlockerKind.parent, task=parent, text=f"it extends {parent}, which is {task.parent_status}, not complete"
+                kind=BlockerKind.parent,
+                task=parent,
+                text=f"it extends {parent}, which is {task.parent_status}, not complete",
             )
         )
     if not hubs:
@@ -103,9 +117,13 @@ def _blockers(key: ScopedKey, task: Row[Any], hubs: Sequence[Row[Any]], served: 
 def _at_hub(hub: ScopedKey, row: Row[Any]) -> list[Blocker]:
     found = []
     if row.weight == 0:
-        found.append(Blocker(kind=BlockerKind.weight, taskhub=hub, text=f"its weight on {hub} is 0"))
+        found.append(
+            Blocker(kind=BlockerKind.weight, taskhub=hub, text=f"its weight on {hub} is 0")
+        )
     if row.hub_weight == 0:
-        found.append(Blocker(kind=BlockerKind.hub_weight, taskhub=hub, text=f"the weight of {hub} is 0"))
+        found.append(
+            Blocker(kind=BlockerKind.hub_weight, taskhub=hub, text=f"the weight of {hub} is 0")
+        )
     if row.ahead:
         count = f"{row.ahead} or more" if row.ahead == MOST_AHEAD else str(row.ahead)
         words = f"{count} more urgent tasks wait on {hub}"

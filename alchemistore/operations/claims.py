@@ -8,11 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection, TextClause, text
 
+from alchemistore.database.keys import parameters, parse_key, parse_scope
+from alchemistore.database.sql import SCOPE_ID
 from alchemistore.errors import unknown_service
 from alchemistore.models import Scope, ScopedKey
-from alchemistore.models.task import now
-from alchemistore.operations.queue import SAME_HUB, seed
-from alchemistore.sql import SCOPE_ID, parameters, parse_key, parse_scope
+from alchemistore.models.clock import now
+from alchemistore.operations.queue.refresh import SAME_HUB, seed
 
 # Candidates looked at in a lane beyond those asked for, so that stale ones do not make the claim short.
 WINDOW = 200
@@ -91,7 +92,9 @@ def claim_statement(count: int, filtered: bool, hubs: str = _HUB) -> TextClause:
 
     The limits stand in the text: with limits for parameters PostgreSQL finds the general plan dear, and plans each claim anew.
     """
-    heads = (_SOME_PROTOCOLS if filtered else _ANY_PROTOCOL).format(window=WINDOW + count, of_lane=_OF_LANE)
+    heads = (_SOME_PROTOCOLS if filtered else _ANY_PROTOCOL).format(
+        window=WINDOW + count, of_lane=_OF_LANE
+    )
     return text(f"""
         WITH service AS MATERIALIZED (
             SELECT identifier, hostname FROM compute_services WHERE identifier = :service FOR KEY SHARE
@@ -220,11 +223,15 @@ def _claim(
 ) -> list[ScopedKey | None]:
     if protocols is not None:
         values["protocols"] = [str(protocol) for protocol in protocols]
-    rows = tx.execute(claim_statement(count, protocols is not None, hubs), {**values, "now": now()}).all()
+    rows = tx.execute(
+        claim_statement(count, protocols is not None, hubs), {**values, "now": now()}
+    ).all()
     if rows[0].service is None:
         raise unknown_service(values["service"])
     claimed: list[ScopedKey | None] = [
-        ScopedKey.from_parts("Task", row.task, row.org, row.campaign, row.project) for row in rows if row.task is not None
+        ScopedKey.from_parts("Task", row.task, row.org, row.campaign, row.project)
+        for row in rows
+        if row.task is not None
     ]
     return claimed + [None] * (count - len(claimed))
 
@@ -233,15 +240,17 @@ def has_work(
     tx: Connection,
     scopes: Iterable[Scope | str],
     protocols: Iterable[str] | None = None,
-    exclude: Iterable[Scope | str] | None = None,
+    exclude_scopes: Iterable[Scope | str] | None = None,
     taskhubs: Iterable[ScopedKey | str] | None = None,
 ) -> bool:
     """Tell whether hubs in some scopes have claimable tasks; those of weight 0 count only when they are named."""
     values = {
         **_scope_lists("in", scopes),
-        **_scope_lists("out", exclude or ()),
+        **_scope_lists("out", exclude_scopes or ()),
         "protocols": None if protocols is None else [str(protocol) for protocol in protocols],
-        "taskhubs": None if taskhubs is None else [parse_key(hub, "TaskHub").token for hub in taskhubs],
+        "taskhubs": None
+        if taskhubs is None
+        else [parse_key(hub, "TaskHub").token for hub in taskhubs],
     }
     return bool(tx.scalar(HAS_WORK, values))
 
@@ -250,7 +259,10 @@ def _scope_lists(which: str, scopes: Iterable[Scope | str]) -> dict[str, list[st
     if isinstance(scopes, Scope | str):
         scopes = [scopes]
     parts = [parse_scope(scope).to_tuple() for scope in scopes]
-    return {f"{name}_{which}": [part[i] for part in parts] for i, name in enumerate(("orgs", "campaigns", "projects"))}
+    return {
+        f"{name}_{which}": [part[i] for part in parts]
+        for i, name in enumerate(("orgs", "campaigns", "projects"))
+    }
 
 
 def claim_tasks(
@@ -259,7 +271,7 @@ def claim_tasks(
     compute_service_id: str,
     count: int = 1,
     protocols: Iterable[str] | None = None,
-    exclude: Iterable[Scope | str] | None = None,
+    exclude_scopes: Iterable[Scope | str] | None = None,
 ) -> list[ScopedKey | None]:
     """Claim tasks from whichever hubs of some scopes have work.
 
@@ -276,7 +288,7 @@ def claim_tasks(
         How many tasks at most.
     protocols : iterable of str, optional
         Class names of protocols: take only tasks of transformations that use one of them. Default: any.
-    exclude : iterable of Scope or str, optional
+    exclude_scopes : iterable of Scope or str, optional
         Scopes to leave out.
 
     Returns
@@ -291,7 +303,11 @@ def claim_tasks(
     ValueError
         If a scope is not well formed.
     """
-    values = {**_scope_lists("in", scopes), **_scope_lists("out", exclude or ()), "service": str(compute_service_id)}
+    values = {
+        **_scope_lists("in", scopes),
+        **_scope_lists("out", exclude_scopes or ()),
+        "service": str(compute_service_id),
+    }
     count = int(count)
     if count <= 0:
         return []

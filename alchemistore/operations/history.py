@@ -10,9 +10,16 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from alchemistore.models import Attempt, ScopedKey, StatusChange, TaskDetails, TaskHistory, TaskStatusEnum
-from alchemistore.operations.queue import TASKS
-from alchemistore.sql import parse_keys, scoped
+from alchemistore.database.keys import parse_keys, scoped
+from alchemistore.models import (
+    Attempt,
+    ScopedKey,
+    StatusChange,
+    TaskDetails,
+    TaskHistory,
+    TaskStatusEnum,
+)
+from alchemistore.operations.task_sets import TASKS
 
 CREATED = text(f"""
     SELECT t.scope_id, t.token, t.created_at, t.creator
@@ -53,7 +60,9 @@ OF_SERVICE = text("""
 WAITING, RUNNING = TaskStatusEnum.waiting, TaskStatusEnum.running
 
 
-def get_task_history(tx: Connection, tasks: Iterable[ScopedKey | str | None]) -> list[TaskHistory | None]:
+def get_task_history(
+    tx: Connection, tasks: Iterable[ScopedKey | str | None]
+) -> list[TaskHistory | None]:
     """Give what happened to each task: its changes of status and its attempts.
 
     Parameters
@@ -72,19 +81,26 @@ def get_task_history(tx: Connection, tasks: Iterable[ScopedKey | str | None]) ->
         attempts[row.scope_id, row.task].append(row)
     changes: dict[tuple[int, UUID], list[StatusChange]] = defaultdict(list)
     for row in tx.execute(CHANGES, keys.parameters):
-        change = StatusChange(status=row.status, changed_at=row.changed_at, reason=row.reason, actor=row.actor)
+        change = StatusChange(
+            status=row.status, changed_at=row.changed_at, reason=row.reason, actor=row.actor
+        )
         changes[row.scope_id, row.task].append(change)
     created = {(row.scope_id, row.token): row for row in tx.execute(CREATED, keys.parameters)}
     histories = {}
-    for key, pair in keys.found():
+    for key, pair in keys.items():
         if pair in created:
             tried = tuple(_attempt(key, row) for row in attempts[pair])
-            first = StatusChange(status=WAITING, changed_at=created[pair].created_at, actor=created[pair].creator)
-            running = (StatusChange(status=RUNNING, changed_at=one.claimed_at, actor=one.service) for one in tried)
+            first = StatusChange(
+                status=WAITING, changed_at=created[pair].created_at, actor=created[pair].creator
+            )
+            running = (
+                StatusChange(status=RUNNING, changed_at=one.claimed_at, actor=one.service)
+                for one in tried
+            )
             told = [*running, *changes[pair]]
             told.sort(key=lambda change: change.changed_at)
             histories[pair] = TaskHistory(task=key, changes=(first, *told), attempts=tried)
-    return keys.answer(histories)
+    return keys.align(histories)
 
 
 def _attempt(task: ScopedKey, row: Row[Any]) -> Attempt:
@@ -102,7 +118,9 @@ def _attempt(task: ScopedKey, row: Row[Any]) -> Attempt:
     )
 
 
-def get_tasks_details(tx: Connection, tasks: Iterable[ScopedKey | str | None]) -> list[TaskDetails | None]:
+def get_task_details(
+    tx: Connection, tasks: Iterable[ScopedKey | str | None]
+) -> list[TaskDetails | None]:
     """Give where each task stands: its status, since when and why, how often it was claimed, by whom, with what results.
 
     Parameters
@@ -117,20 +135,22 @@ def get_tasks_details(tx: Connection, tasks: Iterable[ScopedKey | str | None]) -
     """
     keys = parse_keys(tx, tasks)
     rows = {(row.scope_id, row.token): row for row in tx.execute(DETAILS, keys.parameters)}
-    return keys.answer({pair: _details(key, rows[pair]) for key, pair in keys.found() if pair in rows})
+    return keys.align(
+        {pair: _details(key, rows[pair]) for key, pair in keys.items() if pair in rows}
+    )
 
 
 def _details(key: ScopedKey, row: Row[Any]) -> TaskDetails:
     return TaskDetails(
         task=key,
         status=row.status,
-        since=row.status_changed_at,
+        status_changed_at=row.status_changed_at,
         reason=row.reason,
-        claimed=row.attempts,
+        num_attempts=row.attempts,
         service=row.service,
         last_service=row.last_service,
-        results=row.results,
-        failures=row.failures,
+        num_results=row.results,
+        num_failures=row.failures,
     )
 
 
@@ -143,4 +163,6 @@ def get_service_tasks(tx: Connection, compute_service_id: str) -> list[ScopedKey
         Its identifier.
     """
     rows = tx.execute(OF_SERVICE, {"service": str(compute_service_id)})
-    return [ScopedKey.from_parts("Task", row.task, row.org, row.campaign, row.project) for row in rows]
+    return [
+        ScopedKey.from_parts("Task", row.task, row.org, row.campaign, row.project) for row in rows
+    ]

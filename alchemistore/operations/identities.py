@@ -6,10 +6,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from alchemistore.credentials import NOBODY, verify_key
 from alchemistore.errors import MissingObjectError
-from alchemistore.models import CredentialedComputeIdentity, CredentialedEntity, CredentialedUserIdentity, Scope
-from alchemistore.models.task import now
+from alchemistore.models import (
+    CredentialedComputeIdentity,
+    CredentialedEntity,
+    CredentialedUserIdentity,
+    Scope,
+)
+from alchemistore.models.clock import now
+from alchemistore.operations.key_hashing import DUMMY_HASH, verify_key
 
 TYPES = {CredentialedUserIdentity: "user", CredentialedComputeIdentity: "compute"}
 
@@ -39,9 +44,13 @@ READ = text("""
 """)
 LIST = text("SELECT identifier FROM identities WHERE type = :type ORDER BY identifier")
 REMOVE = text("DELETE FROM identities WHERE type = :type AND identifier = :identifier RETURNING id")
-DISABLE = text("UPDATE identities SET disabled = :disabled WHERE type = :type AND identifier = :identifier RETURNING id")
+DISABLE = text(
+    "UPDATE identities SET disabled = :disabled WHERE type = :type AND identifier = :identifier RETURNING id"
+)
 # Scopes of one identity are granted and taken one after the other, which also gives them their order.
-LOCK = text("SELECT id FROM identities WHERE type = :type AND identifier = :identifier FOR NO KEY UPDATE")
+LOCK = text(
+    "SELECT id FROM identities WHERE type = :type AND identifier = :identifier FOR NO KEY UPDATE"
+)
 
 
 def _named(identifier: str, cls: type[CredentialedEntity]) -> dict[str, Any]:
@@ -52,12 +61,16 @@ def _type(cls: type[CredentialedEntity]) -> str:
     for known, name in TYPES.items():
         if isinstance(cls, type) and issubclass(cls, known):
             return name
-    raise ValueError(f"expected CredentialedUserIdentity or CredentialedComputeIdentity, not {cls!r}")
+    raise ValueError(
+        f"expected CredentialedUserIdentity or CredentialedComputeIdentity, not {cls!r}"
+    )
 
 
 def _is_storable(identifier: str) -> bool:
     # PostgreSQL has no text with NUL or half a surrogate pair, so nobody has such an identifier.
-    return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in identifier)
+    return not any(
+        character == "\0" or "\ud800" <= character <= "\udfff" for character in identifier
+    )
 
 
 def _missing(identifier: str, cls: type[CredentialedEntity]) -> MissingObjectError:
@@ -89,7 +102,12 @@ def create_credentialed_entity(tx: Connection, entity: CredentialedEntity) -> No
     ValueError
         If it is something else.
     """
-    values = {"full_name": None, **dict(entity), "type": _type(type(entity)), "given": list(entity.model_fields_set)}
+    values = {
+        "full_name": None,
+        **dict(entity),
+        "type": _type(type(entity)),
+        "given": list(entity.model_fields_set),
+    }
     identity = tx.scalar(PUT, {**values, "now": now()})
     if "scopes" in entity.model_fields_set:
         tx.execute(CLEAR_SCOPES, {"id": identity})
@@ -137,7 +155,9 @@ def list_credentialed_entities(tx: Connection, cls: type[CredentialedEntity]) ->
     return list(tx.scalars(LIST, {"type": _type(cls)}))
 
 
-def remove_credentialed_identity(tx: Connection, identifier: str, cls: type[CredentialedEntity]) -> None:
+def remove_credentialed_identity(
+    tx: Connection, identifier: str, cls: type[CredentialedEntity]
+) -> None:
     """Remove an identity, with its scopes.
 
     Parameters
@@ -156,7 +176,9 @@ def remove_credentialed_identity(tx: Connection, identifier: str, cls: type[Cred
         raise _missing(identifier, cls)
 
 
-def set_disabled(tx: Connection, identifier: str, cls: type[CredentialedEntity], disabled: bool = True) -> None:
+def set_disabled(
+    tx: Connection, identifier: str, cls: type[CredentialedEntity], disabled: bool = True
+) -> None:
     """Refuse the key of an identity, or accept it again.
 
     Parameters
@@ -177,7 +199,9 @@ def set_disabled(tx: Connection, identifier: str, cls: type[CredentialedEntity],
         raise _missing(identifier, cls)
 
 
-def add_scope(tx: Connection, identifier: str, cls: type[CredentialedEntity], scope: Scope | str) -> None:
+def add_scope(
+    tx: Connection, identifier: str, cls: type[CredentialedEntity], scope: Scope | str
+) -> None:
     """Let an identity use a scope; one that it may use already stays in its place.
 
     Parameters
@@ -219,7 +243,9 @@ def list_scopes(tx: Connection, identifier: str, cls: type[CredentialedEntity]) 
     return [] if row is None else [Scope.from_str(scope) for scope in row.scopes]
 
 
-def remove_scope(tx: Connection, identifier: str, cls: type[CredentialedEntity], scope: Scope | str) -> None:
+def remove_scope(
+    tx: Connection, identifier: str, cls: type[CredentialedEntity], scope: Scope | str
+) -> None:
     """Take a scope from an identity: this one exactly, not those within it; nothing happens if it was not granted.
 
     Parameters
@@ -261,7 +287,12 @@ def authenticate(tx: Connection, identifier: str, key: str, cls: type[Credential
         saying which.
     """
     row = _read(tx, identifier, cls)
-    right = verify_key(key, NOBODY if row is None else row.hashed_key)
-    if row is None or not right or row.disabled or (row.expires is not None and row.expires <= now()):
+    right = verify_key(key, DUMMY_HASH if row is None else row.hashed_key)
+    if (
+        row is None
+        or not right
+        or row.disabled
+        or (row.expires is not None and row.expires <= now())
+    ):
         return None
     return cls.model_validate(dict(row._mapping))

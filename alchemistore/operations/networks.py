@@ -8,26 +8,31 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from alchemistore import chemistry
-from alchemistore.errors import MissingObjectError
-from alchemistore.models import Scope, ScopedKey
-from alchemistore.models.task import now
-from alchemistore.operations.objects import BinaryArray, add_scope, get_objects, store, stored, uuids
-from alchemistore.operations.taskhubs import drop_taskhub
-from alchemistore.sql import (
-    SCOPE_ID,
+from alchemistore import gufe_adapter
+from alchemistore.database.keys import (
     gufe_token,
-    is_text,
     keys_of,
-    listing,
-    page,
     parameters,
     parse_key,
     parse_scope,
     scope_parameters,
 )
+from alchemistore.database.sql import SCOPE_ID, listing, page
+from alchemistore.errors import MissingObjectError
+from alchemistore.models import Scope, ScopedKey
+from alchemistore.models.clock import now
+from alchemistore.models.text import is_text
+from alchemistore.operations.objects import (
+    BinaryArray,
+    add_scope,
+    get_objects,
+    store,
+    stored,
+    uuids,
+)
+from alchemistore.operations.taskhubs import drop_taskhub
 
-M = TypeVar("M", chemistry.Edge, chemistry.Node)
+M = TypeVar("M", "gufe_adapter.Edge", "gufe_adapter.Node")
 
 # The rows of a network beside its documents, in one statement.
 ADD_NETWORK = text("""
@@ -102,39 +107,62 @@ def create_network(tx: Connection, network: Any, scope: Scope | str) -> ScopedKe
     """
     scope = parse_scope(scope)
     if not scope.specific():
-        raise ValueError(f"{scope} is not specific: a network is stored in one organisation, campaign and project")
+        raise ValueError(
+            f"{scope} is not specific: a network is stored in one organisation, campaign and project"
+        )
     scope_id = add_scope(tx, scope)
 
     def known(keys: Any) -> Any:
         return stored(tx, scope_id, keys)
 
     if isinstance(network, str | bytes | Mapping):
-        raise ValueError("expected an AlchemicalNetwork or its keyed chain, a list of (key, keyed dict)")
+        raise ValueError(
+            "expected an AlchemicalNetwork or its keyed chain, a list of (key, keyed dict)"
+        )
     if isinstance(network, Sequence):
-        documents = chemistry.read_chain(network, known)
+        documents = gufe_adapter.read_chain(network, known)
         root = documents[-1].key
         known_root = root in known(frozenset([root]))
     else:
-        if not chemistry.is_network(network):
-            raise ValueError(f"expected an AlchemicalNetwork or its keyed chain, not {type(network).__name__}")
-        root = chemistry.key_of(network)
-        documents = chemistry.encode(network, known)
+        if not gufe_adapter.is_network(network):
+            raise ValueError(
+                f"expected an AlchemicalNetwork or its keyed chain, not {type(network).__name__}"
+            )
+        root = gufe_adapter.key_of(network)
+        documents = gufe_adapter.encode(network, known)
         known_root = not documents
     token = gufe_token(root)
     if token is None:
         raise ValueError(f"{root} is not the key of an AlchemicalNetwork")
     if not known_root:
-        _add_network(tx, scope_id, {document.key: document for document in documents}, documents[-1])
+        _add_network(
+            tx, scope_id, {document.key: document for document in documents}, documents[-1]
+        )
     return ScopedKey.from_parts(root.qualname, token, *(str(part) for part in scope.to_tuple()))
 
 
-def _add_network(tx: Connection, scope_id: int, documents: Mapping[str, chemistry.Document], root: chemistry.Document) -> None:
-    content = chemistry.network_content(root)
+def _add_network(
+    tx: Connection,
+    scope_id: int,
+    documents: Mapping[str, gufe_adapter.Document],
+    root: gufe_adapter.Document,
+) -> None:
+    content = gufe_adapter.network_content(root)
     # What is not among the documents is stored already, and so are its rows.
-    edges = [_member(chemistry.edge_content(documents[key]), key, content) for key in content.edges if key in documents]
+    edges = [
+        _member(gufe_adapter.edge_content(documents[key]), key, content)
+        for key in content.edges
+        if key in documents
+    ]
     # The end states of an edge are nodes of the network, whether it says so or not.
-    members = list(dict.fromkeys([*content.nodes, *(system for edge in edges for _, system in edge.systems)]))
-    nodes = [_member(chemistry.node_content(documents[key]), key, content) for key in members if key in documents]
+    members = list(
+        dict.fromkeys([*content.nodes, *(system for edge in edges for _, system in edge.systems)])
+    )
+    nodes = [
+        _member(gufe_adapter.node_content(documents[key]), key, content)
+        for key in members
+        if key in documents
+    ]
     store(tx, scope_id, list(documents.values()))
     ends = [(edge.key, role, system) for edge in edges for role, system in edge.systems]
     tx.execute(
@@ -161,9 +189,11 @@ def _add_network(tx: Connection, scope_id: int, documents: Mapping[str, chemistr
     )
 
 
-def _member(found: M | None, key: str, network: chemistry.NetworkContent) -> M:
+def _member(found: M | None, key: str, network: gufe_adapter.NetworkContent) -> M:
     if found is None:
-        raise ValueError(f"{network.key} names {key} as a member, which is neither a transformation nor a chemical system")
+        raise ValueError(
+            f"{network.key} names {key} as a member, which is neither a transformation nor a chemical system"
+        )
     return found
 
 
@@ -211,7 +241,9 @@ def _query(
         if not is_text(name):
             return []
         values["name"] = name
-        conditions.append("hashtextextended(o.name, 0) = hashtextextended(:name, 0) AND o.name = :name")
+        conditions.append(
+            "hashtextextended(o.name, 0) = hashtextextended(:name, 0) AND o.name = :name"
+        )
     if key is not None:
         values |= {"token": gufe_token(key), "kind": key.partition("-")[0]}
         conditions.append("o.token = :token AND o.kind = :kind")

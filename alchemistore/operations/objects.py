@@ -9,13 +9,8 @@ import psycopg
 from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import Connection, text
 
-from alchemistore import chemistry
-from alchemistore.errors import MissingObjectError, StateStoreError
-from alchemistore.models import GufeKey, ProtocolDAGResultRef, Scope, ScopedKey, Task, TaskHub
-from alchemistore.models.task import now
-from alchemistore.sql import (
-    IN_SCOPE,
-    SCOPE_ID,
+from alchemistore import gufe_adapter
+from alchemistore.database.keys import (
     gufe_token,
     keys_of,
     one_or_missing,
@@ -24,6 +19,10 @@ from alchemistore.sql import (
     scope_ids,
     scope_parameters,
 )
+from alchemistore.database.sql import IN_SCOPE, SCOPE_ID
+from alchemistore.errors import MissingObjectError, StateStoreError
+from alchemistore.models import GufeKey, ProtocolDAGResultRef, Scope, ScopedKey, Task, TaskHub
+from alchemistore.models.clock import now
 
 # The kinds that are records of ours, not gufe objects, and the tables they live in.
 RECORDS = {"Task": "tasks", "TaskHub": "taskhubs", "ProtocolDAGResultRef": "results"}
@@ -33,9 +32,13 @@ ADD_SCOPE = text("""
     ON CONFLICT DO NOTHING
     RETURNING id
 """)
-SCOPE = text("SELECT id FROM scopes WHERE org = :org AND campaign = :campaign AND project = :project")
+SCOPE = text(
+    "SELECT id FROM scopes WHERE org = :org AND campaign = :campaign AND project = :project"
+)
 
-STORED = text("SELECT kind, token FROM gufe_objects WHERE scope_id = :scope_id AND token = ANY(CAST(:tokens AS uuid[]))")
+STORED = text(
+    "SELECT kind, token FROM gufe_objects WHERE scope_id = :scope_id AND token = ANY(CAST(:tokens AS uuid[]))"
+)
 
 # In the order of the keys: two that store the same objects wait for each other at most, and never in a circle.
 STORE = text("""
@@ -47,9 +50,12 @@ STORE = text("""
     ON CONFLICT DO NOTHING
 """)
 
-EXISTS = text(f"SELECT 1 FROM gufe_objects WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind")
+EXISTS = text(
+    f"SELECT 1 FROM gufe_objects WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind"
+)
 RECORD_EXISTS = {
-    kind: text(f"SELECT 1 FROM {table} WHERE scope_id = {SCOPE_ID} AND token = :token") for kind, table in RECORDS.items()
+    kind: text(f"SELECT 1 FROM {table} WHERE scope_id = {SCOPE_ID} AND token = :token")
+    for kind, table in RECORDS.items()
 }
 
 # Of several objects of a scope, with everything they refer to.
@@ -131,7 +137,7 @@ def stored(tx: Connection, scope_id: int, keys: Set[GufeKey]) -> Set[GufeKey]:
     return {GufeKey(f"{row.kind}-{row.token.hex}") for row in rows} & keys
 
 
-def store(tx: Connection, scope_id: int, documents: Sequence[chemistry.Document]) -> None:
+def store(tx: Connection, scope_id: int, documents: Sequence[gufe_adapter.Document]) -> None:
     """Store documents; those that are there already stay as they are."""
     if not documents:
         return
@@ -143,7 +149,7 @@ def store(tx: Connection, scope_id: int, documents: Sequence[chemistry.Document]
             "kinds": BinaryArray(document.key.qualname for document in documents),
             "documents": BinaryArray(document.data for document in documents),
             "children": BinaryArray(uuids(document.children) for document in documents),
-            "writer": chemistry.writer(),
+            "writer": gufe_adapter.writer_versions(),
             "now": now(),
         },
     )
@@ -170,26 +176,28 @@ def get_gufe(tx: Connection, scoped_key: ScopedKey | str) -> Any:
     key = parse_key(scoped_key)
     if key.qualname in RECORDS:
         return _READERS[key.qualname](tx, key)
-    alive = chemistry.alive(key.gufe_key)
+    alive = gufe_adapter.cached(key.gufe_key)
     if alive is not None:
         one_or_missing(tx, EXISTS, key, kind=key.qualname)
         return alive
     rows = tx.execute(CLOSURE, {**parameters(key), "kind": key.qualname}).all()
     if not rows:
         raise MissingObjectError(key)
-    return chemistry.decode(key.gufe_key, {f"{row.kind}-{row.token.hex}": row.document for row in rows})
+    return gufe_adapter.decode(
+        key.gufe_key, {f"{row.kind}-{row.token.hex}": row.document for row in rows}
+    )
 
 
 def get_objects(tx: Connection, keys: Sequence[ScopedKey]) -> dict[ScopedKey, Any]:
     """Give the gufe objects stored under keys, one statement for each scope; all of them must exist."""
-    found: dict[ScopedKey, Any] = {key: chemistry.alive(key.gufe_key) for key in keys}
+    found: dict[ScopedKey, Any] = {key: gufe_adapter.cached(key.gufe_key) for key in keys}
     dead = [key for key, alive in found.items() if alive is None]
     ids = scope_ids(tx, {(key.org, key.campaign, key.project) for key in dead})
     for scope, scope_id in ids.items():
         wanted = [key for key in dead if (key.org, key.campaign, key.project) == scope]
         rows = tx.execute(CLOSURES, {"scope_id": scope_id, "tokens": [key.token for key in wanted]})
         documents = {f"{row.kind}-{row.token.hex}": row.document for row in rows}
-        found |= {key: chemistry.decode(key.gufe_key, documents) for key in wanted}
+        found |= {key: gufe_adapter.decode(key.gufe_key, documents) for key in wanted}
     return found
 
 
@@ -201,7 +209,9 @@ def read_task(tx: Connection, key: ScopedKey) -> Task:
         priority=row.priority,
         datetime_created=row.created_at,
         creator=row.creator,
-        extends=None if row.parent is None else str(ScopedKey.from_parts("Task", row.parent, key.org, key.campaign, key.project)),
+        extends=None
+        if row.parent is None
+        else str(ScopedKey.from_parts("Task", row.parent, key.org, key.campaign, key.project)),
         claim=row.service,
         key=key.gufe_key,
     )
@@ -240,9 +250,17 @@ def get_scoped_key(tx: Connection, obj: Any, scope: Scope | str) -> ScopedKey:
     StateStoreError
         If it is stored in several scopes that match.
     """
-    key = GufeKey(obj.key) if isinstance(obj, Task | TaskHub | ProtocolDAGResultRef) else chemistry.key_of(obj)
+    key = (
+        GufeKey(obj.key)
+        if isinstance(obj, Task | TaskHub | ProtocolDAGResultRef)
+        else gufe_adapter.key_of(obj)
+    )
     statement = FIND[key.qualname if key.qualname in RECORDS else ""]
-    found = keys_of(tx.execute(statement, {**scope_parameters(scope), "token": gufe_token(key), "kind": key.qualname}))
+    found = keys_of(
+        tx.execute(
+            statement, {**scope_parameters(scope), "token": gufe_token(key), "kind": key.qualname}
+        )
+    )
     if not found:
         raise MissingObjectError(f"{key} in scope {scope}")
     if len(found) > 1:

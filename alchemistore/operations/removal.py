@@ -8,10 +8,12 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, TextClause, text
 
+from alchemistore.database.keys import one_or_missing, parse_key, scoped
+from alchemistore.database.sql import SCOPE_ID
 from alchemistore.errors import MissingObjectError
 from alchemistore.models import ScopedKey
-from alchemistore.operations.queue import DESCENDANTS, TASKS, lock, places, refresh
-from alchemistore.sql import SCOPE_ID, one_or_missing, parse_key, scoped
+from alchemistore.operations.queue.refresh import refresh
+from alchemistore.operations.task_sets import DESCENDANTS, TASKS, lock, row_locations
 
 # So many of what is in the way are named.
 NAMED = 10
@@ -40,7 +42,9 @@ LOCK_RESULTS = text(f"""
 
 
 def _delete(table: str, key: str = "task") -> TextClause:
-    return text(f"WITH doomed AS MATERIALIZED ({TASKS}) DELETE FROM {table} WHERE ctid = ANY({places(table, 'doomed', key)})")
+    return text(
+        f"WITH doomed AS MATERIALIZED ({TASKS}) DELETE FROM {table} WHERE ctid = ANY({row_locations(table, 'doomed', key)})"
+    )
 
 
 # Attempts and changes of status go with the task.
@@ -107,21 +111,30 @@ def _lock(tx: Connection, root: Row[tuple[int, UUID]], force: bool) -> list[UUID
     return [row.task for row in tx.execute(TREE, one)] if found else []
 
 
-def _require_nothing_in_the_way(tx: Connection, key: ScopedKey, root: Row[tuple[int, UUID]]) -> None:
+def _require_nothing_in_the_way(
+    tx: Connection, key: ScopedKey, root: Row[tuple[int, UUID]]
+) -> None:
     values = {"scope_id": root.scope_id, "token": root.token}
     rows = tx.execute(IN_THE_WAY, values).all()
     reasons = [
         f"{what}: {_names(key, [row for row in rows if row.kind == kind])}"
-        for kind, what in (("Task", "other tasks extend it"), ("ProtocolDAGResultRef", "it has results"))
+        for kind, what in (
+            ("Task", "other tasks extend it"),
+            ("ProtocolDAGResultRef", "it has results"),
+        )
         if any(row.kind == kind for row in rows)
     ]
     if tx.scalar(STATUS, values) == "running":
         reasons.append("it is running")
     if reasons:
-        raise ValueError(f"Cannot delete {key}: {'; '.join(reasons)}. With force=True all of that goes, too.")
+        raise ValueError(
+            f"Cannot delete {key}: {'; '.join(reasons)}. With force=True all of that goes, too."
+        )
 
 
 def _names(key: ScopedKey, rows: Iterable[Row[Any]]) -> str:
     rows = list(rows)
     more = rows[0].number - len(rows)
-    return ", ".join(str(scoped(key, row.kind, row.token)) for row in rows) + (f" and {more} more" if more else "")
+    return ", ".join(str(scoped(key, row.kind, row.token)) for row in rows) + (
+        f" and {more} more" if more else ""
+    )

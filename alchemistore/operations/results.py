@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, TextClause, text
 
+from alchemistore.database.keys import gufe_token, parameters, parse_key, scoped
+from alchemistore.database.sql import SCOPE_ID
 from alchemistore.errors import MissingObjectError
 from alchemistore.models import ProtocolDAGResultRef, ScopedKey
-from alchemistore.models.task import now
-from alchemistore.sql import SCOPE_ID, gufe_token, parameters, parse_key, scoped
+from alchemistore.models.clock import now
 
-LOCK_TASK = text(f"SELECT scope_id, token FROM tasks WHERE scope_id = {SCOPE_ID} AND token = :token FOR NO KEY UPDATE")
+LOCK_TASK = text(
+    f"SELECT scope_id, token FROM tasks WHERE scope_id = {SCOPE_ID} AND token = :token FOR NO KEY UPDATE"
+)
 # An attempt keeps the result that settled it, else the first that came in, be it after its end.
 ADD = text("""
     WITH ref AS (
@@ -32,6 +35,10 @@ ADD = text("""
             (coalesce(task_results.attempt, excluded.attempt), coalesce(task_results.tracebacks, excluded.tracebacks))
 """)
 GOING_ON = text("SELECT attempt FROM claims WHERE scope_id = :scope_id AND task = :task")
+TRACEBACKS = text(f"""
+    SELECT tracebacks FROM task_results
+    WHERE scope_id = {SCOPE_ID} AND task = :token AND tracebacks IS NOT NULL ORDER BY created_at, result
+""")
 
 
 def _listing(what: str) -> TextClause:
@@ -48,7 +55,9 @@ OF_TASK = _listing("token")
 OF_TRANSFORMATION = _listing("transformation")
 
 
-def set_task_result(tx: Connection, task: ScopedKey | str, protocoldagresultref: ProtocolDAGResultRef) -> ScopedKey:
+def set_task_result(
+    tx: Connection, task: ScopedKey | str, protocoldagresultref: ProtocolDAGResultRef
+) -> ScopedKey:
     """Store a reference to a result of a task. The status of the task stays as it is.
 
     Parameters
@@ -105,7 +114,9 @@ def add_result(
     return ScopedKey(gufe_key=ref.key, org=task.org, campaign=task.campaign, project=task.project)
 
 
-def _list(tx: Connection, statement: TextClause, of: ScopedKey | str, kinds: tuple[str, ...], ok: bool) -> list[ScopedKey]:
+def _list(
+    tx: Connection, statement: TextClause, of: ScopedKey | str, kinds: tuple[str, ...], ok: bool
+) -> list[ScopedKey]:
     key = parse_key(of)
     if key.qualname not in kinds:
         return []
@@ -135,3 +146,13 @@ def get_transformation_results(tx: Connection, transformation: ScopedKey | str) 
 def get_transformation_failures(tx: Connection, transformation: ScopedKey | str) -> list[ScopedKey]:
     """Give the references to the failed results of a transformation's tasks, in the order of their keys."""
     return _list(tx, OF_TRANSFORMATION, transformation, _EDGES, ok=False)
+
+
+def get_task_tracebacks(tx: Connection, task: ScopedKey | str) -> list[list[str]]:
+    """Give the tracebacks kept with a task's results, those of one result together, in the order they came in."""
+    key = parse_key(task)
+    return (
+        []
+        if key.qualname != "Task"
+        else [list(found) for found in tx.scalars(TRACEBACKS, parameters(key))]
+    )

@@ -9,8 +9,10 @@ from sqlalchemy import Connection, text
 
 from alchemistore.errors import unknown_service
 from alchemistore.models import ComputeServiceID, ComputeServiceRegistration
-from alchemistore.models.task import now, utc, uuid7
-from alchemistore.operations.queue import RAISE_FLOORS, places, refresh
+from alchemistore.models.clock import now, utc, uuid7
+from alchemistore.operations.queue.lanes import RAISE_FLOORS
+from alchemistore.operations.queue.refresh import refresh
+from alchemistore.operations.task_sets import row_locations
 
 REGISTER = text("""
     INSERT INTO compute_services (identifier, hostname, registered_at, heartbeat_at)
@@ -22,7 +24,9 @@ HEARTBEAT = text("""
 """)
 # A claim in progress holds the registration; these wait for it, and no claim begins after them.
 LOCK_ONE = text("SELECT identifier FROM compute_services WHERE identifier = :identifier FOR UPDATE")
-LOCK_SILENT = text("SELECT identifier FROM compute_services WHERE heartbeat_at < :since ORDER BY identifier FOR UPDATE")
+LOCK_SILENT = text(
+    "SELECT identifier FROM compute_services WHERE heartbeat_at < :since ORDER BY identifier FOR UPDATE"
+)
 LOCK_HELD = text("""
     SELECT t.scope_id, t.token
     FROM (
@@ -38,11 +42,11 @@ RELEASE = text(f"""
     ),
     closed AS (
         UPDATE attempts SET ended_at = :now, outcome = :outcome, reason = :reason
-        WHERE ctid = ANY({places("attempts", "ended")})
+        WHERE ctid = ANY({row_locations("attempts", "ended")})
     ),
     back AS (
         UPDATE tasks SET status = 'waiting', status_changed_at = :now, reason = :reason
-        WHERE ctid = ANY({places("tasks", "ended", "token")}) AND status = 'running'
+        WHERE ctid = ANY({row_locations("tasks", "ended", "token")}) AND status = 'running'
         RETURNING scope_id, token
     )
     INSERT INTO status_changes (scope_id, task, change, status, changed_at, reason)
@@ -51,7 +55,9 @@ RELEASE = text(f"""
 REMOVE = text("DELETE FROM compute_services WHERE identifier = ANY(CAST(:services AS text[]))")
 
 
-def register_computeservice(tx: Connection, compute_service_registration: ComputeServiceRegistration) -> ComputeServiceID:
+def register_computeservice(
+    tx: Connection, compute_service_registration: ComputeServiceRegistration
+) -> ComputeServiceID:
     """Register a compute service, so that it can claim tasks.
 
     Parameters
@@ -73,7 +79,9 @@ def register_computeservice(tx: Connection, compute_service_registration: Comput
     return compute_service_registration.identifier
 
 
-def heartbeat_computeservice(tx: Connection, compute_service_id: str, heartbeat: datetime) -> ComputeServiceID:
+def heartbeat_computeservice(
+    tx: Connection, compute_service_id: str, heartbeat: datetime
+) -> ComputeServiceID:
     """Note that a compute service is alive.
 
     Parameters
@@ -93,7 +101,9 @@ def heartbeat_computeservice(tx: Connection, compute_service_id: str, heartbeat:
     KeyError
         If it is not registered, or not any more: its claims are gone, and it has to register again.
     """
-    found = tx.scalar(HEARTBEAT, {"identifier": str(compute_service_id), "heartbeat": utc(heartbeat)})
+    found = tx.scalar(
+        HEARTBEAT, {"identifier": str(compute_service_id), "heartbeat": utc(heartbeat)}
+    )
     if found is None:
         raise unknown_service(compute_service_id)
     return ComputeServiceID(found)
@@ -138,7 +148,12 @@ def expire_registrations(tx: Connection, expire_time: datetime) -> list[ComputeS
         The identifiers removed, in order.
     """
     silent = list(tx.scalars(LOCK_SILENT, {"since": utc(expire_time)}))
-    _remove(tx, silent, "expired", f"no heartbeat since before {utc(expire_time).isoformat(timespec='seconds')}")
+    _remove(
+        tx,
+        silent,
+        "expired",
+        f"no heartbeat since before {utc(expire_time).isoformat(timespec='seconds')}",
+    )
     tx.execute(RAISE_FLOORS, {"now": now()})
     return [ComputeServiceID(identifier) for identifier in silent]
 
@@ -147,7 +162,18 @@ def _remove(tx: Connection, services: Sequence[str], outcome: str, reason: str) 
     if not services:
         return
     held = tx.execute(LOCK_HELD, {"services": services}).all()
-    tx.execute(RELEASE, {"services": services, "outcome": outcome, "reason": reason, "now": now(), "change": uuid7()})
+    tx.execute(
+        RELEASE,
+        {
+            "services": services,
+            "outcome": outcome,
+            "reason": reason,
+            "now": now(),
+            "change": uuid7(),
+        },
+    )
     tx.execute(REMOVE, {"services": services})
     if held:
-        refresh(tx, {"scope_ids": [row.scope_id for row in held], "tokens": [row.token for row in held]})
+        refresh(
+            tx, {"scope_ids": [row.scope_id for row in held], "tokens": [row.token for row in held]}
+        )

@@ -9,13 +9,21 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
+from alchemistore.database.keys import gufe_token, parameters, parse_key
+from alchemistore.database.sql import SCOPE_ID
 from alchemistore.errors import MissingObjectError
-from alchemistore.models import ProtocolDAGResultRef, ScopedKey, Settlement, TaskStatusEnum
-from alchemistore.models.task import now, uuid7
-from alchemistore.operations.queue import refresh
+from alchemistore.models import (
+    AttemptOutcome,
+    ProtocolDAGResultRef,
+    ScopedKey,
+    Settlement,
+    TaskStatusEnum,
+)
+from alchemistore.models.clock import now, uuid7
+from alchemistore.operations.queue.lanes import raise_floors_throttled
+from alchemistore.operations.queue.refresh import refresh
 from alchemistore.operations.results import add_result
-from alchemistore.operations.statuses import SET_STATUS, raise_floors_now_and_then
-from alchemistore.sql import SCOPE_ID, gufe_token, parameters, parse_key
+from alchemistore.operations.statuses import SET_STATUS
 
 # The task and what extends it: completing the one makes the others claimable.
 LOCK = text(f"""
@@ -51,10 +59,6 @@ ADD_ENVIRONMENT = text("""
     )
     UPDATE attempts SET environment = :token
     WHERE scope_id = :scope_id AND task = :task AND attempt = :attempt AND environment IS NULL
-""")
-TRACEBACKS = text(f"""
-    SELECT tracebacks FROM task_results
-    WHERE scope_id = {SCOPE_ID} AND task = :token AND tracebacks IS NOT NULL ORDER BY created_at, result
 """)
 
 
@@ -117,7 +121,9 @@ def settle_task(
     sender = _sender(tx, row, protocoldagresultref, compute_service_id, attempt)
     number = None if sender is None else sender.attempt
     holds = sender is not None and sender.holds
-    result = add_result(tx, key, row.scope_id, protocoldagresultref, number, tracebacks, settles=holds)
+    result = add_result(
+        tx, key, row.scope_id, protocoldagresultref, number, tracebacks, settles=holds
+    )
     if environment is not None and number is not None:
         _add_environment(tx, row, number, environment)
     status, outcome = _consequence(protocoldagresultref.ok, holds, TaskStatusEnum(row.status))
@@ -125,42 +131,74 @@ def settle_task(
         _finish(tx, row, status, outcome, None if holds else number, compute_service_id)
         one = {"scope_ids": [row.scope_id], "tokens": [row.token]}
         refresh(tx, one, "children" if status is TaskStatusEnum.complete else "tasks")
-        raise_floors_now_and_then(tx)
+        raise_floors_throttled(tx)
     return Settlement(
         result=result,
         status=status or TaskStatusEnum(row.status),
         attempt=number,
-        outcome=outcome if holds else (None if sender is None else sender.outcome),
+        outcome=_outcome(outcome, holds, sender),
     )
 
 
-def _consequence(ok: bool, holds: bool, status: TaskStatusEnum) -> tuple[TaskStatusEnum | None, str]:
+def _outcome(
+    outcome: AttemptOutcome | None, holds: bool, sender: Row[tuple[int, str, bool]] | None
+) -> AttemptOutcome | None:
+    """Return how the attempt of the sender ended."""
+    if holds:
+        return outcome
+    return None if sender is None else sender.outcome
+
+
+def _consequence(
+    ok: bool, holds: bool, status: TaskStatusEnum
+) -> tuple[TaskStatusEnum | None, AttemptOutcome | None]:
     """Give the status the task gets, if any, and the outcome of the attempt that ends with it."""
     if holds:
-        return (TaskStatusEnum.complete, "complete") if ok else (TaskStatusEnum.error, "error")
+        if ok:
+            return TaskStatusEnum.complete, AttemptOutcome.complete
+        return TaskStatusEnum.error, AttemptOutcome.error
     if ok and status in (TaskStatusEnum.waiting, TaskStatusEnum.running, TaskStatusEnum.error):
-        return TaskStatusEnum.complete, "superseded"
-    return None, ""
+        return TaskStatusEnum.complete, AttemptOutcome.superseded
+    return None, None
 
 
 def _sender(
-    tx: Connection, task: Row[tuple[int, UUID, str]], ref: ProtocolDAGResultRef, service: str | None, attempt: int | None
+    tx: Connection,
+    task: Row[tuple[int, UUID, str]],
+    ref: ProtocolDAGResultRef,
+    service: str | None,
+    attempt: int | None,
 ) -> Row[tuple[int, str, bool]] | None:
     if service is None and attempt is None:
         return None
     named = None if service is None else str(service)
     return tx.execute(
         SENDER,
-        {"scope_id": task.scope_id, "task": task.token, "service": named, "attempt": attempt, "result": gufe_token(ref.key)},
+        {
+            "scope_id": task.scope_id,
+            "task": task.token,
+            "service": named,
+            "attempt": attempt,
+            "result": gufe_token(ref.key),
+        },
     ).first()
 
 
 def _finish(
-    tx: Connection, task: Row[tuple[int, UUID, str]], status: TaskStatusEnum, outcome: str, late: int | None, service: str | None
+    tx: Connection,
+    task: Row[tuple[int, UUID, str]],
+    status: TaskStatusEnum,
+    outcome: AttemptOutcome | None,
+    late: int | None,
+    service: str | None,
 ) -> None:
     reason = None
-    if outcome == "superseded":
-        reason = "another result came in" if late is None else f"attempt {late} delivered its result late"
+    if outcome is AttemptOutcome.superseded:
+        reason = (
+            "another result came in"
+            if late is None
+            else f"attempt {late} delivered its result late"
+        )
     tx.execute(
         SET_STATUS[status],
         {
@@ -177,8 +215,12 @@ def _finish(
     )
 
 
-def _add_environment(tx: Connection, task: Row[tuple[int, UUID, str]], attempt: int, environment: Mapping[str, str]) -> None:
-    packages = json.dumps({str(name): str(version) for name, version in environment.items()}, sort_keys=True)
+def _add_environment(
+    tx: Connection, task: Row[tuple[int, UUID, str]], attempt: int, environment: Mapping[str, str]
+) -> None:
+    packages = json.dumps(
+        {str(name): str(version) for name, version in environment.items()}, sort_keys=True
+    )
     token = UUID(hex=hashlib.md5(packages.encode(), usedforsecurity=False).hexdigest())
     tx.execute(
         ADD_ENVIRONMENT,
@@ -191,9 +233,3 @@ def _add_environment(tx: Connection, task: Row[tuple[int, UUID, str]], attempt: 
             "now": now(),
         },
     )
-
-
-def get_task_tracebacks(tx: Connection, task: ScopedKey | str) -> list[list[str]]:
-    """Give the tracebacks kept with a task's results, those of one result together, in the order they came in."""
-    key = parse_key(task)
-    return [] if key.qualname != "Task" else [list(found) for found in tx.scalars(TRACEBACKS, parameters(key))]

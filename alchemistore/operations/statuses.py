@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, TextClause, text
 
+from alchemistore.database.keys import (
+    Keys,
+    parameters,
+    parse_key,
+    parse_keys,
+    parse_one_or_many,
+    scope_parameters,
+)
+from alchemistore.database.sql import IN_SCOPE, SCOPE_ID
 from alchemistore.models import Scope, ScopedKey, TaskStatusEnum
-from alchemistore.models.task import now, uuid7
-from alchemistore.operations import queue
-from alchemistore.sql import IN_SCOPE, SCOPE_ID, Keys, parameters, parse_key, parse_keys, parse_one_or_many, scope_parameters
+from alchemistore.models.clock import now, uuid7
+from alchemistore.operations import task_sets
+from alchemistore.operations.queue.lanes import raise_floors_throttled
+from alchemistore.operations.queue.refresh import refresh
+from alchemistore.operations.task_sets import Reach
 
 
 @dataclass(frozen=True)
@@ -37,14 +47,16 @@ class Transition:
     outcome: str | None
     off_hubs: bool = False
     cascades: bool = False
-    reaches: str = "tasks"
+    reaches: Reach = "tasks"
 
 
 _LIVE = ("waiting", "running", "complete", "error")
 TRANSITIONS: Mapping[TaskStatusEnum, Transition] = {
     TaskStatusEnum.waiting: Transition(("waiting", "running", "error"), outcome="released"),
     TaskStatusEnum.running: Transition(("waiting", "running"), outcome=None),
-    TaskStatusEnum.complete: Transition(("running", "complete"), outcome="complete", off_hubs=True, reaches="children"),
+    TaskStatusEnum.complete: Transition(
+        ("running", "complete"), outcome="complete", off_hubs=True, reaches="children"
+    ),
     TaskStatusEnum.error: Transition(("running", "error"), outcome="error"),
     TaskStatusEnum.invalid: Transition(
         (*_LIVE, "invalid"), outcome="invalid", off_hubs=True, cascades=True, reaches="descendants"
@@ -56,7 +68,7 @@ TRANSITIONS: Mapping[TaskStatusEnum, Transition] = {
 
 REFUSED = text(f"""
     SELECT wanted.scope_id, wanted.task, t.status
-    FROM ({queue.TASKS}) AS wanted
+    FROM ({task_sets.TASKS}) AS wanted
     LEFT JOIN tasks AS t ON t.scope_id = wanted.scope_id AND t.token = wanted.task
     WHERE t.status IS NULL OR t.status <> ALL(CAST(:sources AS text[]))
 """)
@@ -65,17 +77,17 @@ REFUSED = text(f"""
 def _set(transition: Transition) -> TextClause:
     fine = "SELECT scope_id, task FROM fine"
     return text(f"""
-        WITH RECURSIVE wanted AS MATERIALIZED ({queue.TASKS}),
+        WITH RECURSIVE wanted AS MATERIALIZED ({task_sets.TASKS}),
         fine AS MATERIALIZED (
             SELECT wanted.scope_id, wanted.task FROM wanted CROSS JOIN LATERAL (
                 SELECT FROM tasks AS t
                 WHERE t.scope_id = wanted.scope_id AND t.token = wanted.task AND t.status = ANY(CAST(:sources AS text[])) OFFSET 0
             ) AS t
         ),
-        tree (scope_id, task) AS ({queue.tree(fine) if transition.cascades else fine}),
+        tree (scope_id, task) AS ({task_sets.tree(fine) if transition.cascades else fine}),
         changed AS (
             UPDATE tasks AS t SET status = :status, status_changed_at = :now, reason = :reason
-            WHERE ctid = ANY({queue.places("tasks", "tree", "token")}) AND t.status <> :status AND t.status NOT IN ('invalid', 'deleted')
+            WHERE ctid = ANY({task_sets.row_locations("tasks", "tree", "token")}) AND t.status <> :status AND t.status NOT IN ('invalid', 'deleted')
             RETURNING t.scope_id, t.token AS task
         ),
         {_END_CLAIMS if transition.outcome else ""}
@@ -92,11 +104,11 @@ def _set(transition: Transition) -> TextClause:
 
 _END_CLAIMS = f"""
     ended AS (
-        DELETE FROM claims WHERE ctid = ANY({queue.places("claims", "tree")}) RETURNING scope_id, task, attempt
+        DELETE FROM claims WHERE ctid = ANY({task_sets.row_locations("claims", "tree")}) RETURNING scope_id, task, attempt
     ),
     closed AS (
         UPDATE attempts SET ended_at = :now, outcome = :outcome, reason = :reason
-        WHERE ctid = ANY({queue.places("attempts", "ended")})
+        WHERE ctid = ANY({task_sets.row_locations("attempts", "ended")})
     ),
 """
 # Who ran a task to its end did it, where nobody is named; the claim is seen as it was before the statement.
@@ -106,14 +118,14 @@ _ACTOR = """
     ) END)
 """
 _DROP_ACTIONS = f"""
-    dropped AS (DELETE FROM actions WHERE ctid = ANY({queue.places("actions", "tree")})),
+    dropped AS (DELETE FROM actions WHERE ctid = ANY({task_sets.row_locations("actions", "tree")})),
 """
 
 SET_STATUS = {status: _set(transition) for status, transition in TRANSITIONS.items()}
 
 GET_STATUS = text(f"""
     SELECT t.scope_id, t.token, t.status FROM tasks AS t
-    JOIN ({queue.TASKS}) AS wanted ON wanted.scope_id = t.scope_id AND wanted.task = t.token
+    JOIN ({task_sets.TASKS}) AS wanted ON wanted.scope_id = t.scope_id AND wanted.task = t.token
 """)
 SCOPE_STATUS = text(f"""
     SELECT t.status, count(*) FROM tasks AS t JOIN scopes AS s ON s.id = t.scope_id WHERE {IN_SCOPE} GROUP BY t.status
@@ -199,44 +211,42 @@ def set_task_status(
     if raise_error:
         _require_found(keys, wanted)
     if not keys:
-        return [None] * len(keys.given)
-    queue.lock(tx, keys.parameters, transition.reaches)
+        return [None] * len(keys.parsed)
+    task_sets.lock(tx, keys.parameters, transition.reaches)
     values = {**keys.parameters, "sources": list(transition.sources)}
     if raise_error:
-        _require_accepted(keys, wanted, {(row.scope_id, row.task): row.status for row in tx.execute(REFUSED, values)})
+        _require_accepted(
+            keys,
+            wanted,
+            {(row.scope_id, row.task): row.status for row in tx.execute(REFUSED, values)},
+        )
     more = {"status": wanted.value, "outcome": transition.outcome, "now": now(), "change": uuid7()}
     more |= {"reason": reason, "actor": actor}
-    refused = {(row.scope_id, row.task) for row in tx.execute(SET_STATUS[wanted], {**values, **more})}
-    queue.refresh(tx, keys.parameters, transition.reaches)
-    raise_floors_now_and_then(tx)
-    return keys.keep(lambda pair: pair not in refused)
+    refused = {
+        (row.scope_id, row.task) for row in tx.execute(SET_STATUS[wanted], {**values, **more})
+    }
+    refresh(tx, keys.parameters, transition.reaches)
+    raise_floors_throttled(tx)
+    return keys.align_keys(lambda pair: pair not in refused)
 
 
 def _require_found(keys: Keys, status: TaskStatusEnum) -> None:
-    for asked, key in zip(keys.asked, keys.given, strict=True):
+    for asked, key in zip(keys.requested, keys.parsed, strict=True):
         if key is None:
             raise ValueError(f"Cannot set task {asked} to {status.value}: there is no such task")
 
 
-def _require_accepted(keys: Keys, status: TaskStatusEnum, refused: Mapping[Any, str | None]) -> None:
+def _require_accepted(
+    keys: Keys, status: TaskStatusEnum, refused: Mapping[Any, str | None]
+) -> None:
     if not refused:
         return
-    for key, present in zip(keys.given, keys.answer({pair: (held,) for pair, held in refused.items()}), strict=True):
+    for key, present in zip(
+        keys.parsed, keys.align({pair: (held,) for pair, held in refused.items()}), strict=True
+    ):
         if present is not None:
             state = "there is no such task" if present[0] is None else f"it is {present[0]}"
             raise ValueError(f"Cannot set task {key} to {status.value}: {state}")
-
-
-# When this process last raised floors, by the monotonic clock: a throttle, not state anybody relies on.
-_last_raised = 0.0
-
-
-def raise_floors_now_and_then(tx: Connection) -> None:
-    """Raise the floors of lanes, at most once a second in a process."""
-    global _last_raised
-    if time.monotonic() - _last_raised > 1:
-        _last_raised = time.monotonic()
-        tx.execute(queue.RAISE_FLOORS, {"now": now()})
 
 
 def set_task_waiting(
@@ -260,7 +270,9 @@ def set_task_complete(
     return set_task_status(tx, tasks, TaskStatusEnum.complete, raise_error)
 
 
-def set_task_error(tx: Connection, tasks: Iterable[ScopedKey | str | None], raise_error: bool = False) -> list[ScopedKey | None]:
+def set_task_error(
+    tx: Connection, tasks: Iterable[ScopedKey | str | None], raise_error: bool = False
+) -> list[ScopedKey | None]:
     """Set tasks to error, from running; they stay on their hubs; see `set_task_status`."""
     return set_task_status(tx, tasks, TaskStatusEnum.error, raise_error)
 
@@ -279,11 +291,13 @@ def set_task_deleted(
     return set_task_status(tx, tasks, TaskStatusEnum.deleted, raise_error)
 
 
-def get_task_status(tx: Connection, tasks: Iterable[ScopedKey | str | None]) -> list[TaskStatusEnum | None]:
+def get_task_status(
+    tx: Connection, tasks: Iterable[ScopedKey | str | None]
+) -> list[TaskStatusEnum | None]:
     """Give the status of each task, in the order given; ``None`` for what is missing."""
     keys = parse_keys(tx, tasks)
     rows = tx.execute(GET_STATUS, keys.parameters)
-    return keys.answer({(row.scope_id, row.token): TaskStatusEnum(row.status) for row in rows})
+    return keys.align({(row.scope_id, row.token): TaskStatusEnum(row.status) for row in rows})
 
 
 def get_scope_status(tx: Connection, scope: Scope | str) -> dict[str, int]:
@@ -291,7 +305,9 @@ def get_scope_status(tx: Connection, scope: Scope | str) -> dict[str, int]:
     return {status: count for status, count in tx.execute(SCOPE_STATUS, scope_parameters(scope))}  # noqa: C416  (rows are no pairs to mypy)
 
 
-def get_network_status(tx: Connection, network: ScopedKey | str | Iterable[ScopedKey | str | None]) -> Any:
+def get_network_status(
+    tx: Connection, network: ScopedKey | str | Iterable[ScopedKey | str | None]
+) -> Any:
     """Count the tasks of a network's transformations, by status.
 
     Parameters
@@ -308,7 +324,7 @@ def get_network_status(tx: Connection, network: ScopedKey | str | Iterable[Scope
     counts: list[dict[str, int]] = [{} for _ in keys.tokens]
     for row in tx.execute(NETWORK_STATUS, keys.parameters):
         counts[row.position - 1][row.status] = row.count
-    answers = keys.answer(dict(zip(zip(keys.scope_ids, keys.tokens, strict=True), counts, strict=True)))
+    answers = keys.align_values(counts)
     listed = [dict(answer or {}) for answer in answers]
     return listed[0] if single else listed
 

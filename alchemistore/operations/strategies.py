@@ -6,10 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from alchemistore import chemistry
+from alchemistore import gufe_adapter
+from alchemistore.database.keys import gufe_token, one_or_missing, parse_key, scoped
+from alchemistore.database.sql import SCOPE_ID
 from alchemistore.models import ScopedKey
 from alchemistore.operations.objects import get_gufe, store
-from alchemistore.sql import SCOPE_ID, gufe_token, one_or_missing, parse_key, scoped
 
 LOCK_NETWORK = text(f"""
     SELECT scope_id, token FROM networks WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind FOR NO KEY UPDATE
@@ -54,18 +55,20 @@ def set_strategy(tx: Connection, strategy: Any, network: ScopedKey | str) -> Sco
     return None if root is None or token is None else scoped(key, root.qualname, token)
 
 
-def _documents(strategy: Any) -> list[chemistry.Document]:
-    if not chemistry.is_gufe(strategy):
+def _documents(strategy: Any) -> list[gufe_adapter.Document]:
+    if not gufe_adapter.is_gufe(strategy):
         raise ValueError(f"expected a gufe object or None, not {type(strategy).__name__}")
-    documents = chemistry.encode(strategy)
+    documents = gufe_adapter.encode(strategy)
     for document in documents:
         # These have rows of their own, which only `create_network` writes, for objects that are not stored yet.
         if (
-            chemistry.node_content(document) is not None
-            or chemistry.edge_content(document) is not None
+            gufe_adapter.node_content(document) is not None
+            or gufe_adapter.edge_content(document) is not None
             or {"edges", "nodes"} <= document.content.keys()
         ):
-            raise ValueError(f"a strategy cannot have {document.key} in it: that belongs into a network")
+            raise ValueError(
+                f"a strategy cannot have {document.key} in it: that belongs into a network"
+            )
     return documents
 
 

@@ -9,23 +9,23 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from alchemistore.errors import MissingObjectError
-from alchemistore.models import Scope, ScopedKey, Task, TaskHub
-from alchemistore.models.task import DEFAULT_WEIGHT, now
-from alchemistore.operations.objects import read_taskhub
-from alchemistore.operations.queue import lock, refresh
-from alchemistore.sql import (
-    SCOPE_ID,
+from alchemistore.database.keys import (
     gufe_token,
     keys_of,
-    listing,
-    page,
     parameters,
     parse_key,
     parse_one_or_many,
     scope_parameters,
     scoped,
 )
+from alchemistore.database.sql import SCOPE_ID, listing, page
+from alchemistore.errors import MissingObjectError
+from alchemistore.models import Scope, ScopedKey, Task, TaskHub
+from alchemistore.models.clock import now
+from alchemistore.models.task import DEFAULT_WEIGHT
+from alchemistore.operations.objects import read_taskhub
+from alchemistore.operations.queue.refresh import refresh
+from alchemistore.operations.task_sets import lock
 
 CREATE = text(f"""
     INSERT INTO taskhubs (scope_id, token, network, weight, created_at)
@@ -41,7 +41,9 @@ ROWS = """
     FROM taskhubs AS o
 """
 # Nobody can action a task on a hub that is locked like this.
-LOCK = text("SELECT token FROM taskhubs WHERE scope_id = :scope_id AND network = :network FOR UPDATE")
+LOCK = text(
+    "SELECT token FROM taskhubs WHERE scope_id = :scope_id AND network = :network FOR UPDATE"
+)
 ACTIONED = text("SELECT task FROM actions WHERE scope_id = :scope_id AND taskhub = :taskhub")
 DELETE = (
     text("DELETE FROM actions WHERE scope_id = :scope_id AND taskhub = :taskhub"),
@@ -77,7 +79,12 @@ def check_weight(weight: float) -> float:
     ValueError
         If it is not between 0 and 1.
     """
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or math.isnan(weight) or not 0 <= weight <= 1:
+    if (
+        isinstance(weight, bool)
+        or not isinstance(weight, int | float)
+        or math.isnan(weight)
+        or not 0 <= weight <= 1
+    ):
         raise ValueError(f"weight must be between 0.0 and 1.0 (inclusive), not {weight!r}")
     return float(weight)
 
@@ -104,7 +111,13 @@ def create_taskhub(tx: Connection, network: ScopedKey | str) -> ScopedKey:
     """
     key = parse_key(network, "AlchemicalNetwork")
     hub = TaskHub(network=str(key)).key
-    values = {**parameters(key), "hub": gufe_token(hub), "kind": key.qualname, "weight": DEFAULT_WEIGHT, "now": now()}
+    values = {
+        **parameters(key),
+        "hub": gufe_token(hub),
+        "kind": key.qualname,
+        "weight": DEFAULT_WEIGHT,
+        "now": now(),
+    }
     tx.execute(CREATE, values)
     found = tx.scalar(FIND, values)
     if found is None:
@@ -220,7 +233,9 @@ def drop_taskhub(tx: Connection, scope_id: int | None, network: UUID | None) -> 
     return hub
 
 
-def set_taskhub_weight(tx: Connection, network: ScopedKey | str | Iterable[ScopedKey | str | None], weight: float) -> Any:
+def set_taskhub_weight(
+    tx: Connection, network: ScopedKey | str | Iterable[ScopedKey | str | None], weight: float
+) -> Any:
     """Set how often a hub is chosen over others.
 
     Parameters
@@ -244,15 +259,20 @@ def set_taskhub_weight(tx: Connection, network: ScopedKey | str | Iterable[Scope
     """
     weight = check_weight(weight)
     single, keys = parse_one_or_many(tx, network, "AlchemicalNetwork", strict=True)
-    done = {(row.scope_id, row.network) for row in tx.execute(SET_WEIGHT, {**keys.parameters, "weight": weight})}
+    done = {
+        (row.scope_id, row.network)
+        for row in tx.execute(SET_WEIGHT, {**keys.parameters, "weight": weight})
+    }
     if not single:
-        return keys.keep(done.__contains__)
+        return keys.align_keys(done.__contains__)
     if not done:
         raise MissingObjectError(f"the task hub of {network}")
     return None
 
 
-def get_taskhub_weight(tx: Connection, network: ScopedKey | str | Iterable[ScopedKey | str | None]) -> Any:
+def get_taskhub_weight(
+    tx: Connection, network: ScopedKey | str | Iterable[ScopedKey | str | None]
+) -> Any:
     """Give the weight of a hub.
 
     Parameters
@@ -273,7 +293,9 @@ def get_taskhub_weight(tx: Connection, network: ScopedKey | str | Iterable[Scope
         If a single network is missing or has no hub.
     """
     single, keys = parse_one_or_many(tx, network, "AlchemicalNetwork", strict=True)
-    weights = keys.answer({(row.scope_id, row.network): row.weight for row in tx.execute(GET_WEIGHT, keys.parameters)})
+    weights = keys.align(
+        {(row.scope_id, row.network): row.weight for row in tx.execute(GET_WEIGHT, keys.parameters)}
+    )
     if not single:
         return weights
     if weights[0] is None:
@@ -321,6 +343,8 @@ def get_taskhub_tasks(tx: Connection, taskhub: ScopedKey | str, return_gufe: boo
     return _tasks(tx, taskhub, return_gufe, unclaimed=False)
 
 
-def get_taskhub_unclaimed_tasks(tx: Connection, taskhub: ScopedKey | str, return_gufe: bool = False) -> Any:
+def get_taskhub_unclaimed_tasks(
+    tx: Connection, taskhub: ScopedKey | str, return_gufe: bool = False
+) -> Any:
     """Give the tasks that are actioned on a hub and that no compute service holds; as `get_taskhub_tasks` otherwise."""
     return _tasks(tx, taskhub, return_gufe, unclaimed=True)

@@ -8,18 +8,10 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from alchemistore.errors import MissingObjectError
-from alchemistore.models import Scope, ScopedKey, TaskStatusEnum
-from alchemistore.models.task import DEFAULT_PRIORITY, PRIORITY_MAX, now, uuid7
-from alchemistore.operations.objects import get_gufe
-from alchemistore.operations.queue import TASKS, lock, places, refresh
-from alchemistore.sql import (
-    SCOPE_ID,
+from alchemistore.database.keys import (
     gufe_token,
     keys_of,
-    listing,
     one_or_missing,
-    page,
     parameters,
     parse_key,
     parse_keys,
@@ -28,6 +20,14 @@ from alchemistore.sql import (
     scoped,
     token_of,
 )
+from alchemistore.database.sql import SCOPE_ID, listing, page
+from alchemistore.errors import MissingObjectError
+from alchemistore.models import Scope, ScopedKey, TaskStatusEnum
+from alchemistore.models.clock import now, uuid7
+from alchemistore.models.task import DEFAULT_PRIORITY, PRIORITY_MAX
+from alchemistore.operations.objects import get_gufe
+from alchemistore.operations.queue.refresh import refresh
+from alchemistore.operations.task_sets import TASKS, lock, row_locations
 
 EDGES = ("Transformation", "NonTransformation")
 PARENTS_OVER = ("invalid", "deleted")
@@ -69,7 +69,7 @@ COUNTED = text("""
 SET_PRIORITY = text(f"""
     WITH wanted AS MATERIALIZED ({TASKS}),
     changed AS (
-        UPDATE tasks SET priority = :priority WHERE ctid = ANY({places("tasks", "wanted", "token")}) AND priority <> :priority
+        UPDATE tasks SET priority = :priority WHERE ctid = ANY({row_locations("tasks", "wanted", "token")}) AND priority <> :priority
     )
     SELECT scope_id, task FROM wanted WHERE (
         SELECT t.token FROM tasks AS t WHERE t.scope_id = wanted.scope_id AND t.token = wanted.task
@@ -120,7 +120,10 @@ TRANSFORMATION_OF = text(f"""
 
 
 def create_task(
-    tx: Connection, transformation: ScopedKey | str, extends: ScopedKey | str | None = None, creator: str | None = None
+    tx: Connection,
+    transformation: ScopedKey | str,
+    extends: ScopedKey | str | None = None,
+    creator: str | None = None,
 ) -> ScopedKey:
     """Create a task: waiting, with priority 10, on no hub.
 
@@ -180,9 +183,15 @@ def create_tasks(
     if isinstance(transformations, str | ScopedKey):
         raise TypeError(f"expected a list of transformations, not the single key {transformations}")
     edges = [parse_key(one) for one in transformations]
-    parents = [None] * len(edges) if extends is None else [None if one is None else parse_key(one, "Task") for one in extends]
+    parents = (
+        [None] * len(edges)
+        if extends is None
+        else [None if one is None else parse_key(one, "Task") for one in extends]
+    )
     if len(parents) != len(edges):
-        raise ValueError(f"{len(edges)} transformations, but {len(parents)} tasks to extend: they must be as many")
+        raise ValueError(
+            f"{len(edges)} transformations, but {len(parents)} tasks to extend: they must be as many"
+        )
     if not edges:
         return []
     ids = _require_transformations(tx, edges)
@@ -191,7 +200,11 @@ def create_tasks(
 
 
 def _create(
-    tx: Connection, edges: Sequence[ScopedKey], ids: Sequence[int], parents: Sequence[UUID | None], creator: str | None
+    tx: Connection,
+    edges: Sequence[ScopedKey],
+    ids: Sequence[int],
+    parents: Sequence[UUID | None],
+    creator: str | None,
 ) -> list[ScopedKey]:
     # Sorted, so that tasks made together are in the order of their keys.
     tokens = sorted(uuid7() for _ in edges)
@@ -214,7 +227,9 @@ def _require_transformations(tx: Connection, edges: Sequence[ScopedKey]) -> list
     ids = [known.get((edge.org, edge.campaign, edge.project), -1) for edge in edges]
     found = {
         row.position: row.kind
-        for row in tx.execute(FIND_TRANSFORMATIONS, {"scope_ids": ids, "tokens": [edge.token for edge in edges]})
+        for row in tx.execute(
+            FIND_TRANSFORMATIONS, {"scope_ids": ids, "tokens": [edge.token for edge in edges]}
+        )
     }
     for position, edge in enumerate(edges, start=1):
         # A class derived from Transformation is fine where the database knows it as an edge of a network.
@@ -225,12 +240,14 @@ def _require_transformations(tx: Connection, edges: Sequence[ScopedKey]) -> list
     return ids
 
 
-def _require_extendable(tx: Connection, edges: Sequence[ScopedKey], parents: Sequence[ScopedKey | None]) -> None:
+def _require_extendable(
+    tx: Connection, edges: Sequence[ScopedKey], parents: Sequence[ScopedKey | None]
+) -> None:
     if not any(parents):
         return
     keys = parse_keys(tx, parents)
     rows = {(row.scope_id, row.token): row for row in tx.execute(LOCK_PARENTS, keys.parameters)}
-    answers: list[Row[Any] | None] = keys.answer(rows)
+    answers: list[Row[Any] | None] = keys.align(rows)
     for edge, parent, row in zip(edges, parents, answers, strict=True):
         if parent is None:
             continue
@@ -243,7 +260,10 @@ def _require_extendable(tx: Connection, edges: Sequence[ScopedKey], parents: Seq
 
 
 def set_tasks(
-    tx: Connection, transformation: ScopedKey | str, extends: ScopedKey | str | None = None, count: int = 1
+    tx: Connection,
+    transformation: ScopedKey | str,
+    extends: ScopedKey | str | None = None,
+    count: int = 1,
 ) -> list[ScopedKey]:
     """Make sure that there are so many tasks of a transformation that extend a given task, or nothing.
 
@@ -282,7 +302,9 @@ def set_tasks(
     lacking = count - len(present)
     if lacking <= 0:
         return present
-    return present + _create(tx, [edge] * lacking, [scope_id] * lacking, [token_of(parent)] * lacking, None)
+    return present + _create(
+        tx, [edge] * lacking, [scope_id] * lacking, [token_of(parent)] * lacking, None
+    )
 
 
 def query_tasks(
@@ -329,7 +351,9 @@ def _text(status: TaskStatusEnum | str | None) -> str | None:
     return status.value if isinstance(status, TaskStatusEnum) else status
 
 
-def get_network_tasks(tx: Connection, network: ScopedKey | str, status: TaskStatusEnum | str | None = None) -> list[ScopedKey]:
+def get_network_tasks(
+    tx: Connection, network: ScopedKey | str, status: TaskStatusEnum | str | None = None
+) -> list[ScopedKey]:
     """Give the tasks of a network's transformations, actioned or not, in the order of their keys.
 
     Parameters
@@ -398,11 +422,15 @@ def get_transformation_tasks(
     if same_scope:
         values = {"below": parent is not None, "extends": token_of(parent), "status": _text(status)}
         for row in tx.execute(OF_TRANSFORMATION, {**parameters(key), **values}):
-            found[scoped(key, "Task", row.token)] = None if row.parent is None else scoped(key, "Task", row.parent)
+            found[scoped(key, "Task", row.token)] = (
+                None if row.parent is None else scoped(key, "Task", row.parent)
+            )
     return found if return_as == "graph" else list(found)
 
 
-def get_task_transformation(tx: Connection, task: ScopedKey | str, return_gufe: bool = True) -> tuple[Any, Any]:
+def get_task_transformation(
+    tx: Connection, task: ScopedKey | str, return_gufe: bool = True
+) -> tuple[Any, Any]:
     """Give the transformation of a task, and the result it is to continue from.
 
     Parameters
@@ -434,7 +462,9 @@ def get_task_transformation(tx: Connection, task: ScopedKey | str, return_gufe: 
     return get_gufe(tx, transformation), None if result is None else get_gufe(tx, result)
 
 
-def set_task_priority(tx: Connection, tasks: Iterable[ScopedKey | str | None], priority: int) -> list[ScopedKey | None]:
+def set_task_priority(
+    tx: Connection, tasks: Iterable[ScopedKey | str | None], priority: int
+) -> list[ScopedKey | None]:
     """Set how urgent tasks are.
 
     Parameters
@@ -457,17 +487,27 @@ def set_task_priority(tx: Connection, tasks: Iterable[ScopedKey | str | None], p
     if isinstance(priority, bool) or not isinstance(priority, int):
         raise TypeError(f"priority must be an integer, not {priority!r}")
     if not 1 <= priority <= PRIORITY_MAX:
-        raise ValueError(f"priority must be between 1 and {PRIORITY_MAX}, inclusive, not {priority}")
+        raise ValueError(
+            f"priority must be between 1 and {PRIORITY_MAX}, inclusive, not {priority}"
+        )
     keys = parse_keys(tx, tasks)
     if not keys:
-        return [None] * len(keys.given)
+        return [None] * len(keys.parsed)
     lock(tx, keys.parameters)
-    missing = {(row.scope_id, row.task) for row in tx.execute(SET_PRIORITY, {**keys.parameters, "priority": priority})}
+    missing = {
+        (row.scope_id, row.task)
+        for row in tx.execute(SET_PRIORITY, {**keys.parameters, "priority": priority})
+    }
     refresh(tx, keys.parameters)
-    return keys.keep(lambda pair: pair not in missing)
+    return keys.align_keys(lambda pair: pair not in missing)
 
 
 def get_task_priority(tx: Connection, tasks: Iterable[ScopedKey | str | None]) -> list[int | None]:
     """Give how urgent each task is, in the order given; ``None`` for what is missing."""
     keys = parse_keys(tx, tasks)
-    return keys.answer({(row.scope_id, row.token): row.priority for row in tx.execute(GET_PRIORITY, keys.parameters)})
+    return keys.align(
+        {
+            (row.scope_id, row.token): row.priority
+            for row in tx.execute(GET_PRIORITY, keys.parameters)
+        }
+    )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, TextClause, text
 
+from alchemistore.database.keys import parameters, parse_key, scoped
+from alchemistore.database.sql import SCOPE_ID
 from alchemistore.models import ScopedKey
-from alchemistore.sql import SCOPE_ID, parameters, parse_key, scoped
 
 
 def _adjacent(wanted: str, link: str, near: str, far: str, own: str) -> TextClause:
@@ -18,15 +19,31 @@ def _adjacent(wanted: str, link: str, near: str, far: str, own: str) -> TextClau
     """)
 
 
-NETWORK_TRANSFORMATIONS = _adjacent("transformations", "network_transformations", "network", "transformation", "networks")
-TRANSFORMATION_NETWORKS = _adjacent("networks", "network_transformations", "transformation", "network", "transformations")
-NETWORK_SYSTEMS = _adjacent("chemical_systems", "network_chemical_systems", "network", "chemical_system", "networks")
-SYSTEM_NETWORKS = _adjacent("networks", "network_chemical_systems", "chemical_system", "network", "chemical_systems")
+NETWORK_TRANSFORMATIONS = _adjacent(
+    "transformations", "network_transformations", "network", "transformation", "networks"
+)
+TRANSFORMATION_NETWORKS = _adjacent(
+    "networks", "network_transformations", "transformation", "network", "transformations"
+)
+NETWORK_SYSTEMS = _adjacent(
+    "chemical_systems", "network_chemical_systems", "network", "chemical_system", "networks"
+)
+SYSTEM_NETWORKS = _adjacent(
+    "networks", "network_chemical_systems", "chemical_system", "network", "chemical_systems"
+)
 TRANSFORMATION_SYSTEMS = _adjacent(
-    "chemical_systems", "transformation_chemical_systems", "transformation", "chemical_system", "transformations"
+    "chemical_systems",
+    "transformation_chemical_systems",
+    "transformation",
+    "chemical_system",
+    "transformations",
 )
 SYSTEM_TRANSFORMATIONS = _adjacent(
-    "transformations", "transformation_chemical_systems", "chemical_system", "transformation", "chemical_systems"
+    "transformations",
+    "transformation_chemical_systems",
+    "chemical_system",
+    "transformation",
+    "chemical_systems",
 )
 
 
@@ -56,11 +73,15 @@ def get_chemicalsystem_networks(tx: Connection, chemicalsystem: ScopedKey | str)
     return _neighbours(tx, SYSTEM_NETWORKS, chemicalsystem)
 
 
-def get_transformation_chemicalsystems(tx: Connection, transformation: ScopedKey | str) -> list[ScopedKey]:
+def get_transformation_chemicalsystems(
+    tx: Connection, transformation: ScopedKey | str
+) -> list[ScopedKey]:
     """Give the end states of a transformation, in the order of their keys: two, or the one of a NonTransformation."""
     return _neighbours(tx, TRANSFORMATION_SYSTEMS, transformation)
 
 
-def get_chemicalsystem_transformations(tx: Connection, chemicalsystem: ScopedKey | str) -> list[ScopedKey]:
+def get_chemicalsystem_transformations(
+    tx: Connection, chemicalsystem: ScopedKey | str
+) -> list[ScopedKey]:
     """Give the transformations that have a chemical system as an end state, in the order of their keys."""
     return _neighbours(tx, SYSTEM_TRANSFORMATIONS, chemicalsystem)

@@ -13,8 +13,9 @@ from alchemistore.tables.objects import (
     TransformationChemicalSystemRow,
     TransformationRow,
 )
+from alchemistore.tables.queue import LaneRow, QueueRow
 from alchemistore.tables.results import ResultRow, TaskResultRow
-from alchemistore.tables.tasks import ActionRow, ExtendsRow, LaneRow, QueueRow, StatusChangeRow, TaskHubRow, TaskRow
+from alchemistore.tables.tasks import ActionRow, ExtendsRow, StatusChangeRow, TaskHubRow, TaskRow
 
 metadata = Base.metadata
 

@@ -3,12 +3,28 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, Integer, PrimaryKeyConstraint, Text
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    PrimaryKeyConstraint,
+    Text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from alchemistore.tables.base import Base, CText, one_of
 
-OUTCOMES = ("complete", "error", "released", "expired", "deregistered", "superseded", "invalid", "deleted")
+OUTCOMES = (
+    "complete",
+    "error",
+    "released",
+    "expired",
+    "deregistered",
+    "superseded",
+    "invalid",
+    "deleted",
+)
 
 
 class ComputeServiceRow(Base):
@@ -47,8 +63,12 @@ class AttemptRow(Base):
     __tablename__ = "attempts"
     __table_args__ = (
         PrimaryKeyConstraint("scope_id", "task", "attempt"),
-        ForeignKeyConstraint(["scope_id", "task"], ["tasks.scope_id", "tasks.token"], ondelete="CASCADE"),
-        ForeignKeyConstraint(["scope_id", "environment"], ["environments.scope_id", "environments.token"]),
+        ForeignKeyConstraint(
+            ["scope_id", "task"], ["tasks.scope_id", "tasks.token"], ondelete="CASCADE"
+        ),
+        ForeignKeyConstraint(
+            ["scope_id", "environment"], ["environments.scope_id", "environments.token"]
+        ),
         one_of("outcome", OUTCOMES),
         CheckConstraint("(ended_at IS NULL) = (outcome IS NULL)", name="ended"),
         CheckConstraint("attempt >= 1", name="attempt"),
@@ -80,9 +100,17 @@ class ClaimRow(Base):
     __table_args__ = (
         PrimaryKeyConstraint("scope_id", "task"),
         ForeignKeyConstraint(["service"], ["compute_services.identifier"]),
-        ForeignKeyConstraint(["scope_id", "task", "attempt"], ["attempts.scope_id", "attempts.task", "attempts.attempt"]),
+        ForeignKeyConstraint(
+            ["scope_id", "task", "attempt"],
+            ["attempts.scope_id", "attempts.task", "attempts.attempt"],
+        ),
         Index(None, "service"),
-        {"postgresql_with": {"autovacuum_vacuum_threshold": 1000, "autovacuum_vacuum_scale_factor": 0.02}},
+        {
+            "postgresql_with": {
+                "autovacuum_vacuum_threshold": 1000,
+                "autovacuum_vacuum_scale_factor": 0.02,
+            }
+        },
     )
 
     scope_id: Mapped[int]

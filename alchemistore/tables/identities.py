@@ -43,6 +43,8 @@ class IdentityScopeRow(Base):
     __tablename__ = "identity_scopes"
     __table_args__ = (PrimaryKeyConstraint("identity_id", "scope"),)
 
-    identity_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("identities.id", ondelete="CASCADE"))
+    identity_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("identities.id", ondelete="CASCADE")
+    )
     scope: Mapped[CText]
     position: Mapped[int] = mapped_column(BigInteger, Identity(always=True))

@@ -65,7 +65,9 @@ event.listen(
 
 
 def _is_object(*names: str) -> ForeignKeyConstraint:
-    return ForeignKeyConstraint(["scope_id", *names], ["gufe_objects.scope_id", "gufe_objects.token"])
+    return ForeignKeyConstraint(
+        ["scope_id", *names], ["gufe_objects.scope_id", "gufe_objects.token"]
+    )
 
 
 class NetworkRow(Base):
@@ -125,7 +127,9 @@ class ChemicalSystemRow(Base):
 
 
 def _member(column: str, table: str, ondelete: str | None = None) -> ForeignKeyConstraint:
-    return ForeignKeyConstraint(["scope_id", column], [f"{table}.scope_id", f"{table}.token"], ondelete=ondelete)
+    return ForeignKeyConstraint(
+        ["scope_id", column], [f"{table}.scope_id", f"{table}.token"], ondelete=ondelete
+    )
 
 
 class NetworkTransformationRow(Base):
@@ -168,7 +172,12 @@ class TransformationChemicalSystemRow(Base):
         PrimaryKeyConstraint("scope_id", "transformation", "role"),
         _member("transformation", "transformations", ondelete="CASCADE"),
         _member("chemical_system", "chemical_systems"),
-        Index("transformation_chemical_systems__chemical_system__ix", "scope_id", "chemical_system", "transformation"),
+        Index(
+            "transformation_chemical_systems__chemical_system__ix",
+            "scope_id",
+            "chemical_system",
+            "transformation",
+        ),
         CheckConstraint("role IN ('A', 'B', 'system')", name="role"),
     )
 

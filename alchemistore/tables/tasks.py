@@ -10,7 +10,6 @@ from sqlalchemy import (
     Integer,
     PrimaryKeyConstraint,
     UniqueConstraint,
-    text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -46,7 +45,9 @@ class TaskRow(Base):
     __tablename__ = "tasks"
     __table_args__ = (
         PrimaryKeyConstraint("scope_id", "token"),
-        ForeignKeyConstraint(["scope_id", "transformation"], ["transformations.scope_id", "transformations.token"]),
+        ForeignKeyConstraint(
+            ["scope_id", "transformation"], ["transformations.scope_id", "transformations.token"]
+        ),
         # The target of `extends`: a task can only extend a task of its own transformation.
         UniqueConstraint("scope_id", "transformation", "token"),
         one_of("status", STATUSES),
@@ -76,7 +77,9 @@ class StatusChangeRow(Base):
     __tablename__ = "status_changes"
     __table_args__ = (
         PrimaryKeyConstraint("scope_id", "task", "change"),
-        ForeignKeyConstraint(["scope_id", "task"], ["tasks.scope_id", "tasks.token"], ondelete="CASCADE"),
+        ForeignKeyConstraint(
+            ["scope_id", "task"], ["tasks.scope_id", "tasks.token"], ondelete="CASCADE"
+        ),
         one_of("status", STATUSES),
     )
 
@@ -122,7 +125,9 @@ class ActionRow(Base):
     __tablename__ = "actions"
     __table_args__ = (
         PrimaryKeyConstraint("scope_id", "taskhub", "task"),
-        ForeignKeyConstraint(["scope_id", "taskhub"], ["taskhubs.scope_id", "taskhubs.token"], ondelete="CASCADE"),
+        ForeignKeyConstraint(
+            ["scope_id", "taskhub"], ["taskhubs.scope_id", "taskhubs.token"], ondelete="CASCADE"
+        ),
         ForeignKeyConstraint(["scope_id", "task"], ["tasks.scope_id", "tasks.token"]),
         Index(None, "scope_id", "task", "taskhub"),
         weight(),
@@ -133,67 +138,3 @@ class ActionRow(Base):
     task: Mapped[UUID]
     weight: Mapped[float]
     created_at: Mapped[datetime]
-
-
-# Rows come and go all the time: with the usual fifth of the table as threshold the dead ones would outnumber the living.
-_CHURN = {
-    "postgresql_with": {
-        "autovacuum_vacuum_scale_factor": 0.01,
-        "autovacuum_vacuum_threshold": 1000,
-        "autovacuum_vacuum_insert_scale_factor": 0.05,
-        "autovacuum_analyze_scale_factor": 0.05,
-    }
-}
-
-
-class QueueRow(Base):
-    """A claimable task on a hub, in the order of the race.
-
-    A cache of the truth in `tasks`, `extends` and `actions`, kept by `operations.queue` alone; therefore without foreign keys.
-    """
-
-    __tablename__ = "queue"
-    __table_args__ = (
-        PrimaryKeyConstraint("scope_id", "task", "taskhub"),
-        Index("queue__race__ix", "scope_id", "taskhub", "priority", "race"),
-        Index("queue__protocol_race__ix", "scope_id", "taskhub", "protocol", "priority", "race"),
-        CheckConstraint("weight > 0 AND weight <= 1", name="weight"),
-        CheckConstraint("race >= 0 AND race < 'Infinity'", name="race"),
-        _CHURN,
-    )
-
-    scope_id: Mapped[int]
-    taskhub: Mapped[UUID]
-    priority: Mapped[int]
-    protocol: Mapped[CText]
-    race: Mapped[float]
-    task: Mapped[UUID]
-    weight: Mapped[float]
-
-
-class LaneRow(Base):
-    """A priority of a hub that is in use, for one protocol or (with an empty protocol) for all.
-
-    No claimable row lies below `floor`; `candidate` is the floor to be, once no transaction is left that could go below it.
-    """
-
-    __tablename__ = "lanes"
-    __table_args__ = (
-        PrimaryKeyConstraint("scope_id", "taskhub", "protocol", "priority"),
-        {
-            "postgresql_with": {
-                "fillfactor": 50,
-                "autovacuum_vacuum_threshold": 200,
-                "autovacuum_vacuum_scale_factor": 0.1,
-            }
-        },
-    )
-
-    scope_id: Mapped[int]
-    taskhub: Mapped[UUID]
-    protocol: Mapped[CText]
-    priority: Mapped[int]
-    floor: Mapped[float] = mapped_column(server_default=text("0"))
-    candidate: Mapped[float | None]
-    candidate_xid: Mapped[int | None]
-    visited_at: Mapped[datetime]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from alchemistore import S3ObjectStore, ScopedKey, StateStore, chemistry
+from alchemistore import S3ObjectStore, ScopedKey, StateStore, gufe_adapter
 from harmonic.cycles import Cycle, Leg, cycles
 from harmonic.system import analytic, environment, ligands
 
@@ -75,7 +75,11 @@ def collect(store: StateStore, objects: S3ObjectStore, network: ScopedKey) -> An
     Answers
         Transformations without a result are left out.
     """
-    legs = [leg for key in store.get_network_transformations(network) if (leg := _leg(store, objects, key)) is not None]
+    legs = [
+        leg
+        for key in store.get_network_transformations(network)
+        if (leg := _leg(store, objects, key)) is not None
+    ]
     legs.sort(key=lambda leg: (leg.environment, leg.first, leg.second))
     tasks = store.get_network_tasks(network)
     return Answers(tuple(legs), tuple(cycles(legs)), _services(store, tasks), len(tasks))
@@ -87,7 +91,7 @@ def _leg(store: StateStore, objects: S3ObjectStore, key: ScopedKey) -> Leg | Non
         return None
     transformation = store.get_gufe(key)
     results = [objects.pull_protocoldagresult(location=ref.location) for ref in refs]
-    answer = chemistry.gather(transformation.protocol, results)
+    answer = gufe_adapter.gather(transformation.protocol, results)
     first, second = ligands(transformation)
     return Leg(
         first=first,
@@ -108,12 +112,20 @@ def _services(store: StateStore, tasks: list[ScopedKey]) -> tuple[Service, ...]:
         if history is None:
             continue
         for attempt in history.attempts:
-            outcomes.setdefault(attempt.service, Counter())[attempt.outcome or "running"] += 1
-        by_outcome = {attempt.outcome: attempt.service for attempt in history.attempts}
-        late = [attempt.service for attempt in history.attempts if attempt.outcome == "expired" and attempt.result is not None]
+            outcomes.setdefault(attempt.service, Counter())[str(attempt.outcome or "running")] += 1
+        by_outcome = {str(attempt.outcome): attempt.service for attempt in history.attempts}
+        late = [
+            attempt.service
+            for attempt in history.attempts
+            if attempt.outcome == "expired" and attempt.result is not None
+        ]
         completed_by = by_outcome.get("complete") or next(iter(late), None)
         for attempt in history.attempts:
             if attempt.outcome == "expired":
-                lapse = Lapse(attempt.result is not None, completed_by, by_outcome.get("superseded"))
+                lapse = Lapse(
+                    attempt.result is not None, completed_by, by_outcome.get("superseded")
+                )
                 lapses.setdefault(attempt.service, []).append(lapse)
-    return tuple(Service(name, outcomes[name], tuple(lapses.get(name, ()))) for name in sorted(outcomes))
+    return tuple(
+        Service(name, outcomes[name], tuple(lapses.get(name, ()))) for name in sorted(outcomes)
+    )

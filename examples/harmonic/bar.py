@@ -69,7 +69,9 @@ def _works(values: ArrayLike, direction: str) -> Works:
     if works.size < 2:
         raise ValueError(f"BAR needs at least two {direction} work values, not {works.size}")
     if not np.isfinite(works).all():
-        raise ValueError(f"a {direction} work value is not a finite number: the sampling went wrong")
+        raise ValueError(
+            f"a {direction} work value is not a finite number: the sampling went wrong"
+        )
     return works
 
 

@@ -35,7 +35,14 @@ WEIGHTS = {"vacuum": 0.3, "solvent": 0.7}
 # Between two looks at the database.
 TICK = 0.25
 
-STATUS_STYLES = {"waiting": "cyan", "running": "yellow", "complete": "green", "error": "red", "invalid": "red", "deleted": "dim"}
+STATUS_STYLES = {
+    "waiting": "cyan",
+    "running": "yellow",
+    "complete": "green",
+    "error": "red",
+    "invalid": "red",
+    "deleted": "dim",
+}
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,14 @@ class Size:
     silence: timedelta = timedelta(seconds=4)
 
 
-def run(directory: Path, *, workers: int = 4, kill: bool = True, size: Size | None = None, console: Console) -> Report:
+def run(
+    directory: Path,
+    *,
+    workers: int = 4,
+    kill: bool = True,
+    size: Size | None = None,
+    console: Console,
+) -> Report:
     """Run the campaign, or go on with it, or, when it is finished, just report.
 
     Parameters
@@ -116,14 +130,19 @@ def run(directory: Path, *, workers: int = 4, kill: bool = True, size: Size | No
 def _introduce(console: Console) -> None:
     console.print()
     tell(
-        console, "[bold]A tiny free energy campaign[/]: 12 ligands, each a particle in a harmonic well, in vacuum and in solvent."
+        console,
+        "[bold]A tiny free energy campaign[/]: 12 ligands, each a particle in a harmonic well, in vacuum and in solvent.",
     )
-    tell(console, "Turning one into another costs 0.5·kT·ln(kB/kA), so every answer can be checked.")
+    tell(
+        console, "Turning one into another costs 0.5·kT·ln(kB/kA), so every answer can be checked."
+    )
     console.print()
 
 
 @contextmanager
-def _servers(directory: Path, console: Console) -> Iterator[tuple[StateStore, S3ObjectStore, Mapping[str, str]]]:
+def _servers(
+    directory: Path, console: Console
+) -> Iterator[tuple[StateStore, S3ObjectStore, Mapping[str, str]]]:
     servers = LocalServers(directory)
     before = servers.status()
     with console.status("Starting PostgreSQL and S3 ..."):
@@ -132,10 +151,15 @@ def _servers(directory: Path, console: Console) -> Iterator[tuple[StateStore, S3
         store = StateStore(variables["ALCHEMISTORE_DATABASE_URL"])
         # The session token is named so that one in the environment, meant for Amazon's servers, is not taken.
         amazon = {name: value for name, value in variables.items() if name.startswith("AWS_")}
-        objects = get_s3os(S3ObjectStoreSettings.model_validate({"AWS_SESSION_TOKEN": None, **amazon}))
+        objects = get_s3os(
+            S3ObjectStoreSettings.model_validate({"AWS_SESSION_TOKEN": None, **amazon})
+        )
         store.initialize()
         objects.initialize()
-    tell(console, f"[green]✓[/] A private PostgreSQL and a private S3 server are up; their data are in {escape(str(directory))}")
+    tell(
+        console,
+        f"[green]✓[/] A private PostgreSQL and a private S3 server are up; their data are in {escape(str(directory))}",
+    )
     try:
         yield store, objects, variables
     finally:
@@ -158,12 +182,17 @@ def _submit(store: StateStore, size: Size, console: Console) -> ScopedKey:
     with store.transaction() as tx:
         key = tx.create_network(network, SCOPE)
         hub = tx.create_taskhub(key)
-        edges = {tx.get_scoped_key(edge, SCOPE): edge for edge in sorted(network.edges, key=lambda edge: edge.name)}
+        edges = {
+            tx.get_scoped_key(edge, SCOPE): edge
+            for edge in sorted(network.edges, key=lambda edge: edge.name)
+        }
         tasks = _create_tasks(tx, edges, size.repeats)
         tx.action_tasks(list(tasks), hub)
         tx.set_task_weights({task: plan.weight for task, plan in tasks.items()}, hub)
         for priority in sorted({plan.priority for plan in tasks.values()}):
-            tx.set_task_priority([task for task, plan in tasks.items() if plan.priority == priority], priority)
+            tx.set_task_priority(
+                [task for task, plan in tasks.items() if plan.priority == priority], priority
+            )
     extensions = sum(plan.priority == PRIORITY_EXTENSION for plan in tasks.values())
     tell(
         console,
@@ -181,11 +210,17 @@ class Plan:
     weight: float
 
 
-def _create_tasks(tx: StateStore, edges: Mapping[ScopedKey, gufe.Transformation], repeats: int) -> dict[ScopedKey, Plan]:
+def _create_tasks(
+    tx: StateStore, edges: Mapping[ScopedKey, gufe.Transformation], repeats: int
+) -> dict[ScopedKey, Plan]:
     repeated = [key for key in edges for _ in range(repeats)]
     tasks = tx.create_tasks(repeated, creator="demo")
     # Of the repeats of a transformation the last stays in the dict; any of them would do.
-    parents = {key: task for key, task in zip(repeated, tasks, strict=True) if abs(analytic(edges[key])) > EXTEND_ABOVE}
+    parents = {
+        key: task
+        for key, task in zip(repeated, tasks, strict=True)
+        if abs(analytic(edges[key])) > EXTEND_ABOVE
+    }
     extensions = tx.create_tasks(list(parents), extends=list(parents.values()), creator="demo")
 
     def weight(key: ScopedKey) -> float:
@@ -195,7 +230,10 @@ def _create_tasks(tx: StateStore, edges: Mapping[ScopedKey, gufe.Transformation]
         task: Plan(PRIORITY_CHORD if is_chord(edges[key]) else PRIORITY_RING, weight(key))
         for key, task in zip(repeated, tasks, strict=True)
     }
-    plans |= {task: Plan(PRIORITY_EXTENSION, weight(key)) for key, task in zip(parents, extensions, strict=True)}
+    plans |= {
+        task: Plan(PRIORITY_EXTENSION, weight(key))
+        for key, task in zip(parents, extensions, strict=True)
+    }
     return plans
 
 
@@ -209,7 +247,12 @@ def _resume(store: StateStore, network: ScopedKey, console: Console) -> None:
 
 
 def _follow(
-    store: StateStore, network: ScopedKey, crew: Crew, mishaps: Mishaps | None, silence: timedelta, console: Console
+    store: StateStore,
+    network: ScopedKey,
+    crew: Crew,
+    mishaps: Mishaps | None,
+    silence: timedelta,
+    console: Console,
 ) -> None:
     total = len(store.get_network_tasks(network))
     progress = Progress(
@@ -245,15 +288,25 @@ def _follow(
             if not status.get("waiting") and not status.get("running"):
                 return
             # What extends a failed task waits for ever; anything else would have been claimed by now.
-            moving_until = time.monotonic() if status.get("running") or not status.get("error") else moving_until
+            moving_until = (
+                time.monotonic()
+                if status.get("running") or not status.get("error")
+                else moving_until
+            )
             if time.monotonic() - moving_until > silence.total_seconds():
                 return
             if mishaps:
                 mishaps.befall(complete / total)
             if not manned:
-                raise CampaignError(f"there are tasks left and no worker to do them: see the logs in {crew.logs}")
+                raise CampaignError(
+                    f"there are tasks left and no worker to do them: see the logs in {crew.logs}"
+                )
             time.sleep(TICK)
 
 
 def _statuses(status: Mapping[str, int]) -> str:
-    return " · ".join(f"[{style}]{status[name]} {name}[/]" for name, style in STATUS_STYLES.items() if status.get(name))
+    return " · ".join(
+        f"[{style}]{status[name]} {name}[/]"
+        for name, style in STATUS_STYLES.items()
+        if status.get(name)
+    )

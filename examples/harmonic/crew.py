@@ -56,7 +56,10 @@ class Crew:
             try:
                 for number in range(1, count + 1):
                     self._start(f"worker-{number}-{uuid4().hex[:4]}", scratch)
-                tell(self.console, f"[green]✓[/] Started {count} worker processes; what they do is in {escape(str(self.logs))}")
+                tell(
+                    self.console,
+                    f"[green]✓[/] Started {count} worker processes; what they do is in {escape(str(self.logs))}",
+                )
                 yield
             except KeyboardInterrupt:
                 tell(self.console, "[yellow]Interrupted. Run it again to go on from here.")
@@ -68,8 +71,15 @@ class Crew:
         here = str(Path(__file__).resolve().parents[1])
         path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
         # Whatever the user has set for Amazon's servers is not meant for the private one.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        own = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ALCHEMISTORE_APPLICATION_NAME": identifier, "TMPDIR": scratch}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith("AWS_")
+        }
+        own = {
+            "PYTHONPATH": path,
+            "OMP_NUM_THREADS": "1",
+            "ALCHEMISTORE_APPLICATION_NAME": identifier,
+            "TMPDIR": scratch,
+        }
         command = [
             sys.executable,
             "-m",
@@ -133,7 +143,9 @@ class Crew:
             # Only what is stopped cannot finish the task between the look and the blow; the pause lets a commit under way arrive.
             process.send_signal(signal.SIGSTOP)
             time.sleep(PAUSE)
-            if attempt in _running(store, self.network) and not self._in_transaction(attempt.service):
+            if attempt in _running(store, self.network) and not self._in_transaction(
+                attempt.service
+            ):
                 self._caught.add(attempt.service)
                 return str(attempt.service)
             process.send_signal(signal.SIGCONT)
@@ -157,7 +169,12 @@ class Crew:
 
 def _running(store: StateStore, network: ScopedKey) -> list[Attempt]:
     """Give the first attempts that go on; those begun first, and so furthest on the way, come first."""
-    running = store.get_task_history(store.get_network_tasks(network, status=TaskStatusEnum.running))
+    running = store.get_task_history(
+        store.get_network_tasks(network, status=TaskStatusEnum.running)
+    )
     # A task that somebody has lost already is spared: its story is told by the one who lost it.
     first = [history.attempts[0] for history in running if history and len(history.attempts) == 1]
-    return sorted((attempt for attempt in first if attempt.ended_at is None), key=lambda attempt: attempt.claimed_at)
+    return sorted(
+        (attempt for attempt in first if attempt.ended_at is None),
+        key=lambda attempt: attempt.claimed_at,
+    )

@@ -83,7 +83,10 @@ def cycles(legs: Iterable[Leg]) -> list[Cycle]:
                 Cycle(
                     environment=label,
                     ligands=tuple(name for name, _ in way),
-                    closure=sum(step.estimate if name == step.first else -step.estimate for name, step in way),
+                    closure=sum(
+                        step.estimate if name == step.first else -step.estimate
+                        for name, step in way
+                    ),
                     uncertainty=sqrt(sum(step.uncertainty**2 for _, step in way)),
                 )
             )

@@ -30,8 +30,12 @@ class Mishaps:
         histories = store.get_task_history(store.get_network_tasks(network))
         attempts = [attempt for history in histories if history for attempt in history.attempts]
         # No worker is there yet: whoever holds a task now is one that was killed.
-        self._kill = not any(attempt.outcome in (None, "expired") and attempt.result is None for attempt in attempts)
-        self._pause = not any(attempt.outcome == "expired" and attempt.result is not None for attempt in attempts)
+        self._kill = not any(
+            attempt.outcome in (None, "expired") and attempt.result is None for attempt in attempts
+        )
+        self._pause = not any(
+            attempt.outcome == "expired" and attempt.result is not None for attempt in attempts
+        )
         self._paused: str | None = None
 
     def befall(self, share: float) -> None:
@@ -60,5 +64,8 @@ class Mishaps:
         """
         if self._paused is not None and self._paused in expired:
             self._crew.resume(self._paused)
-            tell(self._console, f"[green]▸[/] Let {self._paused} go on (SIGCONT): its result will be late, and count.")
+            tell(
+                self._console,
+                f"[green]▸[/] Let {self._paused} go on (SIGCONT): its result will be late, and count.",
+            )
             self._paused = None

@@ -39,7 +39,9 @@ def draw(legs: Sequence[Leg], path: Path) -> None:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.0 * len(environments), 6.4), layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.subplots(2, len(environments), sharex="col", sharey="row", height_ratios=[3, 1.3], squeeze=False)
+        axes = figure.subplots(
+            2, len(environments), sharex="col", sharey="row", height_ratios=[3, 1.3], squeeze=False
+        )
         figure.suptitle(
             f"Harmonic wells: {len(legs)} transformations, estimated with BAR against the exact answer",
             fontsize=12,
@@ -62,8 +64,18 @@ def draw(legs: Sequence[Leg], path: Path) -> None:
                 "capsize": 2.5,
             }
             low, high = exact.min() - 0.1, exact.max() + 0.1
-            above.plot([low, high], [low, high], color=GREY, linestyle="--", linewidth=1.2, zorder=1, label="estimate = exact")
-            above.errorbar(exact, exact + error, yerr=uncertainty, label="estimate ± standard error", **bars)
+            above.plot(
+                [low, high],
+                [low, high],
+                color=GREY,
+                linestyle="--",
+                linewidth=1.2,
+                zorder=1,
+                label="estimate = exact",
+            )
+            above.errorbar(
+                exact, exact + error, yerr=uncertainty, label="estimate ± standard error", **bars
+            )
             above.set_title(f"in {label}", color=colour, weight="bold", loc="left")
             above.legend(frameon=False, loc="upper left")
             rms = float(np.sqrt(np.mean(error**2)))

@@ -40,10 +40,19 @@ class HarmonicSettings(GufeTokenizable):
         The largest move, nm.
     """
 
-    def __init__(self, walkers: int = 32, frames: int = 32, stride: int = 800, step: float = 0.05) -> None:
-        self.walkers, self.frames, self.stride, self.step = int(walkers), int(frames), int(stride), float(step)
+    def __init__(
+        self, walkers: int = 32, frames: int = 32, stride: int = 800, step: float = 0.05
+    ) -> None:
+        self.walkers, self.frames, self.stride, self.step = (
+            int(walkers),
+            int(frames),
+            int(stride),
+            float(step),
+        )
         if min(self.walkers, self.frames, self.stride, self.step) <= 0:
-            raise ValueError(f"walkers, frames, stride and step must be above zero: {self._to_dict()}")
+            raise ValueError(
+                f"walkers, frames, stride and step must be above zero: {self._to_dict()}"
+            )
 
     def frozen_copy(self) -> HarmonicSettings:
         """Settings cannot be changed, so they are their own frozen copy."""
@@ -54,14 +63,27 @@ class HarmonicSettings(GufeTokenizable):
         return {}
 
     def _to_dict(self) -> dict[str, Any]:
-        return {"walkers": self.walkers, "frames": self.frames, "stride": self.stride, "step": self.step}
+        return {
+            "walkers": self.walkers,
+            "frames": self.frames,
+            "stride": self.stride,
+            "step": self.step,
+        }
 
     @classmethod
     def _from_dict(cls, dct: dict[str, Any]) -> HarmonicSettings:
         return cls(**dct)
 
 
-def sample(constant: float, start: Positions, *, frames: int, stride: int, step: float, rng: np.random.Generator) -> Positions:
+def sample(
+    constant: float,
+    start: Positions,
+    *,
+    frames: int,
+    stride: int,
+    step: float,
+    rng: np.random.Generator,
+) -> Positions:
     """Sample a well by Metropolis Monte Carlo.
 
     Parameters
@@ -112,12 +134,18 @@ class EndState(gufe.ProtocolUnit):
         rng = np.random.default_rng(seed)
         how: dict[str, Any] = {"stride": settings.stride, "step": settings.step, "rng": rng}
         if start is None:
-            positions = sample(constant, np.zeros(settings.walkers), frames=EQUILIBRATION, **how)[-1]
+            positions = sample(constant, np.zeros(settings.walkers), frames=EQUILIBRATION, **how)[
+                -1
+            ]
         else:
             positions = np.asarray(start)
         trajectory = sample(constant, positions, frames=settings.frames, **how)
         work = 0.5 * (constant_other - constant) * trajectory**2
-        return {"run": f"{seed:016x}", "work": work.ravel().tolist(), "positions": trajectory[-1].tolist()}
+        return {
+            "run": f"{seed:016x}",
+            "work": work.ravel().tolist(),
+            "positions": trajectory[-1].tolist(),
+        }
 
 
 class FreeEnergy(gufe.ProtocolUnit):
@@ -165,7 +193,9 @@ class HarmonicResult(gufe.ProtocolResult):
     def _from_dict(cls, dct: dict[str, Any]) -> HarmonicResult:
         # gufe 1.x counts the results beside the data, 0.4 does not know the argument.
         counted = dct.get("n_protocol_dag_results")
-        return cls(**({} if counted is None else {"n_protocol_dag_results": counted}), **dct["data"])
+        return cls(
+            **({} if counted is None else {"n_protocol_dag_results": counted}), **dct["data"]
+        )
 
 
 class HarmonicProtocol(gufe.Protocol):
@@ -220,7 +250,11 @@ class HarmonicProtocol(gufe.Protocol):
                 ("state_b", stateB, b, a, start_b),
             )
         }
-        works = None if earlier is None else {direction: earlier[direction] for direction in ("forward", "backward")}
+        works = (
+            None
+            if earlier is None
+            else {direction: earlier[direction] for direction in ("forward", "backward")}
+        )
         return [*ends.values(), FreeEnergy(name="free energy", **ends, earlier=works)]
 
     def _gather(self, protocol_dag_results: Iterable[gufe.ProtocolDAGResult]) -> dict[str, Any]:
@@ -234,7 +268,11 @@ class HarmonicProtocol(gufe.Protocol):
             raise ValueError("there is no result yet to estimate a free energy from")
         works = _pool(forward), _pool(backward)
         estimate, uncertainty = bar(*works)
-        return {"estimate": estimate, "uncertainty": uncertainty, "samples": works[0].size + works[1].size}
+        return {
+            "estimate": estimate,
+            "uncertainty": uncertainty,
+            "samples": works[0].size + works[1].size,
+        }
 
 
 def fresh_seed() -> int:

@@ -80,7 +80,9 @@ class Report:
         return table
 
     def _cycles(self) -> Table:
-        table = _table("Cycle closure in kT: the free energies around a cycle should add up to zero")
+        table = _table(
+            "Cycle closure in kT: the free energies around a cycle should add up to zero"
+        )
         table.add_column("in")
         table.add_column("around", overflow="fold")
         table.add_column("sum", justify="right", no_wrap=True)
@@ -99,7 +101,9 @@ class Report:
         return table
 
     def _services(self) -> Table:
-        endings = sorted({outcome for service in self.answers.services for outcome in service.outcomes})
+        endings = sorted(
+            {outcome for service in self.answers.services for outcome in service.outcomes}
+        )
         table = _table("Workers: what became of the tasks they claimed")
         table.add_column("worker", no_wrap=True)
         table.add_column("claimed", justify="right")
@@ -112,7 +116,9 @@ class Report:
                 service.identifier,
                 str(service.attempts),
                 *counts,
-                "\n".join(f"[yellow]{_told(service.identifier, lapse)}" for lapse in service.lapses),
+                "\n".join(
+                    f"[yellow]{_told(service.identifier, lapse)}" for lapse in service.lapses
+                ),
             )
         return table
 
@@ -136,7 +142,10 @@ class Report:
                 f" That much is chance: it happens once in about seven campaigns.",
             )
         else:
-            tell(console, f"[red]✗[/] Something is wrong: a deviation of more than {LIMIT:.0f} σ is no chance.")
+            tell(
+                console,
+                f"[red]✗[/] Something is wrong: a deviation of more than {LIMIT:.0f} σ is no chance.",
+            )
 
 
 def tell(console: Console, text: str) -> None:
@@ -145,15 +154,23 @@ def tell(console: Console, text: str) -> None:
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    return Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
 
 
 def _told(identifier: str, lapse: Lapse) -> str:
     if not lapse.late:
-        return "vanished; its task is open" if lapse.completed_by is None else f"vanished; {lapse.completed_by} did its task"
+        return (
+            "vanished; its task is open"
+            if lapse.completed_by is None
+            else f"vanished; {lapse.completed_by} did its task"
+        )
     if lapse.completed_by != identifier:
         return f"silent for too long; {lapse.completed_by} did its task, its late result is kept"
-    return "silent for too long; its late result counts" + (f", {lapse.superseded} was superseded" if lapse.superseded else "")
+    return "silent for too long; its late result counts" + (
+        f", {lapse.superseded} was superseded" if lapse.superseded else ""
+    )
 
 
 def _sigmas(deviation: float) -> str:

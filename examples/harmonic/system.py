@@ -77,7 +77,9 @@ class HarmonicWell(_Spring):
 
     def __init__(self, name: str, force_constant: float) -> None:
         if not force_constant > 0:
-            raise ValueError(f"{name}: the force constant of a well must be above zero, not {force_constant}")
+            raise ValueError(
+                f"{name}: the force constant of a well must be above zero, not {force_constant}"
+            )
         super().__init__(name, force_constant)
 
 
@@ -140,7 +142,10 @@ def build_network(protocol: gufe.Protocol, name: str = NETWORK_NAME) -> gufe.Alc
     edges = []
     for medium in (Medium(label, constant) for label, constant in ENVIRONMENTS.items()):
         systems = [
-            gufe.ChemicalSystem({"ligand": well, "environment": medium}, name=f"{well.name} in {medium.name}") for well in wells
+            gufe.ChemicalSystem(
+                {"ligand": well, "environment": medium}, name=f"{well.name} in {medium.name}"
+            )
+            for well in wells
         ]
         edges += [
             gufe.Transformation(

@@ -17,7 +17,15 @@ from uuid import uuid4
 
 import gufe
 
-from alchemistore import ComputeServiceRegistration, S3ObjectStore, ScopedKey, StateStore, TaskStatusEnum, chemistry, get_s3os
+from alchemistore import (
+    ComputeServiceRegistration,
+    S3ObjectStore,
+    ScopedKey,
+    StateStore,
+    TaskStatusEnum,
+    get_s3os,
+    gufe_adapter,
+)
 from alchemistore.errors import StoreUnavailableError
 from alchemistore.settings import get_s3_settings, get_settings
 
@@ -43,7 +51,14 @@ class Worker:
         Seconds between two signs of life.
     """
 
-    def __init__(self, store: StateStore, objects: S3ObjectStore, network: ScopedKey, identifier: str, heartbeat: float) -> None:
+    def __init__(
+        self,
+        store: StateStore,
+        objects: S3ObjectStore,
+        network: ScopedKey,
+        identifier: str,
+        heartbeat: float,
+    ) -> None:
         self._store, self._objects = store, objects
         self._network, self._taskhub = network, store.get_taskhub(network)
         self._identifier, self._heartbeat = identifier, heartbeat
@@ -74,7 +89,9 @@ class Worker:
             self._deregister()
 
     def _register(self) -> None:
-        self._store.register_computeservice(ComputeServiceRegistration.from_now(self._identifier, hostname=socket.gethostname()))
+        self._store.register_computeservice(
+            ComputeServiceRegistration.from_now(self._identifier, hostname=socket.gethostname())
+        )
         log.info("registered as %s", self._identifier)
 
     def _beat(self) -> None:
@@ -110,32 +127,68 @@ class Worker:
     def _perform(self, task: ScopedKey) -> None:
         key, _ = self._store.get_task_transformation(task, return_gufe=False)
         transformation, previous = self._store.get_task_transformation(task)
-        extends = None if previous is None else self._objects.pull_protocoldagresult(location=previous.location)
-        log.info("%s: %s%s", task, transformation.name, " (extends an earlier result)" if extends is not None else "")
-        dag = chemistry.create_dag(transformation, extends=extends)
+        extends = (
+            None
+            if previous is None
+            else self._objects.pull_protocoldagresult(location=previous.location)
+        )
+        log.info(
+            "%s: %s%s",
+            task,
+            transformation.name,
+            " (extends an earlier result)" if extends is not None else "",
+        )
+        dag = gufe_adapter.create_dag(transformation, extends=extends)
         with tempfile.TemporaryDirectory(prefix="harmonic-") as directory:
-            result = chemistry.execute_dag(dag, shared_basedir=Path(directory), scratch_basedir=Path(directory))
+            result = gufe_adapter.execute_dag(
+                dag, shared_basedir=Path(directory), scratch_basedir=Path(directory)
+            )
         self._report(task, key, result)
 
-    def _report(self, task: ScopedKey, transformation: ScopedKey, result: gufe.ProtocolDAGResult) -> None:
+    def _report(
+        self, task: ScopedKey, transformation: ScopedKey, result: gufe.ProtocolDAGResult
+    ) -> None:
         # The object first: a reference never points to nothing.
-        ref = self._objects.push_protocoldagresult(result, transformation=transformation, creator=self._identifier)
+        ref = self._objects.push_protocoldagresult(
+            result, transformation=transformation, creator=self._identifier
+        )
         settlement = self._store.settle_task(task, ref, compute_service_id=self._identifier)
-        log.info("%s: the result is %s, the task is %s", task, "a success" if ref.ok else "a failure", settlement.status.value)
+        log.info(
+            "%s: the result is %s, the task is %s",
+            task,
+            "a success" if ref.ok else "a failure",
+            settlement.status.value,
+        )
 
 
 def main() -> None:
     """Run a worker with the arguments of the command line."""
     parser = argparse.ArgumentParser(prog="python -m harmonic.worker", description=__doc__)
-    parser.add_argument("network", type=ScopedKey.from_str, help="scoped key of the network to work for")
-    parser.add_argument("--identifier", default=f"worker-{uuid4()}", help="name to register under; unique")
-    parser.add_argument("--heartbeat", type=float, default=1.0, metavar="SECONDS", help="time between two signs of life")
+    parser.add_argument(
+        "network", type=ScopedKey.from_str, help="scoped key of the network to work for"
+    )
+    parser.add_argument(
+        "--identifier", default=f"worker-{uuid4()}", help="name to register under; unique"
+    )
+    parser.add_argument(
+        "--heartbeat",
+        type=float,
+        default=1.0,
+        metavar="SECONDS",
+        help="time between two signs of life",
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     log.setLevel(logging.INFO)
     store = StateStore(get_settings())
     try:
-        worker = Worker(store, get_s3os(get_s3_settings()), arguments.network, arguments.identifier, arguments.heartbeat)
+        worker = Worker(
+            store,
+            get_s3os(get_s3_settings()),
+            arguments.network,
+            arguments.identifier,
+            arguments.heartbeat,
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop())
         worker.run()

@@ -60,8 +60,14 @@ def upgrade() -> None:
         sa.Column("candidate", sa.Double(), nullable=True),
         sa.Column("candidate_xid", sa.BigInteger(), nullable=True),
         sa.Column("visited_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("scope_id", "taskhub", "protocol", "priority", name=op.f("lanes__pk")),
-        postgresql_with={"fillfactor": 50, "autovacuum_vacuum_threshold": 200, "autovacuum_vacuum_scale_factor": 0.1},
+        sa.PrimaryKeyConstraint(
+            "scope_id", "taskhub", "protocol", "priority", name=op.f("lanes__pk")
+        ),
+        postgresql_with={
+            "fillfactor": 50,
+            "autovacuum_vacuum_threshold": 200,
+            "autovacuum_vacuum_scale_factor": 0.1,
+        },
     )
     op.create_table(
         "queue",
@@ -83,7 +89,9 @@ def upgrade() -> None:
             "autovacuum_analyze_scale_factor": 0.05,
         },
     )
-    op.create_index("queue__protocol_race__ix", "queue", ["scope_id", "taskhub", "protocol", "priority", "race"])
+    op.create_index(
+        "queue__protocol_race__ix", "queue", ["scope_id", "taskhub", "protocol", "priority", "race"]
+    )
     op.create_index("queue__race__ix", "queue", ["scope_id", "taskhub", "priority", "race"])
     op.create_table(
         "scopes",
@@ -93,7 +101,9 @@ def upgrade() -> None:
         sa.Column("project", sa.Text(collation="C"), nullable=False),
         sa.Column("created_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("scopes__pk")),
-        sa.UniqueConstraint("org", "campaign", "project", name=op.f("scopes__org_campaign_project__uq")),
+        sa.UniqueConstraint(
+            "org", "campaign", "project", name=op.f("scopes__org_campaign_project__uq")
+        ),
     )
     op.create_table(
         "gufe_objects",
@@ -115,7 +125,10 @@ def upgrade() -> None:
         sa.Column("scope", sa.Text(collation="C"), nullable=False),
         sa.Column("position", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.ForeignKeyConstraint(
-            ["identity_id"], ["identities.id"], name=op.f("identity_scopes__identities__fk"), ondelete="CASCADE"
+            ["identity_id"],
+            ["identities.id"],
+            name=op.f("identity_scopes__identities__fk"),
+            ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("identity_id", "scope", name=op.f("identity_scopes__pk")),
     )
@@ -148,7 +161,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("scope_id", "token", name=op.f("chemical_systems__pk")),
     )
     op.create_index(
-        "chemical_systems__name__ix", "chemical_systems", ["scope_id", sa.literal_column("hashtextextended(name, 0)")]
+        "chemical_systems__name__ix",
+        "chemical_systems",
+        ["scope_id", sa.literal_column("hashtextextended(name, 0)")],
     )
     op.create_table(
         "networks",
@@ -159,14 +174,22 @@ def upgrade() -> None:
         sa.Column("strategy", sa.Uuid(), nullable=True),
         sa.Column("created_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
-            ["scope_id", "strategy"], ["gufe_objects.scope_id", "gufe_objects.token"], name="networks__gufe_objects__strategy__fk"
+            ["scope_id", "strategy"],
+            ["gufe_objects.scope_id", "gufe_objects.token"],
+            name="networks__gufe_objects__strategy__fk",
         ),
         sa.ForeignKeyConstraint(
-            ["scope_id", "token"], ["gufe_objects.scope_id", "gufe_objects.token"], name=op.f("networks__gufe_objects__fk")
+            ["scope_id", "token"],
+            ["gufe_objects.scope_id", "gufe_objects.token"],
+            name=op.f("networks__gufe_objects__fk"),
         ),
         sa.PrimaryKeyConstraint("scope_id", "token", name=op.f("networks__pk")),
     )
-    op.create_index("networks__name__ix", "networks", ["scope_id", sa.literal_column("hashtextextended(name, 0)")])
+    op.create_index(
+        "networks__name__ix",
+        "networks",
+        ["scope_id", sa.literal_column("hashtextextended(name, 0)")],
+    )
     op.create_table(
         "transformations",
         sa.Column("scope_id", sa.BigInteger(), nullable=False),
@@ -175,11 +198,17 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(collation="C"), nullable=True),
         sa.Column("protocol", sa.Text(collation="C"), nullable=False),
         sa.ForeignKeyConstraint(
-            ["scope_id", "token"], ["gufe_objects.scope_id", "gufe_objects.token"], name=op.f("transformations__gufe_objects__fk")
+            ["scope_id", "token"],
+            ["gufe_objects.scope_id", "gufe_objects.token"],
+            name=op.f("transformations__gufe_objects__fk"),
         ),
         sa.PrimaryKeyConstraint("scope_id", "token", name=op.f("transformations__pk")),
     )
-    op.create_index("transformations__name__ix", "transformations", ["scope_id", sa.literal_column("hashtextextended(name, 0)")])
+    op.create_index(
+        "transformations__name__ix",
+        "transformations",
+        ["scope_id", sa.literal_column("hashtextextended(name, 0)")],
+    )
     op.create_table(
         "network_chemical_systems",
         sa.Column("scope_id", sa.BigInteger(), nullable=False),
@@ -196,7 +225,9 @@ def upgrade() -> None:
             name=op.f("network_chemical_systems__networks__fk"),
             ondelete="CASCADE",
         ),
-        sa.PrimaryKeyConstraint("scope_id", "network", "chemical_system", name=op.f("network_chemical_systems__pk")),
+        sa.PrimaryKeyConstraint(
+            "scope_id", "network", "chemical_system", name=op.f("network_chemical_systems__pk")
+        ),
     )
     op.create_index(
         op.f("network_chemical_systems__scope_id_chemical_system_network__ix"),
@@ -219,7 +250,9 @@ def upgrade() -> None:
             ["transformations.scope_id", "transformations.token"],
             name=op.f("network_transformations__transformations__fk"),
         ),
-        sa.PrimaryKeyConstraint("scope_id", "network", "transformation", name=op.f("network_transformations__pk")),
+        sa.PrimaryKeyConstraint(
+            "scope_id", "network", "transformation", name=op.f("network_transformations__pk")
+        ),
     )
     op.create_index(
         op.f("network_transformations__scope_id_transformation_network__ix"),
@@ -235,7 +268,9 @@ def upgrade() -> None:
         sa.Column("created_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
         sa.CheckConstraint("weight >= 0 AND weight <= 1", name=op.f("taskhubs__weight__ck")),
         sa.ForeignKeyConstraint(
-            ["scope_id", "network"], ["networks.scope_id", "networks.token"], name=op.f("taskhubs__networks__fk")
+            ["scope_id", "network"],
+            ["networks.scope_id", "networks.token"],
+            name=op.f("taskhubs__networks__fk"),
         ),
         sa.PrimaryKeyConstraint("scope_id", "token", name=op.f("taskhubs__pk")),
         sa.UniqueConstraint("scope_id", "network", name=op.f("taskhubs__scope_id_network__uq")),
@@ -253,7 +288,8 @@ def upgrade() -> None:
         sa.Column("creator", sa.Text(), nullable=True),
         sa.Column("created_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
         sa.CheckConstraint(
-            "status IN ('waiting', 'running', 'complete', 'error', 'invalid', 'deleted')", name=op.f("tasks__status__ck")
+            "status IN ('waiting', 'running', 'complete', 'error', 'invalid', 'deleted')",
+            name=op.f("tasks__status__ck"),
         ),
         sa.CheckConstraint("attempts >= 0", name=op.f("tasks__attempts__ck")),
         sa.CheckConstraint("priority >= 1", name=op.f("tasks__priority__ck")),
@@ -263,7 +299,12 @@ def upgrade() -> None:
             name=op.f("tasks__transformations__fk"),
         ),
         sa.PrimaryKeyConstraint("scope_id", "token", name=op.f("tasks__pk")),
-        sa.UniqueConstraint("scope_id", "transformation", "token", name=op.f("tasks__scope_id_transformation_token__uq")),
+        sa.UniqueConstraint(
+            "scope_id",
+            "transformation",
+            "token",
+            name=op.f("tasks__scope_id_transformation_token__uq"),
+        ),
         postgresql_with={"fillfactor": 80},
     )
     op.create_table(
@@ -272,7 +313,9 @@ def upgrade() -> None:
         sa.Column("transformation", sa.Uuid(), nullable=False),
         sa.Column("role", sa.Text(collation="C"), nullable=False),
         sa.Column("chemical_system", sa.Uuid(), nullable=False),
-        sa.CheckConstraint("role IN ('A', 'B', 'system')", name=op.f("transformation_chemical_systems__role__ck")),
+        sa.CheckConstraint(
+            "role IN ('A', 'B', 'system')", name=op.f("transformation_chemical_systems__role__ck")
+        ),
         sa.ForeignKeyConstraint(
             ["scope_id", "chemical_system"],
             ["chemical_systems.scope_id", "chemical_systems.token"],
@@ -284,7 +327,9 @@ def upgrade() -> None:
             name=op.f("transformation_chemical_systems__transformations__fk"),
             ondelete="CASCADE",
         ),
-        sa.PrimaryKeyConstraint("scope_id", "transformation", "role", name=op.f("transformation_chemical_systems__pk")),
+        sa.PrimaryKeyConstraint(
+            "scope_id", "transformation", "role", name=op.f("transformation_chemical_systems__pk")
+        ),
     )
     op.create_index(
         "transformation_chemical_systems__chemical_system__ix",
@@ -299,7 +344,9 @@ def upgrade() -> None:
         sa.Column("weight", sa.Double(), nullable=False),
         sa.Column("created_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
         sa.CheckConstraint("weight >= 0 AND weight <= 1", name=op.f("actions__weight__ck")),
-        sa.ForeignKeyConstraint(["scope_id", "task"], ["tasks.scope_id", "tasks.token"], name=op.f("actions__tasks__fk")),
+        sa.ForeignKeyConstraint(
+            ["scope_id", "task"], ["tasks.scope_id", "tasks.token"], name=op.f("actions__tasks__fk")
+        ),
         sa.ForeignKeyConstraint(
             ["scope_id", "taskhub"],
             ["taskhubs.scope_id", "taskhubs.token"],
@@ -308,7 +355,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("scope_id", "taskhub", "task", name=op.f("actions__pk")),
     )
-    op.create_index(op.f("actions__scope_id_task_taskhub__ix"), "actions", ["scope_id", "task", "taskhub"])
+    op.create_index(
+        op.f("actions__scope_id_task_taskhub__ix"), "actions", ["scope_id", "task", "taskhub"]
+    )
     op.create_table(
         "attempts",
         sa.Column("scope_id", sa.BigInteger(), nullable=False),
@@ -330,18 +379,27 @@ def upgrade() -> None:
             "outcome IN ('complete', 'error', 'released', 'expired', 'deregistered', 'superseded', 'invalid', 'deleted')",
             name=op.f("attempts__outcome__ck"),
         ),
-        sa.CheckConstraint("(ended_at IS NULL) = (outcome IS NULL)", name=op.f("attempts__ended__ck")),
+        sa.CheckConstraint(
+            "(ended_at IS NULL) = (outcome IS NULL)", name=op.f("attempts__ended__ck")
+        ),
         sa.CheckConstraint("attempt >= 1", name=op.f("attempts__attempt__ck")),
         sa.ForeignKeyConstraint(
-            ["scope_id", "environment"], ["environments.scope_id", "environments.token"], name=op.f("attempts__environments__fk")
+            ["scope_id", "environment"],
+            ["environments.scope_id", "environments.token"],
+            name=op.f("attempts__environments__fk"),
         ),
         sa.ForeignKeyConstraint(
-            ["scope_id", "task"], ["tasks.scope_id", "tasks.token"], name=op.f("attempts__tasks__fk"), ondelete="CASCADE"
+            ["scope_id", "task"],
+            ["tasks.scope_id", "tasks.token"],
+            name=op.f("attempts__tasks__fk"),
+            ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("scope_id", "task", "attempt", name=op.f("attempts__pk")),
         postgresql_with={"fillfactor": 80},
     )
-    op.create_index("attempts__race__ix", "attempts", ["scope_id", "taskhub", "lane", "priority", "race"])
+    op.create_index(
+        "attempts__race__ix", "attempts", ["scope_id", "taskhub", "lane", "priority", "race"]
+    )
     op.create_table(
         "extends",
         sa.Column("scope_id", sa.BigInteger(), nullable=False),
@@ -362,7 +420,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("scope_id", "task", name=op.f("extends__pk")),
     )
-    op.create_index(op.f("extends__scope_id_parent_task__ix"), "extends", ["scope_id", "parent", "task"])
+    op.create_index(
+        op.f("extends__scope_id_parent_task__ix"), "extends", ["scope_id", "parent", "task"]
+    )
     op.create_table(
         "status_changes",
         sa.Column("scope_id", sa.BigInteger(), nullable=False),
@@ -373,10 +433,14 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("actor", sa.Text(), nullable=True),
         sa.CheckConstraint(
-            "status IN ('waiting', 'running', 'complete', 'error', 'invalid', 'deleted')", name=op.f("status_changes__status__ck")
+            "status IN ('waiting', 'running', 'complete', 'error', 'invalid', 'deleted')",
+            name=op.f("status_changes__status__ck"),
         ),
         sa.ForeignKeyConstraint(
-            ["scope_id", "task"], ["tasks.scope_id", "tasks.token"], name=op.f("status_changes__tasks__fk"), ondelete="CASCADE"
+            ["scope_id", "task"],
+            ["tasks.scope_id", "tasks.token"],
+            name=op.f("status_changes__tasks__fk"),
+            ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("scope_id", "task", "change", name=op.f("status_changes__pk")),
     )
@@ -389,12 +453,22 @@ def upgrade() -> None:
         sa.Column("tracebacks", postgresql.ARRAY(sa.Text()), nullable=True),
         sa.Column("created_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
-            ["scope_id", "result"], ["results.scope_id", "results.token"], name=op.f("task_results__results__fk")
+            ["scope_id", "result"],
+            ["results.scope_id", "results.token"],
+            name=op.f("task_results__results__fk"),
         ),
-        sa.ForeignKeyConstraint(["scope_id", "task"], ["tasks.scope_id", "tasks.token"], name=op.f("task_results__tasks__fk")),
+        sa.ForeignKeyConstraint(
+            ["scope_id", "task"],
+            ["tasks.scope_id", "tasks.token"],
+            name=op.f("task_results__tasks__fk"),
+        ),
         sa.PrimaryKeyConstraint("scope_id", "task", "result", name=op.f("task_results__pk")),
     )
-    op.create_index(op.f("task_results__scope_id_result_task__ix"), "task_results", ["scope_id", "result", "task"])
+    op.create_index(
+        op.f("task_results__scope_id_result_task__ix"),
+        "task_results",
+        ["scope_id", "result", "task"],
+    )
     op.create_table(
         "claims",
         sa.Column("scope_id", sa.BigInteger(), nullable=False),
@@ -407,9 +481,14 @@ def upgrade() -> None:
             ["attempts.scope_id", "attempts.task", "attempts.attempt"],
             name=op.f("claims__attempts__fk"),
         ),
-        sa.ForeignKeyConstraint(["service"], ["compute_services.identifier"], name=op.f("claims__compute_services__fk")),
+        sa.ForeignKeyConstraint(
+            ["service"], ["compute_services.identifier"], name=op.f("claims__compute_services__fk")
+        ),
         sa.PrimaryKeyConstraint("scope_id", "task", name=op.f("claims__pk")),
-        postgresql_with={"autovacuum_vacuum_threshold": 1000, "autovacuum_vacuum_scale_factor": 0.02},
+        postgresql_with={
+            "autovacuum_vacuum_threshold": 1000,
+            "autovacuum_vacuum_scale_factor": 0.02,
+        },
     )
     op.create_index(op.f("claims__service__ix"), "claims", ["service"])
 

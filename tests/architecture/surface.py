@@ -46,7 +46,12 @@ STATE_STORE: dict[str, dict[str, object]] = {
     "query_tasks": {"status": None, "key": None, **SCOPE},
     "get_network_tasks": {"network": REQUIRED, "status": None},
     "get_task_networks": {"task": REQUIRED},
-    "get_transformation_tasks": {"transformation": REQUIRED, "extends": None, "return_as": "list", "status": None},
+    "get_transformation_tasks": {
+        "transformation": REQUIRED,
+        "extends": None,
+        "return_as": "list",
+        "status": None,
+    },
     "get_task_transformation": {"task": REQUIRED, "return_gufe": True},
     "set_task_priority": {"tasks": REQUIRED, "priority": REQUIRED},
     "get_task_priority": {"tasks": REQUIRED},
@@ -95,7 +100,11 @@ OBJECT_STORE: dict[str, dict[str, object]] = {
     "check": {},
     "reset": {},
     "iter_contents": {"prefix": ""},
-    "push_protocoldagresult": {"protocoldagresult": REQUIRED, "transformation": REQUIRED, "creator": None},
+    "push_protocoldagresult": {
+        "protocoldagresult": REQUIRED,
+        "transformation": REQUIRED,
+        "creator": None,
+    },
     "pull_protocoldagresult": {
         "protocoldagresult": None,
         "transformation": None,

@@ -11,19 +11,38 @@ import pytest
 import alchemistore
 
 CHECKOUT = Path(__file__).parents[2]
-HEAVY = {"alembic", "boto3", "botocore", "gufe", "moto", "numpy", "psycopg", "pydantic", "rdkit", "sqlalchemy", "zstandard"}
+HEAVY = {
+    "alembic",
+    "boto3",
+    "botocore",
+    "gufe",
+    "moto",
+    "numpy",
+    "psycopg",
+    "pydantic",
+    "rdkit",
+    "sqlalchemy",
+    "zstandard",
+}
 
 
 def loaded_by(code: str) -> set[str]:
     """The top-level modules that a new interpreter has loaded after some code."""
     program = f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=CHECKOUT)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=CHECKOUT
+    )
     return set(done.stdout.split())
 
 
 def test_imports_only_point_down() -> None:
     pytest.importorskip("importlinter")
-    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()", "--no-cache"]
+    command = [
+        sys.executable,
+        "-c",
+        "from importlinter.cli import lint_imports_command; lint_imports_command()",
+        "--no-cache",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CHECKOUT)
     assert done.returncode == 0, done.stdout
 
@@ -42,7 +61,11 @@ def test_the_state_store_does_not_load_boto3() -> None:
 
 
 def test_the_object_store_does_not_load_the_database() -> None:
-    assert not loaded_by("from alchemistore import S3ObjectStore") & {"alembic", "psycopg", "sqlalchemy"}
+    assert not loaded_by("from alchemistore import S3ObjectStore") & {
+        "alembic",
+        "psycopg",
+        "sqlalchemy",
+    }
 
 
 def test_the_command_line_loads_neither_gufe_nor_boto3() -> None:

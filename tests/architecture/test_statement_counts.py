@@ -22,7 +22,6 @@ from alchemistore import (
     TaskStatusEnum,
 )
 from alchemistore.models import CredentialedUserIdentity
-from alchemistore.transaction import Call
 from tests.builders import Campaign, campaign, register, star
 from tests.deliveries import ref, undone
 
@@ -52,18 +51,23 @@ def world(shared_store: StateStore) -> World:
     one, many, one_extended, many_extended = (
         Scope("org", "campaign", name) for name in ("one", "many", "one_extended", "many_extended")
     )
-    plain = {False: campaign(store, one, tasks=1, arms=1), True: campaign(store, many, tasks=MANY, arms=MANY)}
+    plain = {
+        False: campaign(store, one, tasks=1, arms=1),
+        True: campaign(store, many, tasks=MANY, arms=MANY),
+    }
     extended = {
         False: campaign(store, one_extended, tasks=1, arms=1),
         True: campaign(store, many_extended, tasks=MANY, arms=1),
     }
     register(store, "small", "large")
     for made in extended.values():
-        store.action_tasks(store.create_tasks(made.transformations * len(made.tasks), extends=made.tasks), made.hub)
+        store.action_tasks(
+            store.create_tasks(made.transformations * len(made.tasks), extends=made.tasks), made.hub
+        )
     for made in (*plain.values(), *extended.values()):
         for ok in (True, False):
             store.set_task_result(made.tasks[0], ref(one, ok=ok))
-    with store._engine.begin() as connection:
+    with store.engine.begin() as connection:
         # What the first task has come to, all others come to.
         connection.execute(
             text("""
@@ -72,7 +76,7 @@ def world(shared_store: StateStore) -> World:
                 ON CONFLICT DO NOTHING
             """)
         )
-    with store._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("ANALYZE"))
     return World(store, one, plain, extended)
 
@@ -95,7 +99,11 @@ def _services(tx: StateStore, world: World, many: bool) -> Campaign:
     for number in range(100 if many else 1):
         identifier = ComputeServiceID(f"old {number}")
         long_ago = SOON - timedelta(days=1)
-        tx.register_computeservice(ComputeServiceRegistration(identifier=identifier, registered=long_ago, heartbeat=long_ago))
+        tx.register_computeservice(
+            ComputeServiceRegistration(
+                identifier=identifier, registered=long_ago, heartbeat=long_ago
+            )
+        )
         assert tx.claim_taskhub_tasks(world[many].hub, identifier) != [None]
     return world[many]
 
@@ -110,7 +118,9 @@ def _networks(tx: StateStore, world: World, many: bool) -> Campaign:
 def _hubs_with_a_task_each(tx: StateStore, world: World, many: bool) -> Campaign:
     for number in range(50 if many else 0):
         network = tx.create_network(star(1, f"net {number}"), world.scope)
-        tx.action_tasks(tx.create_tasks(tx.get_network_transformations(network)), tx.create_taskhub(network))
+        tx.action_tasks(
+            tx.create_tasks(tx.get_network_transformations(network)), tx.create_taskhub(network)
+        )
     return world[many]
 
 
@@ -127,14 +137,17 @@ def _children(tx: StateStore, world: World, many: bool) -> Campaign:
 
 def _identities(tx: StateStore, world: World, many: bool) -> Campaign:
     for number in range(50 if many else 1):
-        tx.create_credentialed_entity(CredentialedUserIdentity(identifier=f"user {number}", hashed_key="x"))
+        tx.create_credentialed_entity(
+            CredentialedUserIdentity(identifier=f"user {number}", hashed_key="x")
+        )
     return world[many]
 
 
 def _empty_queue(tx: StateStore, world: World, many: bool) -> Campaign:
     assert tx._connection is not None
     tx._connection.execute(
-        text("DELETE FROM queue WHERE :many OR task = :task"), {"many": many, "task": world[False].tasks[0].token}
+        text("DELETE FROM queue WHERE :many OR task = :task"),
+        {"many": many, "task": world[False].tasks[0].token},
     )
     return world[many]
 
@@ -152,37 +165,103 @@ Act = Callable[[StateStore, Campaign, bool], object]
 Prepare = Callable[[StateStore, World, bool], Campaign]
 # What is called, on what state.
 CASES: list[tuple[str, Act, Prepare]] = [
-    ("create_network", lambda tx, c, many: tx.create_network(_new_network(many), Scope("org", "c", "new")), _no_more),
-    ("create_network", lambda tx, c, many: tx.create_network(star(len(c.transformations)), c.network.scope), _no_more),
+    (
+        "create_network",
+        lambda tx, c, many: tx.create_network(_new_network(many), Scope("org", "c", "new")),
+        _no_more,
+    ),
+    (
+        "create_network",
+        lambda tx, c, many: tx.create_network(star(len(c.transformations)), c.network.scope),
+        _no_more,
+    ),
     ("delete_network", lambda tx, c, many: tx.delete_network(c.network), _no_more),
     ("delete_taskhub", lambda tx, c, many: tx.delete_taskhub(c.network), _extended),
-    ("get_gufe", lambda tx, c, many: (TOKENIZABLE_REGISTRY.clear(), tx.get_gufe(c.network)), _no_more),
+    (
+        "get_gufe",
+        lambda tx, c, many: (TOKENIZABLE_REGISTRY.clear(), tx.get_gufe(c.network)),
+        _no_more,
+    ),
     ("query_networks", lambda tx, c, many: tx.query_networks(scope=c.network.scope), _networks),
-    ("query_networks", lambda tx, c, many: tx.query_networks(scope="org-campaign-one", return_gufe=True), _networks),
-    ("query_taskhubs", lambda tx, c, many: tx.query_taskhubs("org-campaign-one", return_gufe=True), _networks),
-    ("query_transformations", lambda tx, c, many: tx.query_transformations(scope=c.network.scope), _no_more),
-    ("query_chemicalsystems", lambda tx, c, many: tx.query_chemicalsystems(scope=c.network.scope), _no_more),
-    ("get_network_transformations", lambda tx, c, many: tx.get_network_transformations(c.network), _no_more),
-    ("get_network_chemicalsystems", lambda tx, c, many: tx.get_network_chemicalsystems(c.network), _no_more),
+    (
+        "query_networks",
+        lambda tx, c, many: tx.query_networks(scope="org-campaign-one", return_gufe=True),
+        _networks,
+    ),
+    (
+        "query_taskhubs",
+        lambda tx, c, many: tx.query_taskhubs("org-campaign-one", return_gufe=True),
+        _networks,
+    ),
+    (
+        "query_transformations",
+        lambda tx, c, many: tx.query_transformations(scope=c.network.scope),
+        _no_more,
+    ),
+    (
+        "query_chemicalsystems",
+        lambda tx, c, many: tx.query_chemicalsystems(scope=c.network.scope),
+        _no_more,
+    ),
+    (
+        "get_network_transformations",
+        lambda tx, c, many: tx.get_network_transformations(c.network),
+        _no_more,
+    ),
+    (
+        "get_network_chemicalsystems",
+        lambda tx, c, many: tx.get_network_chemicalsystems(c.network),
+        _no_more,
+    ),
     ("set_taskhub_weight", lambda tx, c, many: tx.set_taskhub_weight(_all(tx), 0.25), _networks),
     ("get_taskhub_weight", lambda tx, c, many: tx.get_taskhub_weight(_all(tx)), _networks),
     ("get_network_status", lambda tx, c, many: tx.get_network_status(_all(tx)), _networks),
-    ("get_taskhub_actioned_tasks", lambda tx, c, many: tx.get_taskhub_actioned_tasks(c.hub), _no_more),
-    ("get_taskhub_actioned_tasks", lambda tx, c, many: tx.get_taskhub_actioned_tasks([c.hub] * len(c.tasks)), _no_more),
-    ("get_taskhub_tasks", lambda tx, c, many: tx.get_taskhub_tasks(c.hub, return_gufe=True), _claim_all),
-    ("get_taskhub_unclaimed_tasks", lambda tx, c, many: tx.get_taskhub_unclaimed_tasks(c.hub, return_gufe=True), _no_more),
-    ("action_tasks", lambda tx, c, many: tx.action_tasks(c.tasks, c.hub), _no_more),
-    ("cancel_tasks", lambda tx, c, many: tx.cancel_tasks(c.tasks, c.hub), _no_more),
-    ("set_task_weights", lambda tx, c, many: tx.set_task_weights(dict.fromkeys(c.tasks, 0.25), c.hub), _no_more),
-    ("set_task_weights", lambda tx, c, many: tx.set_task_weights(c.tasks, c.hub, 0.0), _no_more),
-    ("get_task_weights", lambda tx, c, many: tx.get_task_weights(c.tasks, c.hub), _no_more),
-    ("create_tasks", lambda tx, c, many: tx.create_tasks(c.transformations, creator="me"), _no_more),
     (
-        "create_tasks",
-        lambda tx, c, many: tx.create_tasks([c.transformations[0]] * len(c.tasks), extends=[c.tasks[0]] * len(c.tasks)),
+        "get_taskhub_actioned_tasks",
+        lambda tx, c, many: tx.get_taskhub_actioned_tasks(c.hub),
         _no_more,
     ),
-    ("set_tasks", lambda tx, c, many: tx.set_tasks(c.transformations[0], count=len(c.tasks) + 1), _no_more),
+    (
+        "get_taskhub_actioned_tasks",
+        lambda tx, c, many: tx.get_taskhub_actioned_tasks([c.hub] * len(c.tasks)),
+        _no_more,
+    ),
+    (
+        "get_taskhub_tasks",
+        lambda tx, c, many: tx.get_taskhub_tasks(c.hub, return_gufe=True),
+        _claim_all,
+    ),
+    (
+        "get_taskhub_unclaimed_tasks",
+        lambda tx, c, many: tx.get_taskhub_unclaimed_tasks(c.hub, return_gufe=True),
+        _no_more,
+    ),
+    ("action_tasks", lambda tx, c, many: tx.action_tasks(c.tasks, c.hub), _no_more),
+    ("cancel_tasks", lambda tx, c, many: tx.cancel_tasks(c.tasks, c.hub), _no_more),
+    (
+        "set_task_weights",
+        lambda tx, c, many: tx.set_task_weights(dict.fromkeys(c.tasks, 0.25), c.hub),
+        _no_more,
+    ),
+    ("set_task_weights", lambda tx, c, many: tx.set_task_weights(c.tasks, c.hub, 0.0), _no_more),
+    ("get_task_weights", lambda tx, c, many: tx.get_task_weights(c.tasks, c.hub), _no_more),
+    (
+        "create_tasks",
+        lambda tx, c, many: tx.create_tasks(c.transformations, creator="me"),
+        _no_more,
+    ),
+    (
+        "create_tasks",
+        lambda tx, c, many: tx.create_tasks(
+            [c.transformations[0]] * len(c.tasks), extends=[c.tasks[0]] * len(c.tasks)
+        ),
+        _no_more,
+    ),
+    (
+        "set_tasks",
+        lambda tx, c, many: tx.set_tasks(c.transformations[0], count=len(c.tasks) + 1),
+        _no_more,
+    ),
     ("delete_task", lambda tx, c, many: tx.delete_task(c.tasks[0], force=True), _children),
     ("repair_queue", lambda tx, c, many: tx.repair_queue(), _empty_queue),
     (
@@ -199,27 +278,71 @@ CASES: list[tuple[str, Act, Prepare]] = [
     ),
     ("set_task_priority", lambda tx, c, many: tx.set_task_priority(c.tasks, 3), _extended),
     ("get_task_priority", lambda tx, c, many: tx.get_task_priority(c.tasks), _no_more),
-    ("claim_taskhub_tasks", lambda tx, c, many: tx.claim_taskhub_tasks(c.hub, "small", count=len(c.tasks)), _no_more),
-    ("claim_tasks", lambda tx, c, many: tx.claim_tasks([c.network.scope], "small", count=len(c.tasks)), _no_more),
-    ("claim_tasks", lambda tx, c, many: _claim_from_all_hubs(tx, 51 if many else 1), _hubs_with_a_task_each),
+    (
+        "claim_taskhub_tasks",
+        lambda tx, c, many: tx.claim_taskhub_tasks(c.hub, "small", count=len(c.tasks)),
+        _no_more,
+    ),
+    (
+        "claim_tasks",
+        lambda tx, c, many: tx.claim_tasks([c.network.scope], "small", count=len(c.tasks)),
+        _no_more,
+    ),
+    (
+        "claim_tasks",
+        lambda tx, c, many: _claim_from_all_hubs(tx, 51 if many else 1),
+        _hubs_with_a_task_each,
+    ),
     ("get_task_blockers", lambda tx, c, many: tx.get_task_blockers(c.tasks), _extended),
-    ("deregister_computeservice", lambda tx, c, many: tx.deregister_computeservice("large" if many else "small"), _claim_all),
-    ("expire_registrations", lambda tx, c, many: tx.expire_registrations(SOON - timedelta(hours=2)), _services),
-    ("get_service_tasks", lambda tx, c, many: tx.get_service_tasks("large" if many else "small"), _claim_all),
+    (
+        "deregister_computeservice",
+        lambda tx, c, many: tx.deregister_computeservice("large" if many else "small"),
+        _claim_all,
+    ),
+    (
+        "expire_registrations",
+        lambda tx, c, many: tx.expire_registrations(SOON - timedelta(hours=2)),
+        _services,
+    ),
+    (
+        "get_service_tasks",
+        lambda tx, c, many: tx.get_service_tasks("large" if many else "small"),
+        _claim_all,
+    ),
     ("get_task_history", lambda tx, c, many: tx.get_task_history(c.tasks), _claim_all),
-    ("get_tasks_details", lambda tx, c, many: tx.get_tasks_details(c.tasks), _claim_all),
+    ("get_task_details", lambda tx, c, many: tx.get_task_details(c.tasks), _claim_all),
     ("get_task_status", lambda tx, c, many: tx.get_task_status(c.tasks), _no_more),
     ("get_scope_status", lambda tx, c, many: tx.get_scope_status(c.network.scope), _no_more),
-    ("get_transformation_status", lambda tx, c, many: tx.get_transformation_status(c.transformations[0]), _no_more),
-    ("get_transformation_results", lambda tx, c, many: tx.get_transformation_results(c.transformations[0]), _no_more),
-    ("get_transformation_failures", lambda tx, c, many: tx.get_transformation_failures(c.transformations[0]), _no_more),
+    (
+        "get_transformation_status",
+        lambda tx, c, many: tx.get_transformation_status(c.transformations[0]),
+        _no_more,
+    ),
+    (
+        "get_transformation_results",
+        lambda tx, c, many: tx.get_transformation_results(c.transformations[0]),
+        _no_more,
+    ),
+    (
+        "get_transformation_failures",
+        lambda tx, c, many: tx.get_transformation_failures(c.transformations[0]),
+        _no_more,
+    ),
     ("set_task_waiting", lambda tx, c, many: tx.set_task_waiting(c.tasks), _claim_all),
     ("set_task_running", lambda tx, c, many: tx.set_task_running(c.tasks), _no_more),
-    ("set_task_complete", lambda tx, c, many: tx.set_task_complete(c.tasks, raise_error=True), _claim_all),
+    (
+        "set_task_complete",
+        lambda tx, c, many: tx.set_task_complete(c.tasks, raise_error=True),
+        _claim_all,
+    ),
     ("set_task_error", lambda tx, c, many: tx.set_task_error(c.tasks), _claim_all),
     ("set_task_invalid", lambda tx, c, many: tx.set_task_invalid(c.tasks), _extended),
     ("set_task_deleted", lambda tx, c, many: tx.set_task_deleted(c.tasks), _extended),
-    ("set_task_status", lambda tx, c, many: tx.set_task_status(c.tasks, TaskStatusEnum.invalid, True), _extended),
+    (
+        "set_task_status",
+        lambda tx, c, many: tx.set_task_status(c.tasks, TaskStatusEnum.invalid, True),
+        _extended,
+    ),
 ]
 # Calls about one object, whose answer is one object or a few.
 ABOUT_ONE = {
@@ -252,7 +375,7 @@ ABOUT_ONE = {
     "register_computeservice",
     "set_task_result",
     "settle_task",
-    "tend_queue",
+    "maintain_queue",
 }
 
 
@@ -261,16 +384,18 @@ def statements(store: StateStore) -> Iterator[list[str]]:
     """Collects the statements that are sent."""
     sent: list[str] = []
 
-    def note(connection: Any, cursor: Any, statement: str, values: Any, context: Any, executemany: bool) -> None:
+    def note(
+        connection: Any, cursor: Any, statement: str, values: Any, context: Any, executemany: bool
+    ) -> None:
         assert not executemany
         # Floors are raised by whoever comes along a second later; notifications are sent when there is something to say.
         if "candidate_xid" not in statement and "pg_notify" not in statement:
             # A limit may stand in the statement, for the planner to know it.
             sent.append(re.sub(r"LIMIT \d+", "LIMIT n", statement))
 
-    event.listen(store._engine, "before_cursor_execute", note)
+    event.listen(store.engine, "before_cursor_execute", note)
     yield sent
-    event.remove(store._engine, "before_cursor_execute", note)
+    event.remove(store.engine, "before_cursor_execute", note)
 
 
 def sent_by(world: World, act: Act, prepare: Prepare, many: bool) -> list[str]:
@@ -282,20 +407,29 @@ def sent_by(world: World, act: Act, prepare: Prepare, many: bool) -> list[str]:
     return sent
 
 
-@pytest.mark.parametrize(("name", "act", "prepare"), CASES, ids=[f"{name} {i}" for i, (name, _, _) in enumerate(CASES)])
-def test_a_thousand_take_the_statements_of_one(world: World, name: str, act: Act, prepare: Prepare) -> None:
-    one, thousand = sent_by(world, act, prepare, many=False), sent_by(world, act, prepare, many=True)
+@pytest.mark.parametrize(
+    ("name", "act", "prepare"), CASES, ids=[f"{name} {i}" for i, (name, _, _) in enumerate(CASES)]
+)
+def test_a_thousand_take_the_statements_of_one(
+    world: World, name: str, act: Act, prepare: Prepare
+) -> None:
+    one, thousand = (
+        sent_by(world, act, prepare, many=False),
+        sent_by(world, act, prepare, many=True),
+    )
     assert one
     assert thousand == one
 
 
 def test_every_call_is_counted_or_about_one_object() -> None:
-    calls = {name for name in dir(StateStore) if isinstance(getattr(StateStore, name), Call)}
+    calls = {
+        name for name in dir(StateStore) if hasattr(getattr(StateStore, name, None), "operation")
+    }
     assert calls - {name for name, _, _ in CASES} == ABOUT_ONE
 
 
 def test_the_counter_counts(world: World) -> None:
-    with world.store._engine.connect() as connection, statements(world.store) as sent:
+    with world.store.engine.connect() as connection, statements(world.store) as sent:
         connection.execute(text("SELECT 1"))
         connection.execute(text("SELECT 2"))
     assert sent == ["SELECT 1", "SELECT 2"]

@@ -11,7 +11,8 @@ from contextlib import closing
 import pytest
 from sqlalchemy import make_url, text
 
-from alchemistore import Scope, StateStore, schema
+from alchemistore import Scope, StateStore
+from alchemistore.database import migrations
 from tests.builders import Campaign, campaign
 from tests.cli.conftest import Run
 from tests.schema.catalog import catalog_of, is_empty
@@ -33,7 +34,7 @@ def made(worn: StateStore, scope: Scope) -> Campaign:
 
 
 def spoil(store: StateStore, statement: str, **values: object) -> None:
-    with store._engine.begin() as connection:
+    with store.engine.begin() as connection:
         assert connection.execute(text(statement), values).rowcount > 0
 
 
@@ -41,25 +42,39 @@ def spoil(store: StateStore, statement: str, **values: object) -> None:
 
 
 @pytest.mark.parametrize("command", ["init", "upgrade"])
-def test_the_schema_is_made_and_the_second_time_left_alone(run: Run, empty_database: str, command: str) -> None:
+def test_the_schema_is_made_and_the_second_time_left_alone(
+    run: Run, empty_database: str, command: str
+) -> None:
     first, second = (run("database", command, "--url", empty_database) for _ in range(2))
-    assert (first.exit_code, first.stdout) == (0, f"The schema is now at revision {schema.head()}.\n")
-    assert (second.exit_code, second.stdout) == (0, f"The schema is at revision {schema.head()}.\n")
+    assert (first.exit_code, first.stdout) == (
+        0,
+        f"The schema is now at revision {migrations.head()}.\n",
+    )
+    assert (second.exit_code, second.stdout) == (
+        0,
+        f"The schema is at revision {migrations.head()}.\n",
+    )
     assert run("database", "check", "--url", empty_database).exit_code == 0
 
 
-def test_the_url_can_come_from_the_environment(run: Run, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_url_can_come_from_the_environment(
+    run: Run, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ALCHEMISTORE_DATABASE_URL", database)
     assert run("database", "check").exit_code == 0
 
 
-def test_the_option_wins_over_the_environment(run: Run, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_option_wins_over_the_environment(
+    run: Run, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ALCHEMISTORE_DATABASE_URL", NOWHERE)
     assert run("database", "check", "--url", database).exit_code == 0
 
 
 @pytest.mark.parametrize("command", ["init", "upgrade", "check"])
-def test_a_newer_schema_is_left_alone_and_explained(run: Run, worn: StateStore, database: str, command: str) -> None:
+def test_a_newer_schema_is_left_alone_and_explained(
+    run: Run, worn: StateStore, database: str, command: str
+) -> None:
     spoil(worn, "UPDATE alembic_version SET version_num = '9999'")
     done = run("database", command, "--url", database)
     assert done.exit_code == 2
@@ -68,8 +83,10 @@ def test_a_newer_schema_is_left_alone_and_explained(run: Run, worn: StateStore, 
     assert "newer; install" in done.stderr
 
 
-def test_an_older_schema_is_explained_with_the_command_to_run(run: Run, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema, "head", lambda: "9999")
+def test_an_older_schema_is_explained_with_the_command_to_run(
+    run: Run, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "head", lambda: "9999")
     done = run("database", "check", "--url", database)
     assert done.exit_code == 2
     assert "too old" in done.stderr
@@ -87,7 +104,9 @@ def test_check_of_a_sound_database(run: Run, made: Campaign, database: str) -> N
     assert json.loads(done.stdout) == {"ok": True, "problems": [], "repaired": None, "after": None}
 
 
-def test_check_names_what_is_broken(run: Run, worn: StateStore, made: Campaign, database: str) -> None:
+def test_check_names_what_is_broken(
+    run: Run, worn: StateStore, made: Campaign, database: str
+) -> None:
     spoil(worn, "UPDATE tasks SET attempts = 7 WHERE token = :task", task=made.tasks[1].token)
     done = run("database", "check", "--url", database)
     problem = f"broken rule: a task has as many attempts as it counts: {made.tasks[1]}"
@@ -95,7 +114,12 @@ def test_check_names_what_is_broken(run: Run, worn: StateStore, made: Campaign, 
     assert done.stdout == f"- {problem}\n1 problem found.\n"
     done = run("database", "check", "--url", database, "--json")
     assert done.exit_code == 1
-    assert json.loads(done.stdout) == {"ok": False, "problems": [problem], "repaired": None, "after": None}
+    assert json.loads(done.stdout) == {
+        "ok": False,
+        "problems": [problem],
+        "repaired": None,
+        "after": None,
+    }
 
 
 def test_check_without_a_schema_cannot_tell(run: Run, empty_database: str) -> None:
@@ -104,18 +128,25 @@ def test_check_without_a_schema_cannot_tell(run: Run, empty_database: str) -> No
     assert "alchemistore database init" in done.stderr
 
 
-def test_check_alone_repairs_nothing(run: Run, worn: StateStore, made: Campaign, database: str) -> None:
+def test_check_alone_repairs_nothing(
+    run: Run, worn: StateStore, made: Campaign, database: str
+) -> None:
     spoil(worn, "DELETE FROM queue")
     for _ in range(2):
         assert run("database", "check", "--url", database).exit_code == 1
 
 
-def test_repair_makes_the_queue_again(run: Run, worn: StateStore, made: Campaign, database: str) -> None:
+def test_repair_makes_the_queue_again(
+    run: Run, worn: StateStore, made: Campaign, database: str
+) -> None:
     spoil(worn, "DELETE FROM queue WHERE task = :task", task=made.tasks[0].token)
     spoil(worn, "UPDATE queue SET weight = 0.25 WHERE task = :task", task=made.tasks[1].token)
     done = run("database", "check", "--repair", "--url", database)
     assert done.exit_code == 0
-    assert done.stdout == "Repaired the queue: 1 entries were wrong, 2 were added.\nNo inconsistencies found.\n"
+    assert (
+        done.stdout
+        == "Repaired the queue: 1 entries were wrong, 2 were added.\nNo inconsistencies found.\n"
+    )
     assert list(worn.problems()) == []
 
 
@@ -123,7 +154,12 @@ def test_repair_reports_as_json(run: Run, worn: StateStore, made: Campaign, data
     spoil(worn, "DELETE FROM queue")
     done = run("database", "check", "--repair", "--json", "--url", database)
     assert done.exit_code == 0
-    assert json.loads(done.stdout) == {"ok": True, "problems": [], "repaired": {"removed": 0, "added": 3}, "after": None}
+    assert json.loads(done.stdout) == {
+        "ok": True,
+        "problems": [],
+        "repaired": {"removed": 0, "added": 3},
+        "after": None,
+    }
 
 
 def test_repair_of_a_sound_database_does_nothing(run: Run, made: Campaign, database: str) -> None:
@@ -131,7 +167,9 @@ def test_repair_of_a_sound_database_does_nothing(run: Run, made: Campaign, datab
     assert (done.exit_code, done.stdout) == (0, "No inconsistencies found.\n")
 
 
-def test_repair_leaves_alone_what_is_not_the_queue(run: Run, worn: StateStore, made: Campaign, database: str) -> None:
+def test_repair_leaves_alone_what_is_not_the_queue(
+    run: Run, worn: StateStore, made: Campaign, database: str
+) -> None:
     spoil(worn, "DELETE FROM queue")
     spoil(worn, "UPDATE tasks SET attempts = 7 WHERE token = :task", task=made.tasks[1].token)
     done = run("database", "check", "--repair", "--url", database)
@@ -143,7 +181,9 @@ def test_repair_leaves_alone_what_is_not_the_queue(run: Run, worn: StateStore, m
 # Removing
 
 
-def test_reset_asks_and_removes_everything(run: Run, worn: StateStore, made: Campaign, database: str) -> None:
+def test_reset_asks_and_removes_everything(
+    run: Run, worn: StateStore, made: Campaign, database: str
+) -> None:
     done = run("database", "reset", "--url", database, typed="y\n")
     assert done.exit_code == 0
     assert str(make_url(database).database) in done.stdout
@@ -152,7 +192,9 @@ def test_reset_asks_and_removes_everything(run: Run, worn: StateStore, made: Cam
 
 
 @pytest.mark.parametrize("typed", ["n\n", "\n", ""])
-def test_reset_removes_nothing_unless_told(run: Run, worn: StateStore, made: Campaign, database: str, typed: str) -> None:
+def test_reset_removes_nothing_unless_told(
+    run: Run, worn: StateStore, made: Campaign, database: str, typed: str
+) -> None:
     done = run("database", "reset", "--url", database, typed=typed)
     assert done.exit_code == 2
     assert "Nothing was removed" in done.stderr
@@ -169,15 +211,23 @@ def test_reset_with_yes_does_not_ask(run: Run, database: str) -> None:
 # What is never printed
 
 
-@pytest.mark.parametrize("arguments", [["init"], ["upgrade"], ["check"], ["check", "--json"], ["reset", "--yes"], ["reset"]])
-def test_without_a_server_the_error_says_what_to_do_and_not_the_password(run: Run, arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [["init"], ["upgrade"], ["check"], ["check", "--json"], ["reset", "--yes"], ["reset"]],
+)
+def test_without_a_server_the_error_says_what_to_do_and_not_the_password(
+    run: Run, arguments: list[str]
+) -> None:
     done = run("database", *arguments, "--url", NOWHERE, typed="y\n")
     assert done.exit_code == 2
     assert "ALCHEMISTORE_DATABASE_URL" in done.stderr
     assert "s3cret" not in done.output
 
 
-@pytest.mark.parametrize("url", ["mysql://me:s3cret@host/db", "nonsense s3cret", "postgresql://me:s3cret@host:port/db", ""])
+@pytest.mark.parametrize(
+    "url",
+    ["mysql://me:s3cret@host/db", "nonsense s3cret", "postgresql://me:s3cret@host:port/db", ""],
+)
 def test_a_url_of_something_else_is_refused_without_showing_it(run: Run, url: str) -> None:
     done = run("database", "check", "--url", url)
     assert done.exit_code == 2
@@ -197,8 +247,18 @@ def test_a_usage_error_does_not_show_the_password(run: Run) -> None:
 
 
 @pytest.mark.parametrize(("fixture", "code"), [("database", 0), ("empty_database", 2)])
-def test_the_program_answers_a_script_by_its_exit_code(request: pytest.FixtureRequest, fixture: str, code: int) -> None:
+def test_the_program_answers_a_script_by_its_exit_code(
+    request: pytest.FixtureRequest, fixture: str, code: int
+) -> None:
     url = request.getfixturevalue(fixture)
-    command = [sys.executable, "-c", "from alchemistore.cli import main; main()", "database", "check", "--url", url]
+    command = [
+        sys.executable,
+        "-c",
+        "from alchemistore.cli import main; main()",
+        "database",
+        "check",
+        "--url",
+        url,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done

@@ -18,7 +18,9 @@ from harmonic.report import Report
 
 
 @pytest.fixture
-def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Report | BaseException], Result]:
+def demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Report | BaseException], Result]:
     """Runs the command on a campaign that ends in a given way."""
 
     def invoke(end: Report | BaseException) -> Result:
@@ -47,12 +49,16 @@ def test_a_campaign_that_did_not_ends_with_code_1(demo: Callable[[Report], Resul
     assert demo(came_to(complete=False)).exit_code == 1
 
 
-def test_an_interrupt_ends_it_quietly_with_code_130(demo: Callable[[BaseException], Result]) -> None:
+def test_an_interrupt_ends_it_quietly_with_code_130(
+    demo: Callable[[BaseException], Result],
+) -> None:
     result = demo(KeyboardInterrupt())
     assert (result.exit_code, result.output) == (130, "")
 
 
-def test_a_campaign_that_cannot_go_on_says_why_with_code_2(demo: Callable[[BaseException], Result]) -> None:
+def test_a_campaign_that_cannot_go_on_says_why_with_code_2(
+    demo: Callable[[BaseException], Result],
+) -> None:
     result = demo(CampaignError("no worker is left"))
     assert (result.exit_code, result.stderr) == (2, "Error: no worker is left\n")
 

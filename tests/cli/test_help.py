@@ -29,7 +29,12 @@ IDENTITY = {"add", "list", "remove", "add-scope", "list-scope", "remove-scope", 
 
 def test_the_commands_are_all_there() -> None:
     assert {path[1] for path in ALL if path[:1] == ("identity",) and len(path) > 1} == IDENTITY
-    assert {path[1] for path in ALL if path[:1] == ("database",) and len(path) > 1} == {"init", "upgrade", "check", "reset"}
+    assert {path[1] for path in ALL if path[:1] == ("database",) and len(path) > 1} == {
+        "init",
+        "upgrade",
+        "check",
+        "reset",
+    }
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
@@ -69,21 +74,44 @@ def test_version(run: Run) -> None:
 
 def loaded_by(*arguments: str) -> set[str]:
     """What the program has imported when it ends."""
-    command = [sys.executable, "-X", "importtime", "-c", "from alchemistore.cli import main; main()", *arguments]
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        "-c",
+        "from alchemistore.cli import main; main()",
+        *arguments,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
     return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["identity", "add", "--help"], ["database", "check", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["--help"], ["identity", "add", "--help"], ["database", "check", "--help"]]
+)
 def test_starting_imports_no_heavy_package(arguments: list[str]) -> None:
     loaded = loaded_by(*arguments)
     assert "click" in loaded
-    assert not loaded & {"alembic", "bcrypt", "boto3", "botocore", "gufe", "numpy", "psycopg", "rdkit", "sqlalchemy"}
+    assert not loaded & {
+        "alembic",
+        "bcrypt",
+        "boto3",
+        "botocore",
+        "gufe",
+        "numpy",
+        "psycopg",
+        "rdkit",
+        "sqlalchemy",
+    }
 
 
-@pytest.mark.parametrize("arguments", [["identity", "list"], ["database", "check"], ["database", "check", "--repair"]])
-def test_commands_on_the_database_import_neither_gufe_nor_boto3(database: str, arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["identity", "list"], ["database", "check"], ["database", "check", "--repair"]]
+)
+def test_commands_on_the_database_import_neither_gufe_nor_boto3(
+    database: str, arguments: list[str]
+) -> None:
     loaded = loaded_by(*arguments, "--url", database)
     assert "sqlalchemy" in loaded
     assert not loaded & {"boto3", "botocore", "gufe", "rdkit"}

@@ -7,10 +7,19 @@ import json
 import bcrypt
 import pytest
 
-from alchemistore import CredentialedComputeIdentity, CredentialedEntity, CredentialedUserIdentity, Scope, StateStore
+from alchemistore import (
+    CredentialedComputeIdentity,
+    CredentialedEntity,
+    CredentialedUserIdentity,
+    Scope,
+    StateStore,
+)
 from tests.cli.conftest import Run
 
-CLASSES: dict[str, type[CredentialedEntity]] = {"user": CredentialedUserIdentity, "compute": CredentialedComputeIdentity}
+CLASSES: dict[str, type[CredentialedEntity]] = {
+    "user": CredentialedUserIdentity,
+    "compute": CredentialedComputeIdentity,
+}
 TYPES = pytest.mark.parametrize("kind", list(CLASSES))
 
 
@@ -37,13 +46,25 @@ def add(commands: Run, identifier: str, kind: str = "user", key: str = "key") ->
 def test_add_makes_an_identity_that_may_log_in(commands: Run, store: StateStore, kind: str) -> None:
     add(commands, "bill", kind)
     found = store.authenticate("bill", "key", CLASSES[kind])
-    assert (found.identifier, found.scopes, found.disabled, found.expires) == ("bill", [], False, None)
+    assert (found.identifier, found.scopes, found.disabled, found.expires) == (
+        "bill",
+        [],
+        False,
+        None,
+    )
     assert store.authenticate("bill", "other", CLASSES[kind]) is None
 
 
-def test_the_type_is_user_by_default_and_may_be_written_in_any_case(commands: Run, store: StateStore) -> None:
+def test_the_type_is_user_by_default_and_may_be_written_in_any_case(
+    commands: Run, store: StateStore
+) -> None:
     assert commands("add", "-i", "bill", "-k", "key").exit_code == 0
-    assert commands("add", "--identity-type", "COMPUTE", "--identifier", "ted", "--key", "key").exit_code == 0
+    assert (
+        commands(
+            "add", "--identity-type", "COMPUTE", "--identifier", "ted", "--key", "key"
+        ).exit_code
+        == 0
+    )
     assert store.list_credentialed_entities(CredentialedUserIdentity) == ["bill"]
     assert store.list_credentialed_entities(CredentialedComputeIdentity) == ["ted"]
 
@@ -100,7 +121,9 @@ def test_without_a_key_nothing_is_added(
 
 
 @pytest.mark.parametrize("identifier", ["", "a\0b"], ids=ascii)
-def test_an_identifier_that_cannot_be_stored_is_refused_without_showing_the_key(commands: Run, identifier: str) -> None:
+def test_an_identifier_that_cannot_be_stored_is_refused_without_showing_the_key(
+    commands: Run, identifier: str
+) -> None:
     done = commands("add", "-i", identifier, "-k", "s3cret")
     assert done.exit_code == 2
     assert "identifier" in done.stderr
@@ -131,22 +154,37 @@ def test_remove(commands: Run, store: StateStore, kind: str) -> None:
 def test_scopes_are_added_listed_and_removed(commands: Run, store: StateStore, kind: str) -> None:
     add(commands, "bill", kind)
     one = ("-t", kind, "-i", "bill")
-    assert commands("add-scope", *one, "-s", "z-*-*", "--scope", "a-b-*", "-s", "a-b-c").exit_code == 0
-    assert store.list_scopes("bill", CLASSES[kind]) == [Scope("z"), Scope("a", "b"), Scope("a", "b", "c")]
+    assert (
+        commands("add-scope", *one, "-s", "z-*-*", "--scope", "a-b-*", "-s", "a-b-c").exit_code == 0
+    )
+    assert store.list_scopes("bill", CLASSES[kind]) == [
+        Scope("z"),
+        Scope("a", "b"),
+        Scope("a", "b", "c"),
+    ]
     assert commands("list-scope", *one).stdout == "z-*-*\na-b-*\na-b-c\n"
     assert json.loads(commands("list-scope", *one, "--json").stdout) == ["z-*-*", "a-b-*", "a-b-c"]
-    assert commands("remove-scope", *one, "-s", "z-*-*", "-s", "a-b-*", "-s", "never-given-it").exit_code == 0
+    assert (
+        commands(
+            "remove-scope", *one, "-s", "z-*-*", "-s", "a-b-*", "-s", "never-given-it"
+        ).exit_code
+        == 0
+    )
     assert commands("list-scope", *one).stdout == "a-b-c\n"
 
 
 @pytest.mark.parametrize("command", ["add-scope", "remove-scope"])
-def test_one_malformed_scope_and_none_is_applied(commands: Run, store: StateStore, command: str) -> None:
+def test_one_malformed_scope_and_none_is_applied(
+    commands: Run, store: StateStore, command: str
+) -> None:
     add(commands, "bill")
     store.add_scope("bill", CredentialedUserIdentity, "a-b-c")
     for position in range(3):
         scopes = ["a-b-c", "d-e-f"]
         scopes.insert(position, "a-*-c")
-        done = commands(command, "-i", "bill", *(part for scope in scopes for part in ("-s", scope)))
+        done = commands(
+            command, "-i", "bill", *(part for scope in scopes for part in ("-s", scope))
+        )
         assert done.exit_code == 2
         assert done.stderr.startswith("Error:")
         assert done.stderr.count("\n") == 1
@@ -161,16 +199,20 @@ def test_scopes_are_read_before_the_database_is_asked(run: Run, command: str) ->
     assert "'nonsense' is not a scope" in done.stderr
 
 
-def test_scopes_are_applied_in_one_transaction(commands: Run, store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scopes_are_applied_in_one_transaction(
+    commands: Run, store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add(commands, "bill")
-    with store._engine.begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE identity_scopes ADD CONSTRAINT refused CHECK (scope <> 'd-e-f')")
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "ALTER TABLE identity_scopes ADD CONSTRAINT refused CHECK (scope <> 'd-e-f')"
+        )
     try:
         done = commands("add-scope", "-i", "bill", "-s", "a-b-c", "-s", "d-e-f")
         assert done.exit_code == 2
         assert store.list_scopes("bill", CredentialedUserIdentity) == []
     finally:
-        with store._engine.begin() as connection:
+        with store.engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE identity_scopes DROP CONSTRAINT refused")
 
 
@@ -185,7 +227,14 @@ def test_disable_and_enable(commands: Run, store: StateStore, kind: str) -> None
 
 @pytest.mark.parametrize(
     "command",
-    [["remove"], ["add-scope", "-s", "a-b-c"], ["remove-scope", "-s", "a-b-c"], ["list-scope"], ["disable"], ["enable"]],
+    [
+        ["remove"],
+        ["add-scope", "-s", "a-b-c"],
+        ["remove-scope", "-s", "a-b-c"],
+        ["list-scope"],
+        ["disable"],
+        ["enable"],
+    ],
     ids=lambda command: command[0],
 )
 def test_an_unknown_identity_is_an_error_of_one_line(commands: Run, command: list[str]) -> None:

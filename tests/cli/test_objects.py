@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from alchemistore import ProtocolDAGResultRef, S3ObjectStore, Scope, StateStore, get_s3os, orphans
+from alchemistore import ProtocolDAGResultRef, S3ObjectStore, Scope, StateStore, get_s3os
 from alchemistore.errors import S3UnavailableError, StoreUnavailableError
+from alchemistore.maintenance import object_audit
 from alchemistore.models import GufeKey
 from alchemistore.settings import S3ObjectStoreSettings, get_s3_settings
 from tests.builders import campaign
@@ -31,29 +32,35 @@ HALTING = """
 import signal, sys
 # Not so where the tests run in the background.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from alchemistore import orphans
-orphans.PAGE = 1
-walk, sweep = orphans.walk, orphans.sweep
+from alchemistore.maintenance import object_audit
+object_audit.PAGE = 1
+walk, sweep = object_audit.walk, object_audit.sweep
 def halting(pages):
     for number, page in enumerate(pages):
         yield page
         if number:
             print("halted", file=sys.stderr, flush=True)
             sys.stdin.readline()
-orphans.walk = lambda *given: halting(walk(*given))
-orphans.sweep = lambda *given: halting(sweep(*given))
+object_audit.walk = lambda *given: halting(walk(*given))
+object_audit.sweep = lambda *given: halting(sweep(*given))
 from alchemistore.cli import main
 main()
 """
 
 
 @pytest.fixture
-def objects(s3_server: S3ObjectStoreSettings, monkeypatch: pytest.MonkeyPatch, database: str) -> Iterator[S3ObjectStore]:
+def objects(
+    s3_server: S3ObjectStoreSettings, monkeypatch: pytest.MonkeyPatch, database: str
+) -> Iterator[S3ObjectStore]:
     """An object store that the environment names."""
-    settings = s3_server.model_copy(update={"AWS_S3_PREFIX": database.rpartition("/")[2].partition("?")[0]})
+    settings = s3_server.model_copy(
+        update={"AWS_S3_PREFIX": database.rpartition("/")[2].partition("?")[0]}
+    )
     for name, value in settings:
         if value is not None:
-            monkeypatch.setenv(name, value.get_secret_value() if hasattr(value, "get_secret_value") else value)
+            monkeypatch.setenv(
+                name, value.get_secret_value() if hasattr(value, "get_secret_value") else value
+            )
     get_s3_settings.cache_clear()
     yield get_s3os(settings)
     get_s3_settings.cache_clear()
@@ -64,7 +71,7 @@ def loose(objects: S3ObjectStore) -> list[str]:
     """Objects that nothing refers to."""
     locations = [LOOSE.replace("1", str(i)) for i in range(4)]
     for location in locations:
-        objects._folder.put(location, b"x", "application/json")
+        objects.bucket_prefix.put(location, b"x", "application/json")
     return locations
 
 
@@ -72,19 +79,32 @@ def loose(objects: S3ObjectStore) -> list[str]:
 def lost(store: StateStore, scope: Scope) -> list[str]:
     """References without objects, as they are named."""
     task = campaign(store, scope, tasks=1).tasks[0]
-    refs = [ProtocolDAGResultRef(obj_key=GufeKey("R-2"), location=f"a/{i}/x", scope=scope, ok=True) for i in range(3)]
+    refs = [
+        ProtocolDAGResultRef(obj_key=GufeKey("R-2"), location=f"a/{i}/x", scope=scope, ok=True)
+        for i in range(3)
+    ]
     keys = [store.set_task_result(task, ref) for ref in refs]
-    return [f"{key} refers to {ref.location}, and there is no such object" for key, ref in zip(keys, refs, strict=True)]
+    return [
+        f"{key} refers to {ref.location}, and there is no such object"
+        for key, ref in zip(keys, refs, strict=True)
+    ]
 
 
 # Sweeping
 
 
-def test_sweep_says_what_it_would_do_and_does_it(run: Run, database: str, objects: S3ObjectStore, loose: list[str]) -> None:
+def test_sweep_says_what_it_would_do_and_does_it(
+    run: Run, database: str, objects: S3ObjectStore, loose: list[str]
+) -> None:
     would = run("objects", "sweep", "--url", database, "--older-than", "0s", "--dry-run")
     assert (would.exit_code, would.stderr) == (0, "")
-    assert would.stdout == "".join(f"{location}\n" for location in loose) + "Would remove 4 objects, 4 bytes.\n"
-    done = run("objects", "sweep", "--url", database, "--older-than", "0s", "--json", "--after", loose[0])
+    assert (
+        would.stdout
+        == "".join(f"{location}\n" for location in loose) + "Would remove 4 objects, 4 bytes.\n"
+    )
+    done = run(
+        "objects", "sweep", "--url", database, "--older-than", "0s", "--json", "--after", loose[0]
+    )
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [one.pop("location") for one in found] == loose[1:]
     assert [sorted(one) for one in found] == [["modified", "removed", "size"]] * 3
@@ -99,7 +119,9 @@ def test_an_age_without_a_unit_is_a_usage_error(run: Run, database: str, age: st
     assert "7d" in result.stderr
 
 
-def test_sweep_removes_nothing_without_a_schema(run: Run, empty_database: str, objects: S3ObjectStore, loose: list[str]) -> None:
+def test_sweep_removes_nothing_without_a_schema(
+    run: Run, empty_database: str, objects: S3ObjectStore, loose: list[str]
+) -> None:
     done = run("objects", "sweep", "--url", empty_database, "--older-than", "0s")
     assert (done.exit_code, done.stdout) == (2, "")
     assert "alchemistore database init" in done.stderr
@@ -113,7 +135,7 @@ def test_sweep_removes_nothing_without_a_schema(run: Run, empty_database: str, o
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Objects need not be old to be called unreferenced, and each makes a page."""
     monkeypatch.setattr(sys.modules["alchemistore.cli.database"], "IN_FLIGHT", -SOON)
-    monkeypatch.setattr(orphans, "PAGE", 1)
+    monkeypatch.setattr(object_audit, "PAGE", 1)
 
 
 def test_check_leaves_young_objects_alone(run: Run, database: str, loose: list[str]) -> None:
@@ -121,17 +143,32 @@ def test_check_leaves_young_objects_alone(run: Run, database: str, loose: list[s
     assert (done.exit_code, done.stdout, done.stderr) == (0, "No inconsistencies found.\n", "")
 
 
-def test_check_names_what_either_side_lacks(run: Run, database: str, loose: list[str], lost: list[str], at_once: None) -> None:
-    unreferenced = [f"nothing refers to the object {location}; see 'alchemistore objects sweep'" for location in loose]
+def test_check_names_what_either_side_lacks(
+    run: Run, database: str, loose: list[str], lost: list[str], at_once: None
+) -> None:
+    unreferenced = [
+        f"nothing refers to the object {location}; see 'alchemistore objects sweep'"
+        for location in loose
+    ]
     done = run("database", "check", "--url", database, "--objects")
     assert (done.exit_code, done.stderr) == (1, "")
-    assert done.stdout == "".join(f"- {problem}\n" for problem in [*lost, *unreferenced]) + "7 problems found.\n"
+    assert (
+        done.stdout
+        == "".join(f"- {problem}\n" for problem in [*lost, *unreferenced]) + "7 problems found.\n"
+    )
     done = run("database", "check", "--url", database, "--objects", "--json", "--after", "a/0/x")
     assert done.exit_code == 1
-    assert json.loads(done.stdout) == {"ok": False, "problems": [*lost[1:], *unreferenced], "repaired": None, "after": None}
+    assert json.loads(done.stdout) == {
+        "ok": False,
+        "problems": [*lost[1:], *unreferenced],
+        "repaired": None,
+        "after": None,
+    }
 
 
-@pytest.mark.parametrize("error", [S3UnavailableError("no server"), StoreUnavailableError("no server")])
+@pytest.mark.parametrize(
+    "error", [S3UnavailableError("no server"), StoreUnavailableError("no server")]
+)
 @pytest.mark.parametrize("pages", [0, 2])
 def test_a_check_that_loses_its_connection_says_what_it_found_and_how_to_go_on(
     run: Run,
@@ -143,15 +180,15 @@ def test_a_check_that_loses_its_connection_says_what_it_found_and_how_to_go_on(
     error: Exception,
     pages: int,
 ) -> None:
-    walk = orphans.walk
+    walk = object_audit.walk
 
-    def breaking(*given: Any) -> Iterator[orphans.Page]:
+    def breaking(*given: Any) -> Iterator[object_audit.Page]:
         for number, page in enumerate(walk(*given)):
             if number == pages:
                 raise error
             yield page
 
-    monkeypatch.setattr(orphans, "walk", breaking)
+    monkeypatch.setattr(object_audit, "walk", breaking)
     done = run("database", "check", "--url", database, "--objects", "--json")
     assert done.exit_code == 2
     assert json.loads(done.stdout) == {
@@ -164,7 +201,9 @@ def test_a_check_that_loses_its_connection_says_what_it_found_and_how_to_go_on(
     assert done.stderr == f"{hint}Error: no server\n"
     done = run("database", "check", "--url", database, "--objects")
     assert done.exit_code == 2
-    assert done.stdout == "".join(f"- {problem}\n" for problem in lost[:pages]) + ("2 problems so far.\n" if pages else "")
+    assert done.stdout == "".join(f"- {problem}\n" for problem in lost[:pages]) + (
+        "2 problems so far.\n" if pages else ""
+    )
 
 
 def test_after_without_objects_is_a_usage_error(run: Run, database: str) -> None:
@@ -176,7 +215,10 @@ def test_after_without_objects_is_a_usage_error(run: Run, database: str) -> None
 # Breaking off
 
 
-@pytest.mark.parametrize("command", [["database", "check", "--objects", "--json"], ["objects", "sweep", "--older-than", "0s"]])
+@pytest.mark.parametrize(
+    "command",
+    [["database", "check", "--objects", "--json"], ["objects", "sweep", "--older-than", "0s"]],
+)
 def test_an_interrupted_walk_says_how_to_go_on(
     database: str, objects: S3ObjectStore, loose: list[str], lost: list[str], command: list[str]
 ) -> None:

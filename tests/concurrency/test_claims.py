@@ -35,23 +35,33 @@ def wide(store: StateStore, database: str) -> Iterator[StateStore]:
     wide = open_store(database)
     yield wide
     wide.close()
-    with store._engine.connect() as connection:
+    with store.engine.connect() as connection:
         connection = connection.execution_options(isolation_level="AUTOCOMMIT")
         # A connection has told the statistics all it knows when it is gone, and not before.
         while connection.scalar(
-            text("SELECT count(*) FROM pg_stat_activity WHERE (datname, application_name) = (current_database(), 'claimers')")
+            text(
+                "SELECT count(*) FROM pg_stat_activity WHERE (datname, application_name) = (current_database(), 'claimers')"
+            )
         ):
             pass
-        deadlocks = connection.scalar(text("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"))
+        deadlocks = connection.scalar(
+            text("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+        )
     assert deadlocks == 0
 
 
 def at_once(work: Callable[[int], list[ScopedKey | None]]) -> list[ScopedKey | None]:
     """Let all claimers work, from one moment on, and give all that they got."""
-    return [task for got in together([partial(work, number) for number in range(CLAIMERS)]) for task in got]
+    return [
+        task
+        for got in together([partial(work, number) for number in range(CLAIMERS)])
+        for task in got
+    ]
 
 
-def hubs_of(store: StateStore, scope: Scope, hubs: int, tasks: int) -> tuple[Campaign, list[ScopedKey]]:
+def hubs_of(
+    store: StateStore, scope: Scope, hubs: int, tasks: int
+) -> tuple[Campaign, list[ScopedKey]]:
     """So many hubs that share so many tasks of two priorities and several weights."""
     made = campaign(store, scope, tasks=tasks)
     shared = [made.hub, *(campaign(store, scope, name=f"hub {i}").hub for i in range(1, hubs))]
@@ -63,18 +73,24 @@ def hubs_of(store: StateStore, scope: Scope, hubs: int, tasks: int) -> tuple[Cam
     return made, shared
 
 
-def assert_each_claimed_once(store: StateStore, tasks: Sequence[ScopedKey], claimed: Sequence[ScopedKey | None]) -> None:
+def assert_each_claimed_once(
+    store: StateStore, tasks: Sequence[ScopedKey], claimed: Sequence[ScopedKey | None]
+) -> None:
     assert Counter(task for task in claimed if task) == Counter(tasks)
-    with store._engine.connect() as connection:
+    with store.engine.connect() as connection:
         counts = connection.execute(
-            text("SELECT count(*), count(DISTINCT task), count(outcome), (SELECT count(*) FROM claims) FROM attempts")
+            text(
+                "SELECT count(*), count(DISTINCT task), count(outcome), (SELECT count(*) FROM claims) FROM attempts"
+            )
         ).one()
     assert tuple(counts) == (len(tasks), len(tasks), 0, len(tasks))
 
 
 @pytest.mark.parametrize("hubs", [1, 2])
 @pytest.mark.parametrize("count", [1, 5])
-def test_every_answer_is_complete_while_there_is_work(wide: StateStore, scope: Scope, hubs: int, count: int) -> None:
+def test_every_answer_is_complete_while_there_is_work(
+    wide: StateStore, scope: Scope, hubs: int, count: int
+) -> None:
     rounds = 20 // count
     # So many that some are left even when every claimer has taken hold of as many as it asked for.
     made, shared = hubs_of(wide, scope, hubs, CLAIMERS * count * (rounds + 1))
@@ -93,14 +109,18 @@ def test_every_answer_is_complete_while_there_is_work(wide: StateStore, scope: S
 
 
 @pytest.mark.parametrize("hubs", [1, 2])
-def test_claimers_empty_hubs_without_losing_a_task(wide: StateStore, scope: Scope, hubs: int) -> None:
+def test_claimers_empty_hubs_without_losing_a_task(
+    wide: StateStore, scope: Scope, hubs: int
+) -> None:
     made, shared = hubs_of(wide, scope, hubs, 400)
     register(wide, *SERVICES)
 
     def claim(number: int) -> list[ScopedKey | None]:
         generator, got = random.Random(number), list[ScopedKey | None]()
         while True:
-            answer = wide.claim_taskhub_tasks(shared[number % hubs], SERVICES[number], generator.randint(1, 8))
+            answer = wide.claim_taskhub_tasks(
+                shared[number % hubs], SERVICES[number], generator.randint(1, 8)
+            )
             got += answer
             if answer[0] is None:
                 return got
@@ -164,8 +184,10 @@ def test_expiry_while_claiming_strands_nothing(wide: StateStore, scope: Scope) -
     assert expiry.result() > CLAIMERS
     wide.expire_registrations(datetime.max)
 
-    with wide._engine.connect() as connection:
-        outcomes = connection.execute(text("SELECT outcome, count(*) AS times FROM attempts GROUP BY outcome")).all()
+    with wide.engine.connect() as connection:
+        outcomes = connection.execute(
+            text("SELECT outcome, count(*) AS times FROM attempts GROUP BY outcome")
+        ).all()
         assert connection.scalar(text("SELECT count(*) FROM claims")) == 0
     assert [tuple(outcome) for outcome in outcomes] == [("expired", len(claimed))]
     assert wide.get_scope_status(scope) == {"waiting": 120}
@@ -175,7 +197,9 @@ def test_expiry_while_claiming_strands_nothing(wide: StateStore, scope: Scope) -
 
 def test_everything_at_once_ends_in_order(wide: StateStore, scope: Scope) -> None:
     made, shared = hubs_of(wide, scope, 2, 60)
-    children = wide.create_tasks([made.transformations[i % 3] for i in range(60)], extends=made.tasks)
+    children = wide.create_tasks(
+        [made.transformations[i % 3] for i in range(60)], extends=made.tasks
+    )
     for hub in shared:
         wide.action_tasks(children, hub)
     tasks = made.tasks + children
@@ -193,7 +217,9 @@ def test_everything_at_once_ends_in_order(wide: StateStore, scope: Scope) -> Non
                 case 2:
                     wide.set_task_priority(some, generator.randint(1, 3))
                 case 3:
-                    wide.set_task_weights({task: generator.choice([0.0, 0.1, 1.0]) for task in some}, hub)
+                    wide.set_task_weights(
+                        {task: generator.choice([0.0, 0.1, 1.0]) for task in some}, hub
+                    )
                 case 4:
                     wide.set_task_waiting(some)
                 case 5:
@@ -217,11 +243,22 @@ def test_everything_at_once_ends_in_order(wide: StateStore, scope: Scope) -> Non
 
     completed = {task for task in at_once(work) if task}
     statuses = dict(zip(tasks, wide.get_task_status(tasks), strict=True))
-    assert {status and status.value for task, status in statuses.items() if task in completed} <= {"complete", "invalid"}
-    with wide._engine.connect() as connection:
-        twice = text("SELECT task FROM attempts WHERE outcome = 'complete' GROUP BY task HAVING count(*) > 1")
+    assert {status and status.value for task, status in statuses.items() if task in completed} <= {
+        "complete",
+        "invalid",
+    }
+    with wide.engine.connect() as connection:
+        twice = text(
+            "SELECT task FROM attempts WHERE outcome = 'complete' GROUP BY task HAVING count(*) > 1"
+        )
         assert connection.execute(twice).all() == []
     assert wide.problems() == []
     wide.expire_registrations(datetime.max)
-    wide.set_task_waiting([task for task, status in statuses.items() if status and status.value in ("running", "error")])
+    wide.set_task_waiting(
+        [
+            task
+            for task, status in statuses.items()
+            if status and status.value in ("running", "error")
+        ]
+    )
     assert set(wide.get_scope_status(scope)) <= {"waiting", "complete", "invalid"}

@@ -25,9 +25,16 @@ def test_eight_threads_that_create_a_hub_create_one(store: StateStore, scope: Sc
 
 
 @both
-def test_a_hub_that_is_being_created_elsewhere(store: StateStore, scope: Scope, commit: bool) -> None:
+def test_a_hub_that_is_being_created_elsewhere(
+    store: StateStore, scope: Scope, commit: bool
+) -> None:
     network = store.create_network(star(), scope)
-    hub, second = meanwhile(store, lambda tx: tx.create_taskhub(network), partial(store.create_taskhub, network), commit=commit)
+    hub, second = meanwhile(
+        store,
+        lambda tx: tx.create_taskhub(network),
+        partial(store.create_taskhub, network),
+        commit=commit,
+    )
     assert second.result() == hub
     assert store.query_taskhubs() == [hub]
 
@@ -47,7 +54,9 @@ def test_eight_threads_that_delete_a_hub_delete_it_once(store: StateStore, scope
 
 
 @both
-def test_actioning_on_a_hub_that_is_being_deleted(store: StateStore, scope: Scope, commit: bool) -> None:
+def test_actioning_on_a_hub_that_is_being_deleted(
+    store: StateStore, scope: Scope, commit: bool
+) -> None:
     made = campaign(store, scope, tasks=4, action=False)
     _, actioned = meanwhile(
         store,
@@ -61,7 +70,9 @@ def test_actioning_on_a_hub_that_is_being_deleted(store: StateStore, scope: Scop
 
 
 @both
-def test_deleting_a_hub_on_which_tasks_are_being_actioned(store: StateStore, scope: Scope, commit: bool) -> None:
+def test_deleting_a_hub_on_which_tasks_are_being_actioned(
+    store: StateStore, scope: Scope, commit: bool
+) -> None:
     made = campaign(store, scope, tasks=4, action=False)
     _, deleted = meanwhile(
         store,
@@ -78,7 +89,9 @@ def test_deleting_a_hub_on_which_tasks_are_being_actioned(store: StateStore, sco
 # Actions
 
 
-def test_of_eight_threads_that_action_the_same_tasks_one_gets_each_key(store: StateStore, scope: Scope) -> None:
+def test_of_eight_threads_that_action_the_same_tasks_one_gets_each_key(
+    store: StateStore, scope: Scope
+) -> None:
     made = campaign(store, scope, tasks=60, action=False)
     orders = [made.tasks if n % 2 else made.tasks[::-1] for n in range(N)]
     answers = together([partial(store.action_tasks, order, made.hub) for order in orders])
@@ -92,7 +105,9 @@ def test_of_eight_threads_that_action_the_same_tasks_one_gets_each_key(store: St
     assert store.get_task_weights(made.tasks, made.hub) == [0.5] * 60
 
 
-def test_of_eight_threads_that_cancel_the_same_tasks_one_gets_each_key(store: StateStore, scope: Scope) -> None:
+def test_of_eight_threads_that_cancel_the_same_tasks_one_gets_each_key(
+    store: StateStore, scope: Scope
+) -> None:
     made = campaign(store, scope, tasks=60)
     orders = [made.tasks if n % 2 else made.tasks[::-1] for n in range(N)]
     answers = together([partial(store.cancel_tasks, order, made.hub) for order in orders])
@@ -103,7 +118,10 @@ def test_of_eight_threads_that_cancel_the_same_tasks_one_gets_each_key(store: St
 def test_actioning_and_cancelling_at_once_come_out_even(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=40, action=False)
     orders = [made.tasks if n % 4 < 2 else made.tasks[::-1] for n in range(N)]
-    calls = [partial((store.cancel_tasks, store.action_tasks)[n % 2], order, made.hub) for n, order in enumerate(orders)]
+    calls = [
+        partial((store.cancel_tasks, store.action_tasks)[n % 2], order, made.hub)
+        for n, order in enumerate(orders)
+    ]
     answers = together(calls)
     left = store.get_taskhub_tasks(made.hub)
     for task in made.tasks:
@@ -154,12 +172,16 @@ def test_cancelling_what_is_being_actioned(store: StateStore, scope: Scope, comm
     # Who cannot see the actions yet may come first: then there was nothing to cancel, and they stay.
     cancelled = second.result()
     assert cancelled in ([made.tasks, [None] * 3] if commit else [[None] * 3])
-    assert store.get_taskhub_tasks(made.hub) == (sorted(made.tasks) if commit and cancelled == [None] * 3 else [])
+    assert store.get_taskhub_tasks(made.hub) == (
+        sorted(made.tasks) if commit and cancelled == [None] * 3 else []
+    )
 
 
 @both
 @pytest.mark.parametrize("status", ["invalid", "deleted"])
-def test_actioning_what_is_being_given_up(store: StateStore, scope: Scope, status: str, commit: bool) -> None:
+def test_actioning_what_is_being_given_up(
+    store: StateStore, scope: Scope, status: str, commit: bool
+) -> None:
     made = campaign(store, scope, tasks=3, action=False)
     _, second = meanwhile(
         store,
@@ -195,7 +217,9 @@ def test_weighing_what_is_being_cancelled(store: StateStore, scope: Scope, commi
         commit=commit,
     )
     assert second.result() == ([None, None, made.tasks[2]] if commit else made.tasks)
-    assert store.get_task_weights(made.tasks, made.hub) == ([None, None, 0.25] if commit else [0.25, 0.25, 0.25])
+    assert store.get_task_weights(made.tasks, made.hub) == (
+        [None, None, 0.25] if commit else [0.25, 0.25, 0.25]
+    )
 
 
 # Tasks
@@ -214,7 +238,9 @@ def test_eight_threads_that_ask_for_five_tasks_leave_five(store: StateStore, sco
 
 
 @both
-def test_asking_for_tasks_that_are_being_made(store: StateStore, scope: Scope, commit: bool) -> None:
+def test_asking_for_tasks_that_are_being_made(
+    store: StateStore, scope: Scope, commit: bool
+) -> None:
     transformation = campaign(store, scope).transformations[0]
     first, second = meanwhile(
         store,
@@ -235,7 +261,9 @@ def test_extending_a_parent_that_is_being_given_up(
 ) -> None:
     transformation = campaign(store, scope).transformations[0]
     parent = store.create_task(transformation)
-    arguments: list[Any] = [[transformation], [parent]] if how == "create_tasks" else [transformation, parent]
+    arguments: list[Any] = (
+        [[transformation], [parent]] if how == "create_tasks" else [transformation, parent]
+    )
     _, second = meanwhile(
         store,
         lambda tx: tx.set_task_status([parent], status),
@@ -253,7 +281,9 @@ def test_extending_a_parent_that_is_being_given_up(
 
 @both
 @pytest.mark.parametrize("generations", [1, 3])
-def test_giving_up_a_parent_that_is_being_extended(store: StateStore, scope: Scope, generations: int, commit: bool) -> None:
+def test_giving_up_a_parent_that_is_being_extended(
+    store: StateStore, scope: Scope, generations: int, commit: bool
+) -> None:
     made = campaign(store, scope)
     line = chain(store, made.transformations[0], generations)
 
@@ -262,17 +292,23 @@ def test_giving_up_a_parent_that_is_being_extended(store: StateStore, scope: Sco
         assert tx.action_tasks([child], made.hub) == [child]
         return child
 
-    child, second = meanwhile(store, extend, partial(store.set_task_invalid, line[:1]), commit=commit)
+    child, second = meanwhile(
+        store, extend, partial(store.set_task_invalid, line[:1]), commit=commit
+    )
     assert second.result() == line[:1]
     alive = [*line, child] if commit else line
     assert store.get_task_status(alive) == [TaskStatusEnum.invalid] * len(alive)
     assert store.get_taskhub_tasks(made.hub) == []
 
 
-def test_eight_threads_that_set_priorities_of_the_same_tasks(store: StateStore, scope: Scope) -> None:
+def test_eight_threads_that_set_priorities_of_the_same_tasks(
+    store: StateStore, scope: Scope
+) -> None:
     made = campaign(store, scope, tasks=40)
     orders = [made.tasks if n % 2 else made.tasks[::-1] for n in range(N)]
-    answers = together([partial(store.set_task_priority, order, n + 1) for n, order in enumerate(orders)])
+    answers = together(
+        [partial(store.set_task_priority, order, n + 1) for n, order in enumerate(orders)]
+    )
     assert answers == orders
     (last,) = set(store.get_task_priority(made.tasks))
     assert last in range(1, N + 1)

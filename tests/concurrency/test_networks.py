@@ -34,7 +34,9 @@ def whole(store: StateStore, key: ScopedKey, network: gufe.AlchemicalNetwork) ->
     return bool(again is not network and again.key == network.key and again.edges == network.edges)
 
 
-def test_eight_threads_that_create_the_same_network_create_one(store: StateStore, scope: Scope) -> None:
+def test_eight_threads_that_create_the_same_network_create_one(
+    store: StateStore, scope: Scope
+) -> None:
     network = gufe_classes.network()
     expected = alone(store, scope, network)
     keys = together([lambda: store.create_network(network, scope)] * N)
@@ -43,7 +45,9 @@ def test_eight_threads_that_create_the_same_network_create_one(store: StateStore
     assert whole(store, keys[0], network)
 
 
-def test_eight_threads_that_create_overlapping_networks_share_the_parts(store: StateStore, scope: Scope) -> None:
+def test_eight_threads_that_create_overlapping_networks_share_the_parts(
+    store: StateStore, scope: Scope
+) -> None:
     networks = [star(n + 2, f"star {n}") for n in range(N)]
     expected = alone(store, scope, *networks)
     keys = together([partial(store.create_network, network, scope) for network in networks])
@@ -71,20 +75,30 @@ def test_a_network_is_whole_whatever_becomes_of_one_that_shares_its_parts(
     first, network = star(3, "first"), star(4, name) if name == "second" else star(3, "first")
     expected = alone(store, scope, first, network) if commit else alone(store, scope, network)
     _, creating = meanwhile(
-        store, lambda tx: tx.create_network(first, scope), partial(store.create_network, network, scope), commit=commit
+        store,
+        lambda tx: tx.create_network(first, scope),
+        partial(store.create_network, network, scope),
+        commit=commit,
     )
     key = creating.result()
     assert counts(store) == expected
     assert whole(store, key, network)
-    assert store.get_network_transformations(key) == sorted(ScopedKey.from_str(f"{edge.key}-{scope}") for edge in network.edges)
+    assert store.get_network_transformations(key) == sorted(
+        ScopedKey.from_str(f"{edge.key}-{scope}") for edge in network.edges
+    )
 
 
 @both
-def test_creating_again_what_is_being_deleted(store: StateStore, scope: Scope, commit: bool) -> None:
+def test_creating_again_what_is_being_deleted(
+    store: StateStore, scope: Scope, commit: bool
+) -> None:
     made = campaign(store, scope, tasks=3)
     network = star()
     _, creating = meanwhile(
-        store, lambda tx: tx.delete_network(made.network), partial(store.create_network, network, scope), commit=commit
+        store,
+        lambda tx: tx.delete_network(made.network),
+        partial(store.create_network, network, scope),
+        commit=commit,
     )
     assert creating.result() == made.network
     if commit and not creating.waited:
@@ -95,7 +109,9 @@ def test_creating_again_what_is_being_deleted(store: StateStore, scope: Scope, c
     assert store.query_taskhubs() == ([] if commit else [made.hub])
 
 
-def test_eight_threads_that_delete_a_network_delete_it_once(store: StateStore, scope: Scope) -> None:
+def test_eight_threads_that_delete_a_network_delete_it_once(
+    store: StateStore, scope: Scope
+) -> None:
     made = campaign(store, scope, tasks=3)
 
     def delete() -> ScopedKey | None:
@@ -110,7 +126,9 @@ def test_eight_threads_that_delete_a_network_delete_it_once(store: StateStore, s
     assert set(store.query_tasks()) == set(made.tasks)
 
 
-def test_deleting_networks_that_share_parts_while_creating_others(store: StateStore, scope: Scope) -> None:
+def test_deleting_networks_that_share_parts_while_creating_others(
+    store: StateStore, scope: Scope
+) -> None:
     old = [campaign(store, scope, name=f"old {n}").network for n in range(4)]
     new = [star(3 + n, f"new {n}") for n in range(4)]
     calls: list[Callable[[], ScopedKey]] = [partial(store.delete_network, key) for key in old]
@@ -122,7 +140,9 @@ def test_deleting_networks_that_share_parts_while_creating_others(store: StateSt
 
 
 @pytest.mark.parametrize("first", ["the hub", "the deletion"])
-def test_a_hub_of_a_network_that_is_being_deleted(store: StateStore, scope: Scope, first: str) -> None:
+def test_a_hub_of_a_network_that_is_being_deleted(
+    store: StateStore, scope: Scope, first: str
+) -> None:
     network = store.create_network(star(), scope)
     with store.transaction() as tx:
         if first == "the hub":

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from alchemistore import ComputeServiceID, ComputeServiceRegistration, Scope, ScopedKey, StateStore
-from alchemistore.invariants import violations
+from alchemistore.maintenance.invariants import violations
 from tests.builders import Campaign, campaign, chain, register
 from tests.deliveries import statuses
 from tests.threads import Running
@@ -56,7 +56,9 @@ class Ring:
 
     def __init__(self, store: StateStore, scope: Scope) -> None:
         self.store = store
-        self.made, self.other = (campaign(store, scope, arms=1, name=name) for name in ("one", "other"))
+        self.made, self.other = (
+            campaign(store, scope, arms=1, name=name) for name in ("one", "other")
+        )
         self.count = 0
 
     @contextmanager
@@ -65,10 +67,14 @@ class Ring:
         self.count += 1
         store, made = self.store, self.made
         parent, task = chain(store, made.transformations[0], 2)
-        arena = Arena(made.hub, self.other.hub, parent, task, f"old {self.count}", f"new {self.count}")
+        arena = Arena(
+            made.hub, self.other.hub, parent, task, f"old {self.count}", f"new {self.count}"
+        )
         for identifier, heartbeat in {arena.old: NOON, arena.new: NOON + MINUTE}.items():
             store.register_computeservice(
-                ComputeServiceRegistration(identifier=ComputeServiceID(identifier), registered=NOON, heartbeat=heartbeat)
+                ComputeServiceRegistration(
+                    identifier=ComputeServiceID(identifier), registered=NOON, heartbeat=heartbeat
+                )
             )
         store.action_tasks([task], made.hub)
         store.set_task_running([parent])
@@ -82,16 +88,22 @@ class Ring:
 
     def outcome(self, arena: Arena) -> dict[str, Any]:
         """What became of the task."""
-        with self.store._engine.connect() as connection:
+        with self.store.engine.connect() as connection:
             assert violations(connection) == []
             attempts = connection.execute(
-                text("SELECT service, outcome FROM attempts WHERE task = :task ORDER BY attempt"), {"task": arena.task.token}
+                text("SELECT service, outcome FROM attempts WHERE task = :task ORDER BY attempt"),
+                {"task": arena.task.token},
             ).all()
         return {
             "statuses": self.store.get_task_status([arena.parent, arena.task]),
             "priority": self.store.get_task_priority([arena.task]),
-            "weights": [self.store.get_task_weights([arena.task], hub) for hub in (arena.hub, arena.other_hub)],
-            "attempts": [(attempt.service.partition(" ")[0], attempt.outcome) for attempt in attempts],
+            "weights": [
+                self.store.get_task_weights([arena.task], hub)
+                for hub in (arena.hub, arena.other_hub)
+            ],
+            "attempts": [
+                (attempt.service.partition(" ")[0], attempt.outcome) for attempt in attempts
+            ],
         }
 
 
@@ -106,7 +118,9 @@ def in_a_transaction(store: StateStore, call: Callable[..., T], *args: object) -
 
 
 @pytest.mark.parametrize("first", ACTS)
-def test_two_calls_at_once_end_as_one_after_the_other(store: StateStore, scope: Scope, first: str) -> None:
+def test_two_calls_at_once_end_as_one_after_the_other(
+    store: StateStore, scope: Scope, first: str
+) -> None:
     ring = Ring(store, scope)
 
     @cache
@@ -141,7 +155,7 @@ def made(store: StateStore, scope: Scope) -> Campaign:
 
 
 def outcomes(store: StateStore) -> list[str | None]:
-    with store._engine.connect() as connection:
+    with store.engine.connect() as connection:
         return list(connection.scalars(text("SELECT outcome FROM attempts ORDER BY attempt")))
 
 
@@ -171,7 +185,9 @@ def test_a_claim_waits_while_its_own_registration_is_being_removed(
 
 
 @pytest.mark.parametrize("way", GOING)
-def test_who_is_just_claiming_is_removed_with_what_it_claimed(store: StateStore, made: Campaign, way: str) -> None:
+def test_who_is_just_claiming_is_removed_with_what_it_claimed(
+    store: StateStore, made: Campaign, way: str
+) -> None:
     with store.transaction() as tx:
         assert tx.claim_taskhub_tasks(made.hub, "a") == made.tasks
         removal = in_a_transaction(store, GOING[way])
@@ -183,7 +199,9 @@ def test_who_is_just_claiming_is_removed_with_what_it_claimed(store: StateStore,
     assert store.claim_taskhub_tasks(made.hub, "c") == made.tasks
 
 
-def test_claims_and_heartbeats_do_not_wait_for_each_other(store: StateStore, made: Campaign) -> None:
+def test_claims_and_heartbeats_do_not_wait_for_each_other(
+    store: StateStore, made: Campaign
+) -> None:
     with store.transaction() as tx:
         tx.heartbeat_computeservice("a", datetime.max.replace(year=3000))
         claim = in_a_transaction(store, lambda tx: tx.claim_taskhub_tasks(made.hub, "a"))
@@ -192,11 +210,15 @@ def test_claims_and_heartbeats_do_not_wait_for_each_other(store: StateStore, mad
     store.set_task_waiting(made.tasks)
     with store.transaction() as tx:
         assert tx.claim_taskhub_tasks(made.hub, "a") == made.tasks
-        heartbeat = in_a_transaction(store, lambda tx: tx.heartbeat_computeservice("a", datetime.max.replace(year=3001)))
+        heartbeat = in_a_transaction(
+            store, lambda tx: tx.heartbeat_computeservice("a", datetime.max.replace(year=3001))
+        )
         assert not heartbeat.waits_for(tx)
 
 
-def test_a_heartbeat_that_comes_just_in_time_saves_the_service(store: StateStore, made: Campaign) -> None:
+def test_a_heartbeat_that_comes_just_in_time_saves_the_service(
+    store: StateStore, made: Campaign
+) -> None:
     assert store.claim_taskhub_tasks(made.hub, "a") == made.tasks
     limit = datetime.now(UTC) + MINUTE
     with store.transaction() as tx:
@@ -210,7 +232,9 @@ def test_a_heartbeat_that_comes_just_in_time_saves_the_service(store: StateStore
 def test_a_heartbeat_that_comes_too_late_is_told_so(store: StateStore, made: Campaign) -> None:
     with store.transaction() as tx:
         tx.expire_registrations(datetime.max)
-        heartbeat = in_a_transaction(store, lambda tx: tx.heartbeat_computeservice("a", datetime.now(UTC)))
+        heartbeat = in_a_transaction(
+            store, lambda tx: tx.heartbeat_computeservice("a", datetime.now(UTC))
+        )
         assert heartbeat.waits_for(tx)
     with pytest.raises(KeyError, match="a"):
         heartbeat.result()
@@ -225,7 +249,9 @@ def test_of_two_registrations_one_is_refused(store: StateStore) -> None:
         other.result()
 
 
-def test_claims_pass_each_other_by_on_one_hub_and_on_two(store: StateStore, made: Campaign, scope: Scope) -> None:
+def test_claims_pass_each_other_by_on_one_hub_and_on_two(
+    store: StateStore, made: Campaign, scope: Scope
+) -> None:
     other_hub = campaign(store, scope, name="other").hub
     more = store.create_tasks(made.transformations)
     store.action_tasks(more, made.hub)
@@ -246,8 +272,12 @@ def test_claims_pass_each_other_by_on_one_hub_and_on_two(store: StateStore, made
             assert answer[0] is not None
 
 
-@pytest.mark.parametrize(("first", "second"), [("complete", "error"), ("error", "complete"), ("invalid", "deleted")])
-def test_of_two_ends_the_first_stands(store: StateStore, made: Campaign, first: str, second: str) -> None:
+@pytest.mark.parametrize(
+    ("first", "second"), [("complete", "error"), ("error", "complete"), ("invalid", "deleted")]
+)
+def test_of_two_ends_the_first_stands(
+    store: StateStore, made: Campaign, first: str, second: str
+) -> None:
     store.claim_taskhub_tasks(made.hub, "a")
     with store.transaction() as tx:
         assert tx.set_task_status(made.tasks, first) == made.tasks
@@ -258,16 +288,22 @@ def test_of_two_ends_the_first_stands(store: StateStore, made: Campaign, first: 
     assert outcomes(store) == [first]
 
 
-def test_who_extends_a_task_that_is_being_struck_is_refused(store: StateStore, made: Campaign) -> None:
+def test_who_extends_a_task_that_is_being_struck_is_refused(
+    store: StateStore, made: Campaign
+) -> None:
     with store.transaction() as tx:
         tx.set_task_invalid(made.tasks)
-        creation = in_a_transaction(store, lambda tx: tx.create_task(made.transformations[0], extends=made.tasks[0]))
+        creation = in_a_transaction(
+            store, lambda tx: tx.create_task(made.transformations[0], extends=made.tasks[0])
+        )
         assert creation.waits_for(tx)
     with pytest.raises(ValueError, match="Cannot extend"):
         creation.result()
 
 
-def test_who_is_just_being_created_is_struck_with_its_parent(store: StateStore, made: Campaign) -> None:
+def test_who_is_just_being_created_is_struck_with_its_parent(
+    store: StateStore, made: Campaign
+) -> None:
     with store.transaction() as tx:
         child = tx.create_task(made.transformations[0], extends=made.tasks[0])
         setter = in_a_transaction(store, lambda tx: tx.set_task_deleted(made.tasks))
@@ -276,7 +312,9 @@ def test_who_is_just_being_created_is_struck_with_its_parent(store: StateStore, 
     assert statuses(store, [child]) == ["deleted"]
 
 
-def test_a_child_is_claimable_from_the_commit_that_completes_its_parent(store: StateStore, made: Campaign) -> None:
+def test_a_child_is_claimable_from_the_commit_that_completes_its_parent(
+    store: StateStore, made: Campaign
+) -> None:
     child = store.create_task(made.transformations[0], extends=made.tasks[0])
     store.action_tasks([child], made.hub)
     store.claim_taskhub_tasks(made.hub, "a")

@@ -56,7 +56,9 @@ def test_a_settlement_that_finds_its_service_being_expired_comes_late(
         assert settling.waits_for(tx)
     assert settling.result().outcome == "expired"
     assert status(store, task) == ("complete" if ok else "waiting")
-    assert [(one.outcome, one.result) for one in attempts(store, task)] == [("expired", key_of(result, task))]
+    assert [(one.outcome, one.result) for one in attempts(store, task)] == [
+        ("expired", key_of(result, task))
+    ]
 
 
 @ok_or_failed
@@ -72,7 +74,9 @@ def test_an_expiry_that_finds_the_task_being_settled_takes_nothing_back(
     assert (status(store, task), outcomes(store, task)) == (ended, [("a", ended)])
 
 
-def test_a_claim_passes_over_what_a_late_result_is_completing(store: StateStore, made: Campaign, scope: Scope) -> None:
+def test_a_claim_passes_over_what_a_late_result_is_completing(
+    store: StateStore, made: Campaign, scope: Scope
+) -> None:
     task = claim(store, made, "a")
     expire_silent(store)
     with store.transaction() as tx:
@@ -83,7 +87,9 @@ def test_a_claim_passes_over_what_a_late_result_is_completing(store: StateStore,
 
 
 @ok_or_failed
-def test_a_late_result_waits_for_the_claim_of_its_task(store: StateStore, made: Campaign, scope: Scope, ok: bool) -> None:
+def test_a_late_result_waits_for_the_claim_of_its_task(
+    store: StateStore, made: Campaign, scope: Scope, ok: bool
+) -> None:
     task = claim(store, made, "a")
     expire_silent(store)
     with store.transaction() as tx:
@@ -96,7 +102,9 @@ def test_a_late_result_waits_for_the_claim_of_its_task(store: StateStore, made: 
 
 
 @pytest.mark.parametrize("late_first", [True, False])
-def test_two_workers_with_a_result_each_are_both_kept(store: StateStore, made: Campaign, scope: Scope, late_first: bool) -> None:
+def test_two_workers_with_a_result_each_are_both_kept(
+    store: StateStore, made: Campaign, scope: Scope, late_first: bool
+) -> None:
     task = claim(store, made, "a")
     expire_silent(store)
     claim(store, made, "b")
@@ -108,8 +116,13 @@ def test_two_workers_with_a_result_each_are_both_kept(store: StateStore, made: C
         assert other.waits_for(tx)
     other.result()
     assert status(store, task) == "complete"
-    assert outcomes(store, task) == [("a", "expired"), ("b", "superseded" if late_first else "complete")]
-    assert [one.result for one in attempts(store, task)] == [key_of(results[name], task) for name in ("a", "b")]
+    assert outcomes(store, task) == [
+        ("a", "expired"),
+        ("b", "superseded" if late_first else "complete"),
+    ]
+    assert [one.result for one in attempts(store, task)] == [
+        key_of(results[name], task) for name in ("a", "b")
+    ]
     assert store.get_task_results(task) == sorted(key_of(one, task) for one in results.values())
 
 
@@ -161,7 +174,9 @@ Change = Callable[[StateStore, Campaign, ScopedKey], object]
 
 
 @pytest.mark.parametrize("settled_first", [True, False])
-@pytest.mark.parametrize("change", [child_actioned, child_given_weight, child_set_waiting, child_given_priority])
+@pytest.mark.parametrize(
+    "change", [child_actioned, child_given_weight, child_set_waiting, child_given_priority]
+)
 def test_a_child_that_changes_while_its_parent_is_completed_can_be_claimed(
     store: StateStore, made: Campaign, scope: Scope, change: Change, settled_first: bool
 ) -> None:
@@ -196,11 +211,15 @@ def test_a_child_that_is_born_while_its_parent_is_completed_can_be_claimed(
         return which.settle_task(parent, ref(scope), compute_service_id="b")
 
     def bearing(which: StateStore) -> object:
-        return which.action_tasks([which.create_task(made.transformations[0], extends=parent)], made.hub)
+        return which.action_tasks(
+            [which.create_task(made.transformations[0], extends=parent)], made.hub
+        )
 
     first, second = (settling, bearing) if settled_first else (bearing, settling)
     meanwhile(store, first, lambda: second(store), commit=True)[1].result()
-    assert claim(store, made, "b") in store.get_transformation_tasks(made.transformations[0], extends=parent)
+    assert claim(store, made, "b") in store.get_transformation_tasks(
+        made.transformations[0], extends=parent
+    )
 
 
 @ok_or_failed
@@ -229,16 +248,22 @@ def test_expiry_and_settlement_race_fifty_times(store: StateStore, scope: Scope,
         [attempt] = attempts(store, task)[:1]
         assert (attempt.outcome, attempt.result) == (answer.outcome, result_key)
         assert answer.outcome in (ended, "expired")
-        assert status(store, task) == ("waiting" if not ok and answer.outcome == "expired" else ended)
+        assert status(store, task) == (
+            "waiting" if not ok and answer.outcome == "expired" else ended
+        )
     waiting = {task for task in made.tasks if status(store, task) == "waiting"}
     assert set(store.claim_taskhub_tasks(made.hub, "c", count=60)) - {None} == waiting
 
 
-def test_settlements_on_shared_hubs_and_chains_run_with_everything_else(store: StateStore, scope: Scope) -> None:
+def test_settlements_on_shared_hubs_and_chains_run_with_everything_else(
+    store: StateStore, scope: Scope
+) -> None:
     """Claimers that settle, an operator who changes everything, and expiry: no deadlock comes through, nothing is lost."""
     register(store, "b", "c", "d")
     made = campaign(store, scope, arms=1)
-    hub = store.create_taskhub(store.create_network(star(1, "the same arm in another network"), scope))
+    hub = store.create_taskhub(
+        store.create_network(star(1, "the same arm in another network"), scope)
+    )
     chains = [chain(store, made.transformations[0], 3) for _ in range(10)]
     tasks = [task for one in chains for task in one]
     store.action_tasks(tasks, made.hub)
@@ -247,7 +272,11 @@ def test_settlements_on_shared_hubs_and_chains_run_with_everything_else(store: S
 
     def working(service: str, hubs: list[ScopedKey]) -> None:
         for turn in range(200):
-            got = [task for task in store.claim_taskhub_tasks(hubs[turn % 2], service, count=2) if task is not None]
+            got = [
+                task
+                for task in store.claim_taskhub_tasks(hubs[turn % 2], service, count=2)
+                if task is not None
+            ]
             for task in reversed(got):
                 result = ref(scope, ok=turn % 4 != 1)
                 delivered.append((task, settle(store, task, result, service).result))
@@ -266,7 +295,10 @@ def test_settlements_on_shared_hubs_and_chains_run_with_everything_else(store: S
             store.claim_taskhub_tasks(hub, "a", count=3)
             expire_silent(store)
 
-    workers = [Running(partial(working, "b", [made.hub, hub])), Running(partial(working, "c", [hub, made.hub]))]
+    workers = [
+        Running(partial(working, "b", [made.hub, hub])),
+        Running(partial(working, "c", [hub, made.hub])),
+    ]
     operating()
     for worker in workers:
         worker.result()

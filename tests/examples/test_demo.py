@@ -16,7 +16,11 @@ from harmonic.campaign import SCOPE, Size, run
 from harmonic.protocol import HarmonicSettings
 from harmonic.report import Report
 
-SIZE = Size(sampling=HarmonicSettings(walkers=32, frames=16, stride=300, step=0.1), repeats=1, silence=timedelta(seconds=3))
+SIZE = Size(
+    sampling=HarmonicSettings(walkers=32, frames=16, stride=300, step=0.1),
+    repeats=1,
+    silence=timedelta(seconds=3),
+)
 
 
 def played(directory: Path) -> tuple[Report, str]:
@@ -40,7 +44,11 @@ def histories(directory: Path) -> list[TaskHistory]:
     try:
         store.check()
         [network] = store.query_networks(scope=SCOPE)
-        return [history for history in store.get_task_history(store.get_network_tasks(network)) if history is not None]
+        return [
+            history
+            for history in store.get_task_history(store.get_network_tasks(network))
+            if history is not None
+        ]
     finally:
         store.close()
         servers.stop()
@@ -52,7 +60,9 @@ def lost(told: list[TaskHistory], service: str, late: bool) -> list[tuple[TaskHi
         (history, attempt)
         for history in told
         for attempt in history.attempts
-        if attempt.service == service and attempt.outcome == "expired" and (attempt.result is not None) == late
+        if attempt.service == service
+        and attempt.outcome == "expired"
+        and (attempt.result is not None) == late
     ]
 
 
@@ -77,7 +87,11 @@ def test_a_killed_and_a_stopped_worker_cost_no_result(fresh_directory: Path) -> 
     assert attempt.attempt == 1
     assert last.service != killed
     assert last.outcome == "complete"
-    assert [change.status.value for change in history.changes][:3] == ["waiting", "running", "waiting"]
+    assert [change.status.value for change in history.changes][:3] == [
+        "waiting",
+        "running",
+        "waiting",
+    ]
 
     # More than one if the machine is so busy that this worker is not heard of for too long once more.
     history, attempt = lost(told, stopped, late=True)[0]
@@ -87,7 +101,9 @@ def test_a_killed_and_a_stopped_worker_cost_no_result(fresh_directory: Path) -> 
     assert first or history.changes[-1].reason == "attempt 1 delivered its result late"
 
     services = {service.identifier: service for service in report.answers.services}
-    assert [lapse.completed_by for lapse in services[killed].lapses if not lapse.late] == [last.service]
+    assert [lapse.completed_by for lapse in services[killed].lapses if not lapse.late] == [
+        last.service
+    ]
     assert services[stopped].lapses[0].late
     assert services[stopped].lapses[0].completed_by == (first or [stopped])[0]
 

@@ -13,7 +13,7 @@ import pytest
 from gufe.tokenization import TOKENIZABLE_REGISTRY
 from numpy.typing import NDArray
 
-from alchemistore import chemistry
+from alchemistore import gufe_adapter
 from harmonic import protocol as harmonic_protocol
 from harmonic.bar import bar
 from harmonic.protocol import EndState, HarmonicProtocol, HarmonicResult, HarmonicSettings, sample
@@ -33,7 +33,9 @@ from harmonic.system import (
 Run = Callable[..., gufe.ProtocolDAGResult]
 
 
-def works(a: float, b: float, size: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def works(
+    a: float, b: float, size: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Draw from both wells exactly and measure the work of switching."""
     in_a, in_b = rng.normal(0, a**-0.5, size), rng.normal(0, b**-0.5, size)
     return 0.5 * (b - a) * in_a**2, 0.5 * (a - b) * in_b**2
@@ -54,24 +56,34 @@ def protocol(seeds: Iterator[int]) -> HarmonicProtocol:
 @pytest.fixture
 def transformation(protocol: HarmonicProtocol) -> gufe.Transformation:
     water = Medium("water", 25.0)
-    soft = gufe.ChemicalSystem({"ligand": HarmonicWell("soft", 10), "environment": water}, name="soft in water")
-    stiff = gufe.ChemicalSystem({"ligand": HarmonicWell("stiff", 115), "environment": water}, name="stiff in water")
+    soft = gufe.ChemicalSystem(
+        {"ligand": HarmonicWell("soft", 10), "environment": water}, name="soft in water"
+    )
+    stiff = gufe.ChemicalSystem(
+        {"ligand": HarmonicWell("stiff", 115), "environment": water}, name="stiff in water"
+    )
     return gufe.Transformation(stateA=soft, stateB=stiff, protocol=protocol, name="soft to stiff")
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    def execute(transformation: gufe.Transformation, extends: gufe.ProtocolDAGResult | None = None) -> gufe.ProtocolDAGResult:
-        dag = chemistry.create_dag(transformation, extends=extends)
-        result = chemistry.execute_dag(dag, shared_basedir=tmp_path, scratch_basedir=tmp_path, raise_error=True)
-        assert chemistry.result_ok(result)
+    def execute(
+        transformation: gufe.Transformation, extends: gufe.ProtocolDAGResult | None = None
+    ) -> gufe.ProtocolDAGResult:
+        dag = gufe_adapter.create_dag(transformation, extends=extends)
+        result = gufe_adapter.execute_dag(
+            dag, shared_basedir=tmp_path, scratch_basedir=tmp_path, raise_error=True
+        )
+        assert gufe_adapter.result_ok(result)
         return result
 
     return execute
 
 
-def gathered(transformation: gufe.Transformation, *results: gufe.ProtocolDAGResult) -> HarmonicResult:
-    answer = chemistry.gather(transformation.protocol, list(results))
+def gathered(
+    transformation: gufe.Transformation, *results: gufe.ProtocolDAGResult
+) -> HarmonicResult:
+    answer = gufe_adapter.gather(transformation.protocol, list(results))
     assert isinstance(answer, HarmonicResult)
     return answer
 
@@ -128,7 +140,9 @@ def test_the_error_of_bar_covers_the_truth_as_often_as_it_says() -> None:
         ([1.0, 2.0], [float("inf"), 1.0], "not a finite number"),
     ],
 )
-def test_bar_refuses_works_it_cannot_use(forward: list[float], backward: list[float], says: str) -> None:
+def test_bar_refuses_works_it_cannot_use(
+    forward: list[float], backward: list[float], says: str
+) -> None:
     with pytest.raises(ValueError, match=says):
         bar(forward, backward)
 
@@ -145,13 +159,23 @@ def test_frames_of_the_default_settings_are_independent_in_the_softest_well() ->
     settings = HarmonicProtocol.default_settings()
     softest = min(LIGANDS.values()) + min(ENVIRONMENTS.values())
     squares = (
-        sample(softest, np.zeros(1500), frames=4, stride=settings.stride, step=settings.step, rng=np.random.default_rng(3)) ** 2
+        sample(
+            softest,
+            np.zeros(1500),
+            frames=4,
+            stride=settings.stride,
+            step=settings.step,
+            rng=np.random.default_rng(3),
+        )
+        ** 2
     )
     correlation = np.corrcoef(squares[2], squares[3])[0, 1]
     assert abs(correlation) < 4 / 1500**0.5
 
 
-def test_a_transformation_yields_the_analytic_answer(run: Run, transformation: gufe.Transformation) -> None:
+def test_a_transformation_yields_the_analytic_answer(
+    run: Run, transformation: gufe.Transformation
+) -> None:
     assert analytic(transformation) == pytest.approx(0.5 * log(4))
     answer = gathered(transformation, *(run(transformation) for _ in range(3)))
     assert 0.01 < answer.get_uncertainty() < 0.05
@@ -160,14 +184,19 @@ def test_a_transformation_yields_the_analytic_answer(run: Run, transformation: g
 
 def test_swapped_end_states_are_far_off(run: Run, transformation: gufe.Transformation) -> None:
     swapped = gufe.Transformation(
-        stateA=transformation.stateB, stateB=transformation.stateA, protocol=transformation.protocol, name="swapped"
+        stateA=transformation.stateB,
+        stateB=transformation.stateA,
+        protocol=transformation.protocol,
+        name="swapped",
     )
     answer = gathered(transformation, run(swapped))
     assert abs(answer.get_estimate() - analytic(transformation)) > 20 * answer.get_uncertainty()
     assert abs(answer.get_estimate() - analytic(swapped)) < 3 * answer.get_uncertainty()
 
 
-def test_extending_goes_on_from_the_samples_and_narrows_the_error(run: Run, transformation: gufe.Transformation) -> None:
+def test_extending_goes_on_from_the_samples_and_narrows_the_error(
+    run: Run, transformation: gufe.Transformation
+) -> None:
     results = [run(transformation)]
     for _ in range(3):
         results.append(run(transformation, results[-1]))
@@ -175,31 +204,53 @@ def test_extending_goes_on_from_the_samples_and_narrows_the_error(run: Run, tran
     assert [answer.data["samples"] for answer in answers] == [1000, 2000, 3000, 4000]
     for before, after in pairwise(answers):
         assert after.get_uncertainty() < before.get_uncertainty()
-    assert answers[-1].get_uncertainty() == pytest.approx(answers[0].get_uncertainty() / 2, rel=0.15)
-    assert abs(answers[-1].get_estimate() - analytic(transformation)) < 3 * answers[-1].get_uncertainty()
+    assert answers[-1].get_uncertainty() == pytest.approx(
+        answers[0].get_uncertainty() / 2, rel=0.15
+    )
+    assert (
+        abs(answers[-1].get_estimate() - analytic(transformation))
+        < 3 * answers[-1].get_uncertainty()
+    )
 
-    starts = {unit.name: unit.inputs["start"] for unit in results[1].protocol_units if "start" in unit.inputs}
-    ends = {unit.name: unit.outputs["positions"] for unit in results[0].protocol_unit_results if "work" in unit.outputs}
+    starts = {
+        unit.name: unit.inputs["start"]
+        for unit in results[1].protocol_units
+        if "start" in unit.inputs
+    }
+    ends = {
+        unit.name: unit.outputs["positions"]
+        for unit in results[0].protocol_unit_results
+        if "work" in unit.outputs
+    }
     assert len(starts) == 2
     assert starts == ends
 
 
 def test_an_end_state_begins_where_it_is_told_to() -> None:
     settings = HarmonicSettings(walkers=2, frames=1, stride=3, step=0.1)
-    outputs = EndState._execute(None, constant=1.0, constant_other=2.0, settings=settings, start=[5.0, -7.0], seed=1)
+    outputs = EndState._execute(
+        None, constant=1.0, constant_other=2.0, settings=settings, start=[5.0, -7.0], seed=1
+    )
     assert outputs["positions"] == pytest.approx([5.0, -7.0], abs=3 * 0.1)
     assert outputs["positions"] != [5.0, -7.0]
 
 
-def test_samples_that_two_results_share_count_once(run: Run, transformation: gufe.Transformation) -> None:
+def test_samples_that_two_results_share_count_once(
+    run: Run, transformation: gufe.Transformation
+) -> None:
     first = run(transformation)
     extended = run(transformation, first)
-    assert gathered(transformation, first, extended).get_estimate() == gathered(transformation, extended).get_estimate()
+    assert (
+        gathered(transformation, first, extended).get_estimate()
+        == gathered(transformation, extended).get_estimate()
+    )
     other = run(transformation)
     assert gathered(transformation, first, extended, other).data["samples"] == 3000
 
 
-def test_two_runs_of_one_transformation_are_independent(run: Run, transformation: gufe.Transformation) -> None:
+def test_two_runs_of_one_transformation_are_independent(
+    run: Run, transformation: gufe.Transformation
+) -> None:
     first, second = (gathered(transformation, run(transformation)) for _ in range(2))
     assert first.get_estimate() != second.get_estimate()
 
@@ -245,7 +296,9 @@ def test_whole_numbers_and_decimals_name_the_same_well() -> None:
     assert HarmonicWell("a", 1).key == HarmonicWell("a", 1.0).key
 
 
-def test_the_network_is_connected_with_cycles_in_each_environment(protocol: HarmonicProtocol) -> None:
+def test_the_network_is_connected_with_cycles_in_each_environment(
+    protocol: HarmonicProtocol,
+) -> None:
     network = build_network(protocol)
     assert network.name == "harmonic wells"
     assert len(network.edges) == 40
@@ -270,7 +323,9 @@ def test_the_environment_changes_the_answers(protocol: HarmonicProtocol) -> None
             assert abs(answers[pair, "solvent"]) < abs(answer)
 
 
-def test_the_analytic_answer_follows_from_the_partition_functions(transformation: gufe.Transformation) -> None:
+def test_the_analytic_answer_follows_from_the_partition_functions(
+    transformation: gufe.Transformation,
+) -> None:
     def free_energy(system: gufe.ChemicalSystem) -> float:
         return -0.5 * log(2 * pi / force_constant(system))
 

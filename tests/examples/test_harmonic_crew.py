@@ -16,7 +16,13 @@ import pytest
 from gufe.tokenization import GufeKey
 from rich.console import Console
 
-from alchemistore import ComputeServiceRegistration, ProtocolDAGResultRef, Scope, ScopedKey, StateStore
+from alchemistore import (
+    ComputeServiceRegistration,
+    ProtocolDAGResultRef,
+    Scope,
+    ScopedKey,
+    StateStore,
+)
 from harmonic.crew import Crew
 from harmonic.mishaps import Mishaps
 from tests.builders import star
@@ -36,7 +42,9 @@ def network(store: StateStore, scope: Scope) -> ScopedKey:
 @pytest.fixture
 def crew(network: ScopedKey, database: str, tmp_path: Path) -> Iterator[Crew]:
     """A crew whose processes do nothing."""
-    crew = Crew(network, tmp_path, {"ALCHEMISTORE_DATABASE_URL": libpq(database)}, Console(file=StringIO()))
+    crew = Crew(
+        network, tmp_path, {"ALCHEMISTORE_DATABASE_URL": libpq(database)}, Console(file=StringIO())
+    )
     yield crew
     for process in crew.processes.values():
         process.kill()
@@ -61,7 +69,12 @@ def claim(store: StateStore, network: ScopedKey, name: str) -> ScopedKey:
 
 
 def result(task: ScopedKey) -> ProtocolDAGResultRef:
-    return ProtocolDAGResultRef(obj_key=GufeKey("ProtocolDAGResult-" + "0" * 32), scope=task.scope, ok=True, location="nowhere")
+    return ProtocolDAGResultRef(
+        obj_key=GufeKey("ProtocolDAGResult-" + "0" * 32),
+        scope=task.scope,
+        ok=True,
+        location="nowhere",
+    )
 
 
 def expire(store: StateStore) -> None:
@@ -132,7 +145,9 @@ def test_a_worker_is_stopped_until_it_has_lost_its_task(
     assert not stopped(process)
 
 
-def test_another_worker_is_killed(store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process) -> None:
+def test_another_worker_is_killed(
+    store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process
+) -> None:
     mishaps = Mishaps(store, network, crew, crew.console)
     other = hired(crew, "worker-2")
     for name in (NAME, "worker-2"):

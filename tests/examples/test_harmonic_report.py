@@ -24,13 +24,30 @@ def legs() -> list[Leg]:
     """The transformations of the campaign, answered exactly."""
     edges = build_network(HarmonicProtocol(HarmonicProtocol.default_settings())).edges
     return sorted(
-        (Leg(*ligands(edge), environment(edge), analytic(edge), 0.01, analytic(edge), results=3, samples=6144) for edge in edges),
+        (
+            Leg(
+                *ligands(edge),
+                environment(edge),
+                analytic(edge),
+                0.01,
+                analytic(edge),
+                results=3,
+                samples=6144,
+            )
+            for edge in edges
+        ),
         key=lambda leg: (leg.environment, leg.first, leg.second),
     )
 
 
-def told(legs: list[Leg], services: tuple[Service, ...] = (), complete: bool = True) -> tuple[Report, str]:
-    report = Report(Answers(tuple(legs), tuple(cycles(legs)), services, tasks=3 * len(legs)), Path("plot.png"), complete)
+def told(
+    legs: list[Leg], services: tuple[Service, ...] = (), complete: bool = True
+) -> tuple[Report, str]:
+    report = Report(
+        Answers(tuple(legs), tuple(cycles(legs)), services, tasks=3 * len(legs)),
+        Path("plot.png"),
+        complete,
+    )
     console = Console(file=StringIO(), width=120)
     report.show(console)
     assert isinstance(console.file, StringIO)
@@ -38,7 +55,11 @@ def told(legs: list[Leg], services: tuple[Service, ...] = (), complete: bool = T
 
 
 def shifted(legs: list[Leg], number: int, by: float) -> list[Leg]:
-    return [*legs[:number], replace(legs[number], estimate=legs[number].estimate + by), *legs[number + 1 :]]
+    return [
+        *legs[:number],
+        replace(legs[number], estimate=legs[number].estimate + by),
+        *legs[number + 1 :],
+    ]
 
 
 def test_exact_answers_close_every_cycle(legs: list[Leg]) -> None:
@@ -53,31 +74,47 @@ def test_cycles_lead_along_transformations_back_to_where_they_began(legs: list[L
     found = cycles(legs)
     joined = {(leg.environment, frozenset((leg.first, leg.second))) for leg in legs}
     for cycle in found:
-        steps = [frozenset(pair) for pair in zip(cycle.ligands, (*cycle.ligands[1:], cycle.ligands[0]), strict=True)]
+        steps = [
+            frozenset(pair)
+            for pair in zip(cycle.ligands, (*cycle.ligands[1:], cycle.ligands[0]), strict=True)
+        ]
         assert len(set(cycle.ligands)) == len(cycle.ligands) >= 3
         assert all((cycle.environment, step) in joined for step in steps)
     assert len({(cycle.environment, frozenset(cycle.ligands)) for cycle in found}) == 18
 
 
 def test_the_direction_of_a_transformation_does_not_matter_to_closure(legs: list[Leg]) -> None:
-    turned = [replace(leg, first=leg.second, second=leg.first, estimate=-leg.estimate, exact=-leg.exact) for leg in legs[::2]]
-    assert [cycle.closure for cycle in cycles([*turned, *legs[1::2]])] == pytest.approx([0] * 18, abs=1e-12)
+    turned = [
+        replace(leg, first=leg.second, second=leg.first, estimate=-leg.estimate, exact=-leg.exact)
+        for leg in legs[::2]
+    ]
+    assert [cycle.closure for cycle in cycles([*turned, *legs[1::2]])] == pytest.approx(
+        [0] * 18, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("number", range(40))
 def test_a_wrong_answer_opens_a_cycle(legs: list[Leg], number: int) -> None:
-    opened = [cycle.closure for cycle in cycles(shifted(legs, number, 0.5)) if abs(cycle.closure) > 1e-9]
+    opened = [
+        cycle.closure for cycle in cycles(shifted(legs, number, 0.5)) if abs(cycle.closure) > 1e-9
+    ]
     assert opened
     assert [abs(closure) for closure in opened] == pytest.approx([0.5] * len(opened))
 
 
 def test_a_tree_has_no_cycles() -> None:
-    line = [Leg(a, b, "vacuum", 1.0, 0.1, 1.0, 1, 10) for a, b in (("a", "b"), ("c", "b"), ("c", "d"), ("x", "y"))]
+    line = [
+        Leg(a, b, "vacuum", 1.0, 0.1, 1.0, 1, 10)
+        for a, b in (("a", "b"), ("c", "b"), ("c", "d"), ("x", "y"))
+    ]
     assert cycles(line) == []
 
 
 def test_two_transformations_between_the_same_ligands_are_a_cycle() -> None:
-    pair = [Leg("a", "b", "vacuum", 1.0, 0.3, 1.0, 1, 10), Leg("b", "a", "vacuum", -1.5, 0.4, -1.0, 1, 10)]
+    pair = [
+        Leg("a", "b", "vacuum", 1.0, 0.3, 1.0, 1, 10),
+        Leg("b", "a", "vacuum", -1.5, 0.4, -1.0, 1, 10),
+    ]
     [cycle] = cycles(pair)
     assert abs(cycle.closure) == pytest.approx(0.5)
     assert cycle.uncertainty == pytest.approx(0.5)
@@ -124,12 +161,21 @@ def test_a_campaign_without_results_can_be_reported() -> None:
         (Lapse(False, "worker-1"), "vanished; worker-1 did its task"),
         (Lapse(False, None), "vanished; its task is open"),
         (Lapse(True, "worker-2"), "silent for too long; its late result counts"),
-        (Lapse(True, "worker-2", "worker-3"), "silent for too long; its late result counts, worker-3 was superseded"),
-        (Lapse(True, "worker-1"), "silent for too long; worker-1 did its task, its late result is kept"),
+        (
+            Lapse(True, "worker-2", "worker-3"),
+            "silent for too long; its late result counts, worker-3 was superseded",
+        ),
+        (
+            Lapse(True, "worker-1"),
+            "silent for too long; worker-1 did its task, its late result is kept",
+        ),
     ],
 )
 def test_what_became_of_a_lost_task_is_told(legs: list[Leg], lapse: Lapse, told_as: str) -> None:
-    services = (Service("worker-1", Counter(complete=20)), Service("worker-2", Counter(complete=4, expired=1), (lapse,)))
+    services = (
+        Service("worker-1", Counter(complete=20)),
+        Service("worker-2", Counter(complete=4, expired=1), (lapse,)),
+    )
     _, text = told(legs, services)
     [line] = [line for line in text.splitlines() if line.strip().startswith("worker-2")]
     assert line.split()[:4] == ["worker-2", "5", "4", "1"]

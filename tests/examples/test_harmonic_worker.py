@@ -8,7 +8,15 @@ from threading import Event
 import gufe
 import pytest
 
-from alchemistore import ComputeServiceRegistration, S3ObjectStore, Scope, ScopedKey, StateStore, TaskStatusEnum, chemistry
+from alchemistore import (
+    ComputeServiceRegistration,
+    S3ObjectStore,
+    Scope,
+    ScopedKey,
+    StateStore,
+    TaskStatusEnum,
+    gufe_adapter,
+)
 from harmonic.analysis import Lapse, collect
 from harmonic.protocol import EndState, HarmonicProtocol, HarmonicSettings
 from harmonic.system import HarmonicWell, Medium
@@ -23,11 +31,15 @@ def network(store: StateStore, scope: Scope) -> ScopedKey:
     protocol = HarmonicProtocol(HarmonicSettings(walkers=20, frames=10, stride=40, step=0.15))
     vacuum = Medium("vacuum", 0.0)
     systems = [
-        gufe.ChemicalSystem({"ligand": HarmonicWell(name, constant), "environment": vacuum}, name=name)
+        gufe.ChemicalSystem(
+            {"ligand": HarmonicWell(name, constant), "environment": vacuum}, name=name
+        )
         for name, constant in (("a", 20), ("b", 40), ("c", 80))
     ]
     edges = [
-        gufe.Transformation(stateA=systems[i], stateB=systems[j], protocol=protocol, name=f"{i} to {j}")
+        gufe.Transformation(
+            stateA=systems[i], stateB=systems[j], protocol=protocol, name=f"{i} to {j}"
+        )
         for i, j in ((0, 1), (1, 2), (2, 0))
     ]
     key = store.create_network(gufe.AlchemicalNetwork(edges=edges, name="triangle"), scope)
@@ -51,7 +63,11 @@ def worker(store: StateStore, objects: S3ObjectStore, network: ScopedKey) -> Wor
 
 
 def test_a_worker_completes_every_task_and_goes(
-    store: StateStore, objects: S3ObjectStore, network: ScopedKey, tasks: list[ScopedKey], worker: Worker
+    store: StateStore,
+    objects: S3ObjectStore,
+    network: ScopedKey,
+    tasks: list[ScopedKey],
+    worker: Worker,
 ) -> None:
     worker.run()
     assert set(store.get_task_status(tasks)) == {TaskStatusEnum.complete}
@@ -65,12 +81,16 @@ def test_a_worker_completes_every_task_and_goes(
     [extension] = [store.get_gufe(ref) for ref in store.get_task_results(tasks[3])]
     result = objects.pull_protocoldagresult(location=extension.location)
     transformation, _ = store.get_task_transformation(tasks[3])
-    assert chemistry.gather(transformation.protocol, [result]).data["samples"] == 800
+    assert gufe_adapter.gather(transformation.protocol, [result]).data["samples"] == 800
 
     [cycle] = answers.cycles
     assert sorted(cycle.ligands) == ["a", "b", "c"]
     [service] = answers.services
-    assert (service.identifier, dict(service.outcomes), service.lapses) == (NAME, {"complete": 4}, ())
+    assert (service.identifier, dict(service.outcomes), service.lapses) == (
+        NAME,
+        {"complete": 4},
+        (),
+    )
 
 
 def test_the_result_of_a_task_that_fails_is_kept_and_the_task_is_in_error(
@@ -116,7 +136,11 @@ def test_a_worker_that_is_told_to_stop_leaves_the_rest_to_others(
 
 
 def test_a_worker_that_was_given_up_registers_again_and_its_work_counts(
-    store: StateStore, objects: S3ObjectStore, network: ScopedKey, tasks: list[ScopedKey], monkeypatch: pytest.MonkeyPatch
+    store: StateStore,
+    objects: S3ObjectStore,
+    network: ScopedKey,
+    tasks: list[ScopedKey],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     worker = Worker(store, objects, network, NAME, heartbeat=0.01)
     register, perform = worker._register, worker._perform
@@ -147,10 +171,16 @@ def test_a_worker_that_was_given_up_registers_again_and_its_work_counts(
 
 
 def test_a_lost_task_is_credited_to_whoever_completes_it(
-    store: StateStore, objects: S3ObjectStore, network: ScopedKey, tasks: list[ScopedKey], worker: Worker
+    store: StateStore,
+    objects: S3ObjectStore,
+    network: ScopedKey,
+    tasks: list[ScopedKey],
+    worker: Worker,
 ) -> None:
     store.register_computeservice(ComputeServiceRegistration.from_now("the lost one"))
-    assert None not in store.claim_taskhub_tasks(store.get_taskhub(network), "the lost one", count=1)
+    assert None not in store.claim_taskhub_tasks(
+        store.get_taskhub(network), "the lost one", count=1
+    )
     assert store.expire_registrations(datetime.now(UTC) + timedelta(days=1)) == ["the lost one"]
     worker.run()
     lost, finisher = collect(store, objects, network).services

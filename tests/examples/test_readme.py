@@ -11,7 +11,9 @@ from tests.builders import star
 README = Path(__file__).parents[2] / "README.md"
 
 
-def test_the_library_example_runs(database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_library_example_runs(
+    database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     [code] = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     monkeypatch.setenv("ALCHEMISTORE_DATABASE_URL", database)
     get_settings.cache_clear()
@@ -24,6 +26,8 @@ def test_the_library_example_runs(database: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_every_file_it_names_exists() -> None:
-    named = re.findall(r"`((?:alchemistore|migrations|bench|examples)/[\w/.]*)`", README.read_text())
+    named = re.findall(
+        r"`((?:alchemistore|migrations|bench|examples)/[\w/.]*)`", README.read_text()
+    )
     assert named
     assert [name for name in named if not (README.parent / name).exists()] == []

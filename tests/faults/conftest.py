@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from alchemistore import S3ObjectStore, ScopedKey, StateStore, chemistry
+from alchemistore import AttemptOutcome, S3ObjectStore, ScopedKey, StateStore, gufe_adapter
 from alchemistore.models import Settlement
 from alchemistore.settings import S3ObjectStoreSettings
 from tests.builders import Campaign
@@ -124,7 +124,9 @@ class Wire:
         try:
             while data := source.recv(65536):
                 uploading = uploading or (upwards and data.startswith(b"PUT "))
-                head, separator, body = data.partition(b"\r\n\r\n") if data.startswith(b"PUT ") else (b"", b"", data)
+                head, separator, body = (
+                    data.partition(b"\r\n\r\n") if data.startswith(b"PUT ") else (b"", b"", data)
+                )
                 if uploading and body:
                     target.sendall(head + separator + body[: len(body) // 2])
                     self.half_way.set()
@@ -161,10 +163,15 @@ def start(database: str, objects: S3ObjectStore, bucket: S3ObjectStoreSettings) 
     started: list[WorkerProcess] = []
 
     def start(taskhub: ScopedKey, identifier: str, endpoint: str | None = None) -> WorkerProcess:
-        environment = {"ALCHEMISTORE_DATABASE_URL": database, "ALCHEMISTORE_APPLICATION_NAME": identifier}
+        environment = {
+            "ALCHEMISTORE_DATABASE_URL": database,
+            "ALCHEMISTORE_APPLICATION_NAME": identifier,
+        }
         for name, value in bucket.model_dump().items():
             if value is not None:
-                environment[name] = value.get_secret_value() if hasattr(value, "get_secret_value") else str(value)
+                environment[name] = (
+                    value.get_secret_value() if hasattr(value, "get_secret_value") else str(value)
+                )
         if endpoint is not None:
             environment["AWS_ENDPOINT_URL"] = endpoint
         worker = WorkerProcess(taskhub, identifier, environment)
@@ -187,12 +194,14 @@ class Here:
         edge, _ = self._store.get_task_transformation(task, return_gufe=False)
         transformation, _ = self._store.get_task_transformation(task)
         with tempfile.TemporaryDirectory() as directory:
-            dag = chemistry.create_dag(transformation)
-            result = chemistry.execute_dag(dag, shared_basedir=Path(directory), scratch_basedir=Path(directory))
+            dag = gufe_adapter.create_dag(transformation)
+            result = gufe_adapter.execute_dag(
+                dag, shared_basedir=Path(directory), scratch_basedir=Path(directory)
+            )
         ref = self._objects.push_protocoldagresult(result, transformation=edge, creator=service)
         return self._store.settle_task(task, ref, compute_service_id=service)
 
-    def story(self, task: ScopedKey) -> tuple[str, list[tuple[str, str | None, bool]]]:
+    def story(self, task: ScopedKey) -> tuple[str, list[tuple[str, AttemptOutcome | None, bool]]]:
         """Status of a task, and of each attempt its service, outcome, and whether there is a result of it that can be read."""
         told = []
         for attempt in attempts(self._store, task):
@@ -209,9 +218,14 @@ class Here:
         for task in made.tasks:
             found = status(self._store, task)
             if found == "running":
-                assert any(task in self._store.get_service_tasks(one.service) for one in attempts(self._store, task))
+                assert any(
+                    task in self._store.get_service_tasks(one.service)
+                    for one in attempts(self._store, task)
+                )
             else:
-                assert found == "complete" or task in self._store.get_taskhub_unclaimed_tasks(made.hub)
+                assert found == "complete" or task in self._store.get_taskhub_unclaimed_tasks(
+                    made.hub
+                )
 
 
 @pytest.fixture

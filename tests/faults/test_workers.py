@@ -19,7 +19,10 @@ def another_takes_over(store: StateStore, here: Here, made: Campaign) -> None:
     register(store, "next")
     assert store.claim_taskhub_tasks(made.hub, "next") == made.tasks
     here.perform(made.tasks[0], "next")
-    assert here.story(made.tasks[0]) == ("complete", [("killed", "expired", False), ("next", "complete", True)])
+    assert here.story(made.tasks[0]) == (
+        "complete",
+        [("killed", "expired", False), ("next", "complete", True)],
+    )
 
 
 @pytest.mark.parametrize("stage", ["computed", "written", "settling"])
@@ -57,7 +60,9 @@ def test_a_worker_that_is_killed_while_it_writes_leaves_no_half_of_a_result(
     assert len(list(objects.iter_contents())) == 1
 
 
-def test_what_a_worker_settled_stays_when_it_is_killed(store: StateStore, scope: Scope, start: Start, here: Here) -> None:
+def test_what_a_worker_settled_stays_when_it_is_killed(
+    store: StateStore, scope: Scope, start: Start, here: Here
+) -> None:
     made = campaign(store, scope, tasks=1, arms=1)
     worker = start(made.hub, "killed")
     worker.proceed("settled")
@@ -89,13 +94,23 @@ def test_a_worker_that_was_frozen_past_expiry_delivers_late_and_it_counts(
     worker.proceed("given up")
     worker.end()
 
-    outcome = {"waiting": [], "running": [("other", "superseded", False)], "complete": [("other", "complete", True)]}
-    assert here.story(worker.task) == ("complete", [("frozen", "expired", True), *outcome[meanwhile]])
+    outcome = {
+        "waiting": [],
+        "running": [("other", "superseded", False)],
+        "complete": [("other", "complete", True)],
+    }
+    assert here.story(worker.task) == (
+        "complete",
+        [("frozen", "expired", True), *outcome[meanwhile]],
+    )
     assert store.claim_taskhub_tasks(made.hub, "other") == [None]
     here.nothing_is_stranded(made)
     if meanwhile == "running":
         assert here.perform(worker.task, "other").outcome == "superseded"
-        assert here.story(worker.task) == ("complete", [("frozen", "expired", True), ("other", "superseded", True)])
+        assert here.story(worker.task) == (
+            "complete",
+            [("frozen", "expired", True), ("other", "superseded", True)],
+        )
         assert len(store.get_task_results(worker.task)) == 2
 
 
@@ -117,7 +132,10 @@ def test_two_workers_settle_one_task_and_both_results_are_kept(
     second.end()
     first.proceed("given up")
     first.end()
-    assert here.story(made.tasks[0]) == ("complete", [("first", "expired", True), ("second", "complete", True)])
+    assert here.story(made.tasks[0]) == (
+        "complete",
+        [("first", "expired", True), ("second", "complete", True)],
+    )
     assert len(store.get_task_results(made.tasks[0])) == 2
     here.nothing_is_stranded(made)
 

@@ -10,7 +10,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from alchemistore import ComputeServiceRegistration, ScopedKey, StateStore, chemistry, get_s3os
+from alchemistore import ComputeServiceRegistration, ScopedKey, StateStore, get_s3os, gufe_adapter
 from alchemistore.settings import get_s3_settings, get_settings
 
 
@@ -28,7 +28,12 @@ def main(taskhub: ScopedKey, identifier: str) -> None:
     registered = datetime(2020, 1, 1, tzinfo=UTC)
     store.register_computeservice(
         ComputeServiceRegistration.model_validate(
-            {"identifier": identifier, "registered": registered, "heartbeat": registered, "hostname": "host"}
+            {
+                "identifier": identifier,
+                "registered": registered,
+                "heartbeat": registered,
+                "hostname": "host",
+            }
         )
     )
     [task] = store.claim_taskhub_tasks(taskhub, identifier)
@@ -37,8 +42,10 @@ def main(taskhub: ScopedKey, identifier: str) -> None:
     edge, _ = store.get_task_transformation(task, return_gufe=False)
     transformation, _ = store.get_task_transformation(task)
     with tempfile.TemporaryDirectory() as directory:
-        dag = chemistry.create_dag(transformation)
-        result = chemistry.execute_dag(dag, shared_basedir=Path(directory), scratch_basedir=Path(directory))
+        dag = gufe_adapter.create_dag(transformation)
+        result = gufe_adapter.execute_dag(
+            dag, shared_basedir=Path(directory), scratch_basedir=Path(directory)
+        )
     reached("computed")
     ref = objects.push_protocoldagresult(result, transformation=edge, creator=identifier)
     reached("written", ref.location)

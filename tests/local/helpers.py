@@ -21,12 +21,16 @@ from alchemistore.settings import S3ObjectStoreSettings
 
 @contextmanager
 def connect(servers: LocalServers) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(servers.environment()["ALCHEMISTORE_DATABASE_URL"], autocommit=True) as connection:
+    with psycopg.connect(
+        servers.environment()["ALCHEMISTORE_DATABASE_URL"], autocommit=True
+    ) as connection:
         yield connection
 
 
 def object_store(servers: LocalServers) -> S3ObjectStore:
-    found = {name: value for name, value in servers.environment().items() if name.startswith("AWS_")}
+    found = {
+        name: value for name, value in servers.environment().items() if name.startswith("AWS_")
+    }
     return get_s3os(S3ObjectStoreSettings.model_validate(found))
 
 
@@ -38,7 +42,7 @@ def fill(servers: LocalServers) -> None:
 
 
 def fill_s3(servers: LocalServers) -> None:
-    object_store(servers)._folder.put("kept", b"42" * 1000, "text/plain")
+    object_store(servers).bucket_prefix.put("kept", b"42" * 1000, "text/plain")
 
 
 def holds_what_was_filled_in(servers: LocalServers) -> bool:
@@ -48,7 +52,7 @@ def holds_what_was_filled_in(servers: LocalServers) -> bool:
 
 
 def s3_holds_what_was_filled_in(servers: LocalServers) -> bool:
-    return object_store(servers)._folder.get("kept") == b"42" * 1000
+    return object_store(servers).bucket_prefix.get("kept") == b"42" * 1000
 
 
 def kill(server: ServerStatus | None) -> None:
@@ -69,7 +73,11 @@ def listeners(server: ServerStatus | None) -> set[tuple[str, int]]:
         # PostgreSQL's processes come and go with their clients.
         with suppress(psutil.NoSuchProcess):
             connections = one.net_connections("inet")
-            found |= {(each.laddr.ip, each.laddr.port) for each in connections if each.status == psutil.CONN_LISTEN}
+            found |= {
+                (each.laddr.ip, each.laddr.port)
+                for each in connections
+                if each.status == psutil.CONN_LISTEN
+            }
     return found
 
 

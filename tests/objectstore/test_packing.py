@@ -35,21 +35,31 @@ def test_damage_is_reported_with_the_location(flaw: str) -> None:
         "followed": data + b"x",
         "no utf-8": pack(b"\xff\xfe"),
     }[flaw]
-    with pytest.raises(S3ObjectStoreError, match="'here' cannot be read and may be truncated or damaged"):
+    with pytest.raises(
+        S3ObjectStoreError, match="'here' cannot be read and may be truncated or damaged"
+    ):
         unpack(flawed, "here")
 
 
 def test_small_object_that_unpacks_to_too_much_is_not_read() -> None:
     bomb = pack(bytes(50_000_000))
     assert len(bomb) < 10_000
-    with pytest.raises(S3ObjectStoreError, match="'here' is not read: unpacked it has more than 1000000 bytes"):
+    with pytest.raises(
+        S3ObjectStoreError, match="'here' is not read: unpacked it has more than 1000000 bytes"
+    ):
         unpack(bomb, "here", limit=1_000_000)
 
 
 def test_false_size_in_the_header_takes_no_memory() -> None:
     honest = pack(bytes(300))
     at = 5
-    lying = honest[:4] + bytes([honest[4] | 0xC0]) + honest[at : at + 0] + (2**45).to_bytes(8, "little") + honest[at + 2 :]
+    lying = (
+        honest[:4]
+        + bytes([honest[4] | 0xC0])
+        + honest[at : at + 0]
+        + (2**45).to_bytes(8, "little")
+        + honest[at + 2 :]
+    )
     assert zstandard.frame_content_size(lying) == 2**45
     with pytest.raises(S3ObjectStoreError, match="'here'"):
         unpack(lying, "here")

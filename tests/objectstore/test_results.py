@@ -12,36 +12,52 @@ from typing import Any, Literal
 import pytest
 import zstandard
 
-from alchemistore import S3ObjectStore, Scope, ScopedKey, chemistry
+from alchemistore import S3ObjectStore, Scope, ScopedKey, gufe_adapter
 from alchemistore.errors import MissingObjectError, S3ObjectStoreError
-from alchemistore.models.task import now
+from alchemistore.models.clock import now
 from alchemistore.objectstore.packing import pack
 from tests.objectstore.conftest import MakeStore, body, names, put
 from tests.unit.gufe_classes import network
 
 
 def keyed(result: Any, of: ScopedKey) -> ScopedKey:
-    return ScopedKey(gufe_key=chemistry.key_of(result), org=of.org, campaign=of.campaign, project=of.project)
+    return ScopedKey(
+        gufe_key=gufe_adapter.key_of(result), org=of.org, campaign=of.campaign, project=of.project
+    )
 
 
-def test_reference_tells_all_about_the_result(s3os: S3ObjectStore, result: Any, of: ScopedKey) -> None:
+def test_reference_tells_all_about_the_result(
+    s3os: S3ObjectStore, result: Any, of: ScopedKey
+) -> None:
     before = now()
     ref = s3os.push_protocoldagresult(result, of, creator="service 1")
-    assert ref.location == f"protocoldagresult/org/campaign/project/{of.gufe_key}/results/{result.key}/obj.json.zst"
-    assert (ref.obj_key, ref.scope, ref.ok, ref.creator) == (result.key, of.scope, True, "service 1")
+    assert (
+        ref.location
+        == f"protocoldagresult/org/campaign/project/{of.gufe_key}/results/{result.key}/obj.json.zst"
+    )
+    assert (ref.obj_key, ref.scope, ref.ok, ref.creator) == (
+        result.key,
+        of.scope,
+        True,
+        "service 1",
+    )
     assert ref.datetime_created is not None
     assert before <= ref.datetime_created <= now()
     assert ref.datetime_created.tzinfo is UTC
 
 
-def test_object_lies_below_the_prefix_as_compressed_json(s3os: S3ObjectStore, result: Any, of: ScopedKey) -> None:
+def test_object_lies_below_the_prefix_as_compressed_json(
+    s3os: S3ObjectStore, result: Any, of: ScopedKey
+) -> None:
     ref = s3os.push_protocoldagresult(result, str(of))
     assert names(s3os) == [f"a/store/{ref.location}"]
     text = zstandard.ZstdDecompressor().decompress(body(s3os, f"a/store/{ref.location}"))
-    assert json.loads(text) == json.loads(chemistry.result_to_json(result))
+    assert json.loads(text) == json.loads(gufe_adapter.result_to_json(result))
 
 
-def test_result_comes_back_by_keys_and_by_location(s3os: S3ObjectStore, result: Any, of: ScopedKey) -> None:
+def test_result_comes_back_by_keys_and_by_location(
+    s3os: S3ObjectStore, result: Any, of: ScopedKey
+) -> None:
     ref = s3os.push_protocoldagresult(result, of)
     assert s3os.pull_protocoldagresult(keyed(result, of), of) is result
     assert s3os.pull_protocoldagresult(str(keyed(result, of)), str(of)) is result
@@ -56,28 +72,30 @@ def test_result_comes_back_when_it_is_no_longer_in_memory(
     def push() -> tuple[ScopedKey, bytes]:
         result = make_result()
         s3os.push_protocoldagresult(result, of)
-        return keyed(result, of), chemistry.result_to_json(result)
+        return keyed(result, of), gufe_adapter.result_to_json(result)
 
     key, text = push()
     gc.collect()
-    assert chemistry.alive(key.gufe_key) is None
+    assert gufe_adapter.cached(key.gufe_key) is None
     pulled = s3os.pull_protocoldagresult(key, of)
     assert pulled.key == key.gufe_key
-    assert chemistry.result_to_json(pulled) == text
+    assert gufe_adapter.result_to_json(pulled) == text
     assert pulled.protocol_unit_results[-1].outputs == {"total": 2.0}
 
 
 def test_result_comes_as_dict_and_as_text(s3os: S3ObjectStore, result: Any, of: ScopedKey) -> None:
     ref = s3os.push_protocoldagresult(result, of)
     text = s3os.pull_protocoldagresult(location=ref.location, return_as="json")
-    assert text == chemistry.result_to_json(result).decode()
+    assert text == gufe_adapter.result_to_json(result).decode()
     as_dict = s3os.pull_protocoldagresult(location=ref.location, return_as="dict")
     # As text, because NaN is not equal to itself.
-    assert str(as_dict) == str(chemistry.result_to_dict(text))
+    assert str(as_dict) == str(gufe_adapter.result_to_dict(text))
     assert as_dict["__qualname__"] == "ProtocolDAGResult"
 
 
-def test_failure_is_found_among_failures_only(s3os: S3ObjectStore, make_result: Callable[..., Any], of: ScopedKey) -> None:
+def test_failure_is_found_among_failures_only(
+    s3os: S3ObjectStore, make_result: Callable[..., Any], of: ScopedKey
+) -> None:
     failure = make_result("fail")
     ref = s3os.push_protocoldagresult(failure, of)
     assert not ref.ok
@@ -94,28 +112,39 @@ def test_pushing_again_overwrites(s3os: S3ObjectStore, result: Any, of: ScopedKe
     assert list(s3os.iter_contents()) == [first.location]
 
 
-def test_results_of_two_scopes_are_two_objects(s3os: S3ObjectStore, result: Any, of: ScopedKey) -> None:
+def test_results_of_two_scopes_are_two_objects(
+    s3os: S3ObjectStore, result: Any, of: ScopedKey
+) -> None:
     other = ScopedKey(gufe_key=of.gufe_key, org="org", campaign="campaign", project="other")
     refs = [s3os.push_protocoldagresult(result, key) for key in (of, other)]
     assert refs[1].scope == Scope("org", "campaign", "other")
     assert sorted(s3os.iter_contents()) == sorted(ref.location for ref in refs if ref.location)
 
 
-def test_plain_text_of_older_deployments_is_read(s3os: S3ObjectStore, result: Any, of: ScopedKey) -> None:
+def test_plain_text_of_older_deployments_is_read(
+    s3os: S3ObjectStore, result: Any, of: ScopedKey
+) -> None:
     location = f"protocoldagresult/org/campaign/project/{of.gufe_key}/results/{result.key}/obj.json"
-    put(s3os, f"a/store/{location}", chemistry.result_to_json(result))
+    put(s3os, f"a/store/{location}", gufe_adapter.result_to_json(result))
     assert s3os.pull_protocoldagresult(keyed(result, of), of) is result
     assert s3os.pull_protocoldagresult(location=location) is result
-    assert s3os.pull_protocoldagresult(location=location, return_as="json") == chemistry.result_to_json(result).decode()
+    assert (
+        s3os.pull_protocoldagresult(location=location, return_as="json")
+        == gufe_adapter.result_to_json(result).decode()
+    )
 
 
 def test_many_threads_share_a_store(make_store: MakeStore, result: Any, of: ScopedKey) -> None:
     store = make_store()
     store.initialize()
-    fresh = S3ObjectStore(store._folder._session, store.bucket, "other", store._folder._endpoint_url)
+    fresh = S3ObjectStore(
+        store.bucket_prefix._session, store.bucket, "other", store.bucket_prefix._endpoint_url
+    )
     with ThreadPoolExecutor(8) as pool:
         refs = list(pool.map(lambda _: fresh.push_protocoldagresult(result, of), range(16)))
-        pulled = list(pool.map(lambda ref: fresh.pull_protocoldagresult(location=ref.location), refs))
+        pulled = list(
+            pool.map(lambda ref: fresh.pull_protocoldagresult(location=ref.location), refs)
+        )
     assert all(one is result for one in pulled)
 
 
@@ -123,9 +152,9 @@ def test_big_object_goes_in_parts(s3os: S3ObjectStore, monkeypatch: pytest.Monke
     # The smallest parts that S3 allows.
     monkeypatch.setattr("alchemistore.objectstore.bucket.PART", 5 * 2**20)
     data = bytes(range(256)) * (11 * 2**12)
-    s3os._folder.put("big", data, "application/zstd")
-    assert s3os._folder.get("big") == data
-    head = s3os._folder.client.head_object(Bucket=s3os.bucket, Key="a/store/big")
+    s3os.bucket_prefix.put("big", data, "application/zstd")
+    assert s3os.bucket_prefix.get("big") == data
+    head = s3os.bucket_prefix.client.head_object(Bucket=s3os.bucket, Key="a/store/big")
     assert head["ETag"].strip('"').endswith("-3")
     assert head["ContentType"] == "application/zstd"
 
@@ -136,8 +165,17 @@ def test_big_object_goes_in_parts(s3os: S3ObjectStore, monkeypatch: pytest.Monke
         ({}, "location"),
         ({"transformation": "Transformation-a-o-c-p"}, "both"),
         ({"protocoldagresult": "ProtocolDAGResult-a-o-c-p"}, "both"),
-        ({"protocoldagresult": "ProtocolDAGResult-a-o-c-p", "transformation": "Transformation-a-o-c-q"}, "scope"),
-        ({"protocoldagresult": "nonsense", "transformation": "Transformation-a-o-c-q"}, "scoped key"),
+        (
+            {
+                "protocoldagresult": "ProtocolDAGResult-a-o-c-p",
+                "transformation": "Transformation-a-o-c-q",
+            },
+            "scope",
+        ),
+        (
+            {"protocoldagresult": "nonsense", "transformation": "Transformation-a-o-c-q"},
+            "scoped key",
+        ),
         ({"location": "/protocoldagresult/x"}, "location"),
         ({"location": "protocoldagresult/../../x"}, "location"),
         ({"location": ".."}, "location"),
@@ -145,14 +183,18 @@ def test_big_object_goes_in_parts(s3os: S3ObjectStore, monkeypatch: pytest.Monke
         ({"location": "x", "return_as": "yaml"}, "return_as"),
     ],
 )
-def test_arguments_that_name_no_result_are_refused(make_store: MakeStore, arguments: dict[str, Any], what: str) -> None:
+def test_arguments_that_name_no_result_are_refused(
+    make_store: MakeStore, arguments: dict[str, Any], what: str
+) -> None:
     # No bucket exists, so what is refused was refused before anything was asked of the server.
     with pytest.raises(ValueError, match=what):
         make_store().pull_protocoldagresult(**arguments)
 
 
 @pytest.mark.parametrize("transformation", ["Transformation-abc", "a-b-*-*-*", 7])
-def test_pushing_to_no_transformation_is_refused(s3os: S3ObjectStore, result: Any, transformation: Any) -> None:
+def test_pushing_to_no_transformation_is_refused(
+    s3os: S3ObjectStore, result: Any, transformation: Any
+) -> None:
     with pytest.raises(ValueError, match="scop"):
         s3os.push_protocoldagresult(result, transformation)
     assert names(s3os) == []
@@ -165,16 +207,22 @@ def test_pushing_something_else_is_refused(s3os: S3ObjectStore, of: ScopedKey, t
     assert names(s3os) == []
 
 
-def test_missing_result_is_a_key_error_that_names_the_location(s3os: S3ObjectStore, result: Any, of: ScopedKey) -> None:
-    with pytest.raises(KeyError, match=f"in the object store: protocoldagresult/org.*{result.key}/obj.json.zst"):
+def test_missing_result_is_a_key_error_that_names_the_location(
+    s3os: S3ObjectStore, result: Any, of: ScopedKey
+) -> None:
+    with pytest.raises(
+        KeyError, match=f"in the object store: protocoldagresult/org.*{result.key}/obj.json.zst"
+    ):
         s3os.pull_protocoldagresult(keyed(result, of), of)
     with pytest.raises(KeyError, match="in the object store: no/where"):
         s3os.pull_protocoldagresult(location="no/where")
 
 
 @pytest.mark.parametrize("file", ["obj.json", "obj.json.zst"])
-def test_truncated_object_is_reported_with_its_location(s3os: S3ObjectStore, result: Any, of: ScopedKey, file: str) -> None:
-    text = chemistry.result_to_json(result)
+def test_truncated_object_is_reported_with_its_location(
+    s3os: S3ObjectStore, result: Any, of: ScopedKey, file: str
+) -> None:
+    text = gufe_adapter.result_to_json(result)
     data = pack(text) if file.endswith("zst") else text
     forms: list[Literal["gufe", "dict", "json"]] = ["gufe", "dict", "json"]
     for kept in (0, 3, len(data) // 2, -1):

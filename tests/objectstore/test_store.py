@@ -47,12 +47,14 @@ def test_bucket_is_made_in_any_region(make_store: MakeStore, region: str) -> Non
     store.check()
 
 
-def test_bucket_stands_in_the_region_asked_for(make_store: MakeStore, s3_settings: S3ObjectStoreSettings) -> None:
+def test_bucket_stands_in_the_region_asked_for(
+    make_store: MakeStore, s3_settings: S3ObjectStoreSettings
+) -> None:
     store = make_store(AWS_DEFAULT_REGION="eu-central-1")
     store.initialize()
     store.check()
     if s3_settings.AWS_ENDPOINT_URL is None:
-        location = store._folder.client.get_bucket_location(Bucket=store.bucket)
+        location = store.bucket_prefix.client.get_bucket_location(Bucket=store.bucket)
         assert location["LocationConstraint"] == "eu-central-1"
 
 
@@ -64,12 +66,16 @@ def test_many_initialize_at_once(make_store: MakeStore) -> None:
     store.check()
 
 
-def test_locations_are_listed_relative_to_the_prefix_and_can_be_pulled(s3os: S3ObjectStore, result: Any, of: ScopedKey) -> None:
+def test_locations_are_listed_relative_to_the_prefix_and_can_be_pulled(
+    s3os: S3ObjectStore, result: Any, of: ScopedKey
+) -> None:
     ref = s3os.push_protocoldagresult(result, of)
     put(s3os, "a/storehouse/x")
     put(s3os, "a/x")
     assert list(s3os.iter_contents()) == [ref.location]
-    assert [s3os.pull_protocoldagresult(location=location) for location in s3os.iter_contents()] == [result]
+    assert [
+        s3os.pull_protocoldagresult(location=location) for location in s3os.iter_contents()
+    ] == [result]
 
 
 def test_listing_takes_the_beginning_of_locations(s3os: S3ObjectStore) -> None:
@@ -88,7 +94,9 @@ def test_listing_does_not_leave_the_prefix(s3os: S3ObjectStore, prefix: str) -> 
 
 
 @pytest.mark.parametrize("prefix", ["", "a", "a/", "a/b c/ä"])
-def test_prefix_may_be_anything(make_store: MakeStore, result: Any, of: ScopedKey, prefix: str) -> None:
+def test_prefix_may_be_anything(
+    make_store: MakeStore, result: Any, of: ScopedKey, prefix: str
+) -> None:
     store = make_store(AWS_S3_PREFIX=prefix)
     store.initialize()
     store.check()
@@ -110,7 +118,9 @@ def test_reset_deletes_below_the_prefix_only_and_keeps_the_bucket(s3os: S3Object
     s3os.check()
 
 
-def test_reset_deletes_more_than_one_batch(s3os: S3ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reset_deletes_more_than_one_batch(
+    s3os: S3ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("alchemistore.objectstore.bucket.DELETE_BATCH", 10)
     for number in range(25):
         put(s3os, f"a/store/{number}")
@@ -119,7 +129,7 @@ def test_reset_deletes_more_than_one_batch(s3os: S3ObjectStore, monkeypatch: pyt
 
 
 def test_reset_deletes_all_versions(s3os: S3ObjectStore) -> None:
-    client = s3os._folder.client
+    client = s3os.bucket_prefix.client
     client.put_bucket_versioning(Bucket=s3os.bucket, VersioningConfiguration={"Status": "Enabled"})
     for content in (b"1", b"2"):
         put(s3os, "a/store/x", content)
@@ -132,14 +142,18 @@ def test_reset_deletes_all_versions(s3os: S3ObjectStore) -> None:
     assert "DeleteMarkers" not in found
 
 
-def test_reset_says_what_could_not_be_deleted(s3os: S3ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reset_says_what_could_not_be_deleted(
+    s3os: S3ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(s3os, "a/store/x")
     monkeypatch.setattr(
-        s3os._folder.client,
+        s3os.bucket_prefix.client,
         "delete_objects",
         lambda **_: {"Errors": [{"Key": "a/store/x", "Code": "AccessDenied", "Message": "locked"}]},
     )
-    with pytest.raises(S3ObjectStoreError, match=r"1 of 1 objects .* not deleted.*a/store/x.*AccessDenied: locked"):
+    with pytest.raises(
+        S3ObjectStoreError, match=r"1 of 1 objects .* not deleted.*a/store/x.*AccessDenied: locked"
+    ):
         s3os.reset()
 
 
@@ -162,7 +176,9 @@ CALLS: dict[str, Callable[[S3ObjectStore], Any]] = {
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_missing_bucket_is_named_with_the_remedy(make_store: MakeStore, call: Callable[[S3ObjectStore], Any]) -> None:
+def test_missing_bucket_is_named_with_the_remedy(
+    make_store: MakeStore, call: Callable[[S3ObjectStore], Any]
+) -> None:
     store = make_store()
     with pytest.raises(S3ObjectStoreError, match=rf"{store.bucket}.* does not exist; make it"):
         call(store)
@@ -202,14 +218,20 @@ class TestRefusals:
             assert secret.get_secret_value() not in f"{caught.value} {store!r}"
         assert not store._store_check()
 
-    def test_no_credentials_are_named(self, s3_server: S3ObjectStoreSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_no_credentials_are_named(
+        self, s3_server: S3ObjectStoreSettings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
         monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
             monkeypatch.delenv(name, raising=False)
-        nobody = s3_server.model_copy(update={"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None})
-        with pytest.raises(StoreUnavailableError, match="there are no credentials; set AWS_ACCESS_KEY_ID"):
+        nobody = s3_server.model_copy(
+            update={"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
+        )
+        with pytest.raises(
+            StoreUnavailableError, match="there are no credentials; set AWS_ACCESS_KEY_ID"
+        ):
             get_s3os(nobody).check()
 
     def test_server_that_is_down_is_named_without_the_password_in_its_url(
@@ -218,7 +240,9 @@ class TestRefusals:
         monkeypatch.setattr("alchemistore.objectstore.client.ATTEMPTS", 1)
         (port,) = free_ports(1)
         store = get_s3os(s3_server, f"http://user:hunter2@127.0.0.1:{port}")
-        with pytest.raises(StoreUnavailableError, match=r"cannot be reached.*check AWS_ENDPOINT_URL") as caught:
+        with pytest.raises(
+            StoreUnavailableError, match=r"cannot be reached.*check AWS_ENDPOINT_URL"
+        ) as caught:
             store.check()
         assert "hunter2" not in str(caught.value)
 
@@ -235,11 +259,15 @@ class TestRefusals:
         get_s3os(s3_server.model_copy(update={"AWS_S3_PREFIX": "past the proxy"})).check()
 
 
-def test_step_that_fails_is_named_by_the_check(s3os: S3ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = s3os._folder.client
+def test_step_that_fails_is_named_by_the_check(
+    s3os: S3ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = s3os.bucket_prefix.client
 
     def refuse(**_: Any) -> Any:
-        raise client.exceptions.ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "Any")
+        raise client.exceptions.ClientError(
+            {"Error": {"Code": "AccessDenied", "Message": "no"}}, "Any"
+        )
 
     for call, step in (
         ("list_objects_v2", "listing objects"),
@@ -249,7 +277,10 @@ def test_step_that_fails_is_named_by_the_check(s3os: S3ObjectStore, monkeypatch:
     ):
         with monkeypatch.context() as patch:
             patch.setattr(client, call, refuse)
-            with pytest.raises(StoreUnavailableError, match=rf"{step} in bucket .* failed: AccessDenied: no; let these"):
+            with pytest.raises(
+                StoreUnavailableError,
+                match=rf"{step} in bucket .* failed: AccessDenied: no; let these",
+            ):
                 s3os.check()
             if call != "delete_object":
                 patch.undo()
@@ -267,7 +298,9 @@ def test_representation_shows_bucket_and_prefix_only(s3_server: S3ObjectStoreSet
     assert repr(get_s3os(s3_server)) == "S3ObjectStore(bucket='alchemistore', prefix='store')"
 
 
-def test_secrets_are_not_logged(s3_server: S3ObjectStoreSettings, caplog: pytest.LogCaptureFixture) -> None:
+def test_secrets_are_not_logged(
+    s3_server: S3ObjectStoreSettings, caplog: pytest.LogCaptureFixture
+) -> None:
     assert s3_server.AWS_SECRET_ACCESS_KEY is not None
     with caplog.at_level(logging.DEBUG):
         get_s3os(s3_server).check()
@@ -277,9 +310,9 @@ def test_secrets_are_not_logged(s3_server: S3ObjectStoreSettings, caplog: pytest
 
 def test_child_of_a_fork_makes_connections_of_its_own(s3_server: S3ObjectStoreSettings) -> None:
     store = get_s3os(s3_server)
-    before = store._folder.client
-    assert store._folder.client is before
-    made = store._folder._made
+    before = store.bucket_prefix.client
+    assert store.bucket_prefix.client is before
+    made = store.bucket_prefix._made
     assert made is not None
-    store._folder._made = (made[0] + 1, made[1])
-    assert store._folder.client is not before
+    store.bucket_prefix._made = (made[0] + 1, made[1])
+    assert store.bucket_prefix.client is not before

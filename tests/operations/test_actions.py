@@ -10,7 +10,20 @@ import pytest
 from alchemistore import Scope, ScopedKey, StateStore
 from tests.builders import STATUSES, Campaign, bring, campaign, chain, register
 
-BAD_WEIGHTS: list[Any] = [-0.1, 1.1, 7, -math.inf, math.inf, math.nan, True, False, "0.5", "much", [0.5], 1j]
+BAD_WEIGHTS: list[Any] = [
+    -0.1,
+    1.1,
+    7,
+    -math.inf,
+    math.inf,
+    math.nan,
+    True,
+    False,
+    "0.5",
+    "much",
+    [0.5],
+    1j,
+]
 
 
 # Actioning
@@ -34,7 +47,9 @@ def test_action_tasks_of_any_iterable_and_of_text_keys(store: StateStore, scope:
     assert store.action_tasks({four: "a key of a dict"}, made.hub) == [four]
 
 
-def test_action_tasks_again_gives_none_and_keeps_the_weight(store: StateStore, scope: Scope) -> None:
+def test_action_tasks_again_gives_none_and_keeps_the_weight(
+    store: StateStore, scope: Scope
+) -> None:
     made = campaign(store, scope, tasks=3)
     new = store.create_task(made.transformations[0])
     store.set_task_weights(made.tasks, made.hub, 0.9)
@@ -42,10 +57,18 @@ def test_action_tasks_again_gives_none_and_keeps_the_weight(store: StateStore, s
     assert store.get_task_weights([*made.tasks, new], made.hub) == [0.9, 0.9, 0.9, 0.5]
 
 
-def test_the_same_task_twice_in_one_call_is_actioned_at_its_first_place(store: StateStore, scope: Scope) -> None:
+def test_the_same_task_twice_in_one_call_is_actioned_at_its_first_place(
+    store: StateStore, scope: Scope
+) -> None:
     made = campaign(store, scope, tasks=2, action=False)
     one, two = made.tasks
-    assert store.action_tasks([one, two, str(one), two, one], made.hub) == [one, two, None, None, None]
+    assert store.action_tasks([one, two, str(one), two, one], made.hub) == [
+        one,
+        two,
+        None,
+        None,
+        None,
+    ]
     assert store.cancel_tasks([two, one, two, str(one)], made.hub) == [two, one, None, None]
 
 
@@ -67,14 +90,23 @@ def test_a_task_of_a_transformation_outside_the_network_is_not_actioned(
     made = campaign(store, scope, tasks=1, action=False)
     wider = campaign(store, scope, arms=5, name="wider")
     elsewhere = campaign(store, other_scope, tasks=1)
-    outside = [store.create_task(key) for key in wider.transformations if key not in made.transformations]
+    outside = [
+        store.create_task(key) for key in wider.transformations if key not in made.transformations
+    ]
     assert len(outside) == 2
-    assert store.action_tasks([*outside, *elsewhere.tasks, *made.tasks], made.hub) == [None, None, None, *made.tasks]
+    assert store.action_tasks([*outside, *elsewhere.tasks, *made.tasks], made.hub) == [
+        None,
+        None,
+        None,
+        *made.tasks,
+    ]
     assert store.action_tasks([*outside, *made.tasks], wider.hub) == [*outside, *made.tasks]
     assert store.action_tasks(made.tasks, elsewhere.hub) == [None]
 
 
-def test_action_task_extends_whatever_the_parent_is_and_wherever(store: StateStore, scope: Scope) -> None:
+def test_action_task_extends_whatever_the_parent_is_and_wherever(
+    store: StateStore, scope: Scope
+) -> None:
     made = campaign(store, scope)
     line = chain(store, made.transformations[0], 10)
     tree = chain(store, made.transformations[1], 1)
@@ -98,7 +130,9 @@ def test_claimed_tasks_can_be_actioned_on_another_hub(store: StateStore, scope: 
     assert set(store.claim_taskhub_tasks(hub, "service", count=2)) == set(made.tasks)
 
 
-def test_a_task_that_was_in_error_is_still_actioned_when_it_waits_again(store: StateStore, scope: Scope) -> None:
+def test_a_task_that_was_in_error_is_still_actioned_when_it_waits_again(
+    store: StateStore, scope: Scope
+) -> None:
     made = campaign(store, scope, tasks=1)
     register(store, "service")
     assert store.claim_taskhub_tasks(made.hub, "service") == made.tasks
@@ -139,7 +173,9 @@ def test_cancel_leaves_other_hubs_and_claims_alone(store: StateStore, scope: Sco
     assert store.claim_taskhub_tasks(made.hub, "service") == [None]
 
 
-def test_cancelled_and_actioned_again_has_the_default_weight(store: StateStore, scope: Scope) -> None:
+def test_cancelled_and_actioned_again_has_the_default_weight(
+    store: StateStore, scope: Scope
+) -> None:
     made = campaign(store, scope, tasks=2)
     store.set_task_weights(made.tasks, made.hub, 0.9)
     store.cancel_tasks(made.tasks[:1], made.hub)
@@ -160,7 +196,13 @@ def test_get_set_weights(store: StateStore, scope: Scope) -> None:
     made, off = weighed(store, scope)
     one, two, three = made.tasks
     assert store.get_task_weights([three, off, one], made.hub) == [0.5, None, 0.5]
-    assert store.set_task_weights([one, off, None, str(two), one], made.hub, weight=0.25) == [one, None, None, two, one]
+    assert store.set_task_weights([one, off, None, str(two), one], made.hub, weight=0.25) == [
+        one,
+        None,
+        None,
+        two,
+        one,
+    ]
     assert store.get_task_weights(made.tasks, made.hub) == [0.25, 0.25, 0.5]
     mapping: dict[Any, float] = {str(three): 1, off: 0.3, "nonsense": 0.4, one: 0.0, None: 0.1}
     assert store.set_task_weights(mapping, made.hub) == [three, None, None, one, None]
@@ -170,7 +212,9 @@ def test_get_set_weights(store: StateStore, scope: Scope) -> None:
 def test_set_task_weights_takes_any_iterable(store: StateStore, scope: Scope) -> None:
     made, _ = weighed(store, scope)
     tasks = made.tasks
-    for n, keys in enumerate([tasks, tuple(tasks), set(tasks), frozenset(tasks), dict.fromkeys(tasks).keys()]):
+    for n, keys in enumerate(
+        [tasks, tuple(tasks), set(tasks), frozenset(tasks), dict.fromkeys(tasks).keys()]
+    ):
         assert store.set_task_weights(keys, made.hub, n / 10) == list(keys)
         assert store.get_task_weights(tasks, made.hub) == [n / 10] * 3
     assert store.set_task_weights(iter(tasks), made.hub, 0.75) == tasks
@@ -180,19 +224,31 @@ def test_set_task_weights_takes_any_iterable(store: StateStore, scope: Scope) ->
 def test_a_weight_of_nothing_is_asked_for_all_the_same(store: StateStore, scope: Scope) -> None:
     made, _ = weighed(store, scope)
     assert store.set_task_weights({}, made.hub) == store.set_task_weights([], made.hub, 0.5) == []
-    bad: list[tuple[Any, Any]] = [([], None), (made.tasks, None), ({}, 0.5), (dict.fromkeys(made.tasks, 0.1), 0.1), ([], 2.0)]
+    bad: list[tuple[Any, Any]] = [
+        ([], None),
+        (made.tasks, None),
+        ({}, 0.5),
+        (dict.fromkeys(made.tasks, 0.1), 0.1),
+        ([], 2.0),
+    ]
     for tasks, weight in bad:
         with pytest.raises(ValueError):
             store.set_task_weights(tasks, made.hub, weight)
     assert store.get_task_weights(made.tasks, made.hub) == [0.5] * 3
 
 
-def test_a_task_weight_out_of_bounds_is_refused_and_nothing_is_written(store: StateStore, scope: Scope) -> None:
+def test_a_task_weight_out_of_bounds_is_refused_and_nothing_is_written(
+    store: StateStore, scope: Scope
+) -> None:
     made, _ = weighed(store, scope)
     one, two, three = made.tasks
     accepted: list[Any] = []
     for weight in BAD_WEIGHTS:
-        forms: list[tuple[Any, Any]] = [(made.tasks, weight), ({one: 0.1, two: weight, three: 0.2}, None), ({"x": weight}, None)]
+        forms: list[tuple[Any, Any]] = [
+            (made.tasks, weight),
+            ({one: 0.1, two: weight, three: 0.2}, None),
+            ({"x": weight}, None),
+        ]
         for tasks, common in forms:
             try:
                 store.set_task_weights(tasks, made.hub, common)
@@ -238,7 +294,11 @@ def test_get_task_actioned_networks(store: StateStore, scope: Scope) -> None:
     store.action_tasks([one], hub)
     store.set_task_weights({one: 0.25}, hub)
     networks = {made.network: 0.5, second: 0.25}
-    assert store.get_task_actioned_networks(one) == store.get_task_actioned_networks(str(one)) == networks
+    assert (
+        store.get_task_actioned_networks(one)
+        == store.get_task_actioned_networks(str(one))
+        == networks
+    )
     assert list(store.get_task_actioned_networks(one)) == sorted(networks)
     assert store.get_task_actioned_networks(two) == {made.network: 0.5}
     store.cancel_tasks([two], made.hub)
@@ -246,7 +306,9 @@ def test_get_task_actioned_networks(store: StateStore, scope: Scope) -> None:
 
 
 @pytest.mark.parametrize("status", ["complete", "invalid", "deleted"])
-def test_a_task_that_is_done_with_leaves_every_hub(store: StateStore, scope: Scope, status: str) -> None:
+def test_a_task_that_is_done_with_leaves_every_hub(
+    store: StateStore, scope: Scope, status: str
+) -> None:
     made = campaign(store, scope, tasks=2)
     hub = campaign(store, scope, name="second").hub
     store.action_tasks(made.tasks, hub)

@@ -24,7 +24,9 @@ def blockers(store: StateStore, task: ScopedKey) -> tuple[Blocker, ...]:
     return found
 
 
-def the_only(store: StateStore, task: ScopedKey) -> tuple[BlockerKind, ScopedKey | None, ScopedKey | None, int | None]:
+def the_only(
+    store: StateStore, task: ScopedKey
+) -> tuple[BlockerKind, ScopedKey | None, ScopedKey | None, int | None]:
     """What the one blocker of a task says."""
     [found] = blockers(store, task)
     return found.kind, found.task, found.taskhub, found.count
@@ -35,7 +37,9 @@ def test_what_the_next_claim_may_take_is_not_blocked(store: StateStore, made: Ca
 
 
 @pytest.mark.parametrize("status", ["running", "error", "complete", "invalid", "deleted"])
-def test_what_is_not_waiting_is_blocked_by_its_status(store: StateStore, made: Campaign, status: str) -> None:
+def test_what_is_not_waiting_is_blocked_by_its_status(
+    store: StateStore, made: Campaign, status: str
+) -> None:
     [task] = made.tasks[:1]
     if status in ("error", "complete"):
         store.set_task_running([task])
@@ -45,7 +49,9 @@ def test_what_is_not_waiting_is_blocked_by_its_status(store: StateStore, made: C
     assert status in found.text
 
 
-def test_an_unfinished_parent_is_named_until_it_is_complete(store: StateStore, made: Campaign, scope: Scope) -> None:
+def test_an_unfinished_parent_is_named_until_it_is_complete(
+    store: StateStore, made: Campaign, scope: Scope
+) -> None:
     parent, child, grandchild = chain(store, made.transformations[0], 3)
     store.action_tasks([parent, child, grandchild], made.hub)
     assert the_only(store, child) == (BlockerKind.parent, parent, None, None)
@@ -90,7 +96,9 @@ def test_more_urgent_tasks_in_front_are_counted(store: StateStore, made: Campaig
     assert the_only(store, third) == (BlockerKind.priority, None, made.hub, 2)
 
 
-def test_more_urgent_tasks_that_nobody_can_claim_are_not_in_front(store: StateStore, made: Campaign) -> None:
+def test_more_urgent_tasks_that_nobody_can_claim_are_not_in_front(
+    store: StateStore, made: Campaign
+) -> None:
     running, weightless, last = made.tasks
     _, child = chain(store, made.transformations[0], 2)
     store.action_tasks([child], made.hub)
@@ -117,7 +125,9 @@ def test_every_reason_is_given_at_once(store: StateStore, made: Campaign) -> Non
         BlockerKind.not_actioned,
         BlockerKind.no_service,
     }
-    assert [blocker.task for blocker in blockers(store, child) if blocker.kind is BlockerKind.parent] == [parent]
+    assert [
+        blocker.task for blocker in blockers(store, child) if blocker.kind is BlockerKind.parent
+    ] == [parent]
     store.action_tasks([child], made.hub)
     store.set_task_weights([child], made.hub, 0)
     store.set_taskhub_weight(made.network, 0)
@@ -129,7 +139,9 @@ def test_every_reason_is_given_at_once(store: StateStore, made: Campaign) -> Non
     }
 
 
-def test_one_hub_that_would_give_it_out_is_enough(store: StateStore, made: Campaign, scope: Scope) -> None:
+def test_one_hub_that_would_give_it_out_is_enough(
+    store: StateStore, made: Campaign, scope: Scope
+) -> None:
     other = store.create_network(star(1, "the same arm in another network"), scope)
     hub, task = store.create_taskhub(other), made.tasks[0]
     assert store.action_tasks([task], hub) == [task]
@@ -144,12 +156,16 @@ def test_one_hub_that_would_give_it_out_is_enough(store: StateStore, made: Campa
     }
 
 
-def test_bulk_answers_are_in_the_order_asked(store: StateStore, made: Campaign, scope: Scope) -> None:
+def test_bulk_answers_are_in_the_order_asked(
+    store: StateStore, made: Campaign, scope: Scope
+) -> None:
     free, heavy = made.tasks[:2]
     store.set_task_weights([heavy], made.hub, 0)
     missing = ScopedKey.from_str(f"Task-{'0' * 32}-{scope}")
     answers = store.get_task_blockers(iter([heavy, None, str(free), missing, made.hub, heavy]))
-    assert [found if found is None else [blocker.kind for blocker in found] for found in answers] == [
+    assert [
+        found if found is None else [blocker.kind for blocker in found] for found in answers
+    ] == [
         [BlockerKind.weight],
         None,
         [],

@@ -84,9 +84,17 @@ def test_the_answer_is_as_long_as_asked(store: StateStore, made: Campaign) -> No
     assert store.claim_taskhub_tasks(made.hub, "a", count=3) == [None] * 3
 
 
-def test_a_hub_that_is_not_there_has_nothing(store: StateStore, made: Campaign, other_scope: Scope) -> None:
+def test_a_hub_that_is_not_there_has_nothing(
+    store: StateStore, made: Campaign, other_scope: Scope
+) -> None:
     missing = f"TaskHub-{uuid4().hex}-{made.hub.scope}"
-    for hub in (missing, f"{made.hub.gufe_key}-{other_scope}", made.network, made.tasks[0], made.transformations[0]):
+    for hub in (
+        missing,
+        f"{made.hub.gufe_key}-{other_scope}",
+        made.network,
+        made.tasks[0],
+        made.transformations[0],
+    ):
         assert store.claim_taskhub_tasks(hub, "a", count=2) == [None, None]
     assert store.get_taskhub_unclaimed_tasks(made.hub) == made.tasks
     store.delete_taskhub(made.network)
@@ -95,7 +103,9 @@ def test_a_hub_that_is_not_there_has_nothing(store: StateStore, made: Campaign, 
 
 
 @pytest.mark.parametrize("past", ["never registered", "deregistered", "expired"])
-def test_who_is_not_registered_gets_a_key_error_and_changes_nothing(store: StateStore, made: Campaign, past: str) -> None:
+def test_who_is_not_registered_gets_a_key_error_and_changes_nothing(
+    store: StateStore, made: Campaign, past: str
+) -> None:
     register(store, "b")
     if past == "deregistered":
         store.deregister_computeservice("b")
@@ -111,7 +121,9 @@ def test_who_is_not_registered_gets_a_key_error_and_changes_nothing(store: State
     assert store.get_taskhub_unclaimed_tasks(made.hub) == made.tasks
 
 
-def test_priorities_come_strictly_in_order_within_one_call(store: StateStore, empty: Campaign) -> None:
+def test_priorities_come_strictly_in_order_within_one_call(
+    store: StateStore, empty: Campaign
+) -> None:
     tasks = store.create_tasks(empty.transformations * 20)
     store.action_tasks(tasks, empty.hub)
     urgency = random.Random(1)
@@ -120,7 +132,9 @@ def test_priorities_come_strictly_in_order_within_one_call(store: StateStore, em
     store.set_task_weights(dict.fromkeys(tasks[::2], 0.01), empty.hub)
     ahead = store.claim_taskhub_tasks(empty.hub, "a", count=50)
     assert len(set(ahead)) == 50
-    assert store.get_task_priority(ahead) == sorted(filter(None, store.get_task_priority(tasks)))[:50]
+    assert (
+        store.get_task_priority(ahead) == sorted(filter(None, store.get_task_priority(tasks)))[:50]
+    )
 
 
 def test_the_most_urgent_comes_first_whenever_it_comes(store: StateStore, made: Campaign) -> None:
@@ -150,7 +164,9 @@ def test_weight_zero_is_never_claimed_until_it_is_above(store: StateStore, made:
     assert drain(store, made.hub) == []
 
 
-def test_a_task_on_two_hubs_is_claimed_once(store: StateStore, made: Campaign, scope: Scope) -> None:
+def test_a_task_on_two_hubs_is_claimed_once(
+    store: StateStore, made: Campaign, scope: Scope
+) -> None:
     other = campaign(store, scope, name="other").hub
     store.action_tasks(made.tasks, other)
     store.set_task_weights(made.tasks[:2], made.hub, 0)
@@ -158,11 +174,17 @@ def test_a_task_on_two_hubs_is_claimed_once(store: StateStore, made: Campaign, s
     there = store.claim_taskhub_tasks(other, "a", count=9)
     assert sorted(task for task in here + there if task) == made.tasks
     assert drain(store, made.hub) == drain(store, other) == []
-    assert store.get_taskhub_unclaimed_tasks(made.hub) == store.get_taskhub_unclaimed_tasks(other) == []
+    assert (
+        store.get_taskhub_unclaimed_tasks(made.hub)
+        == store.get_taskhub_unclaimed_tasks(other)
+        == []
+    )
     assert store.get_taskhub_tasks(other) == made.tasks
 
 
-def test_a_cancelled_task_goes_on_if_it_runs_and_is_not_claimed_if_it_waits(store: StateStore, made: Campaign) -> None:
+def test_a_cancelled_task_goes_on_if_it_runs_and_is_not_claimed_if_it_waits(
+    store: StateStore, made: Campaign
+) -> None:
     [running] = store.claim_taskhub_tasks(made.hub, "a")
     assert running is not None
     waiting = next(task for task in made.tasks if task != running)
@@ -175,8 +197,19 @@ def test_a_cancelled_task_goes_on_if_it_runs_and_is_not_claimed_if_it_waits(stor
     assert drain(store, made.hub) == [waiting]
 
 
-@pytest.mark.parametrize("path", [[], ["running"], ["running", "error"], ["running", "error", "waiting"], ["running", "waiting"]])
-def test_a_child_waits_while_its_parent_is_not_complete(store: StateStore, empty: Campaign, path: list[str]) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [
+        [],
+        ["running"],
+        ["running", "error"],
+        ["running", "error", "waiting"],
+        ["running", "waiting"],
+    ],
+)
+def test_a_child_waits_while_its_parent_is_not_complete(
+    store: StateStore, empty: Campaign, path: list[str]
+) -> None:
     parent, child = chain(store, empty.transformations[0], 2)
     for status in path:
         store.set_task_status([parent], status)
@@ -195,7 +228,9 @@ def test_a_child_waits_while_its_parent_is_not_complete(store: StateStore, empty
 
 
 @pytest.mark.parametrize("ending", ["invalid", "deleted"])
-def test_a_complete_parent_that_is_struck_takes_its_child_along(store: StateStore, empty: Campaign, ending: str) -> None:
+def test_a_complete_parent_that_is_struck_takes_its_child_along(
+    store: StateStore, empty: Campaign, ending: str
+) -> None:
     parent, child = chain(store, empty.transformations[0], 2)
     store.set_task_running([parent])
     store.set_task_complete([parent])
@@ -205,7 +240,9 @@ def test_a_complete_parent_that_is_struck_takes_its_child_along(store: StateStor
     assert statuses(store, [child]) == [ending]
 
 
-def test_a_child_created_and_actioned_after_its_parent_ended_is_claimable(store: StateStore, empty: Campaign) -> None:
+def test_a_child_created_and_actioned_after_its_parent_ended_is_claimable(
+    store: StateStore, empty: Campaign
+) -> None:
     [parent] = store.create_tasks(empty.transformations[:1])
     store.set_task_running([parent])
     store.set_task_complete([parent])
@@ -228,7 +265,11 @@ def test_a_chain_is_claimed_link_by_link(store: StateStore, empty: Campaign, sco
     for hub in (empty.hub, other):
         store.action_tasks(reversed(links), hub)
     for i, link in enumerate(links):
-        assert store.claim_taskhub_tasks((empty.hub, other)[i % 2], "a", count=3) == [link, None, None]
+        assert store.claim_taskhub_tasks((empty.hub, other)[i % 2], "a", count=3) == [
+            link,
+            None,
+            None,
+        ]
         assert drain(store, empty.hub) == drain(store, other) == []
         assert store.set_task_complete([link]) == [link]
     assert statuses(store, links) == ["complete"] * 10
@@ -251,7 +292,9 @@ def test_completing_a_parent_frees_exactly_its_children(store: StateStore, empty
         assert set(drain(store, empty.hub)) == children[node]
 
 
-def test_several_parents_completed_at_once_free_all_children(store: StateStore, empty: Campaign) -> None:
+def test_several_parents_completed_at_once_free_all_children(
+    store: StateStore, empty: Campaign
+) -> None:
     parents = store.create_tasks(empty.transformations * 2)
     children = store.create_tasks(empty.transformations * 2, extends=parents)
     cancelled, off, *rest = children
@@ -263,7 +306,9 @@ def test_several_parents_completed_at_once_free_all_children(store: StateStore, 
     assert set(drain(store, empty.hub)) == set(rest)
 
 
-def test_chains_and_single_tasks_are_claimed_side_by_side(store: StateStore, empty: Campaign) -> None:
+def test_chains_and_single_tasks_are_claimed_side_by_side(
+    store: StateStore, empty: Campaign
+) -> None:
     first, second = chain(store, empty.transformations[0], 2)
     single = store.create_tasks(empty.transformations[1:])
     store.action_tasks([second, first, *single], empty.hub)
@@ -278,20 +323,31 @@ def test_a_nontransformation_is_claimed_like_any_other(store: StateStore, scope:
     key = store.create_network(network(), scope)
     hub = store.create_taskhub(key)
     tasks = store.create_tasks(store.get_network_transformations(key))
-    assert {task.qualname for task in store.get_network_transformations(key)} == {"Transformation", "NonTransformation"}
+    assert {task.qualname for task in store.get_network_transformations(key)} == {
+        "Transformation",
+        "NonTransformation",
+    }
     store.action_tasks(tasks, hub)
     assert set(drain(store, hub)) == set(tasks)
 
 
 @pytest.fixture
-def two_protocols(store: StateStore, scope: Scope) -> tuple[ScopedKey, list[ScopedKey], list[ScopedKey]]:
+def two_protocols(
+    store: StateStore, scope: Scope
+) -> tuple[ScopedKey, list[ScopedKey], list[ScopedKey]]:
     """A hub, its 300 tasks of the usual protocol, and its three of the rare one."""
     register(store, "a")
-    edge = gufe.Transformation(system("middle"), system("rare"), RareProtocol(Effort()), name="rare")
+    edge = gufe.Transformation(
+        system("middle"), system("rare"), RareProtocol(Effort()), name="rare"
+    )
     key = store.create_network(gufe.AlchemicalNetwork([*star(3).edges, edge], name="two"), scope)
     hub = store.create_taskhub(key)
     [rare] = store.query_transformations(name="rare")
-    usual = [transformation for transformation in store.get_network_transformations(key) if transformation != rare]
+    usual = [
+        transformation
+        for transformation in store.get_network_transformations(key)
+        if transformation != rare
+    ]
     tasks, rares = store.create_tasks(usual * 100), store.create_tasks([rare] * 3)
     store.action_tasks(tasks + rares, hub)
     return hub, tasks, rares
@@ -305,7 +361,9 @@ def test_only_the_protocols_asked_for(
     assert store.claim_taskhub_tasks(hub, "a", 0, ["RareProtocol"]) == []
     [first] = store.claim_taskhub_tasks(hub, "a", protocols=["RareProtocol"])
     assert first in rare
-    assert set(drain(store, hub, protocols=iter(["RareProtocol", "UnusedProtocol"]))) == {*rare} - {first}
+    assert set(drain(store, hub, protocols=iter(["RareProtocol", "UnusedProtocol"]))) == {*rare} - {
+        first
+    }
     assert drain(store, hub, protocols=["RareProtocol"]) == []
     some = store.claim_taskhub_tasks(hub, "a", 5, protocols={"PushProtocol"})
     assert len({*some} & {*usual}) == 5
@@ -333,7 +391,7 @@ def test_priorities_come_in_order_across_protocols(
 @pytest.fixture
 def seeded(store: StateStore, database: str) -> Iterator[tuple[StateStore, StateStore]]:
     """Two stores on one database whose random numbers are the same."""
-    stores = StateStore(database, generator=random.Random(7)), StateStore(database, generator=random.Random(7))
+    stores = StateStore(database, rng=random.Random(7)), StateStore(database, rng=random.Random(7))
     yield stores
     for one in stores:
         one.close()
@@ -355,14 +413,16 @@ def test_a_seeded_generator_makes_draws_repeatable(
     assert orders[0][0] != orders[0][1]
 
 
-def test_tending_the_queue_changes_nothing_that_can_be_claimed(store: StateStore, made: Campaign) -> None:
+def test_tending_the_queue_changes_nothing_that_can_be_claimed(
+    store: StateStore, made: Campaign
+) -> None:
     for _ in range(6):
         [task] = store.claim_taskhub_tasks(made.hub, "a")
         assert task is not None
-        store.tend_queue()
+        store.maintain_queue()
         store.set_task_waiting([task])
-        store.tend_queue()
+        store.maintain_queue()
     assert set(drain(store, made.hub)) == set(made.tasks)
-    store.tend_queue()
+    store.maintain_queue()
     store.set_task_waiting(made.tasks)
     assert set(drain(store, made.hub)) == set(made.tasks)

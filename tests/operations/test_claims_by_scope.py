@@ -17,7 +17,11 @@ from tests.databases import everything
 from tests.deliveries import undone
 from tests.unit.gufe_classes import Effort, PushProtocol, system
 
-HERE, NEAR, FAR = Scope("org", "one", "here"), Scope("org", "one", "near"), Scope("org", "two", "far")
+HERE, NEAR, FAR = (
+    Scope("org", "one", "here"),
+    Scope("org", "one", "near"),
+    Scope("org", "two", "far"),
+)
 ELSEWHERE = Scope("other", "one", "here")
 NOBODY = Scope("org", "one", "nobody")
 TRIALS = 300
@@ -30,7 +34,7 @@ class SlowProtocol(PushProtocol):
 @pytest.fixture
 def seeded(database: str) -> Iterator[StateStore]:
     """A store whose draws can be repeated, with the service `b`."""
-    store = StateStore(database, generator=random.Random(20240119))
+    store = StateStore(database, rng=random.Random(20240119))
     register(store, "b")
     yield store
     problems = store.problems()
@@ -67,7 +71,9 @@ def test_tasks_come_from_the_given_scopes_only(store: StateStore) -> None:
     for asked, found in cases:
         got = claimed(store.claim_tasks(asked, "b", count=20))
         assert sorted(got) == sorted(task for scope in found for task in made[scope].tasks), asked
-        assert store.get_service_tasks("b") == sorted(got, key=lambda task: (task.scope, task.gufe_key))
+        assert store.get_service_tasks("b") == sorted(
+            got, key=lambda task: (task.scope, task.gufe_key)
+        )
         put_back(store, got)
 
 
@@ -83,7 +89,7 @@ def test_excluded_scopes_are_left_out(store: StateStore) -> None:
         ([], [HERE, NEAR, FAR]),
     ]
     for exclude, found in cases:
-        got = claimed(store.claim_tasks([Scope()], "b", count=10, exclude=exclude))
+        got = claimed(store.claim_tasks([Scope()], "b", count=10, exclude_scopes=exclude))
         assert sorted(got) == sorted(task for scope in found for task in made[scope].tasks), exclude
         put_back(store, got)
 
@@ -95,7 +101,9 @@ def test_a_claim_goes_on_to_the_next_hub_until_there_are_enough(store: StateStor
     assert len(got) == 7
     hubs = [next(i for i, one in enumerate(made) if task in one.tasks) for task in got]
     assert sorted(Counter(hubs).values()) == [1, 3, 3]
-    assert [hub for hub, before in zip(hubs, [None, *hubs], strict=False) if hub != before] == list(dict.fromkeys(hubs))
+    assert [hub for hub, before in zip(hubs, [None, *hubs], strict=False) if hub != before] == list(
+        dict.fromkeys(hubs)
+    )
     rest = store.claim_tasks([HERE], "b", count=7)
     assert len(claimed(rest)) == 5
     assert len(rest) == 7
@@ -110,7 +118,9 @@ def test_many_hubs_with_one_task_each_give_all_that_is_asked(store: StateStore) 
 
 
 @pytest.mark.parametrize("hashed", [False, True], ids=["usual plan", "hashed"])
-@pytest.mark.parametrize("protocols", [None, ["PushProtocol"]], ids=["any protocol", "one protocol"])
+@pytest.mark.parametrize(
+    "protocols", [None, ["PushProtocol"]], ids=["any protocol", "one protocol"]
+)
 def test_tasks_that_several_hubs_share_are_claimed_once_each(
     store: StateStore, protocols: list[str] | None, hashed: bool
 ) -> None:
@@ -160,7 +170,10 @@ def test_a_hub_of_weight_zero_gives_nothing(store: StateStore) -> None:
 
 def test_hubs_are_drawn_by_their_weights(seeded: StateStore) -> None:
     weights = [0.1, 0.3, 0.6, 0.0, 0.9]
-    made = [campaign(seeded, scope, tasks=1, name=f"net {i}") for i, scope in enumerate((HERE, NEAR, FAR, HERE, HERE))]
+    made = [
+        campaign(seeded, scope, tasks=1, name=f"net {i}")
+        for i, scope in enumerate((HERE, NEAR, FAR, HERE, HERE))
+    ]
     for one, weight in zip(made, weights, strict=True):
         seeded.set_taskhub_weight(one.network, weight)
     # A hub without work has no part in the draw, whatever its weight.
@@ -184,7 +197,9 @@ def test_the_second_hub_is_drawn_by_weight_among_the_rest(seeded: StateStore) ->
     for _ in range(TRIALS):
         with undone(seeded) as tx:
             got = claimed(tx.claim_tasks([HERE], "b", count=3))
-            orders[tuple(next(i for i, one in enumerate(made) if task in one.tasks) for task in got)] += 1
+            orders[
+                tuple(next(i for i, one in enumerate(made) if task in one.tasks) for task in got)
+            ] += 1
     expected = {
         (i, j, 3 - i - j): weights[i] / sum(weights) * weights[j] / (sum(weights) - weights[i])
         for i in range(3)
@@ -192,7 +207,12 @@ def test_the_second_hub_is_drawn_by_weight_among_the_rest(seeded: StateStore) ->
         if i != j
     }
     assert set(orders) <= set(expected)
-    assert chisquare([orders[order] for order in expected], [TRIALS * share for share in expected.values()]).pvalue > 0.001
+    assert (
+        chisquare(
+            [orders[order] for order in expected], [TRIALS * share for share in expected.values()]
+        ).pvalue
+        > 0.001
+    )
 
 
 def test_a_seed_repeats_the_draw(database: str) -> None:
@@ -203,7 +223,7 @@ def test_a_seed_repeats_the_draw(database: str) -> None:
     store.close()
     draws = []
     for seed in (1, 1, 2, 3):
-        again = StateStore(database, generator=random.Random(seed))
+        again = StateStore(database, rng=random.Random(seed))
         with undone(again) as tx:
             draws.append(tx.claim_tasks([HERE], "b", count=6))
         again.close()
@@ -220,7 +240,10 @@ def test_protocols_choose_hubs_and_tasks(store: StateStore) -> None:
     )
     network = store.create_network(gufe.AlchemicalNetwork([slow, fast], name="both"), HERE)
     hub = store.create_taskhub(network)
-    of = {protocol: store.create_task(store.get_scoped_key(edge, HERE)) for protocol, edge in (("slow", slow), ("fast", fast))}
+    of = {
+        protocol: store.create_task(store.get_scoped_key(edge, HERE))
+        for protocol, edge in (("slow", slow), ("fast", fast))
+    }
     both = Campaign(network, hub, [], list(of.values()))
     store.action_tasks(both.tasks, hub)
     for protocols, found in (
@@ -254,7 +277,9 @@ def test_who_is_not_registered_claims_and_changes_nothing(store: StateStore) -> 
     assert everything(store) == before
 
 
-@pytest.mark.parametrize("malformed", ["org-one", "org-*-here", "1-2-3", "", "org-one-here-there", "org'-one-here"])
+@pytest.mark.parametrize(
+    "malformed", ["org-one", "org-*-here", "1-2-3", "", "org-one-here-there", "org'-one-here"]
+)
 def test_a_malformed_scope_is_a_value_error(store: StateStore, malformed: str) -> None:
     campaign(store, HERE, tasks=1)
     register(store, "b")
@@ -262,5 +287,5 @@ def test_a_malformed_scope_is_a_value_error(store: StateStore, malformed: str) -
     with pytest.raises(ValueError):
         store.claim_tasks([HERE, malformed], "b")
     with pytest.raises(ValueError):
-        store.claim_tasks([HERE], "b", exclude=[malformed])
+        store.claim_tasks([HERE], "b", exclude_scopes=[malformed])
     assert everything(store) == before

@@ -36,7 +36,9 @@ def test_a_whole_life_is_told_in_order(store: StateStore, one: Campaign, scope: 
     assert expire_silent(store) == ["a"]
     claim(store, one, "b")
     settle(store, task, failure, "b")
-    assert store.set_task_status([task], "waiting", reason="try once more", actor="operator") == [task]
+    assert store.set_task_status([task], "waiting", reason="try once more", actor="operator") == [
+        task
+    ]
     claim(store, one, "b")
     settle(store, task, success, "b")
 
@@ -62,29 +64,42 @@ def test_a_whole_life_is_told_in_order(store: StateStore, one: Campaign, scope: 
         (2, "b", "error"),
         (3, "b", "complete"),
     ]
-    assert [one.result for one in found.attempts] == [None, key_of(failure, task), key_of(success, task)]
+    assert [one.result for one in found.attempts] == [
+        None,
+        key_of(failure, task),
+        key_of(success, task),
+    ]
     for first, second in pairwise(found.attempts):
         assert first.ended_at is not None
         assert first.claimed_at <= first.ended_at <= second.claimed_at
 
 
-def test_a_late_result_that_counts_tells_whose_it_was(store: StateStore, one: Campaign, scope: Scope) -> None:
+def test_a_late_result_that_counts_tells_whose_it_was(
+    store: StateStore, one: Campaign, scope: Scope
+) -> None:
     task = claim(store, one, "a")
     expire_silent(store)
     claim(store, one, "b")
     settle(store, task, ref(scope), "a")
     found = history(store, task)
     assert told(found.changes)[-2:] == [("running", "b"), ("complete", "a")]
-    assert [(one.service, one.outcome) for one in found.attempts] == [("a", "expired"), ("b", "superseded")]
+    assert [(one.service, one.outcome) for one in found.attempts] == [
+        ("a", "expired"),
+        ("b", "superseded"),
+    ]
     assert found.attempts[1].reason
 
 
-def test_a_late_result_without_any_claim_tells_who_sent_it(store: StateStore, one: Campaign, scope: Scope) -> None:
+def test_a_late_result_without_any_claim_tells_who_sent_it(
+    store: StateStore, one: Campaign, scope: Scope
+) -> None:
     settle(store, one.tasks[0], ref(scope), "stranger")
     assert told(history(store, one.tasks[0]).changes)[-1] == ("complete", "stranger")
 
 
-def test_a_late_failure_is_no_change_of_status(store: StateStore, one: Campaign, scope: Scope) -> None:
+def test_a_late_failure_is_no_change_of_status(
+    store: StateStore, one: Campaign, scope: Scope
+) -> None:
     task = claim(store, one, "a")
     expire_silent(store)
     before = history(store, task).changes
@@ -98,17 +113,32 @@ def test_releases_and_deregistrations_are_told_apart(store: StateStore, one: Cam
     claim(store, one, "b")
     store.deregister_computeservice("b")
     first, second = attempts(store, task)
-    assert (first.outcome, first.reason, second.outcome) == ("released", "needed elsewhere", "deregistered")
+    assert (first.outcome, first.reason, second.outcome) == (
+        "released",
+        "needed elsewhere",
+        "deregistered",
+    )
     changes = history(store, task).changes
-    assert [change.status.value for change in changes] == ["waiting", "running", "waiting", "running", "waiting"]
+    assert [change.status.value for change in changes] == [
+        "waiting",
+        "running",
+        "waiting",
+        "running",
+        "waiting",
+    ]
     assert (changes[2].reason, changes[2].actor) == ("needed elsewhere", "operator")
     assert changes[4].reason not in (None, changes[2].reason)
 
 
-def test_every_setter_stands_in_the_history_with_reason_and_actor(store: StateStore, one: Campaign) -> None:
+def test_every_setter_stands_in_the_history_with_reason_and_actor(
+    store: StateStore, one: Campaign
+) -> None:
     steps = ["running", "error", "waiting", "running", "complete", "invalid"]
     for step in steps:
-        assert store.set_task_status(one.tasks, step, reason=f"because of {step}", actor="operator") == one.tasks
+        assert (
+            store.set_task_status(one.tasks, step, reason=f"because of {step}", actor="operator")
+            == one.tasks
+        )
     found = history(store, one.tasks[0])
     assert [(c.status.value, c.reason, c.actor) for c in found.changes[1:]] == [
         (step, f"because of {step}", "operator") for step in steps
@@ -117,7 +147,9 @@ def test_every_setter_stands_in_the_history_with_reason_and_actor(store: StateSt
     assert found.attempts == ()
 
 
-def test_a_status_that_was_there_or_is_refused_is_no_change(store: StateStore, one: Campaign) -> None:
+def test_a_status_that_was_there_or_is_refused_is_no_change(
+    store: StateStore, one: Campaign
+) -> None:
     before = history(store, one.tasks[0])
     assert store.set_task_waiting(one.tasks) == one.tasks
     assert store.set_task_complete(one.tasks) == [None]
@@ -125,7 +157,9 @@ def test_a_status_that_was_there_or_is_refused_is_no_change(store: StateStore, o
 
 
 @pytest.mark.parametrize("final", ["invalid", "deleted"])
-def test_a_cascade_stands_in_the_history_of_all_it_reaches(store: StateStore, scope: Scope, final: str) -> None:
+def test_a_cascade_stands_in_the_history_of_all_it_reaches(
+    store: StateStore, scope: Scope, final: str
+) -> None:
     register(store, "b")
     made = campaign(store, scope, arms=1)
     parent, child, grandchild = chain(store, made.transformations[0], 3)
@@ -133,7 +167,9 @@ def test_a_cascade_stands_in_the_history_of_all_it_reaches(store: StateStore, sc
     store.set_task_complete([parent])
     store.action_tasks([child], made.hub)
     assert claim(store, made, "b") == child
-    assert store.set_task_status([parent], final, reason="wrong force field", actor="operator") == [parent]
+    assert store.set_task_status([parent], final, reason="wrong force field", actor="operator") == [
+        parent
+    ]
     for task in (parent, child, grandchild):
         last = history(store, task).changes[-1]
         assert (last.status.value, last.actor) == (final, "operator")
@@ -144,7 +180,9 @@ def test_a_cascade_stands_in_the_history_of_all_it_reaches(store: StateStore, sc
     assert attempt.ended_at is not None
 
 
-def test_the_end_of_a_task_closes_its_attempt_at_that_moment(store: StateStore, one: Campaign, scope: Scope) -> None:
+def test_the_end_of_a_task_closes_its_attempt_at_that_moment(
+    store: StateStore, one: Campaign, scope: Scope
+) -> None:
     task = claim(store, one, "b")
     [going_on] = attempts(store, task)
     assert (going_on.ended_at, going_on.provenance) == (None, None)
@@ -154,17 +192,27 @@ def test_the_end_of_a_task_closes_its_attempt_at_that_moment(store: StateStore, 
     assert ended.ended_at == found.changes[-1].changed_at
     assert going_on.claimed_at == found.changes[1].changed_at
     assert ended.provenance is not None
-    assert (ended.provenance.computeserviceid, ended.provenance.datetime_start) == ("b", going_on.claimed_at)
+    assert (ended.provenance.computeserviceid, ended.provenance.datetime_start) == (
+        "b",
+        going_on.claimed_at,
+    )
     assert ended.provenance.datetime_end == ended.ended_at
 
 
 def test_details_tell_where_a_task_stands(store: StateStore, one: Campaign, scope: Scope) -> None:
     def details() -> tuple[object, ...]:
-        [found] = store.get_tasks_details([task])
+        [found] = store.get_task_details([task])
         assert found is not None
         assert found.task == task
-        assert found.since == history(store, task).changes[-1].changed_at
-        return found.status.value, found.claimed, found.service, found.last_service, found.results, found.failures
+        assert found.status_changed_at == history(store, task).changes[-1].changed_at
+        return (
+            found.status.value,
+            found.num_attempts,
+            found.service,
+            found.last_service,
+            found.num_results,
+            found.num_failures,
+        )
 
     task = one.tasks[0]
     assert details() == ("waiting", 0, None, None, 0, 0)
@@ -182,15 +230,19 @@ def test_details_tell_where_a_task_stands(store: StateStore, one: Campaign, scop
     assert details() == ("complete", 2, None, "b", 1, 2)
     store.set_task_status([task], "invalid", reason="wrong force field")
     assert details() == ("invalid", 2, None, "b", 1, 2)
-    [found] = store.get_tasks_details([task])
+    [found] = store.get_task_details([task])
     assert found is not None
     assert found.reason == "wrong force field"
 
 
-def test_a_service_holds_what_it_claimed_until_it_is_settled_or_lost(store: StateStore, scope: Scope, other_scope: Scope) -> None:
+def test_a_service_holds_what_it_claimed_until_it_is_settled_or_lost(
+    store: StateStore, scope: Scope, other_scope: Scope
+) -> None:
     register(store, "b", "c")
     here, there = campaign(store, scope, tasks=3), campaign(store, other_scope, tasks=2)
-    mine = set(store.claim_taskhub_tasks(here.hub, "b", count=2)) | set(store.claim_taskhub_tasks(there.hub, "b", count=1))
+    mine = set(store.claim_taskhub_tasks(here.hub, "b", count=2)) | set(
+        store.claim_taskhub_tasks(there.hub, "b", count=1)
+    )
     assert None not in mine
     held = store.get_service_tasks("b")
     assert set(held) == mine
@@ -209,15 +261,25 @@ def test_bulk_answers_are_in_the_order_asked(store: StateStore, scope: Scope) ->
     made = campaign(store, scope, tasks=3)
     first, second, third = made.tasks
     missing = ScopedKey.from_str(f"Task-{'0' * 32}-{scope}")
-    asked: list[ScopedKey | str | None] = [third, missing, str(first), None, made.hub, second, third]
+    asked: list[ScopedKey | str | None] = [
+        third,
+        missing,
+        str(first),
+        None,
+        made.hub,
+        second,
+        third,
+    ]
     expected = [third, None, first, None, None, second, third]
     assert [answer and answer.task for answer in store.get_task_history(iter(asked))] == expected
-    assert [answer and answer.task for answer in store.get_tasks_details(iter(asked))] == expected
+    assert [answer and answer.task for answer in store.get_task_details(iter(asked))] == expected
     assert store.get_task_history([]) == []
-    assert store.get_tasks_details([]) == []
+    assert store.get_task_details([]) == []
 
 
-def test_a_service_that_was_given_up_learns_it_and_gets_nothing_back(store: StateStore, one: Campaign) -> None:
+def test_a_service_that_was_given_up_learns_it_and_gets_nothing_back(
+    store: StateStore, one: Campaign
+) -> None:
     task = claim(store, one, "a")
     expire_silent(store)
     moment = datetime.now(UTC)

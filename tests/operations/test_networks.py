@@ -47,7 +47,9 @@ def chain_of(root: Any) -> Chain:
     def visit(value: Any) -> None:
         if isinstance(value, GufeTokenizable):
             visit(value.to_shallow_dict())
-            found[str(value.key)] = json.loads(json.dumps(value.to_keyed_dict(), cls=JSON_HANDLER.encoder))
+            found[str(value.key)] = json.loads(
+                json.dumps(value.to_keyed_dict(), cls=JSON_HANDLER.encoder)
+            )
         elif isinstance(value, dict | list | tuple):
             for item in value.values() if isinstance(value, dict) else value:
                 visit(item)
@@ -66,13 +68,19 @@ def itself(mapping: Any = None) -> gufe.AlchemicalNetwork:
 # Creating
 
 
-def test_create_network_stores_the_network_and_all_in_it(shared_store: StateStore, scope: Scope) -> None:
+def test_create_network_stores_the_network_and_all_in_it(
+    shared_store: StateStore, scope: Scope
+) -> None:
     network = gufe_classes.network()
     key = shared_store.create_network(network, scope)
     assert key == ScopedKey.from_str(f"{network.key}-{scope}")
     assert shared_store.check_existence(key)
-    assert {k.gufe_key for k in shared_store.get_network_transformations(key)} == {edge.key for edge in network.edges}
-    assert {k.gufe_key for k in shared_store.get_network_chemicalsystems(key)} == {node.key for node in network.nodes}
+    assert {k.gufe_key for k in shared_store.get_network_transformations(key)} == {
+        edge.key for edge in network.edges
+    }
+    assert {k.gufe_key for k in shared_store.get_network_chemicalsystems(key)} == {
+        node.key for node in network.nodes
+    }
 
 
 def test_create_network_makes_no_taskhub(store: StateStore, scope: Scope) -> None:
@@ -82,7 +90,9 @@ def test_create_network_makes_no_taskhub(store: StateStore, scope: Scope) -> Non
         store.get_taskhub(key)
 
 
-def test_create_network_again_gives_the_same_key_and_adds_nothing(store: StateStore, scope: Scope) -> None:
+def test_create_network_again_gives_the_same_key_and_adds_nothing(
+    store: StateStore, scope: Scope
+) -> None:
     key = store.create_network(star(), scope)
     before = counts(store)
     assert store.create_network(star(), scope) == key
@@ -107,29 +117,42 @@ def test_create_overlapping_networks(store: StateStore, scope: Scope) -> None:
     }
 
 
-def test_a_network_that_differs_in_its_name_only_adds_one_document(store: StateStore, scope: Scope) -> None:
+def test_a_network_that_differs_in_its_name_only_adds_one_document(
+    store: StateStore, scope: Scope
+) -> None:
     store.create_network(star(3, "first"), scope)
     before = counts(store)
     store.create_network(star(3, "second"), scope)
     assert added(before, counts(store))["gufe_objects"] == 1
 
 
-def test_the_same_network_in_two_scopes_is_two_networks(store: StateStore, scope: Scope, other_scope: Scope) -> None:
+def test_the_same_network_in_two_scopes_is_two_networks(
+    store: StateStore, scope: Scope, other_scope: Scope
+) -> None:
     here = store.create_network(star(), scope)
     before = counts(store)
     there = store.create_network(star(), other_scope)
     assert here.gufe_key == there.gufe_key
     assert here != there
-    assert added(before, counts(store)) == {table: n if table != "scopes" else 1 for table, n in before.items() if n}
+    assert added(before, counts(store)) == {
+        table: n if table != "scopes" else 1 for table, n in before.items() if n
+    }
     assert len(store.query_transformations()) == 6
     assert len(store.query_chemicalsystems()) == 8
 
 
 def test_an_empty_network_is_fine(shared_store: StateStore, scope: Scope) -> None:
     key = shared_store.create_network(gufe.AlchemicalNetwork([], nodes=[], name="empty"), scope)
-    assert shared_store.get_network_transformations(key) == shared_store.get_network_chemicalsystems(key) == []
+    assert (
+        shared_store.get_network_transformations(key)
+        == shared_store.get_network_chemicalsystems(key)
+        == []
+    )
     TOKENIZABLE_REGISTRY.clear()
-    assert (shared_store.get_gufe(key).name, shared_store.get_gufe(key).key) == ("empty", key.gufe_key)
+    assert (shared_store.get_gufe(key).name, shared_store.get_gufe(key).key) == (
+        "empty",
+        key.gufe_key,
+    )
     assert shared_store.query_networks(name="empty", scope=scope) == [key]
     assert shared_store.get_network_status(key) == {}
 
@@ -141,25 +164,41 @@ def test_a_network_may_have_no_name(shared_store: StateStore, scope: Scope) -> N
     assert set(shared_store.query_networks(scope=scope)) == {unnamed, named}
 
 
-def test_a_nontransformation_is_a_transformation_to_every_query(shared_store: StateStore, scope: Scope) -> None:
+def test_a_nontransformation_is_a_transformation_to_every_query(
+    shared_store: StateStore, scope: Scope
+) -> None:
     network = shared_store.create_network(gufe_classes.network(), scope)
     (stays,) = shared_store.query_transformations(name="c stays", scope=scope)
     assert stays.qualname == "NonTransformation"
     assert stays in shared_store.get_network_transformations(network)
     assert shared_store.get_transformation_networks(stays) == [network]
     task = shared_store.create_task(stays)
-    assert shared_store.get_network_tasks(network) == shared_store.get_transformation_tasks(stays) == [task]
+    assert (
+        shared_store.get_network_tasks(network)
+        == shared_store.get_transformation_tasks(stays)
+        == [task]
+    )
     assert shared_store.get_task_networks(task) == [network]
     assert shared_store.get_task_transformation(task, return_gufe=False) == (stays, None)
     assert shared_store.action_tasks([task], shared_store.create_taskhub(network)) == [task]
-    assert shared_store.get_network_status(network) == shared_store.get_transformation_status(stays) == {"waiting": 1}
+    assert (
+        shared_store.get_network_status(network)
+        == shared_store.get_transformation_status(stays)
+        == {"waiting": 1}
+    )
 
 
 # Chains
 
 
-@pytest.mark.parametrize("form", [lambda c: c, lambda c: [tuple(pair) for pair in c], iter], ids=["lists", "tuples", "iterator"])
-def test_create_network_takes_a_keyed_chain(shared_store: StateStore, scope: Scope, form: Callable[[Chain], Any]) -> None:
+@pytest.mark.parametrize(
+    "form",
+    [lambda c: c, lambda c: [tuple(pair) for pair in c], iter],
+    ids=["lists", "tuples", "iterator"],
+)
+def test_create_network_takes_a_keyed_chain(
+    shared_store: StateStore, scope: Scope, form: Callable[[Chain], Any]
+) -> None:
     network = gufe_classes.network()
     key = shared_store.create_network(form(chain_of(network)), scope)
     assert key.gufe_key == network.key
@@ -222,7 +261,9 @@ BROKEN: dict[str, Callable[[Chain], Any]] = {
 
 
 @pytest.mark.parametrize("how", BROKEN)
-def test_a_broken_chain_is_refused_and_leaves_nothing(shared_store: StateStore, scope: Scope, how: str) -> None:
+def test_a_broken_chain_is_refused_and_leaves_nothing(
+    shared_store: StateStore, scope: Scope, how: str
+) -> None:
     broken = BROKEN[how](copy.deepcopy(chain_of(gufe_classes.network())))
     before = counts(shared_store)
     with pytest.raises((ValueError, TypeError)) as refused:
@@ -244,7 +285,10 @@ def test_a_transformation_from_a_system_to_itself_is_refused(
     assert counts(shared_store) == before
 
 
-@pytest.mark.parametrize("bad", [Scope(), Scope("a"), Scope("a", "b"), "a-b-*", "*-*-*", "a-b", "", "a-b-c-d", "a'-b-c", None])
+@pytest.mark.parametrize(
+    "bad",
+    [Scope(), Scope("a"), Scope("a", "b"), "a-b-*", "*-*-*", "a-b", "", "a-b-c-d", "a'-b-c", None],
+)
 def test_a_scope_that_is_not_specific_is_refused(shared_store: StateStore, bad: Any) -> None:
     before = counts(shared_store)
     with pytest.raises((ValueError, TypeError)):
@@ -254,7 +298,17 @@ def test_a_scope_that_is_not_specific_is_refused(shared_store: StateStore, bad: 
 
 def test_what_is_not_a_network_is_refused(shared_store: StateStore, scope: Scope) -> None:
     before = counts(shared_store)
-    things = [None, 7, "AlchemicalNetwork-" + ZERO, b"x", {}, object(), transformation(), system("a"), gufe.AlchemicalNetwork]
+    things = [
+        None,
+        7,
+        "AlchemicalNetwork-" + ZERO,
+        b"x",
+        {},
+        object(),
+        transformation(),
+        system("a"),
+        gufe.AlchemicalNetwork,
+    ]
     for thing in things:
         with pytest.raises((ValueError, TypeError)):
             shared_store.create_network(thing, scope)
@@ -262,7 +316,9 @@ def test_what_is_not_a_network_is_refused(shared_store: StateStore, scope: Scope
 
 
 @pytest.mark.parametrize("name", ["nul \x00 inside", "half a surrogate \ud800"], ids=ascii)
-def test_a_name_that_no_database_text_can_hold_is_refused(shared_store: StateStore, scope: Scope, name: str) -> None:
+def test_a_name_that_no_database_text_can_hold_is_refused(
+    shared_store: StateStore, scope: Scope, name: str
+) -> None:
     before = counts(shared_store)
     node = gufe.ChemicalSystem({}, name=name)
     edge = gufe.Transformation(system("a"), system("b"), PushProtocol(Effort()), name=name)
@@ -275,14 +331,20 @@ def test_a_name_that_no_database_text_can_hold_is_refused(shared_store: StateSto
             with pytest.raises(ValueError, match="name"):
                 shared_store.create_network(form, scope)
     assert counts(shared_store) == before
-    for call in (shared_store.query_networks, shared_store.query_transformations, shared_store.query_chemicalsystems):
+    for call in (
+        shared_store.query_networks,
+        shared_store.query_transformations,
+        shared_store.query_chemicalsystems,
+    ):
         assert call(name=name) == []
 
 
 # Deleting
 
 
-def test_delete_network_keeps_what_may_be_shared_and_the_tasks(store: StateStore, scope: Scope) -> None:
+def test_delete_network_keeps_what_may_be_shared_and_the_tasks(
+    store: StateStore, scope: Scope
+) -> None:
     made = campaign(store, scope, tasks=3)
     systems = store.query_chemicalsystems()
     ref = ProtocolDAGResultRef(obj_key=GufeKey(f"ProtocolDAGResult-{ZERO}"), scope=scope, ok=True)
@@ -311,7 +373,9 @@ def test_delete_network_keeps_what_may_be_shared_and_the_tasks(store: StateStore
         store.delete_network(made.network)
 
 
-def test_delete_network_leaves_other_networks_whole(store: StateStore, scope: Scope, other_scope: Scope) -> None:
+def test_delete_network_leaves_other_networks_whole(
+    store: StateStore, scope: Scope, other_scope: Scope
+) -> None:
     made = campaign(store, scope, tasks=3)
     elsewhere = store.create_network(star(), other_scope)
     second = store.create_network(star(4, "second"), scope)
@@ -333,7 +397,9 @@ def test_delete_network_without_a_hub(store: StateStore, scope: Scope) -> None:
     assert store.query_networks() == []
 
 
-def test_claimed_tasks_survive_the_deletion_of_their_network(store: StateStore, scope: Scope) -> None:
+def test_claimed_tasks_survive_the_deletion_of_their_network(
+    store: StateStore, scope: Scope
+) -> None:
     made = campaign(store, scope, tasks=2)
     register(store, "service")
     (task,) = store.claim_taskhub_tasks(made.hub, "service")
@@ -361,8 +427,15 @@ def test_get_network_status_of_one_and_of_many(store: StateStore, scope: Scope) 
     made = campaign(store, scope, tasks=3)
     second = store.create_network(star(1, "second"), scope)
     store.set_task_running([made.tasks[0]])
-    whole, part = {"waiting": 2, "running": 1}, store.get_transformation_status(store.get_network_transformations(second)[0])
-    assert store.get_network_status(made.network) == store.get_network_status(str(made.network)) == whole
+    whole, part = (
+        {"waiting": 2, "running": 1},
+        store.get_transformation_status(store.get_network_transformations(second)[0]),
+    )
+    assert (
+        store.get_network_status(made.network)
+        == store.get_network_status(str(made.network))
+        == whole
+    )
     missing = f"AlchemicalNetwork-{ZERO}-{scope}"
     asked = [second, made.network, None, missing, made.hub, "nonsense", made.network]
     answers = store.get_network_status(asked)

@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 from gufe.tokenization import TOKENIZABLE_REGISTRY, GufeTokenizable
 
-from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey, StateStore, Task, TaskHub, TaskStatusEnum
+from alchemistore import (
+    ProtocolDAGResultRef,
+    Scope,
+    ScopedKey,
+    StateStore,
+    Task,
+    TaskHub,
+    TaskStatusEnum,
+)
 from alchemistore.errors import StateStoreError
 from alchemistore.models import GufeKey
 from tests.builders import ZERO, Campaign, campaign, register, star
@@ -55,7 +63,9 @@ def world(shared_store: StateStore) -> Iterator[World]:
 # Getting
 
 
-def test_get_network_gives_the_living_object_and_an_equal_one_when_it_is_gone(store: StateStore, scope: Scope) -> None:
+def test_get_network_gives_the_living_object_and_an_equal_one_when_it_is_gone(
+    store: StateStore, scope: Scope
+) -> None:
     network = gufe_classes.network()
     key = store.create_network(network, scope)
     assert store.get_gufe(key) is network
@@ -73,7 +83,15 @@ def test_every_part_of_a_network_can_be_got_by_itself(store: StateStore, scope: 
     store.create_network(network, scope)
     inside = parts(network)
     assert {key.partition("-")[0] for key in inside} == {
-        *("AlchemicalNetwork", "Transformation", "NonTransformation", "ChemicalSystem", "Ball", "PushProtocol", "Effort"),
+        *(
+            "AlchemicalNetwork",
+            "Transformation",
+            "NonTransformation",
+            "ChemicalSystem",
+            "Ball",
+            "PushProtocol",
+            "Effort",
+        ),
     }
     for key, part in inside.items():
         assert store.check_existence(f"{key}-{scope}")
@@ -93,9 +111,14 @@ def test_records_are_read_afresh_each_time(store: StateStore, scope: Scope) -> N
     assert isinstance(hub, TaskHub)
     assert isinstance(record, Task)
     assert (hub.network, hub.weight, hub.key) == (str(made.network), 0.5, made.hub.gufe_key)
-    assert (record.status, record.priority, record.creator, record.extends, record.claim, record.key) == (
-        *(TaskStatusEnum.waiting, 10, None, None, None, task.gufe_key),
-    )
+    assert (
+        record.status,
+        record.priority,
+        record.creator,
+        record.extends,
+        record.claim,
+        record.key,
+    ) == (*(TaskStatusEnum.waiting, 10, None, None, None, task.gufe_key),)
     assert record.datetime_created.utcoffset() is not None
     assert (store.get_gufe(child).extends, store.get_gufe(child).creator) == (str(task), "me")
     store.set_taskhub_weight(made.network, 0.25)
@@ -104,9 +127,15 @@ def test_records_are_read_afresh_each_time(store: StateStore, scope: Scope) -> N
     assert store.claim_taskhub_tasks(made.hub, "service") == [task]
     assert store.get_gufe(made.hub).weight == 0.25
     changed = store.get_gufe(task)
-    assert (changed.status, changed.priority, changed.claim) == (TaskStatusEnum.running, 3, "service")
+    assert (changed.status, changed.priority, changed.claim) == (
+        TaskStatusEnum.running,
+        3,
+        "service",
+    )
     assert (record.status, record.priority) == (TaskStatusEnum.waiting, 10)
-    ref = ProtocolDAGResultRef(obj_key=GufeKey(f"ProtocolDAGResult-{ZERO}"), scope=scope, ok=True, location="here")
+    ref = ProtocolDAGResultRef(
+        obj_key=GufeKey(f"ProtocolDAGResult-{ZERO}"), scope=scope, ok=True, location="here"
+    )
     assert store.get_gufe(store.set_task_result(task, ref)) == ref
 
 
@@ -121,7 +150,11 @@ def test_get_scoped_key_in_open_scopes(store: StateStore, scope: Scope, other_sc
     for at in (Scope(), "org-campaign-*"):
         with pytest.raises(StateStoreError):
             store.get_scoped_key(shared, at)
-    for obj, nowhere in [(only_here, other_scope), (only_here, Scope("elsewhere")), (gufe_classes.network("new"), Scope())]:
+    for obj, nowhere in [
+        (only_here, other_scope),
+        (only_here, Scope("elsewhere")),
+        (gufe_classes.network("new"), Scope()),
+    ]:
         with pytest.raises(KeyError, match="No such object in database"):
             store.get_scoped_key(obj, nowhere)
     with pytest.raises((TypeError, ValueError)):
@@ -138,13 +171,29 @@ def test_get_scoped_key_of_records(store: StateStore, scope: Scope) -> None:
         store.get_scoped_key(Task(), scope)
 
 
-def test_check_existence_and_get_gufe_of_what_is_not_there(store: StateStore, scope: Scope, other_scope: Scope) -> None:
+def test_check_existence_and_get_gufe_of_what_is_not_there(
+    store: StateStore, scope: Scope, other_scope: Scope
+) -> None:
     made = campaign(store, scope, tasks=1)
-    for key in (made.network, made.hub, made.tasks[0], made.transformations[0], store.query_chemicalsystems()[0]):
+    for key in (
+        made.network,
+        made.hub,
+        made.tasks[0],
+        made.transformations[0],
+        store.query_chemicalsystems()[0],
+    ):
         assert store.check_existence(key) is store.check_existence(str(key)) is True
         token = key.gufe_key.token
-        absent = [f"{key.gufe_key}-{other_scope}", f"Ball-{token}-{scope}", f"{key.qualname}-{ZERO}-{scope}"]
-        for other in [*absent, f"{key.qualname}-{token.upper()}x-{scope}", f"{key.qualname}-short-{scope}"]:
+        absent = [
+            f"{key.gufe_key}-{other_scope}",
+            f"Ball-{token}-{scope}",
+            f"{key.qualname}-{ZERO}-{scope}",
+        ]
+        for other in [
+            *absent,
+            f"{key.qualname}-{token.upper()}x-{scope}",
+            f"{key.qualname}-short-{scope}",
+        ]:
             assert store.check_existence(other) is False
             with pytest.raises(KeyError, match="No such object in database"):
                 store.get_gufe(other)
@@ -157,9 +206,29 @@ def _values() -> dict[str, Any]:
     return {
         "none": None,
         "empty": [{}, [], "", [[], {}, [{}]], {"": {"": None}}],
-        "floats": [math.nan, math.inf, -math.inf, -0.0, 1e22, 1e16, 5e-324, 1.7976931348623157e308, 0.1 + 0.2],
+        "floats": [
+            math.nan,
+            math.inf,
+            -math.inf,
+            -0.0,
+            1e22,
+            1e16,
+            5e-324,
+            1.7976931348623157e308,
+            0.1 + 0.2,
+        ],
         "integers": [2**63, -(2**64), 10**400, 0, True, False],
-        "texts": ["nul \x00", "\ud800", "\U0001f9ea", "\u2028", "e\u0301", "\\u0000", "'; --", '"', ":is_custom:"],
+        "texts": [
+            "nul \x00",
+            "\ud800",
+            "\U0001f9ea",
+            "\u2028",
+            "e\u0301",
+            "\\u0000",
+            "'; --",
+            '"',
+            ":is_custom:",
+        ],
         "long": "x" * 1_000_000,
         "path": Path("/a/b c"),
         "deep": [[[[[[[[["down"]]]]]]]]],
@@ -169,14 +238,16 @@ def _values() -> dict[str, Any]:
 
 def test_contents_come_back_exactly(store: StateStore, scope: Scope) -> None:
     holders = {label: Holder(value) for label, value in _values().items()}
-    node = gufe.ChemicalSystem({**holders, "none again": holders["none"], "inner": Outer.Inner([holders["empty"]])})
+    node = gufe.ChemicalSystem(
+        {**holders, "none again": holders["none"], "inner": Outer.Inner([holders["empty"]])}
+    )
     key = store.create_network(gufe.AlchemicalNetwork([], nodes=[node]), scope)
     TOKENIZABLE_REGISTRY.clear()
     (again,) = store.get_gufe(key).nodes
     assert again.key == node.key
-    assert {label: repr(part.content) for label, part in again.components.items() if label in holders} == {
-        label: repr(value) for label, value in _values().items()
-    }
+    assert {
+        label: repr(part.content) for label, part in again.components.items() if label in holders
+    } == {label: repr(value) for label, value in _values().items()}
     assert {label: part.key for label, part in again.components.items()} == {
         label: part.key for label, part in node.components.items()
     }
@@ -206,8 +277,12 @@ def test_arrays_come_back_exactly(store: StateStore, scope: Scope) -> None:
         assert (found.dtype, found.shape) == (array.dtype, array.shape)
 
 
-def test_the_same_child_under_two_labels_is_under_both_again(store: StateStore, scope: Scope) -> None:
-    key = store.create_network(gufe.AlchemicalNetwork([], nodes=[system("twice"), gufe.ChemicalSystem({})]), scope)
+def test_the_same_child_under_two_labels_is_under_both_again(
+    store: StateStore, scope: Scope
+) -> None:
+    key = store.create_network(
+        gufe.AlchemicalNetwork([], nodes=[system("twice"), gufe.ChemicalSystem({})]), scope
+    )
     assert len(store.query_chemicalsystems()) == 2
     TOKENIZABLE_REGISTRY.clear()
     twice, empty = sorted(store.get_gufe(key).nodes, key=lambda node: -len(node.components))
@@ -216,12 +291,16 @@ def test_the_same_child_under_two_labels_is_under_both_again(store: StateStore, 
     assert dict(empty.components) == {}
 
 
-def test_what_cannot_be_read_back_is_refused_and_leaves_nothing(store: StateStore, scope: Scope) -> None:
+def test_what_cannot_be_read_back_is_refused_and_leaves_nothing(
+    store: StateStore, scope: Scope
+) -> None:
     class Local(Holder):
         pass
 
     for bad in (Grid({1, 2}), Grid(object()), Grid((Holder(1),)), Local(1)):
-        edge = gufe.Transformation(system("a"), gufe.ChemicalSystem({"bad": bad}), PushProtocol(Effort()))
+        edge = gufe.Transformation(
+            system("a"), gufe.ChemicalSystem({"bad": bad}), PushProtocol(Effort())
+        )
         with pytest.raises(ValueError, match=r"cannot be stored|inside a function"):
             store.create_network(gufe.AlchemicalNetwork([edge]), scope)
         TOKENIZABLE_REGISTRY.clear()
@@ -230,17 +309,42 @@ def test_what_cannot_be_read_back_is_refused_and_leaves_nothing(store: StateStor
 
 # Keys of nothing: what each call answers
 
-MALFORMED = ["", "nonsense", "----", "a-b-c-d", "Task-{token}-*-*-*", "Task-{token}-org-campaign-project' OR '1'='1"]
-MALFORMED += ["Task-{token}-org-campaign-project-more", "Task-{token}-org-campaign-project\n", "Task-\0-org-campaign-project"]
-MALFORMED += ["{kind}-{token}-org-campaign-*", "{kind}-{token}-1-2-3", "'{kind}'-{token}-org-campaign-project"]
+MALFORMED = [
+    "",
+    "nonsense",
+    "----",
+    "a-b-c-d",
+    "Task-{token}-*-*-*",
+    "Task-{token}-org-campaign-project' OR '1'='1",
+]
+MALFORMED += [
+    "Task-{token}-org-campaign-project-more",
+    "Task-{token}-org-campaign-project\n",
+    "Task-\0-org-campaign-project",
+]
+MALFORMED += [
+    "{kind}-{token}-org-campaign-*",
+    "{kind}-{token}-1-2-3",
+    "'{kind}'-{token}-org-campaign-project",
+]
 
 LISTING: dict[str, tuple[str, Any]] = {
-    **dict.fromkeys(["get_network_transformations", "get_network_chemicalsystems"], ("AlchemicalNetwork", [])),
-    **dict.fromkeys(["get_transformation_networks", "get_transformation_chemicalsystems"], ("Transformation", [])),
-    **dict.fromkeys(["get_chemicalsystem_networks", "get_chemicalsystem_transformations"], ("ChemicalSystem", [])),
+    **dict.fromkeys(
+        ["get_network_transformations", "get_network_chemicalsystems"], ("AlchemicalNetwork", [])
+    ),
+    **dict.fromkeys(
+        ["get_transformation_networks", "get_transformation_chemicalsystems"],
+        ("Transformation", []),
+    ),
+    **dict.fromkeys(
+        ["get_chemicalsystem_networks", "get_chemicalsystem_transformations"],
+        ("ChemicalSystem", []),
+    ),
     **dict.fromkeys(["get_taskhub_tasks", "get_taskhub_unclaimed_tasks"], ("TaskHub", [])),
     **dict.fromkeys(["get_task_networks", "get_task_results", "get_task_failures"], ("Task", [])),
-    **dict.fromkeys(["get_transformation_results", "get_transformation_failures"], ("Transformation", [])),
+    **dict.fromkeys(
+        ["get_transformation_results", "get_transformation_failures"], ("Transformation", [])
+    ),
     "get_network_tasks": ("AlchemicalNetwork", []),
     "get_transformation_tasks": ("Transformation", []),
     "get_taskhub_actioned_tasks": ("TaskHub", {}),
@@ -249,7 +353,10 @@ LISTING: dict[str, tuple[str, Any]] = {
     "get_transformation_status": ("Transformation", {}),
 }
 SINGLE: dict[str, tuple[str, tuple[Any, ...]]] = {
-    **dict.fromkeys(["create_taskhub", "get_taskhub", "delete_taskhub", "delete_network"], ("AlchemicalNetwork", ())),
+    **dict.fromkeys(
+        ["create_taskhub", "get_taskhub", "delete_taskhub", "delete_network"],
+        ("AlchemicalNetwork", ()),
+    ),
     "set_taskhub_weight": ("AlchemicalNetwork", (0.5,)),
     "get_taskhub_weight": ("AlchemicalNetwork", ()),
     **dict.fromkeys(["create_task", "set_tasks"], ("Transformation", ())),
@@ -268,13 +375,26 @@ BULK: dict[str, tuple[Any, ...]] = {
 def populate(store: StateStore, scope: Scope) -> tuple[Campaign, dict[str, ScopedKey]]:
     """A campaign, and a key of each kind."""
     made = campaign(store, scope, tasks=3)
-    keys = [made.network, made.hub, made.tasks[0], made.transformations[0], store.query_chemicalsystems()[0]]
-    return made, {key.qualname: key for key in [*keys, ScopedKey.from_str(f"{system('middle').components['left'].key}-{scope}")]}
+    keys = [
+        made.network,
+        made.hub,
+        made.tasks[0],
+        made.transformations[0],
+        store.query_chemicalsystems()[0],
+    ]
+    return made, {
+        key.qualname: key
+        for key in [*keys, ScopedKey.from_str(f"{system('middle').components['left'].key}-{scope}")]
+    }
 
 
 def absent(key: ScopedKey, other_scope: Scope) -> list[str]:
     """Give keys of the same kind under which there is nothing."""
-    return [f"{key.gufe_key}-{other_scope}", f"{key.qualname}-{ZERO}-{key.scope}", f"{key.qualname}-short-{key.scope}"]
+    return [
+        f"{key.gufe_key}-{other_scope}",
+        f"{key.qualname}-{ZERO}-{key.scope}",
+        f"{key.qualname}-short-{key.scope}",
+    ]
 
 
 def malformed(key: ScopedKey) -> list[str]:
@@ -289,12 +409,16 @@ def answers(call: Callable[..., Any], keys: Iterable[Any], *arguments: Any) -> d
         try:
             found[str(key)] = call(key, *arguments)
         except (KeyError, ValueError, TypeError) as error:
-            found[str(key)] = next(kind for kind in (KeyError, ValueError, TypeError) if isinstance(error, kind))
+            found[str(key)] = next(
+                kind for kind in (KeyError, ValueError, TypeError) if isinstance(error, kind)
+            )
     return found
 
 
 @pytest.mark.parametrize("call", LISTING)
-def test_listing_calls_are_empty_for_keys_of_nothing(world: World, other_scope: Scope, call: str) -> None:
+def test_listing_calls_are_empty_for_keys_of_nothing(
+    world: World, other_scope: Scope, call: str
+) -> None:
     store, _, keys = world
     kind, empty = LISTING[call]
     others = [key for other, key in keys.items() if other != kind]
@@ -306,7 +430,9 @@ def test_listing_calls_are_empty_for_keys_of_nothing(world: World, other_scope: 
 
 
 @pytest.mark.parametrize("call", SINGLE)
-def test_single_object_calls_refuse_keys_of_nothing(world: World, other_scope: Scope, call: str) -> None:
+def test_single_object_calls_refuse_keys_of_nothing(
+    world: World, other_scope: Scope, call: str
+) -> None:
     store, _, keys = world
     kind, arguments = SINGLE[call]
     expected: dict[str, Any] = dict.fromkeys(absent(keys[kind], other_scope), KeyError)
@@ -318,11 +444,18 @@ def test_single_object_calls_refuse_keys_of_nothing(world: World, other_scope: S
 
 
 @pytest.mark.parametrize("call", BULK)
-def test_bulk_calls_answer_none_for_keys_of_nothing(store: StateStore, scope: Scope, other_scope: Scope, call: str) -> None:
+def test_bulk_calls_answer_none_for_keys_of_nothing(
+    store: StateStore, scope: Scope, other_scope: Scope, call: str
+) -> None:
     made, keys = populate(store, scope)
     one, two, three = made.tasks
     arguments = [made.hub if argument == "hub" else argument for argument in BULK[call]]
-    bad = [None, *absent(one, other_scope), *malformed(one), *(key for kind, key in keys.items() if kind != "Task")]
+    bad = [
+        None,
+        *absent(one, other_scope),
+        *malformed(one),
+        *(key for kind, key in keys.items() if kind != "Task"),
+    ]
     method = getattr(store, call)
     if call == "action_tasks":
         store.cancel_tasks([one, two], made.hub)
@@ -350,9 +483,14 @@ def test_check_existence_and_get_gufe_refuse_malformed_keys(world: World) -> Non
 
 
 @pytest.mark.parametrize("call", [call for call, arguments in BULK.items() if "hub" in arguments])
-def test_calls_about_a_hub_that_is_none_answer_none(world: World, other_scope: Scope, call: str) -> None:
+def test_calls_about_a_hub_that_is_none_answer_none(
+    world: World, other_scope: Scope, call: str
+) -> None:
     store, made, keys = world
-    for hub in [*absent(made.hub, other_scope), *(key for kind, key in keys.items() if kind != "TaskHub")]:
+    for hub in [
+        *absent(made.hub, other_scope),
+        *(key for kind, key in keys.items() if kind != "TaskHub"),
+    ]:
         arguments = [hub if argument == "hub" else argument for argument in BULK[call]]
         assert getattr(store, call)(made.tasks, *arguments) == [None] * 3
     assert store.get_task_weights(made.tasks, made.hub) == [0.5] * 3

@@ -20,14 +20,20 @@ OF_TASKS = ("actions", "attempts", "claims", "extends", "queue", "status_changes
 
 
 def ref(ok: bool = True) -> ProtocolDAGResultRef:
-    return ProtocolDAGResultRef(obj_key=GufeKey(f"ProtocolDAGResult-{next(NUMBERS):032x}"), scope=Scope("o", "c", "p"), ok=ok)
+    return ProtocolDAGResultRef(
+        obj_key=GufeKey(f"ProtocolDAGResult-{next(NUMBERS):032x}"),
+        scope=Scope("o", "c", "p"),
+        ok=ok,
+    )
 
 
 def rows_of(store: StateStore, task: ScopedKey) -> dict[str, int]:
     """How many rows of each table are about a task."""
-    with store._engine.connect() as connection:
+    with store.engine.connect() as connection:
         found = {
-            table: connection.scalar(text(f"SELECT count(*) FROM {table} WHERE task = :task"), {"task": task.token})
+            table: connection.scalar(
+                text(f"SELECT count(*) FROM {table} WHERE task = :task"), {"task": task.token}
+            )
             for table in OF_TASKS
         }
     return {table: number for table, number in found.items() if number}
@@ -40,7 +46,9 @@ def made(store: StateStore, scope: Scope) -> Campaign:
     return campaign(store, scope, tasks=3)
 
 
-def test_a_task_goes_with_its_actions_and_its_place_in_the_queue(store: StateStore, made: Campaign) -> None:
+def test_a_task_goes_with_its_actions_and_its_place_in_the_queue(
+    store: StateStore, made: Campaign
+) -> None:
     gone, *others = made.tasks
     assert store.delete_task(gone) == gone
     assert not store.check_existence(gone)
@@ -65,17 +73,34 @@ def test_a_task_goes_with_its_history(store: StateStore, made: Campaign, status:
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_missing_task_is_a_key_error(store: StateStore, made: Campaign, scope: Scope, force: bool) -> None:
+def test_a_missing_task_is_a_key_error(
+    store: StateStore, made: Campaign, scope: Scope, force: bool
+) -> None:
     store.delete_task(made.tasks[0])
     elsewhere = ScopedKey.from_str(f"{made.tasks[1].gufe_key}-other-campaign-project")
-    for key in (made.tasks[0], elsewhere, ScopedKey.from_str(f"Task-{uuid.uuid4().hex}-{scope}"), f"Task-short-{scope}"):
+    for key in (
+        made.tasks[0],
+        elsewhere,
+        ScopedKey.from_str(f"Task-{uuid.uuid4().hex}-{scope}"),
+        f"Task-short-{scope}",
+    ):
         with pytest.raises(KeyError, match="No such object in database"):
             store.delete_task(key, force=force)
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_key_of_something_else_is_a_value_error(store: StateStore, made: Campaign, force: bool) -> None:
-    for key in (made.network, made.hub, made.transformations[0], "nonsense", "", "'; DROP TABLE tasks; --", "Task-\0-a-b-c"):
+def test_a_key_of_something_else_is_a_value_error(
+    store: StateStore, made: Campaign, force: bool
+) -> None:
+    for key in (
+        made.network,
+        made.hub,
+        made.transformations[0],
+        "nonsense",
+        "",
+        "'; DROP TABLE tasks; --",
+        "Task-\0-a-b-c",
+    ):
         with pytest.raises(ValueError, match="key"):
             store.delete_task(key, force=force)
 
@@ -85,7 +110,9 @@ def test_a_key_of_something_else_is_a_value_error(store: StateStore, made: Campa
 
 def test_tasks_that_extend_it_are_in_the_way(store: StateStore, made: Campaign) -> None:
     root, child, grandchild = chain(store, made.transformations[0], 3)
-    with pytest.raises(ValueError, match=f"Cannot delete {root}: other tasks extend it: {child}.*force=True"):
+    with pytest.raises(
+        ValueError, match=f"Cannot delete {root}: other tasks extend it: {child}.*force=True"
+    ):
         store.delete_task(root)
     assert [store.check_existence(task) for task in (root, child, grandchild)] == [True] * 3
     for task in (grandchild, child, root):
@@ -103,14 +130,20 @@ def test_results_are_in_the_way(store: StateStore, made: Campaign, ok: bool) -> 
 
 @pytest.mark.parametrize("by_hand", [True, False])
 def test_that_it_runs_is_in_the_way(store: StateStore, made: Campaign, by_hand: bool) -> None:
-    task = store.set_task_running(made.tasks[:1])[0] if by_hand else store.claim_taskhub_tasks(made.hub, "a")[0]
+    task = (
+        store.set_task_running(made.tasks[:1])[0]
+        if by_hand
+        else store.claim_taskhub_tasks(made.hub, "a")[0]
+    )
     assert task is not None
     with pytest.raises(ValueError, match=f"Cannot delete {task}: it is running"):
         store.delete_task(task)
     assert store.delete_task(task, force=True) == task
 
 
-def test_ten_of_what_is_in_the_way_are_named_and_the_others_counted(store: StateStore, made: Campaign) -> None:
+def test_ten_of_what_is_in_the_way_are_named_and_the_others_counted(
+    store: StateStore, made: Campaign
+) -> None:
     task = made.tasks[0]
     children = store.create_tasks(made.transformations[:1] * 12, extends=[task] * 12)
     results = sorted(store.set_task_result(task, ref()) for _ in range(11))
@@ -126,7 +159,9 @@ def test_ten_of_what_is_in_the_way_are_named_and_the_others_counted(store: State
 # With force
 
 
-def test_force_takes_the_whole_tree_and_nothing_else(store: StateStore, scope: Scope, made: Campaign) -> None:
+def test_force_takes_the_whole_tree_and_nothing_else(
+    store: StateStore, scope: Scope, made: Campaign
+) -> None:
     second = campaign(store, scope, name="second").hub
     edge = made.transformations[0]
     above = made.tasks[0]
@@ -146,16 +181,30 @@ def test_force_takes_results_that_no_other_task_has(store: StateStore, made: Cam
     root, child = chain(store, made.transformations[0], 2)
     other = made.tasks[0]
     shared, between, own, of_other = (ref() for _ in range(4))
-    for task, refs in ((root, (shared, between)), (child, (between, own)), (other, (shared, of_other))):
+    for task, refs in (
+        (root, (shared, between)),
+        (child, (between, own)),
+        (other, (shared, of_other)),
+    ):
         for one in refs:
             store.set_task_result(task, one)
-    keys = {one: store.get_scoped_key(one, made.network.scope) for one in (shared, between, own, of_other)}
+    keys = {
+        one: store.get_scoped_key(one, made.network.scope)
+        for one in (shared, between, own, of_other)
+    }
     store.delete_task(root, force=True)
-    assert [store.check_existence(keys[one]) for one in (shared, between, own, of_other)] == [True, False, False, True]
+    assert [store.check_existence(keys[one]) for one in (shared, between, own, of_other)] == [
+        True,
+        False,
+        False,
+        True,
+    ]
     assert store.get_task_results(other) == sorted([keys[shared], keys[of_other]])
 
 
-def test_force_ends_a_claim_and_the_service_learns_it_with_its_result(store: StateStore, made: Campaign) -> None:
+def test_force_ends_a_claim_and_the_service_learns_it_with_its_result(
+    store: StateStore, made: Campaign
+) -> None:
     task, other = store.claim_taskhub_tasks(made.hub, "a", count=2)
     assert task is not None
     store.delete_task(task, force=True)
@@ -192,12 +241,16 @@ def race(*calls: Callable[[], object]) -> list[object]:
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_task_is_not_extended_while_it_goes(store: StateStore, made: Campaign, force: bool) -> None:
+def test_a_task_is_not_extended_while_it_goes(
+    store: StateStore, made: Campaign, force: bool
+) -> None:
     edge = made.transformations[0]
     for _ in range(15):
         task = store.create_task(edge)
         extend = partial(store.create_task, edge, extends=task)
-        removed, *children = race(partial(store.delete_task, task, force=force), extend, extend, extend)
+        removed, *children = race(
+            partial(store.delete_task, task, force=force), extend, extend, extend
+        )
         extended = [child for child in children if isinstance(child, ScopedKey)]
         assert all(child in (KeyError, *extended) for child in children)
         if removed == task:
@@ -239,7 +292,9 @@ def test_who_removes_waits_for_who_extends(store: StateStore, made: Campaign, fo
     assert store.check_existence(child) is not force
 
 
-def test_what_is_added_below_while_the_rest_is_being_locked_goes_too(store: StateStore, made: Campaign) -> None:
+def test_what_is_added_below_while_the_rest_is_being_locked_goes_too(
+    store: StateStore, made: Campaign
+) -> None:
     edge = made.transformations[0]
     root = store.create_task(edge)
     early, late = store.create_tasks([edge] * 2, extends=[root] * 2)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Row, text
 
-from alchemistore import Scope, ScopedKey, StateStore
-from alchemistore.operations import repair
+from alchemistore import QueueRepair, Scope, ScopedKey, StateStore
+from alchemistore.maintenance import repair
 from tests.builders import Campaign, campaign, chain, register
 from tests.threads import Running
 
@@ -28,13 +28,13 @@ def made(store: StateStore, scope: Scope) -> Campaign:
 
 
 def spoil(store: StateStore, statements: str) -> None:
-    with store._engine.begin() as connection:
+    with store.engine.begin() as connection:
         for statement in statements.split(";"):
             assert connection.execute(text(statement)).rowcount > 0
 
 
 def rows(store: StateStore, table: str = "queue") -> Sequence[Row[Any]]:
-    with store._engine.connect() as connection:
+    with store.engine.connect() as connection:
         return connection.execute(text(f"SELECT * FROM {table} ORDER BY 1, 2, 3, 4, 5")).all()
 
 
@@ -69,44 +69,48 @@ SPOILT = [
 
 
 @pytest.mark.parametrize("statements", SPOILT)
-def test_whatever_was_done_to_the_queue_is_repaired(store: StateStore, made: Campaign, statements: str) -> None:
+def test_whatever_was_done_to_the_queue_is_repaired(
+    store: StateStore, made: Campaign, statements: str
+) -> None:
     before, tasks, actions = entries(store), rows(store, "tasks"), rows(store, "actions")
     spoil(store, statements)
     answer = store.repair_queue()
     assert list(store.problems()) == []
     assert entries(store) == before
     assert (rows(store, "tasks"), rows(store, "actions")) == (tasks, actions)
-    assert answer["added"] > 0 or answer["removed"] > 0
-    assert store.repair_queue() == {"removed": 0, "added": 0}
+    assert answer.added > 0 or answer.removed > 0
+    assert store.repair_queue() == QueueRepair(removed=0, added=0)
     assert None not in store.claim_taskhub_tasks(made.hub, "a", count=len(before))
 
 
 def test_a_sound_queue_stays_as_it_is(store: StateStore, made: Campaign) -> None:
     before = rows(store), rows(store, "lanes")
-    assert store.repair_queue() == {"removed": 0, "added": 0}
+    assert store.repair_queue() == QueueRepair(removed=0, added=0)
     assert (rows(store), rows(store, "lanes")) == before
 
 
 def test_what_was_right_keeps_its_place(store: StateStore, made: Campaign) -> None:
     before = rows(store)
-    with store._engine.begin() as connection:
+    with store.engine.begin() as connection:
         connection.execute(text("DELETE FROM queue WHERE task = :task"), {"task": before[0].task})
-    assert store.repair_queue() == {"removed": 0, "added": 1}
+    assert store.repair_queue() == QueueRepair(removed=0, added=1)
     assert set(before) - set(rows(store)) == {before[0]}
 
 
 def test_an_empty_store_needs_no_repair(store: StateStore) -> None:
-    assert store.repair_queue() == {"removed": 0, "added": 0}
+    assert store.repair_queue() == QueueRepair(removed=0, added=0)
 
 
-def test_more_than_fits_into_a_batch_is_put_back(store: StateStore, scope: Scope, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_than_fits_into_a_batch_is_put_back(
+    store: StateStore, scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = campaign(store, scope, tasks=7)
     second = campaign(store, scope, name="second").hub
     store.action_tasks(made.tasks, second)
     monkeypatch.setattr(repair, "BATCH", 3)
     before = entries(store)
     spoil(store, "DELETE FROM queue")
-    assert store.repair_queue() == {"removed": 0, "added": 14}
+    assert store.repair_queue() == QueueRepair(removed=0, added=14)
     assert entries(store) == before
 
 
@@ -117,7 +121,9 @@ def test_a_repair_does_not_disturb_what_goes_on_meanwhile(store: StateStore, sco
 
     def work(name: str) -> list[ScopedKey]:
         taken: list[ScopedKey] = []
-        while got := [task for task in store.claim_taskhub_tasks(made.hub, name, count=2) if task is not None]:
+        while got := [
+            task for task in store.claim_taskhub_tasks(made.hub, name, count=2) if task is not None
+        ]:
             store.set_task_status(got, "complete")
             taken += got
         return taken
@@ -139,5 +145,5 @@ def test_a_repair_waits_for_who_is_changing_the_queue(store: StateStore, made: C
         tx.set_task_status(waiting, "deleted")
         repairing = Running(store.repair_queue)
         assert repairing.waits_for(tx)
-    assert repairing.result() == {"removed": 0, "added": 0}
+    assert repairing.result() == QueueRepair(removed=0, added=0)
     assert rows(store) == []

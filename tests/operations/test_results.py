@@ -17,7 +17,9 @@ from tests.builders import Campaign, campaign, chain, register
 NOON = datetime(2024, 1, 19, 12, 0, 0, 123456, tzinfo=UTC)
 
 
-def ref(scope: Scope, *, ok: bool = True, created: datetime | None = NOON, **fields: Any) -> ProtocolDAGResultRef:
+def ref(
+    scope: Scope, *, ok: bool = True, created: datetime | None = NOON, **fields: Any
+) -> ProtocolDAGResultRef:
     """A reference to a result of its own, unless `obj_key` says to which."""
     return deliveries.ref(scope, ok=ok, datetime_created=created, **{"creator": "a", **fields})
 
@@ -32,16 +34,32 @@ def made(store: StateStore, scope: Scope) -> Campaign:
     return campaign(store, scope, tasks=6)
 
 
-def test_a_reference_is_listed_under_its_own_key(store: StateStore, made: Campaign, scope: Scope) -> None:
+def test_a_reference_is_listed_under_its_own_key(
+    store: StateStore, made: Campaign, scope: Scope
+) -> None:
     task, one = made.tasks[0], ref(scope)
     assert [store.set_task_result(task, one)] == keys(scope, [one])
-    assert store.get_task_results(task) == store.get_transformation_results(made.transformations[0]) == keys(scope, [one])
-    assert store.get_task_failures(task) == store.get_transformation_failures(made.transformations[0]) == []
-    assert store.get_task_results(made.tasks[3]) == store.get_transformation_results(made.transformations[1]) == []
+    assert (
+        store.get_task_results(task)
+        == store.get_transformation_results(made.transformations[0])
+        == keys(scope, [one])
+    )
+    assert (
+        store.get_task_failures(task)
+        == store.get_transformation_failures(made.transformations[0])
+        == []
+    )
+    assert (
+        store.get_task_results(made.tasks[3])
+        == store.get_transformation_results(made.transformations[1])
+        == []
+    )
     assert store.check_existence(keys(scope, [one])[0])
 
 
-def test_results_and_failures_are_told_apart_and_accumulate(store: StateStore, made: Campaign, scope: Scope) -> None:
+def test_results_and_failures_are_told_apart_and_accumulate(
+    store: StateStore, made: Campaign, scope: Scope
+) -> None:
     task, sibling = made.tasks[0], made.tasks[3]
     good, bad = [ref(scope) for _ in range(3)], [ref(scope, ok=False) for _ in range(2)]
     for one in good + bad:
@@ -51,17 +69,25 @@ def test_results_and_failures_are_told_apart_and_accumulate(store: StateStore, m
         store.set_task_result(sibling, one)
     assert store.get_task_results(str(task)) == keys(scope, good)
     assert store.get_task_failures(task) == keys(scope, bad)
-    assert store.get_transformation_results(made.transformations[0]) == keys(scope, [*good, more[0]])
-    assert store.get_transformation_failures(str(made.transformations[0])) == keys(scope, [*bad, more[1]])
+    assert store.get_transformation_results(made.transformations[0]) == keys(
+        scope, [*good, more[0]]
+    )
+    assert store.get_transformation_failures(str(made.transformations[0])) == keys(
+        scope, [*bad, more[1]]
+    )
 
 
-def test_storing_a_reference_twice_is_storing_it_once(store: StateStore, made: Campaign, scope: Scope) -> None:
+def test_storing_a_reference_twice_is_storing_it_once(
+    store: StateStore, made: Campaign, scope: Scope
+) -> None:
     task, one = made.tasks[0], ref(scope)
     assert store.set_task_result(task, one) == store.set_task_result(task, one.model_copy())
     assert store.get_task_results(task) == keys(scope, [one])
 
 
-def test_one_reference_shared_by_tasks_is_listed_once(store: StateStore, made: Campaign, scope: Scope) -> None:
+def test_one_reference_shared_by_tasks_is_listed_once(
+    store: StateStore, made: Campaign, scope: Scope
+) -> None:
     shared, failed = ref(scope), ref(scope, ok=False)
     sharing = [made.tasks[0], made.tasks[3], made.tasks[1]]
     for task in sharing:
@@ -75,17 +101,24 @@ def test_one_reference_shared_by_tasks_is_listed_once(store: StateStore, made: C
         assert store.get_transformation_failures(transformation) == keys(scope, [failed])
 
 
-def test_one_result_pushed_twice_gives_two_references(store: StateStore, made: Campaign, scope: Scope) -> None:
+def test_one_result_pushed_twice_gives_two_references(
+    store: StateStore, made: Campaign, scope: Scope
+) -> None:
     task, first = made.tasks[0], ref(scope)
     again = first.model_copy(update={"datetime_created": NOON + timedelta(microseconds=1)})
     for one in (first, again, first):
         store.set_task_result(task, one)
     assert store.get_task_results(task) == keys(scope, [first, again])
     assert store.get_transformation_results(made.transformations[0]) == keys(scope, [first, again])
-    assert [store.get_gufe(key) for key in keys(scope, [first, again])] in ([first, again], [again, first])
+    assert [store.get_gufe(key) for key in keys(scope, [first, again])] in (
+        [first, again],
+        [again, first],
+    )
 
 
-def test_a_reference_comes_back_with_its_time_and_key(store: StateStore, made: Campaign, scope: Scope) -> None:
+def test_a_reference_comes_back_with_its_time_and_key(
+    store: StateStore, made: Campaign, scope: Scope
+) -> None:
     times = [
         NOON,
         NOON.replace(tzinfo=None),
@@ -106,7 +139,9 @@ def test_a_reference_comes_back_with_its_time_and_key(store: StateStore, made: C
     assert len(store.get_task_results(made.tasks[0])) == len(times)
 
 
-def test_a_reference_comes_back_with_every_field(store: StateStore, made: Campaign, scope: Scope) -> None:
+def test_a_reference_comes_back_with_every_field(
+    store: StateStore, made: Campaign, scope: Scope
+) -> None:
     odd: list[dict[str, Any]] = [
         {"location": None},
         {"creator": None, "location": ""},
@@ -121,7 +156,9 @@ def test_a_reference_comes_back_with_every_field(store: StateStore, made: Campai
         assert back.key == one.key
 
 
-def test_a_reference_lives_in_the_scope_of_its_task(store: StateStore, made: Campaign, scope: Scope, other_scope: Scope) -> None:
+def test_a_reference_lives_in_the_scope_of_its_task(
+    store: StateStore, made: Campaign, scope: Scope, other_scope: Scope
+) -> None:
     for foreign in (other_scope, Scope("org"), Scope()):
         one = ref(foreign)
         key = store.set_task_result(made.tasks[0], one)
@@ -130,7 +167,9 @@ def test_a_reference_lives_in_the_scope_of_its_task(store: StateStore, made: Cam
         assert store.get_gufe(key) == one
 
 
-def test_the_same_reference_in_two_scopes_is_two(store: StateStore, made: Campaign, scope: Scope, other_scope: Scope) -> None:
+def test_the_same_reference_in_two_scopes_is_two(
+    store: StateStore, made: Campaign, scope: Scope, other_scope: Scope
+) -> None:
     there, one = campaign(store, other_scope, tasks=1), ref(scope)
     assert store.set_task_result(made.tasks[0], one) != store.set_task_result(there.tasks[0], one)
     assert store.get_task_results(made.tasks[0]) == keys(scope, [one])
@@ -138,9 +177,18 @@ def test_the_same_reference_in_two_scopes_is_two(store: StateStore, made: Campai
 
 
 @pytest.mark.parametrize("ok", [True, False])
-def test_a_result_leaves_status_and_claim_alone(store: StateStore, made: Campaign, scope: Scope, ok: bool) -> None:
+def test_a_result_leaves_status_and_claim_alone(
+    store: StateStore, made: Campaign, scope: Scope, ok: bool
+) -> None:
     register(store, "a")
-    paths = [[], ["running"], ["running", "complete"], ["running", "error"], ["invalid"], ["deleted"]]
+    paths = [
+        [],
+        ["running"],
+        ["running", "complete"],
+        ["running", "error"],
+        ["invalid"],
+        ["deleted"],
+    ]
     for task, path in zip(made.tasks, paths, strict=True):
         for status in path:
             store.set_task_status([task], status)
@@ -149,12 +197,19 @@ def test_a_result_leaves_status_and_claim_alone(store: StateStore, made: Campaig
     for task in made.tasks:
         one = ref(scope, ok=ok)
         store.set_task_result(task, one)
-        assert (store.get_task_results if ok else store.get_task_failures)(task) == keys(scope, [one])
-    assert (store.get_task_status(made.tasks), store.get_taskhub_unclaimed_tasks(made.hub)) == before
+        assert (store.get_task_results if ok else store.get_task_failures)(task) == keys(
+            scope, [one]
+        )
+    assert (
+        store.get_task_status(made.tasks),
+        store.get_taskhub_unclaimed_tasks(made.hub),
+    ) == before
     assert store.get_gufe(made.tasks[0]).claim == "a"
 
 
-def test_missing_tasks_and_other_things(store: StateStore, made: Campaign, scope: Scope, other_scope: Scope) -> None:
+def test_missing_tasks_and_other_things(
+    store: StateStore, made: Campaign, scope: Scope, other_scope: Scope
+) -> None:
     one = ref(scope)
     missing: str | ScopedKey
     for missing in (f"Task-{uuid4().hex}-{scope}", f"{made.tasks[0].gufe_key}-{other_scope}"):
@@ -166,11 +221,17 @@ def test_missing_tasks_and_other_things(store: StateStore, made: Campaign, scope
             store.set_task_result(other, one)
         assert store.get_task_results(other) == store.get_task_failures(other) == []
     for missing in (f"Transformation-{uuid4().hex}-{scope}", made.hub, made.network, made.tasks[0]):
-        assert store.get_transformation_results(missing) == store.get_transformation_failures(missing) == []
+        assert (
+            store.get_transformation_results(missing)
+            == store.get_transformation_failures(missing)
+            == []
+        )
     assert not store.check_existence(keys(scope, [one])[0])
 
 
-def test_a_child_continues_from_the_newest_success_of_its_parent(store: StateStore, made: Campaign, scope: Scope) -> None:
+def test_a_child_continues_from_the_newest_success_of_its_parent(
+    store: StateStore, made: Campaign, scope: Scope
+) -> None:
     transformation = made.transformations[0]
     parent, child, grandchild = chain(store, transformation, 3)
     assert store.get_task_transformation(parent, return_gufe=False) == (transformation, None)
@@ -182,7 +243,10 @@ def test_a_child_continues_from_the_newest_success_of_its_parent(store: StateSto
     newest = ref(scope, created=NOON + hour)
     for one in (ref(scope), newest, ref(scope, created=NOON - hour), ref(scope, created=None)):
         store.set_task_result(parent, one)
-    assert store.get_task_transformation(child, return_gufe=False) == (transformation, *keys(scope, [newest]))
+    assert store.get_task_transformation(child, return_gufe=False) == (
+        transformation,
+        *keys(scope, [newest]),
+    )
     assert store.get_task_transformation(parent, return_gufe=False) == (transformation, None)
     assert store.get_task_transformation(grandchild, return_gufe=False) == (transformation, None)
     found, start = store.get_task_transformation(str(child))
@@ -190,7 +254,9 @@ def test_a_child_continues_from_the_newest_success_of_its_parent(store: StateSto
     assert (str(found.key), start) == (str(transformation.gufe_key), newest)
 
 
-def test_of_two_successes_at_one_moment_the_key_decides(store: StateStore, made: Campaign, scope: Scope) -> None:
+def test_of_two_successes_at_one_moment_the_key_decides(
+    store: StateStore, made: Campaign, scope: Scope
+) -> None:
     chosen = []
     for order in (1, -1):
         parent, child = chain(store, made.transformations[0], 2)
@@ -198,4 +264,6 @@ def test_of_two_successes_at_one_moment_the_key_decides(store: StateStore, made:
             store.set_task_result(parent, ref(scope, obj_key=f"ProtocolDAGResult-{i:032x}"))
         chosen.append(store.get_task_transformation(child, return_gufe=False)[1])
     assert chosen[0] == chosen[1]
-    assert chosen[0] in keys(scope, [ref(scope, obj_key=f"ProtocolDAGResult-{i:032x}") for i in (0, 1)])
+    assert chosen[0] in keys(
+        scope, [ref(scope, obj_key=f"ProtocolDAGResult-{i:032x}") for i in (0, 1)]
+    )

@@ -17,14 +17,20 @@ MINUTE = timedelta(minutes=1)
 IN_DELHI = timezone(timedelta(hours=5, minutes=30))
 
 
-def registration(identifier: str, heartbeat: datetime = NOON, registered: datetime = NOON) -> ComputeServiceRegistration:
-    return ComputeServiceRegistration(identifier=ComputeServiceID(identifier), registered=registered, heartbeat=heartbeat)
+def registration(
+    identifier: str, heartbeat: datetime = NOON, registered: datetime = NOON
+) -> ComputeServiceRegistration:
+    return ComputeServiceRegistration(
+        identifier=ComputeServiceID(identifier), registered=registered, heartbeat=heartbeat
+    )
 
 
 def services(store: StateStore) -> dict[str, tuple[datetime, datetime]]:
     """When each service registered, and when it was last heard of."""
-    with store._engine.connect() as connection:
-        rows = connection.execute(text("SELECT identifier, registered_at, heartbeat_at FROM compute_services")).all()
+    with store.engine.connect() as connection:
+        rows = connection.execute(
+            text("SELECT identifier, registered_at, heartbeat_at FROM compute_services")
+        ).all()
     return {row.identifier: (row.registered_at, row.heartbeat_at) for row in rows}
 
 
@@ -32,7 +38,10 @@ def outcomes(store: StateStore, tasks: Sequence[ScopedKey]) -> list[list[str | N
     return [[attempt.outcome for attempt in attempts(store, task)] for task in tasks]
 
 
-@pytest.mark.parametrize("identifier", ["plain", "with some spaces", 'it\'s "quoted" \\ 100%', "naïve-服务-🧪", "x" * 2000])
+@pytest.mark.parametrize(
+    "identifier",
+    ["plain", "with some spaces", 'it\'s "quoted" \\ 100%', "naïve-服务-🧪", "x" * 2000],
+)
 def test_a_registration_is_kept_as_given(store: StateStore, identifier: str) -> None:
     answer = store.register_computeservice(registration(identifier, NOON + MINUTE))
     assert (answer, type(answer)) == (identifier, ComputeServiceID)
@@ -71,7 +80,9 @@ def test_a_heartbeat_moves_forward_only(store: StateStore) -> None:
         if heartbeat is not None:
             answer = store.heartbeat_computeservice(name, heartbeat)
             assert (answer, type(answer)) == (name, ComputeServiceID)
-    assert services(store) == {name: (NOON, NOON + MINUTE if "later" in name else NOON) for name in sent}
+    assert services(store) == {
+        name: (NOON, NOON + MINUTE if "later" in name else NOON) for name in sent
+    }
 
 
 def test_naive_times_of_a_registration_are_utc(store: StateStore) -> None:
@@ -125,7 +136,9 @@ def test_nobody_to_expire(store: StateStore) -> None:
 
 
 @pytest.mark.parametrize("outcome", ["deregistered", "expired"])
-def test_what_a_lost_service_was_running_waits_again(store: StateStore, scope: Scope, outcome: str) -> None:
+def test_what_a_lost_service_was_running_waits_again(
+    store: StateStore, scope: Scope, outcome: str
+) -> None:
     made = campaign(store, scope, tasks=6)
     hubs = [made.hub, campaign(store, scope, name="other").hub]
     store.action_tasks(made.tasks, hubs[1])
@@ -155,7 +168,9 @@ def test_what_a_lost_service_was_running_waits_again(store: StateStore, scope: S
 
 
 @pytest.mark.parametrize("outcome", ["deregistered", "expired"])
-def test_what_a_lost_service_had_ended_stays_as_it_is(store: StateStore, scope: Scope, outcome: str) -> None:
+def test_what_a_lost_service_had_ended_stays_as_it_is(
+    store: StateStore, scope: Scope, outcome: str
+) -> None:
     made = campaign(store, scope, tasks=7)
     store.register_computeservice(registration("lost"))
     store.claim_taskhub_tasks(made.hub, "lost", count=7)
@@ -176,7 +191,9 @@ def test_what_a_lost_service_had_ended_stays_as_it_is(store: StateStore, scope: 
     assert outcomes(store, made.tasks[6:]) == [[outcome]]
 
 
-def test_a_cancelled_task_of_a_lost_service_waits_on_no_hub(store: StateStore, scope: Scope) -> None:
+def test_a_cancelled_task_of_a_lost_service_waits_on_no_hub(
+    store: StateStore, scope: Scope
+) -> None:
     made = campaign(store, scope, tasks=1)
     register(store, "a", "b")
     assert store.claim_taskhub_tasks(made.hub, "a") == made.tasks
@@ -210,7 +227,9 @@ def test_who_registers_again_gets_back_nothing(store: StateStore, scope: Scope) 
     assert outcomes(store, made.tasks) == [["expired"]] * 2
 
 
-def test_many_services_expire_at_once_across_scopes(store: StateStore, scope: Scope, other_scope: Scope) -> None:
+def test_many_services_expire_at_once_across_scopes(
+    store: StateStore, scope: Scope, other_scope: Scope
+) -> None:
     here, there = campaign(store, scope, tasks=6), campaign(store, other_scope, tasks=6)
     names = [f"service {i}" for i in range(6)]
     for name in names:

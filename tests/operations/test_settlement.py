@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from alchemistore import Scope, ScopedKey, StateStore, TaskStatusEnum
-from alchemistore.models import Settlement
+from alchemistore.models import AttemptOutcome, Settlement
 from tests.builders import Campaign, campaign, chain, register
 from tests.databases import everything
 from tests.deliveries import (
@@ -30,11 +30,18 @@ from tests.deliveries import (
 
 
 @ok_or_failed
-def test_a_result_from_who_holds_the_claim_ends_the_task(store: StateStore, one: Campaign, scope: Scope, ok: bool) -> None:
+def test_a_result_from_who_holds_the_claim_ends_the_task(
+    store: StateStore, one: Campaign, scope: Scope, ok: bool
+) -> None:
     task, result = claim(store, one, "b"), ref(scope, ok=ok)
     ended = "complete" if ok else "error"
     answer = settle(store, task, result, "b")
-    assert answer == Settlement(result=key_of(result, task), status=TaskStatusEnum(ended), attempt=1, outcome=ended)
+    assert answer == Settlement(
+        result=key_of(result, task),
+        status=TaskStatusEnum(ended),
+        attempt=1,
+        outcome=AttemptOutcome(ended),
+    )
     assert status(store, task) == ended
     assert claims(store) == []
     [attempt] = attempts(store, task)
@@ -65,8 +72,10 @@ def test_a_result_from_who_holds_no_claim_completes_what_is_open_or_changes_no_s
 
     open_before = was in ("waiting", "running", "error")
     after = "complete" if ok and open_before else was
-    mine = (1, "expired") if sender == "lost" else (None, None)
-    assert answer == Settlement(result=key_of(result, task), status=TaskStatusEnum(after), attempt=mine[0], outcome=mine[1])
+    mine = (1, AttemptOutcome.expired) if sender == "lost" else (None, None)
+    assert answer == Settlement(
+        result=key_of(result, task), status=TaskStatusEnum(after), attempt=mine[0], outcome=mine[1]
+    )
     assert status(store, task) == after
     check_listed(store, task, result)
     new = attempts(store, task)
@@ -81,7 +90,9 @@ def test_a_result_from_who_holds_no_claim_completes_what_is_open_or_changes_no_s
         else:
             assert now == then
     assert claims(store) == ([("b", len(new))] if way == "running by b" and not ok else [])
-    assert store.get_taskhub_tasks(one.hub) == ([task] if after in ("waiting", "running", "error") else [])
+    assert store.get_taskhub_tasks(one.hub) == (
+        [task] if after in ("waiting", "running", "error") else []
+    )
     if after == "waiting":
         assert claim(store, one, "c") == task
     else:
@@ -90,7 +101,11 @@ def test_a_result_from_who_holds_no_claim_completes_what_is_open_or_changes_no_s
 
 LOSSES: dict[str, tuple[str, Callable[[StateStore, ScopedKey], object], str]] = {
     "expired": ("waiting", lambda store, task: expire_silent(store), "expired"),
-    "deregistered": ("waiting", lambda store, task: store.deregister_computeservice("a"), "deregistered"),
+    "deregistered": (
+        "waiting",
+        lambda store, task: store.deregister_computeservice("a"),
+        "deregistered",
+    ),
     "released": ("waiting", lambda store, task: store.set_task_waiting([task]), "released"),
     "set to error": ("error", lambda store, task: store.set_task_error([task]), "error"),
     "set complete": ("complete", lambda store, task: store.set_task_complete([task]), "complete"),
@@ -112,14 +127,22 @@ def test_however_a_claim_was_lost_its_late_result_is_linked_and_its_end_stays(
     assert ended.ended_at is not None
     answer = settle(store, task, result, "a", environment=ENVIRONMENT)
     assert (answer.attempt, answer.outcome) == (1, outcome)
-    assert answer.status.value == status(store, task) == ("complete" if ok and was in ("waiting", "error") else was)
+    assert (
+        answer.status.value
+        == status(store, task)
+        == ("complete" if ok and was in ("waiting", "error") else was)
+    )
     [linked] = attempts(store, task)
-    assert linked == ended.model_copy(update={"result": key_of(result, task), "environment": ENVIRONMENT})
+    assert linked == ended.model_copy(
+        update={"result": key_of(result, task), "environment": ENVIRONMENT}
+    )
     check_listed(store, task, result)
 
 
 @ok_or_failed
-def test_the_result_of_a_superseded_holder_is_kept_too(store: StateStore, one: Campaign, scope: Scope, ok: bool) -> None:
+def test_the_result_of_a_superseded_holder_is_kept_too(
+    store: StateStore, one: Campaign, scope: Scope, ok: bool
+) -> None:
     task = claim(store, one, "a")
     expire_silent(store)
     claim(store, one, "b")
@@ -128,7 +151,10 @@ def test_the_result_of_a_superseded_holder_is_kept_too(store: StateStore, one: C
     answer = settle(store, task, newer, "b")
     assert (answer.status.value, answer.attempt, answer.outcome) == ("complete", 2, "superseded")
     check_listed(store, task, late, newer)
-    assert [attempt.result for attempt in attempts(store, task)] == [key_of(late, task), key_of(newer, task)]
+    assert [attempt.result for attempt in attempts(store, task)] == [
+        key_of(late, task),
+        key_of(newer, task),
+    ]
     assert outcomes(store, task) == [("a", "expired"), ("b", "superseded")]
 
 
@@ -143,12 +169,16 @@ def test_an_earlier_attempt_of_the_service_that_runs_the_task_again_is_settled_b
     assert (answer.attempt, answer.outcome) == (1, "released")
     first, second = attempts(store, task)
     assert first.result == key_of(late, task)
-    assert (status(store, task), second.outcome) == (("complete", "superseded") if ok else ("running", None))
+    assert (status(store, task), second.outcome) == (
+        ("complete", "superseded") if ok else ("running", None)
+    )
     assert second.result is None
     check_listed(store, task, late)
 
 
-def test_without_a_number_the_last_attempt_of_the_service_is_meant(store: StateStore, one: Campaign, scope: Scope) -> None:
+def test_without_a_number_the_last_attempt_of_the_service_is_meant(
+    store: StateStore, one: Campaign, scope: Scope
+) -> None:
     task = claim(store, one, "b")
     store.set_task_waiting([task])
     claim(store, one, "b")
@@ -163,14 +193,20 @@ def test_a_number_that_is_not_the_senders_own_makes_nobody_a_holder(
 ) -> None:
     task, failure, success = claim(store, one, "b"), ref(scope, ok=False), ref(scope)
     settle(store, task, failure, "c", attempt=number)
-    assert (status(store, task), outcomes(store, task), claims(store)) == ("running", [("b", None)], [("b", 1)])
+    assert (status(store, task), outcomes(store, task), claims(store)) == (
+        "running",
+        [("b", None)],
+        [("b", 1)],
+    )
     settle(store, task, success, "c", attempt=number)
     assert (status(store, task), outcomes(store, task)) == ("complete", [("b", "superseded")])
     assert attempts(store, task)[0].result is None
     check_listed(store, task, failure, success)
 
 
-def test_the_children_become_claimable_in_the_same_transaction(store: StateStore, scope: Scope) -> None:
+def test_the_children_become_claimable_in_the_same_transaction(
+    store: StateStore, scope: Scope
+) -> None:
     register(store, "b")
     made = campaign(store, scope, arms=1)
     parent, child, grandchild = chain(store, made.transformations[0], 3)
@@ -186,11 +222,15 @@ def test_the_children_become_claimable_in_the_same_transaction(store: StateStore
     assert store.claim_taskhub_tasks(made.hub, "b") == [grandchild]
 
 
-def test_what_is_rolled_back_was_not_settled(store: StateStore, one: Campaign, scope: Scope) -> None:
+def test_what_is_rolled_back_was_not_settled(
+    store: StateStore, one: Campaign, scope: Scope
+) -> None:
     task = claim(store, one, "b")
     before = everything(store)
     with undone(store) as tx:
-        tx.settle_task(task, ref(scope), compute_service_id="b", tracebacks=["x"], environment=ENVIRONMENT)
+        tx.settle_task(
+            task, ref(scope), compute_service_id="b", tracebacks=["x"], environment=ENVIRONMENT
+        )
     assert everything(store) == before
     assert settle(store, task, ref(scope), "b").outcome == "complete"
 
@@ -213,7 +253,9 @@ def test_keys_may_be_text(store: StateStore, one: Campaign, scope: Scope) -> Non
     assert store.settle_task(str(task), result, "b").result == key_of(result, task)
 
 
-def test_an_environment_is_kept_with_its_attempt_and_stored_once(store: StateStore, scope: Scope) -> None:
+def test_an_environment_is_kept_with_its_attempt_and_stored_once(
+    store: StateStore, scope: Scope
+) -> None:
     register(store, "b")
     made = campaign(store, scope, tasks=4)
     store.claim_taskhub_tasks(made.hub, "b", count=4)
@@ -221,17 +263,23 @@ def test_an_environment_is_kept_with_its_attempt_and_stored_once(store: StateSto
     for task, environment in zip(made.tasks, environments, strict=True):
         settle(store, task, ref(scope), "b", environment=environment)
     assert [attempts(store, task)[0].environment for task in made.tasks] == environments
-    with store._engine.connect() as connection:
-        query = text("SELECT count(*) FROM environments JOIN scopes ON id = scope_id WHERE project = :project")
+    with store.engine.connect() as connection:
+        query = text(
+            "SELECT count(*) FROM environments JOIN scopes ON id = scope_id WHERE project = :project"
+        )
         assert connection.execute(query, {"project": scope.project}).scalar_one() == 2
 
 
-def test_an_environment_of_who_never_claimed_is_no_error(store: StateStore, one: Campaign, scope: Scope) -> None:
+def test_an_environment_of_who_never_claimed_is_no_error(
+    store: StateStore, one: Campaign, scope: Scope
+) -> None:
     answer = settle(store, one.tasks[0], ref(scope), "stranger", environment=ENVIRONMENT)
     assert (answer.status.value, answer.attempt) == ("complete", None)
 
 
-def test_tracebacks_are_read_back_together_in_the_order_they_came(store: StateStore, one: Campaign, scope: Scope) -> None:
+def test_tracebacks_are_read_back_together_in_the_order_they_came(
+    store: StateStore, one: Campaign, scope: Scope
+) -> None:
     task = one.tasks[0]
     assert store.get_task_tracebacks(task) == []
     told = [["first\nof two 🧪", "second"], ["third"]]

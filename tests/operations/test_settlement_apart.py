@@ -31,7 +31,11 @@ def test_storing_a_reference_alone_ends_neither_status_nor_claim_nor_attempt(
     task, result = claim(store, one, "b"), ref(scope, ok=ok)
     before = history(store, task)
     assert store.set_task_result(task, result) == key_of(result, task)
-    assert (status(store, task), claims(store), history(store, task).changes) == ("running", [("b", 1)], before.changes)
+    assert (status(store, task), claims(store), history(store, task).changes) == (
+        "running",
+        [("b", 1)],
+        before.changes,
+    )
     assert outcomes(store, task) == [("b", None)]
     check_listed(store, task, result)
 
@@ -56,7 +60,11 @@ def test_reference_and_status_in_two_calls_end_the_attempt_as_one_does(
     ended = "complete" if ok else "error"
     assert store.set_task_status([task], ended) == [task]
     [attempt] = attempts(store, task)
-    assert (status(store, task), attempt.outcome, attempt.result) == (ended, ended, key_of(result, task))
+    assert (status(store, task), attempt.outcome, attempt.result) == (
+        ended,
+        ended,
+        key_of(result, task),
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,13 +77,21 @@ def test_reference_and_status_in_two_calls_end_the_attempt_as_one_does(
         ("deleted", "deleted"),
     ],
 )
-def test_a_status_set_by_hand_ends_claim_and_attempt(store: StateStore, one: Campaign, wanted: str, outcome: str) -> None:
+def test_a_status_set_by_hand_ends_claim_and_attempt(
+    store: StateStore, one: Campaign, wanted: str, outcome: str
+) -> None:
     task = claim(store, one, "b")
     assert store.set_task_status([task], wanted) == [task]
-    assert (status(store, task), claims(store), outcomes(store, task)) == (wanted, [], [("b", outcome)])
+    assert (status(store, task), claims(store), outcomes(store, task)) == (
+        wanted,
+        [],
+        [("b", outcome)],
+    )
 
 
-def test_setting_running_what_runs_leaves_claim_and_attempt(store: StateStore, one: Campaign) -> None:
+def test_setting_running_what_runs_leaves_claim_and_attempt(
+    store: StateStore, one: Campaign
+) -> None:
     task = claim(store, one, "b")
     before = everything(store)
     assert store.set_task_running([task]) == [task]
@@ -83,7 +99,9 @@ def test_setting_running_what_runs_leaves_claim_and_attempt(store: StateStore, o
     assert everything(store) | {"lanes": before["lanes"]} == before
 
 
-def test_an_attempt_outlives_the_registration_with_its_host(store: StateStore, one: Campaign) -> None:
+def test_an_attempt_outlives_the_registration_with_its_host(
+    store: StateStore, one: Campaign
+) -> None:
     task = claim(store, one, "a")
     expire_silent(store)
     with pytest.raises(KeyError):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from alchemistore import Scope, StateStore, TaskStatusEnum
-from alchemistore.models import Settlement
+from alchemistore.models import AttemptOutcome, Settlement
 from tests.builders import Campaign, campaign, register
 from tests.databases import everything
 from tests.deliveries import (
@@ -30,7 +30,9 @@ from tests.threads import together
 
 
 @ok_or_failed
-@pytest.mark.parametrize("way", ["holds", "waiting", "running by b", "error by b", "complete by b", "invalid"])
+@pytest.mark.parametrize(
+    "way", ["holds", "waiting", "running by b", "error by b", "complete by b", "invalid"]
+)
 def test_settling_again_changes_nothing_and_answers_the_same(
     store: StateStore, one: Campaign, scope: Scope, way: str, ok: bool
 ) -> None:
@@ -49,10 +51,23 @@ def test_settling_again_changes_nothing_and_answers_the_same(
 @ok_or_failed
 def test_ten_at_once_settle_once(store: StateStore, one: Campaign, scope: Scope, ok: bool) -> None:
     task, result = claim(store, one, "b"), ref(scope, ok=ok)
-    deliver = partial(settle, store, task, result, "b", tracebacks=["no luck"], environment=ENVIRONMENT)
+    deliver = partial(
+        settle, store, task, result, "b", tracebacks=["no luck"], environment=ENVIRONMENT
+    )
     answers = together([deliver] * 10)
     ended = "complete" if ok else "error"
-    assert answers == [Settlement(result=key_of(result, task), status=TaskStatusEnum(ended), attempt=1, outcome=ended)] * 10
+    assert (
+        answers
+        == [
+            Settlement(
+                result=key_of(result, task),
+                status=TaskStatusEnum(ended),
+                attempt=1,
+                outcome=AttemptOutcome(ended),
+            )
+        ]
+        * 10
+    )
     assert outcomes(store, task) == [("b", ended)]
     assert store.get_task_tracebacks(task) == [["no luck"]]
     check_listed(store, task, result)

@@ -23,7 +23,13 @@ TABLE = {
 }
 TERMINAL = ["invalid", "deleted"]
 # What an attempt ends with when the status of its task is set.
-OUTCOMES = {"waiting": "released", "complete": "complete", "error": "error", "invalid": "invalid", "deleted": "deleted"}
+OUTCOMES = {
+    "waiting": "released",
+    "complete": "complete",
+    "error": "error",
+    "invalid": "invalid",
+    "deleted": "deleted",
+}
 
 
 def missing_task(scope: Scope) -> ScopedKey:
@@ -38,7 +44,9 @@ def second_hub(store: StateStore, scope: Scope, tasks: Sequence[ScopedKey]) -> S
 
 
 @pytest.mark.parametrize("start", STATUSES)
-def test_each_setter_accepts_what_the_table_says(store: StateStore, scope: Scope, start: str) -> None:
+def test_each_setter_accepts_what_the_table_says(
+    store: StateStore, scope: Scope, start: str
+) -> None:
     made = campaign(store, scope)
     answered, followed = {}, {}
     for wanted in STATUSES:
@@ -52,12 +60,19 @@ def test_each_setter_accepts_what_the_table_says(store: StateStore, scope: Scope
         ]
         answered[wanted] = {True: answers == tasks, False: answers == [None] * 9}
         followed[wanted] = set(statuses(store, tasks))
-    assert answered == {wanted: {True: wanted in TABLE[start], False: wanted not in TABLE[start]} for wanted in STATUSES}
-    assert followed == {wanted: {wanted if wanted in TABLE[start] else start} for wanted in STATUSES}
+    assert answered == {
+        wanted: {True: wanted in TABLE[start], False: wanted not in TABLE[start]}
+        for wanted in STATUSES
+    }
+    assert followed == {
+        wanted: {wanted if wanted in TABLE[start] else start} for wanted in STATUSES
+    }
 
 
 @pytest.mark.parametrize("start", STATUSES)
-def test_raise_error_names_the_refused_task_and_changes_nothing(store: StateStore, scope: Scope, start: str) -> None:
+def test_raise_error_names_the_refused_task_and_changes_nothing(
+    store: StateStore, scope: Scope, start: str
+) -> None:
     made = campaign(store, scope)
     for wanted in STATUSES:
         good, bad = store.create_tasks(made.transformations[:2])
@@ -79,7 +94,9 @@ def test_raise_error_names_the_refused_task_and_changes_nothing(store: StateStor
 def test_raise_error_counts_a_missing_task_as_refused(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=1)
     bring(store, made.tasks, "running")
-    for wanted, bad in product(STATUSES, [missing_task(scope), None, made.hub, made.transformations[0]]):
+    for wanted, bad in product(
+        STATUSES, [missing_task(scope), None, made.hub, made.transformations[0]]
+    ):
         with pytest.raises(ValueError, match="Cannot set task") as refusal:
             store.set_task_status([*made.tasks, bad], wanted, raise_error=True)
         assert str(bad) in str(refusal.value)
@@ -88,7 +105,9 @@ def test_raise_error_counts_a_missing_task_as_refused(store: StateStore, scope: 
 
 
 @pytest.mark.parametrize("wanted", STATUSES)
-def test_one_answer_for_each_input(store: StateStore, scope: Scope, other_scope: Scope, wanted: str) -> None:
+def test_one_answer_for_each_input(
+    store: StateStore, scope: Scope, other_scope: Scope, wanted: str
+) -> None:
     made = campaign(store, scope, tasks=3)
     second_hub(store, scope, made.tasks)
     bring(store, made.tasks, "running")
@@ -101,28 +120,41 @@ def test_one_answer_for_each_input(store: StateStore, scope: Scope, other_scope:
     assert store.set_task_status([], wanted, raise_error=True) == []
 
 
-def test_get_task_status_answers_in_order(store: StateStore, scope: Scope, other_scope: Scope) -> None:
+def test_get_task_status_answers_in_order(
+    store: StateStore, scope: Scope, other_scope: Scope
+) -> None:
     made = campaign(store, scope, tasks=3)
     a, b, c = made.tasks
     bring(store, [a], "error")
     bring(store, [b], "deleted")
     elsewhere = ScopedKey.from_str(f"{a.gufe_key}-{other_scope}")
     asked = [c, None, b, missing_task(scope), str(a), c, made.hub, elsewhere]
-    answers = [TaskStatusEnum.waiting, None, TaskStatusEnum.deleted, None, TaskStatusEnum.error, TaskStatusEnum.waiting]
+    answers = [
+        TaskStatusEnum.waiting,
+        None,
+        TaskStatusEnum.deleted,
+        None,
+        TaskStatusEnum.error,
+        TaskStatusEnum.waiting,
+    ]
     assert store.get_task_status(iter(asked)) == [*answers, None, None]
     assert store.get_task_status([]) == []
 
 
 def test_an_unknown_status_is_refused(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=1)
-    for tasks, unknown in product([made.tasks, []], ["", "Waiting", "done", "TaskStatusEnum.waiting"]):
+    for tasks, unknown in product(
+        [made.tasks, []], ["", "Waiting", "done", "TaskStatusEnum.waiting"]
+    ):
         with pytest.raises(ValueError):
             store.set_task_status(tasks, unknown)
     assert statuses(store, made.tasks) == ["waiting"]
 
 
 @pytest.mark.parametrize("wanted", STATUSES)
-def test_what_setting_a_status_does_to_hubs_and_claims(store: StateStore, scope: Scope, wanted: str) -> None:
+def test_what_setting_a_status_does_to_hubs_and_claims(
+    store: StateStore, scope: Scope, wanted: str
+) -> None:
     made = campaign(store, scope, tasks=2)
     hubs = [made.hub, second_hub(store, scope, made.tasks)]
     store.set_task_weights(made.tasks, made.hub, 0.25)
@@ -157,7 +189,9 @@ def test_an_error_set_back_to_waiting_is_claimable_again(store: StateStore, scop
         if ending == "error":
             assert store.claim_taskhub_tasks(made.hub, service) == [None]
             assert store.set_task_waiting(made.tasks) == made.tasks
-    history = [(a.attempt, a.service, a.hostname, a.outcome) for a in attempts(store, made.tasks[0])]
+    history = [
+        (a.attempt, a.service, a.hostname, a.outcome) for a in attempts(store, made.tasks[0])
+    ]
     assert history == [
         (1, "a", "host", "error"),
         (2, "b", "host", "error"),
@@ -198,7 +232,9 @@ def test_a_terminal_status_goes_down_to_every_descendant(
 
 
 @pytest.mark.parametrize("wanted", TERMINAL)
-def test_a_terminal_status_leaves_what_is_above_and_beside(store: StateStore, scope: Scope, wanted: str) -> None:
+def test_a_terminal_status_leaves_what_is_above_and_beside(
+    store: StateStore, scope: Scope, wanted: str
+) -> None:
     made = campaign(store, scope)
     tasks = tree(store, made.transformations[0])
     store.action_tasks(tasks, made.hub)
@@ -231,10 +267,14 @@ def test_descendants_lose_their_claims(store: StateStore, scope: Scope, wanted: 
 
 
 @pytest.mark.parametrize("wanted", TERMINAL)
-def test_terminal_descendants_stay_what_they_are(store: StateStore, scope: Scope, wanted: str) -> None:
+def test_terminal_descendants_stay_what_they_are(
+    store: StateStore, scope: Scope, wanted: str
+) -> None:
     made = campaign(store, scope)
     root = store.create_task(made.transformations[0])
-    children = {status: store.create_task(made.transformations[0], extends=root) for status in STATUSES}
+    children = {
+        status: store.create_task(made.transformations[0], extends=root) for status in STATUSES
+    }
     for status, child in children.items():
         bring(store, [child], status)
     assert store.set_task_status([root], wanted) == [root]
@@ -248,12 +288,19 @@ def test_root_and_descendants_in_one_call(store: StateStore, scope: Scope, wante
     root, child, grandchild = chain(store, made.transformations[0], 3)
     other = "deleted" if wanted == "invalid" else "invalid"
     bring(store, [grandchild], other)
-    assert store.set_task_status([grandchild, child, root, child], wanted) == [None, child, root, child]
+    assert store.set_task_status([grandchild, child, root, child], wanted) == [
+        None,
+        child,
+        root,
+        child,
+    ]
     assert statuses(store, [root, child, grandchild]) == [wanted, wanted, other]
 
 
 @pytest.mark.parametrize(("start", "wanted"), [("invalid", "deleted"), ("deleted", "invalid")])
-def test_a_refused_root_takes_nothing_with_it(store: StateStore, scope: Scope, start: str, wanted: str) -> None:
+def test_a_refused_root_takes_nothing_with_it(
+    store: StateStore, scope: Scope, start: str, wanted: str
+) -> None:
     made = campaign(store, scope)
     tasks = chain(store, made.transformations[0], 3)
     others = chain(store, made.transformations[1], 3)
@@ -288,7 +335,9 @@ def counted(store: StateStore, scope: Scope, other_scope: Scope) -> Campaign:
     return made
 
 
-def test_scope_status_counts_by_status(store: StateStore, counted: Campaign, scope: Scope, other_scope: Scope) -> None:
+def test_scope_status_counts_by_status(
+    store: StateStore, counted: Campaign, scope: Scope, other_scope: Scope
+) -> None:
     here = dict.fromkeys(STATUSES, 1) | {"waiting": 2}
     assert store.get_scope_status(scope) == here
     assert store.get_scope_status(other_scope) == {"waiting": 2}
@@ -297,7 +346,9 @@ def test_scope_status_counts_by_status(store: StateStore, counted: Campaign, sco
     assert store.get_scope_status(Scope("nobody")) == {}
 
 
-def test_network_and_transformation_status_count_by_status(store: StateStore, counted: Campaign, scope: Scope) -> None:
+def test_network_and_transformation_status_count_by_status(
+    store: StateStore, counted: Campaign, scope: Scope
+) -> None:
     here = dict.fromkeys(STATUSES, 1)
     assert store.get_network_status(counted.network) == here | {"waiting": 2}
     assert store.get_network_status(str(counted.network)) == here | {"waiting": 2}
@@ -308,4 +359,9 @@ def test_network_and_transformation_status_count_by_status(store: StateStore, co
         assert store.get_network_status(missing) == {}
         assert store.get_transformation_status(missing) == {}
     networks = [counted.network, None, counted.hub, counted.network]
-    assert store.get_network_status(networks) == [here | {"waiting": 2}, {}, {}, here | {"waiting": 2}]
+    assert store.get_network_status(networks) == [
+        here | {"waiting": 2},
+        {},
+        {},
+        here | {"waiting": 2},
+    ]

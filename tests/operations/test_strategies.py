@@ -53,15 +53,22 @@ def test_no_strategy_clears_it(store: StateStore, scope: Scope) -> None:
     assert store.set_strategy(None, network) is None
 
 
-def test_networks_and_scopes_have_strategies_of_their_own(store: StateStore, scope: Scope, other_scope: Scope) -> None:
+def test_networks_and_scopes_have_strategies_of_their_own(
+    store: StateStore, scope: Scope, other_scope: Scope
+) -> None:
     one, two, elsewhere = (
-        store.create_network(star(name=name), at) for name, at in (("one", scope), ("two", scope), ("one", other_scope))
+        store.create_network(star(name=name), at)
+        for name, at in (("one", scope), ("two", scope), ("one", other_scope))
     )
     store.set_strategy(Ball("one"), one)
     key = store.set_strategy(Ball("one"), elsewhere)
     assert key is not None
     assert key.scope == other_scope
-    assert [store.get_strategy(network) for network in (one, two, elsewhere)] == [Ball("one"), None, Ball("one")]
+    assert [store.get_strategy(network) for network in (one, two, elsewhere)] == [
+        Ball("one"),
+        None,
+        Ball("one"),
+    ]
     store.set_strategy(None, one)
     assert store.get_strategy(elsewhere) == Ball("one")
 
@@ -75,7 +82,9 @@ def test_what_the_network_consists_of_stays(store: StateStore, scope: Scope) -> 
     assert store.get_strategy(made.network) == strategy()
 
 
-def test_the_network_can_be_deleted_and_made_again_without_it(store: StateStore, scope: Scope) -> None:
+def test_the_network_can_be_deleted_and_made_again_without_it(
+    store: StateStore, scope: Scope
+) -> None:
     network = store.create_network(star(), scope)
     key = store.set_strategy(strategy(), network)
     store.delete_network(network)
@@ -85,7 +94,9 @@ def test_the_network_can_be_deleted_and_made_again_without_it(store: StateStore,
     assert store.get_strategy(network) is None
 
 
-def test_what_a_strategy_shares_with_a_network_can_be_stored_in_any_order(store: StateStore, scope: Scope) -> None:
+def test_what_a_strategy_shares_with_a_network_can_be_stored_in_any_order(
+    store: StateStore, scope: Scope
+) -> None:
     first = store.create_network(star(name="first"), scope)
     store.set_strategy(PushProtocol(Effort("fail")), first)
     second = store.create_network(star(name="second", mode="fail"), scope)
@@ -103,7 +114,9 @@ def test_what_a_strategy_shares_with_a_network_can_be_stored_in_any_order(store:
     ],
     ids=lambda wrong: type(wrong).__name__,
 )
-def test_what_belongs_into_a_network_is_no_strategy(store: StateStore, scope: Scope, wrong: Any) -> None:
+def test_what_belongs_into_a_network_is_no_strategy(
+    store: StateStore, scope: Scope, wrong: Any
+) -> None:
     network = store.create_network(star(), scope)
     with pytest.raises(ValueError, match="a strategy cannot have"):
         store.set_strategy(wrong, network)
@@ -112,8 +125,12 @@ def test_what_belongs_into_a_network_is_no_strategy(store: StateStore, scope: Sc
     assert store.get_strategy(network) is None
 
 
-@pytest.mark.parametrize("wrong", ["adaptive", 1, {"a": 1}, [], object()], ids=lambda wrong: type(wrong).__name__)
-def test_what_is_not_an_object_of_gufe_is_a_value_error(store: StateStore, scope: Scope, wrong: Any) -> None:
+@pytest.mark.parametrize(
+    "wrong", ["adaptive", 1, {"a": 1}, [], object()], ids=lambda wrong: type(wrong).__name__
+)
+def test_what_is_not_an_object_of_gufe_is_a_value_error(
+    store: StateStore, scope: Scope, wrong: Any
+) -> None:
     network = store.create_network(star(), scope)
     with pytest.raises(ValueError, match="expected a gufe object or None"):
         store.set_strategy(wrong, network)

@@ -11,7 +11,21 @@ import pytest
 from alchemistore import Scope, ScopedKey, StateStore, TaskHub
 from tests.builders import ZERO, campaign, chain, register, star
 
-BAD_WEIGHTS: list[Any] = [-0.1, 1.1, 7, -math.inf, math.inf, math.nan, True, False, None, "0.5", "much", [0.5], 1j]
+BAD_WEIGHTS: list[Any] = [
+    -0.1,
+    1.1,
+    7,
+    -math.inf,
+    math.inf,
+    math.nan,
+    True,
+    False,
+    None,
+    "0.5",
+    "much",
+    [0.5],
+    1j,
+]
 
 
 def networks(store: StateStore, *scopes: Scope) -> list[ScopedKey]:
@@ -27,11 +41,17 @@ def test_create_taskhub(store: StateStore, scope: Scope) -> None:
     hub = store.create_taskhub(network)
     assert (hub.qualname, hub.scope) == ("TaskHub", scope)
     assert hub.gufe_key == TaskHub(network=str(network)).key
-    assert store.get_gufe(hub) == store.get_taskhub(network, return_gufe=True) == TaskHub(network=str(network), weight=0.5)
+    assert (
+        store.get_gufe(hub)
+        == store.get_taskhub(network, return_gufe=True)
+        == TaskHub(network=str(network), weight=0.5)
+    )
     assert store.get_taskhub(network) == store.get_taskhub(str(network)) == hub
 
 
-def test_create_taskhub_again_gives_the_same_hub_and_keeps_its_weight_and_tasks(store: StateStore, scope: Scope) -> None:
+def test_create_taskhub_again_gives_the_same_hub_and_keeps_its_weight_and_tasks(
+    store: StateStore, scope: Scope
+) -> None:
     made = campaign(store, scope, tasks=2)
     store.set_taskhub_weight(made.network, 0.9)
     assert store.create_taskhub(made.network) == store.create_taskhub(str(made.network)) == made.hub
@@ -62,10 +82,21 @@ def test_query_taskhubs(store: StateStore, scope: Scope, other_scope: Scope) -> 
     for key in networks(store, scope, other_scope, Scope("b", "a", "a")):
         store.create_taskhub(key)
     hubs = store.query_taskhubs()
-    assert len(hubs) == len(store.query_taskhubs(scope=None)) == len(store.query_taskhubs(Scope())) == 6
+    assert (
+        len(hubs)
+        == len(store.query_taskhubs(scope=None))
+        == len(store.query_taskhubs(Scope()))
+        == 6
+    )
     order = [(k.org, k.campaign, k.project, str(k.gufe_key)) for k in hubs]
     assert all(a < b for a, b in pairwise(order))
-    found: dict[Scope | str, int] = {scope: 2, str(scope): 2, Scope("org"): 4, Scope("b", "a"): 2, Scope("c"): 0}
+    found: dict[Scope | str, int] = {
+        scope: 2,
+        str(scope): 2,
+        Scope("org"): 4,
+        Scope("b", "a"): 2,
+        Scope("c"): 0,
+    }
     for at, n in {**found, Scope("org", "c"): 0}.items():
         assert len(store.query_taskhubs(scope=at)) == n
     records = store.query_taskhubs(scope=scope, return_gufe=True)
@@ -111,9 +142,26 @@ def test_weights_of_many_taskhubs(store: StateStore, scope: Scope, other_scope: 
     bare = store.create_network(star(1, "bare"), scope)
     hub = store.create_taskhub(one)
     store.create_taskhub(two)
-    nothing: list[Any] = [bare, f"{one.gufe_key}-{other_scope}", f"AlchemicalNetwork-{ZERO}-{scope}", hub, None, "nonsense"]
-    assert store.set_taskhub_weight([two, *nothing, str(one), two], 0.75) == [two, *[None] * 6, one, two]
-    assert store.get_taskhub_weight([two, *nothing, str(one), two]) == [0.75, *[None] * 6, 0.75, 0.75]
+    nothing: list[Any] = [
+        bare,
+        f"{one.gufe_key}-{other_scope}",
+        f"AlchemicalNetwork-{ZERO}-{scope}",
+        hub,
+        None,
+        "nonsense",
+    ]
+    assert store.set_taskhub_weight([two, *nothing, str(one), two], 0.75) == [
+        two,
+        *[None] * 6,
+        one,
+        two,
+    ]
+    assert store.get_taskhub_weight([two, *nothing, str(one), two]) == [
+        0.75,
+        *[None] * 6,
+        0.75,
+        0.75,
+    ]
     assert store.set_taskhub_weight(iter([one]), 0.25) == [one]
     assert store.get_taskhub_weight({one}) == [0.25]
     assert store.set_taskhub_weight([], 0.5) == store.get_taskhub_weight([]) == []
@@ -165,11 +213,21 @@ def test_get_taskhub_tasks_whatever_their_status(store: StateStore, scope: Scope
     made = campaign(store, scope, tasks=5)
     store.set_task_running(made.tasks[:2])
     store.set_task_error(made.tasks[:1])
-    assert store.get_taskhub_tasks(made.hub) == store.get_taskhub_tasks(str(made.hub)) == sorted(made.tasks)
+    assert (
+        store.get_taskhub_tasks(made.hub)
+        == store.get_taskhub_tasks(str(made.hub))
+        == sorted(made.tasks)
+    )
     records = store.get_taskhub_tasks(made.hub, return_gufe=True)
     assert list(records) == sorted(made.tasks)
     assert all(record.key == key.gufe_key for key, record in records.items())
-    assert [records[key].status.value for key in made.tasks] == ["error", "running", "waiting", "waiting", "waiting"]
+    assert [records[key].status.value for key in made.tasks] == [
+        "error",
+        "running",
+        "waiting",
+        "waiting",
+        "waiting",
+    ]
 
 
 def test_get_unclaimed_tasks_whatever_their_status(store: StateStore, scope: Scope) -> None:
@@ -186,7 +244,9 @@ def test_get_unclaimed_tasks_whatever_their_status(store: StateStore, scope: Sco
     assert store.get_taskhub_unclaimed_tasks(str(made.hub)) == unclaimed
     records = store.get_taskhub_unclaimed_tasks(made.hub, return_gufe=True)
     assert list(records) == unclaimed
-    assert all(record.key == key.gufe_key and record.claim is None for key, record in records.items())
+    assert all(
+        record.key == key.gufe_key and record.claim is None for key, record in records.items()
+    )
     store.deregister_computeservice("service")
     assert store.get_taskhub_unclaimed_tasks(made.hub) == sorted(made.tasks)
 
@@ -197,11 +257,35 @@ def test_get_taskhub_actioned_tasks_of_one_and_of_many(store: StateStore, scope:
     store.action_tasks(line, made.hub)
     store.set_task_weights({line[0]: 0.25, made.tasks[0]: 0.0}, made.hub)
     bare = store.create_taskhub(store.create_network(star(1, "bare"), scope))
-    weights: dict[ScopedKey, float] = {**dict.fromkeys([*made.tasks, *line], 0.5), line[0]: 0.25, made.tasks[0]: 0.0}
-    assert store.get_taskhub_actioned_tasks(made.hub) == store.get_taskhub_actioned_tasks(str(made.hub)) == weights
+    weights: dict[ScopedKey, float] = {
+        **dict.fromkeys([*made.tasks, *line], 0.5),
+        line[0]: 0.25,
+        made.tasks[0]: 0.0,
+    }
+    assert (
+        store.get_taskhub_actioned_tasks(made.hub)
+        == store.get_taskhub_actioned_tasks(str(made.hub))
+        == weights
+    )
     assert list(store.get_taskhub_actioned_tasks(made.hub)) == sorted(weights)
     assert store.get_taskhub_actioned_tasks(bare) == {}
-    asked: list[Any] = [bare, made.hub, None, made.network, "nonsense", f"TaskHub-{ZERO}-{scope}", str(made.hub)]
+    asked: list[Any] = [
+        bare,
+        made.hub,
+        None,
+        made.network,
+        "nonsense",
+        f"TaskHub-{ZERO}-{scope}",
+        str(made.hub),
+    ]
     answers = store.get_taskhub_actioned_tasks(asked)
-    assert [answer or None for answer in answers] == [None, weights, None, None, None, None, weights]
+    assert [answer or None for answer in answers] == [
+        None,
+        weights,
+        None,
+        None,
+        None,
+        None,
+        weights,
+    ]
     assert store.get_taskhub_actioned_tasks([]) == []

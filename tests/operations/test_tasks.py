@@ -19,7 +19,9 @@ def family(store: StateStore, transformation: ScopedKey) -> dict[ScopedKey, Scop
     root = store.create_task(transformation)
     parents: dict[ScopedKey, ScopedKey | None] = {root: None}
     for child in store.create_tasks([transformation] * 3, [root] * 3):
-        parents |= dict.fromkeys(store.create_tasks([transformation] * 3, [child] * 3), child) | {child: root}
+        parents |= dict.fromkeys(store.create_tasks([transformation] * 3, [child] * 3), child) | {
+            child: root
+        }
     return parents
 
 
@@ -32,7 +34,11 @@ def test_create_task(store: StateStore, scope: Scope) -> None:
     task = store.create_task(transformation, creator='it\'s "me" \\ 🧪')
     assert (task.qualname, task.scope) == ("Task", scope)
     record = store.get_gufe(task)
-    assert (record.status, record.priority, record.creator) == (TaskStatusEnum.waiting, 10, 'it\'s "me" \\ 🧪')
+    assert (record.status, record.priority, record.creator) == (
+        TaskStatusEnum.waiting,
+        10,
+        'it\'s "me" \\ 🧪',
+    )
     assert (record.extends, record.claim) == (None, None)
     assert abs(datetime.now(UTC) - record.datetime_created) < timedelta(hours=1)
     assert store.create_task(str(transformation)) != task
@@ -41,7 +47,9 @@ def test_create_task(store: StateStore, scope: Scope) -> None:
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_create_task_extends_a_parent_in_each_status(store: StateStore, scope: Scope, status: str) -> None:
+def test_create_task_extends_a_parent_in_each_status(
+    store: StateStore, scope: Scope, status: str
+) -> None:
     transformation = campaign(store, scope).transformations[0]
     parent = store.create_task(transformation)
     bring(store, [parent], status)
@@ -55,11 +63,17 @@ def test_create_task_extends_a_parent_in_each_status(store: StateStore, scope: S
     else:
         child = store.create_task(transformation, extends=str(parent))
         assert store.get_gufe(child).extends == str(parent)
-        assert store.get_transformation_tasks(transformation, return_as="graph") == {parent: None, child: parent}
+        assert store.get_transformation_tasks(transformation, return_as="graph") == {
+            parent: None,
+            child: parent,
+        }
 
 
 def test_what_a_task_cannot_extend(store: StateStore, scope: Scope, other_scope: Scope) -> None:
-    made, elsewhere = campaign(store, scope, tasks=3, action=False), campaign(store, other_scope, tasks=3, action=False)
+    made, elsewhere = (
+        campaign(store, scope, tasks=3, action=False),
+        campaign(store, other_scope, tasks=3, action=False),
+    )
     first = store.get_task_transformation(made.tasks[0], return_gufe=False)[0]
     (twin,) = store.get_transformation_tasks(f"{first.gufe_key}-{other_scope}")
     assert twin in elsewhere.tasks
@@ -100,14 +114,21 @@ def test_create_tasks_answers_in_the_order_given(store: StateStore, scope: Scope
     assert {store.get_gufe(task).creator for task in tasks} == {"me"}
     parents = [task if n % 2 else None for n, task in enumerate(tasks)]
     children = store.create_tasks(wanted, [str(parent) if parent else None for parent in parents])
-    assert [store.get_gufe(child).extends for child in children] == [str(parent) if parent else None for parent in parents]
+    assert [store.get_gufe(child).extends for child in children] == [
+        str(parent) if parent else None for parent in parents
+    ]
     assert store.create_tasks([]) == store.create_tasks([], []) == []
 
 
-def test_create_tasks_makes_all_or_none(store: StateStore, scope: Scope, other_scope: Scope) -> None:
+def test_create_tasks_makes_all_or_none(
+    store: StateStore, scope: Scope, other_scope: Scope
+) -> None:
     made = campaign(store, scope)
     good = made.transformations[0]
-    for bad, kind in [(f"Transformation-{ZERO}-{scope}", KeyError), (f"{good.gufe_key}-{other_scope}", KeyError)]:
+    for bad, kind in [
+        (f"Transformation-{ZERO}-{scope}", KeyError),
+        (f"{good.gufe_key}-{other_scope}", KeyError),
+    ]:
         with pytest.raises(kind, match="No such object in database"):
             store.create_tasks([good, bad, good])
     for wrong in (made.network, "nonsense", f"Task-{ZERO}-{scope}"):
@@ -131,7 +152,13 @@ def test_set_tasks_makes_what_is_missing(store: StateStore, scope: Scope) -> Non
     assert len(store.set_tasks(one)) == 1
     five = store.set_tasks(str(one), count=5)
     assert len(five) == 5
-    assert five == sorted(five) == store.set_tasks(one, count=5) == store.set_tasks(one, count=2) == store.set_tasks(one, count=0)
+    assert (
+        five
+        == sorted(five)
+        == store.set_tasks(one, count=5)
+        == store.set_tasks(one, count=2)
+        == store.set_tasks(one, count=0)
+    )
     assert store.query_tasks() == five
     assert len(store.set_tasks(other, count=2)) == 2
     for count in (-1, -(2**70)):
@@ -140,7 +167,9 @@ def test_set_tasks_makes_what_is_missing(store: StateStore, scope: Scope) -> Non
     assert store.get_transformation_status(one) == {"waiting": 5}
 
 
-def test_set_tasks_counts_live_tasks_that_extend_exactly_that(store: StateStore, scope: Scope) -> None:
+def test_set_tasks_counts_live_tasks_that_extend_exactly_that(
+    store: StateStore, scope: Scope
+) -> None:
     one = campaign(store, scope).transformations[0]
     roots = store.set_tasks(one, count=len(STATUSES))
     for task, status in zip(roots, STATUSES, strict=True):
@@ -163,8 +192,14 @@ def test_set_tasks_counts_live_tasks_that_extend_exactly_that(store: StateStore,
 def test_query_tasks(store: StateStore, scope: Scope, other_scope: Scope) -> None:
     here, there = campaign(store, scope, tasks=4), campaign(store, other_scope, tasks=2)
     store.set_task_running(here.tasks[:1])
-    assert set(store.query_tasks()) == set(store.query_tasks(scope=None)) == {*here.tasks, *there.tasks}
-    assert store.query_tasks(scope=scope) == store.query_tasks(scope=str(scope)) == sorted(here.tasks)
+    assert (
+        set(store.query_tasks())
+        == set(store.query_tasks(scope=None))
+        == {*here.tasks, *there.tasks}
+    )
+    assert (
+        store.query_tasks(scope=scope) == store.query_tasks(scope=str(scope)) == sorted(here.tasks)
+    )
     assert store.query_tasks(scope=Scope("nowhere")) == []
     for running in ("running", TaskStatusEnum.running):
         assert store.query_tasks(status=running) == here.tasks[:1]
@@ -172,16 +207,27 @@ def test_query_tasks(store: StateStore, scope: Scope, other_scope: Scope) -> Non
     assert len(store.query_tasks(status="waiting")) == 5
     for nothing in ("complete", "RUNNING", "no status", "", "' OR '1'='1"):
         assert store.query_tasks(status=nothing) == []
-    assert store.query_tasks(key=here.tasks[2].gufe_key) == store.query_tasks(key=str(here.tasks[2].gufe_key)) == [here.tasks[2]]
+    assert (
+        store.query_tasks(key=here.tasks[2].gufe_key)
+        == store.query_tasks(key=str(here.tasks[2].gufe_key))
+        == [here.tasks[2]]
+    )
     assert store.query_tasks(key=here.tasks[2].gufe_key, status="running") == []
-    assert store.query_tasks(status="waiting", limit=2, after=sorted(here.tasks)[1]) == sorted(here.tasks)[2:4]
+    assert (
+        store.query_tasks(status="waiting", limit=2, after=sorted(here.tasks)[1])
+        == sorted(here.tasks)[2:4]
+    )
 
 
 def test_get_network_tasks(store: StateStore, scope: Scope, other_scope: Scope) -> None:
     made = campaign(store, scope, tasks=4, action=False)
     wider = store.create_network(star(5, "wider"), scope)
     campaign(store, other_scope, tasks=2)
-    outside = [store.create_task(key) for key in store.get_network_transformations(wider) if key not in made.transformations]
+    outside = [
+        store.create_task(key)
+        for key in store.get_network_transformations(wider)
+        if key not in made.transformations
+    ]
     store.action_tasks(made.tasks[:1], made.hub)
     store.set_task_running(made.tasks[:1])
     assert store.get_network_tasks(made.network) == sorted(made.tasks)
@@ -206,14 +252,23 @@ def test_get_transformation_tasks(store: StateStore, scope: Scope) -> None:
     assert [len(parents) for parents in trees.values()] == [13] * 3
     one, other = made.transformations[:2]
     parents = trees[one]
-    root, child = next(iter(parents)), next(task for task, parent in parents.items() if parent is not None and parents[parent])
+    root, child = (
+        next(iter(parents)),
+        next(task for task, parent in parents.items() if parent is not None and parents[parent]),
+    )
     below = {task for task, parent in parents.items() if parent == parents[child]}
-    assert store.get_transformation_tasks(one) == store.get_transformation_tasks(str(one)) == sorted(parents)
+    assert (
+        store.get_transformation_tasks(one)
+        == store.get_transformation_tasks(str(one))
+        == sorted(parents)
+    )
     assert store.get_transformation_tasks(one, return_as="graph") == parents
     assert store.get_transformation_tasks(one, extends=root) == sorted(set(parents) - {root})
     assert len(store.get_transformation_tasks(one, extends=str(root))) == 12
     assert store.get_transformation_tasks(one, extends=parents[child]) == sorted(below)
-    assert store.get_transformation_tasks(one, extends=parents[child], return_as="graph") == dict.fromkeys(below, parents[child])
+    assert store.get_transformation_tasks(
+        one, extends=parents[child], return_as="graph"
+    ) == dict.fromkeys(below, parents[child])
     assert store.get_transformation_tasks(one, extends=child) == []
     # Only the asked transformation's tasks can be extended there.
     assert store.get_transformation_tasks(other, extends=root) == []
@@ -222,7 +277,9 @@ def test_get_transformation_tasks(store: StateStore, scope: Scope) -> None:
     for running in ("running", TaskStatusEnum.running):
         assert store.get_transformation_tasks(one, status=running) == sorted([root, child])
         assert store.get_transformation_tasks(one, extends=root, status=running) == [child]
-        assert store.get_transformation_tasks(one, root, "graph", running) == {child: parents[child]}
+        assert store.get_transformation_tasks(one, root, "graph", running) == {
+            child: parents[child]
+        }
     for form in ("dict", "", "List", None):
         with pytest.raises(ValueError):
             store.get_transformation_tasks(one, return_as=form)  # type: ignore[arg-type]  # that is the test
@@ -231,10 +288,14 @@ def test_get_transformation_tasks(store: StateStore, scope: Scope) -> None:
 # What a task continues from
 
 
-def ref(scope: Scope, ok: bool = True, minute: int | None = 0, location: str = "here") -> ProtocolDAGResultRef:
+def ref(
+    scope: Scope, ok: bool = True, minute: int | None = 0, location: str = "here"
+) -> ProtocolDAGResultRef:
     created = None if minute is None else datetime(2024, 1, 1, 0, minute, tzinfo=UTC)
     key = GufeKey(f"ProtocolDAGResult-{ZERO}")
-    return ProtocolDAGResultRef(obj_key=key, scope=scope, ok=ok, datetime_created=created, location=location)
+    return ProtocolDAGResultRef(
+        obj_key=key, scope=scope, ok=ok, datetime_created=created, location=location
+    )
 
 
 def test_get_task_transformation_that_extends_nothing(store: StateStore, scope: Scope) -> None:
@@ -252,7 +313,9 @@ def test_get_task_transformation_that_extends_nothing(store: StateStore, scope: 
     assert store.get_task_transformation(made.tasks[0], return_gufe=False) == (key, None)
 
 
-def test_get_task_transformation_takes_the_newest_success_of_the_parent(store: StateStore, scope: Scope) -> None:
+def test_get_task_transformation_takes_the_newest_success_of_the_parent(
+    store: StateStore, scope: Scope
+) -> None:
     transformation = campaign(store, scope).transformations[0]
     grandparent, parent, child = chain(store, transformation, 3)
     store.set_task_result(grandparent, ref(scope, minute=59, location="of the grandparent"))
@@ -275,7 +338,9 @@ def test_get_task_transformation_takes_the_newest_success_of_the_parent(store: S
     assert record.key == newest.gufe_key
 
 
-def test_get_task_transformation_chooses_the_same_among_equally_new_successes(store: StateStore, scope: Scope) -> None:
+def test_get_task_transformation_chooses_the_same_among_equally_new_successes(
+    store: StateStore, scope: Scope
+) -> None:
     transformation = campaign(store, scope).transformations[0]
     chosen = []
     for places in (["a", "b", "c"], ["c", "b", "a"]):
@@ -303,7 +368,9 @@ def test_set_and_get_task_priority(store: StateStore, scope: Scope) -> None:
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_a_task_in_any_status_can_get_a_priority(store: StateStore, scope: Scope, status: str) -> None:
+def test_a_task_in_any_status_can_get_a_priority(
+    store: StateStore, scope: Scope, status: str
+) -> None:
     task = store.create_task(campaign(store, scope).transformations[0])
     bring(store, [task], status)
     assert store.set_task_priority([task], 3) == [task]

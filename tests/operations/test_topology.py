@@ -33,18 +33,30 @@ NAMES = [
 
 def fill(store: StateStore, scope: Scope, other_scope: Scope) -> dict[tuple[str, Scope], ScopedKey]:
     """Two networks in each of two scopes."""
-    return {(name, at): store.create_network(star(3, name), at) for name in ("one", "two") for at in (scope, other_scope)}
+    return {
+        (name, at): store.create_network(star(3, name), at)
+        for name in ("one", "two")
+        for at in (scope, other_scope)
+    }
 
 
 # Queries
 
 
-def test_query_networks_by_name_key_and_scope(store: StateStore, scope: Scope, other_scope: Scope) -> None:
+def test_query_networks_by_name_key_and_scope(
+    store: StateStore, scope: Scope, other_scope: Scope
+) -> None:
     keys = fill(store, scope, other_scope)
     one, two = keys["one", scope], keys["two", scope]
-    assert set(store.query_networks()) == set(store.query_networks(scope=None)) == set(keys.values())
+    assert (
+        set(store.query_networks()) == set(store.query_networks(scope=None)) == set(keys.values())
+    )
     assert set(store.query_networks(name="one")) == {one, keys["one", other_scope]}
-    assert set(store.query_networks(scope=scope)) == set(store.query_networks(scope=str(scope))) == {one, two}
+    assert (
+        set(store.query_networks(scope=scope))
+        == set(store.query_networks(scope=str(scope)))
+        == {one, two}
+    )
     assert set(store.query_networks(key=one.gufe_key)) == {one, keys["one", other_scope]}
     assert store.query_networks(name="one", key=one.gufe_key, scope=scope) == [one]
     assert store.query_networks(name="two", key=one.gufe_key, scope=scope) == []
@@ -55,7 +67,9 @@ def test_query_networks_by_name_key_and_scope(store: StateStore, scope: Scope, o
     assert store.query_networks(name="three") == []
 
 
-@pytest.mark.parametrize(("call", "per_scope"), [("query_transformations", 3), ("query_chemicalsystems", 4)])
+@pytest.mark.parametrize(
+    ("call", "per_scope"), [("query_transformations", 3), ("query_chemicalsystems", 4)]
+)
 def test_query_transformations_and_chemicalsystems(
     store: StateStore, scope: Scope, other_scope: Scope, call: str, per_scope: int
 ) -> None:
@@ -88,26 +102,40 @@ def test_a_key_filter_of_another_kind_matches_nothing(store: StateStore, scope: 
             assert query(key=key) == []
 
 
-def test_queries_are_in_the_order_of_scope_and_key(store: StateStore, scope: Scope, other_scope: Scope) -> None:
+def test_queries_are_in_the_order_of_scope_and_key(
+    store: StateStore, scope: Scope, other_scope: Scope
+) -> None:
     fill(store, scope, other_scope)
     fill(store, Scope("org", "a", "z"), Scope("b", "z", "z"))
-    for found in (store.query_networks(), store.query_transformations(), store.query_chemicalsystems()):
+    for found in (
+        store.query_networks(),
+        store.query_transformations(),
+        store.query_chemicalsystems(),
+    ):
         order = [(k.org, k.campaign, k.project, str(k.gufe_key)) for k in found]
         assert all(a < b for a, b in pairwise(order))
 
 
-def test_query_networks_gives_objects_by_their_keys(store: StateStore, scope: Scope, other_scope: Scope) -> None:
+def test_query_networks_gives_objects_by_their_keys(
+    store: StateStore, scope: Scope, other_scope: Scope
+) -> None:
     keys = fill(store, scope, other_scope)
     TOKENIZABLE_REGISTRY.clear()
     found = store.query_networks(return_gufe=True)
     assert list(found) == store.query_networks()
-    assert {key: network.name for key, network in found.items()} == {key: name for (name, _), key in keys.items()}
+    assert {key: network.name for key, network in found.items()} == {
+        key: name for (name, _), key in keys.items()
+    }
     assert all(network.key == key.gufe_key for key, network in found.items())
     assert store.query_networks(name="nothing", return_gufe=True) == {}
 
 
-@pytest.mark.parametrize("call", ["query_networks", "query_transformations", "query_chemicalsystems", "query_tasks"])
-def test_long_lists_can_be_walked_in_pages(store: StateStore, scope: Scope, other_scope: Scope, call: str) -> None:
+@pytest.mark.parametrize(
+    "call", ["query_networks", "query_transformations", "query_chemicalsystems", "query_tasks"]
+)
+def test_long_lists_can_be_walked_in_pages(
+    store: StateStore, scope: Scope, other_scope: Scope, call: str
+) -> None:
     fill(store, scope, other_scope)
     store.create_tasks(store.query_transformations())
     query = getattr(store, call)
@@ -145,7 +173,9 @@ def test_names_are_kept_and_matched_exactly(store: StateStore, scope: Scope) -> 
 
 
 def test_a_name_of_a_megabyte_is_kept_and_found(store: StateStore, scope: Scope) -> None:
-    name = random.Random(1).randbytes(500_000).hex()  # random, so that no compression makes it small
+    name = (
+        random.Random(1).randbytes(500_000).hex()
+    )  # random, so that no compression makes it small
     network = store.create_network(gufe.AlchemicalNetwork([], name=name), scope)
     assert store.query_networks(name=name) == [network]
     assert store.query_networks(name=name[:-1]) == []
@@ -171,21 +201,34 @@ def test_get_transformation_networks(store: StateStore, scope: Scope, other_scop
     store.create_network(gufe_classes.network(), scope)
     for edge in star().edges:
         (key,) = keys_of([edge], scope)
-        assert store.get_transformation_networks(key) == sorted([keys["one", scope], keys["two", scope]])
+        assert store.get_transformation_networks(key) == sorted(
+            [keys["one", scope], keys["two", scope]]
+        )
 
 
-def test_get_network_chemicalsystems_gives_isolated_ones_too(store: StateStore, scope: Scope) -> None:
+def test_get_network_chemicalsystems_gives_isolated_ones_too(
+    store: StateStore, scope: Scope
+) -> None:
     network = gufe_classes.network()
     found = store.get_network_chemicalsystems(store.create_network(network, scope))
-    assert set(found) == keys_of(network.nodes, scope) == keys_of([system(name) for name in ("a", "b", "c", "alone")], scope)
+    assert (
+        set(found)
+        == keys_of(network.nodes, scope)
+        == keys_of([system(name) for name in ("a", "b", "c", "alone")], scope)
+    )
     assert len(found) == 4
 
 
 def test_get_chemicalsystem_networks(store: StateStore, scope: Scope, other_scope: Scope) -> None:
     keys = fill(store, scope, other_scope)
     alone = store.create_network(gufe_classes.network(), scope)
-    (middle,), (lonely,) = keys_of([system("middle")], other_scope), keys_of([system("alone")], scope)
-    assert store.get_chemicalsystem_networks(middle) == sorted([keys["one", other_scope], keys["two", other_scope]])
+    (middle,), (lonely,) = (
+        keys_of([system("middle")], other_scope),
+        keys_of([system("alone")], scope),
+    )
+    assert store.get_chemicalsystem_networks(middle) == sorted(
+        [keys["one", other_scope], keys["two", other_scope]]
+    )
     assert store.get_chemicalsystem_networks(lonely) == [alone]
 
 
@@ -196,16 +239,24 @@ def test_get_transformation_chemicalsystems(store: StateStore, scope: Scope) -> 
         (key,) = keys_of([edge], scope)
         found = store.get_transformation_chemicalsystems(key)
         assert set(found) == keys_of([edge.stateA, edge.stateB], scope)
-        assert len(found) == (1 if isinstance(edge, gufe.NonTransformation) and key.qualname == "NonTransformation" else 2)
+        assert len(found) == (
+            1
+            if isinstance(edge, gufe.NonTransformation) and key.qualname == "NonTransformation"
+            else 2
+        )
 
 
-def test_get_chemicalsystem_transformations_as_either_end_state(store: StateStore, scope: Scope) -> None:
+def test_get_chemicalsystem_transformations_as_either_end_state(
+    store: StateStore, scope: Scope
+) -> None:
     network = gufe_classes.network()
     store.create_network(network, scope)
     for node in network.nodes:
         (key,) = keys_of([node], scope)
         found = store.get_chemicalsystem_transformations(key)
-        assert set(found) == keys_of([edge for edge in network.edges if node in (edge.stateA, edge.stateB)], scope)
+        assert set(found) == keys_of(
+            [edge for edge in network.edges if node in (edge.stateA, edge.stateB)], scope
+        )
         assert len(found) == {"a": 1, "b": 2, "c": 2, "alone": 0}[node.name]
 
 
@@ -219,7 +270,9 @@ GETTERS: dict[str, str] = {
 }
 
 
-def test_adjacency_stays_in_its_scope_in_order_without_duplicates(store: StateStore, scope: Scope, other_scope: Scope) -> None:
+def test_adjacency_stays_in_its_scope_in_order_without_duplicates(
+    store: StateStore, scope: Scope, other_scope: Scope
+) -> None:
     fill(store, scope, other_scope)
     queries: list[Callable[..., list[ScopedKey]]] = [
         store.query_networks,

@@ -28,7 +28,9 @@ ROUNDS = 6
 WEIGHTS = {"w": 1.0, "x": 0.5, "y": 0.25, "z": 0.125}
 
 
-def in_turn(weights: Mapping[str, float], counts: Mapping[str, int], drawn: str = "") -> dict[str, float]:
+def in_turn(
+    weights: Mapping[str, float], counts: Mapping[str, int], drawn: str = ""
+) -> dict[str, float]:
     """The probability of each order in which labelled tasks are drawn, by weight, without replacement."""
     total = sum(weights[label] * count for label, count in counts.items())
     if not total:
@@ -37,7 +39,9 @@ def in_turn(weights: Mapping[str, float], counts: Mapping[str, int], drawn: str 
     for label, count in counts.items():
         if count:
             below = in_turn(weights, {**counts, label: count - 1}, drawn + label)
-            law |= {order: weights[label] * count / total * chance for order, chance in below.items()}
+            law |= {
+                order: weights[label] * count / total * chance for order, chance in below.items()
+            }
     return law
 
 
@@ -78,7 +82,9 @@ class Trials:
     Tasks labelled `child` extend one parent for each trial.
     """
 
-    def __init__(self, store: StateStore, scope: Scope, trials: int = PRIORITIES, **labels: int) -> None:
+    def __init__(
+        self, store: StateStore, scope: Scope, trials: int = PRIORITIES, **labels: int
+    ) -> None:
         self.store = store
         made = campaign(store, scope)
         self.hub, transformation = made.hub, made.transformations[0]
@@ -86,7 +92,11 @@ class Trials:
         self.label: dict[ScopedKey, str] = {}
         self.trials: list[list[ScopedKey]] = [[] for _ in range(trials)]
         for label, count in labels.items():
-            parents = [parent for parent in self.parents for _ in range(count)] if label == "child" else None
+            parents = (
+                [parent for parent in self.parents for _ in range(count)]
+                if label == "child"
+                else None
+            )
             made_now = store.create_tasks([transformation] * (count * trials), parents)
             for i, trial in enumerate(self.trials):
                 trial += made_now[count * i : count * (i + 1)]
@@ -114,7 +124,9 @@ class Trials:
         assert self.store.set_task_weights(weighed, hub or self.hub) == list(weighed)
 
     def claim(self, count: int, hub: ScopedKey | None = None, by: str = "a") -> list[ScopedKey]:
-        claimed = [task for task in self.store.claim_taskhub_tasks(hub or self.hub, by, count) if task]
+        claimed = [
+            task for task in self.store.claim_taskhub_tasks(hub or self.hub, by, count) if task
+        ]
         assert len(claimed) == count
         return claimed
 
@@ -123,12 +135,14 @@ class Trials:
 
 
 @pytest.fixture
-def seeded(store: StateStore, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[StateStore]:
+def seeded(
+    store: StateStore, database: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[StateStore]:
     """A store whose draws are the same in every run, as are the keys of its tasks, on which draws depend; and a service `a`."""
     keys = random.Random(1)
     monkeypatch.setattr(tasks, "uuid7", lambda: UUID(int=keys.getrandbits(128)))
     register(store, "a")
-    seeded = StateStore(database, generator=random.Random(20240119))
+    seeded = StateStore(database, rng=random.Random(20240119))
     yield seeded
     seeded.close()
 
@@ -136,7 +150,9 @@ def seeded(store: StateStore, database: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_the_laws_add_up_and_are_told_apart() -> None:
     assert sum(STATIC.values()) == pytest.approx(1)
     assert STATIC["wxyz"] == pytest.approx(1 / 1.875 * 0.5 / 0.875 * 0.25 / 0.375)
-    assert in_turn({"a": 1.0, "b": 3.0}, {"a": 2, "b": 1}) == pytest.approx({"baa": 0.6, "aba": 0.3, "aab": 0.1})
+    assert in_turn({"a": 1.0, "b": 3.0}, {"a": 2, "b": 1}) == pytest.approx(
+        {"baa": 0.6, "aba": 0.3, "aab": 0.1}
+    )
     generator, trials = random.Random(3), PRIORITIES * ROUNDS
     holds(generator.choices(list(STATIC), list(STATIC.values()), k=trials), STATIC, uniform(STATIC))
     holds(generator.choices(list(STATIC), k=trials), uniform(STATIC), STATIC)
@@ -183,7 +199,8 @@ def test_claims_of_ten(seeded: StateStore, scope: Scope) -> None:
             trials.claim(10)
         seeded.set_task_waiting(trials.of_all("hl"))
     by_weight, heedless = (
-        {str(n): float(nchypergeom_wallenius.pmf(n, 20, 10, 10, odds)) for n in range(11)} for odds in (4.0, 1.0)
+        {str(n): float(nchypergeom_wallenius.pmf(n, 20, 10, 10, odds)) for n in range(11)}
+        for odds in (4.0, 1.0)
     )
     holds(heavies, by_weight, heedless)
 
@@ -232,7 +249,8 @@ ARRIVALS: dict[str, tuple[Preparation, Step]] = {
     "priority raised": (
         lambda trials, store: store.set_task_priority(trials.of_all("n"), 10**6),
         lambda trials, store, tasks: store.set_task_priority(
-            tasks, next(number for number, trial in enumerate(trials.trials, 1) if tasks[0] in trial)
+            tasks,
+            next(number for number, trial in enumerate(trials.trials, 1) if tasks[0] in trial),
         ),
     ),
     "service lost": (
@@ -255,7 +273,9 @@ def without_clock(trials: int = 20_000) -> Law:
 
 
 @pytest.mark.parametrize("way", ARRIVALS)
-def test_late_arrivals_neither_overtake_nor_queue_up(seeded: StateStore, scope: Scope, way: str) -> None:
+def test_late_arrivals_neither_overtake_nor_queue_up(
+    seeded: StateStore, scope: Scope, way: str
+) -> None:
     prepare, arrive = ARRIVALS[way]
     trials = Trials(seeded, scope, o=8, n=2)
     orders = []
@@ -271,7 +291,9 @@ def test_late_arrivals_neither_overtake_nor_queue_up(seeded: StateStore, scope: 
     holds(orders, TWO_AND_TWO, uniform(TWO_AND_TWO), without_clock(), {"nnoo": 1}, {"oonn": 1})
 
 
-def test_children_of_a_parent_that_completes_late_neither_overtake_nor_queue_up(seeded: StateStore, scope: Scope) -> None:
+def test_children_of_a_parent_that_completes_late_neither_overtake_nor_queue_up(
+    seeded: StateStore, scope: Scope
+) -> None:
     trials = Trials(seeded, scope, PRIORITIES * ROUNDS, o=8, child=2)
     seeded.set_task_running(trials.parents)
     trials.weigh({"o": OLD})
@@ -320,7 +342,9 @@ def test_priority_changed_into_a_race_that_has_not_begun(seeded: StateStore, sco
     holds(orders, TWO_AND_TWO, uniform(TWO_AND_TWO), {"nnoo": 1}, {"oonn": 1})
 
 
-def test_two_hubs_that_share_tasks_draw_each_by_its_own_weights(seeded: StateStore, scope: Scope) -> None:
+def test_two_hubs_that_share_tasks_draw_each_by_its_own_weights(
+    seeded: StateStore, scope: Scope
+) -> None:
     here, there = {"x": 1.0, "y": 0.3, "z": 0.1}, {"x": 0.1, "y": 0.3, "z": 1.0}
     trials = Trials(seeded, scope, x=1, y=1, z=1)
     other = campaign(seeded, scope, name="other").hub
@@ -330,13 +354,18 @@ def test_two_hubs_that_share_tasks_draw_each_by_its_own_weights(seeded: StateSto
     orders = []
     for _ in range(2 * ROUNDS):
         for _ in trials.trials:
-            orders.append(trials.read([trials.claim(1, hub)[0] for hub in (trials.hub, other, trials.hub)]))
+            orders.append(
+                trials.read([trials.claim(1, hub)[0] for hub in (trials.hub, other, trials.hub)])
+            )
         seeded.set_task_waiting(trials.of_all("xyz"))
 
     def law(second: Mapping[str, float]) -> Law:
         """The first and the last task are drawn from the one hub, the second from the other."""
         return {
-            f"{first}{then}{last}": here[first] / sum(here.values()) * second[then] / (second[then] + second[last])
+            f"{first}{then}{last}": here[first]
+            / sum(here.values())
+            * second[then]
+            / (second[then] + second[last])
             for first, then, last in permutations("xyz")
         }
 

@@ -14,7 +14,9 @@ from tests.plans.seed import Seeded, seed
 
 
 @contextmanager
-def _seeded(server: URL, template: str, run_sql: Callable[[str], None], stale: bool) -> Iterator[Seeded]:
+def _seeded(
+    server: URL, template: str, run_sql: Callable[[str], None], stale: bool
+) -> Iterator[Seeded]:
     name = f"plans_{uuid.uuid4().hex}"
     run_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
     store = StateStore(server.set(database=name).render_as_string(hide_password=False))

@@ -51,7 +51,9 @@ class Plan:
 
     def __str__(self) -> str:
         worst = sorted(self.nodes, key=lambda node: -node.touched)[:5]
-        return f"{' '.join(self.statement.split())[:150]} ...\n" + "\n".join(f"    {node}" for node in worst)
+        return f"{' '.join(self.statement.split())[:150]} ...\n" + "\n".join(
+            f"    {node}" for node in worst
+        )
 
 
 @dataclass
@@ -76,8 +78,17 @@ def _nodes(plan: dict[str, Any]) -> Iterator[Node]:
     loops = plan["Actual Loops"]
     rows = plan["Actual Rows"] * loops
     # An index is named after its table.
-    relation = plan.get("Relation Name") or plan.get("CTE Name") or plan.get("Index Name", "").partition("__")[0]
-    yield Node(plan["Node Type"], relation, rows, rows + sum(plan.get(removed, 0) for removed in REMOVED) * loops)
+    relation = (
+        plan.get("Relation Name")
+        or plan.get("CTE Name")
+        or plan.get("Index Name", "").partition("__")[0]
+    )
+    yield Node(
+        plan["Node Type"],
+        relation,
+        rows,
+        rows + sum(plan.get(removed, 0) for removed in REMOVED) * loops,
+    )
     for child in plan.get("Plans", ()):
         yield from _nodes(child)
 
@@ -87,7 +98,13 @@ def _type(value: Any) -> str:
     if isinstance(value, list):
         of = {_type(one) for one in value} - {"unknown"}
         return f"{of.pop()}[]" if of else "unknown"
-    names = {bool: "boolean", int: "bigint", float: "double precision", UUID: "uuid", datetime: "timestamptz"}
+    names = {
+        bool: "boolean",
+        int: "bigint",
+        float: "double precision",
+        UUID: "uuid",
+        datetime: "timestamptz",
+    }
     return names.get(type(value), "unknown")
 
 
@@ -97,13 +114,19 @@ def _explain(cursor: Cursor[Any], statement: str, values: Any, generic: bool) ->
         other.execute("SAVEPOINT explained")
         if generic:
             names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
-            numbered = re.sub(r"%\((\w+)\)s(::\w+(?:\[\])?)?", lambda m: f"${names.index(m[1]) + 1}{m[2] or ''}", statement)
+            numbered = re.sub(
+                r"%\((\w+)\)s(::\w+(?:\[\])?)?",
+                lambda m: f"${names.index(m[1]) + 1}{m[2] or ''}",
+                statement,
+            )
             given = sql.SQL(", ").join(sql.Literal(values[name]) for name in names)
             other.execute("SET LOCAL plan_cache_mode = force_generic_plan")
             types = f"({', '.join(_type(values[name]) for name in names)})" if names else ""
             name = f"explained_{next(_NUMBERS)}"
             other.execute(f"PREPARE {name} {types} AS {numbered}".replace("%%", "%").encode())
-            call = sql.SQL("EXECUTE {}").format(sql.Identifier(name)) + (sql.SQL("({})").format(given) if names else sql.SQL(""))
+            call = sql.SQL("EXECUTE {}").format(sql.Identifier(name)) + (
+                sql.SQL("({})").format(given) if names else sql.SQL("")
+            )
             other.execute(sql.SQL(EXPLAIN) + call)
         else:
             other.execute((EXPLAIN + statement).encode(), values)
@@ -121,15 +144,17 @@ def explained(store: StateStore, generic: bool = False) -> Iterator[Plans]:
     """Collects the plans of what is sent; each statement is run twice, the first time without effect."""
     found = Plans()
 
-    def explain(connection: Any, cursor: Any, statement: str, values: Any, context: Any, executemany: bool) -> None:
+    def explain(
+        connection: Any, cursor: Any, statement: str, values: Any, context: Any, executemany: bool
+    ) -> None:
         if statement.lstrip().partition(" ")[0] in ("SELECT", "WITH", "INSERT", "UPDATE", "DELETE"):
             found.plans.append(_explain(cursor, statement, values, generic))
 
-    event.listen(store._engine, "before_cursor_execute", explain)
+    event.listen(store.engine, "before_cursor_execute", explain)
     try:
         yield found
     finally:
-        event.remove(store._engine, "before_cursor_execute", explain)
+        event.remove(store.engine, "before_cursor_execute", explain)
 
 
 def forget_statistics(tx: Connection) -> None:
@@ -137,7 +162,10 @@ def forget_statistics(tx: Connection) -> None:
     tables = [table.name for table in metadata.sorted_tables]
     tx.execute(text("SET LOCAL allow_system_table_mods = on"))
     tx.execute(
-        text("DELETE FROM pg_statistic WHERE starelid = ANY(CAST(CAST(:tables AS text[]) AS regclass[]))"), {"tables": tables}
+        text(
+            "DELETE FROM pg_statistic WHERE starelid = ANY(CAST(CAST(:tables AS text[]) AS regclass[]))"
+        ),
+        {"tables": tables},
     )
     tx.execute(
         text("""

@@ -94,7 +94,9 @@ class Seeded:
     def task(self, number: int) -> ScopedKey:
         """The task with a number."""
         return ScopedKey.from_parts(
-            "Task", UUID(int=0x01900000_0000_7000_8000_000000000000 + number), *map(str, SCOPE.to_tuple())
+            "Task",
+            UUID(int=0x01900000_0000_7000_8000_000000000000 + number),
+            *map(str, SCOPE.to_tuple()),
         )
 
     def tasks(self, count: int, fitting: str, first: int = 0) -> list[ScopedKey]:
@@ -105,15 +107,24 @@ class Seeded:
             WHERE n.network = :network AND t.token >= :first AND {fitting} ORDER BY t.token LIMIT :count
         """
         with self.engine.connect() as connection:
-            values = {"network": self.networks[0].token, "first": self.task(first).token, "count": count}
+            values = {
+                "network": self.networks[0].token,
+                "first": self.task(first).token,
+                "count": count,
+            }
             tokens = connection.scalars(text(statement), values).all()
         assert len(tokens) == count
-        return [ScopedKey.from_parts("Task", token, *map(str, SCOPE.to_tuple())) for token in tokens]
+        return [
+            ScopedKey.from_parts("Task", token, *map(str, SCOPE.to_tuple())) for token in tokens
+        ]
 
 
 def _network(number: int) -> gufe.AlchemicalNetwork:
     protocol, middle = PushProtocol(Effort()), system(f"middle {number}")
-    edges = [gufe.Transformation(middle, system(f"arm {number} {arm}"), protocol, name=f"arm {arm:02}") for arm in range(ARMS)]
+    edges = [
+        gufe.Transformation(middle, system(f"arm {number} {arm}"), protocol, name=f"arm {arm:02}")
+        for arm in range(ARMS)
+    ]
     return gufe.AlchemicalNetwork(edges, name=f"network {number:02}")
 
 
@@ -122,23 +133,26 @@ def _run(engine: Engine, statements: str, **values: object) -> None:
         # Constraints are what the rest of the tests are about; here they would only take time.
         connection.execute(text("SET LOCAL session_replication_role = replica"))
         for statement in statements.split(";"):
-            connection.execute(text(statement), {name: value for name, value in values.items() if f":{name}" in statement})
+            connection.execute(
+                text(statement),
+                {name: value for name, value in values.items() if f":{name}" in statement},
+            )
 
 
 def seed(store: StateStore, stale: bool) -> Seeded:
     """Fill an empty store. The statistics are those of the end, or (`stale`) of a moment when it was nearly empty."""
     for table in metadata.sorted_tables:
-        _run(store._engine, f"ALTER TABLE {table.name} SET (autovacuum_enabled = false)")
+        _run(store.engine, f"ALTER TABLE {table.name} SET (autovacuum_enabled = false)")
     networks = [store.create_network(_network(number), SCOPE) for number in range(NETWORKS)]
     hubs = [store.create_taskhub(network) for network in networks]
     # Every second arm has another protocol, as far as the database knows.
-    _run(store._engine, "UPDATE transformations SET protocol = 'RareProtocol' WHERE name = 'arm 01'")
-    _run(store._engine, _SERVICES)
-    _run(store._engine, _TASKS, first=0, last=9)
+    _run(store.engine, "UPDATE transformations SET protocol = 'RareProtocol' WHERE name = 'arm 01'")
+    _run(store.engine, _SERVICES)
+    _run(store.engine, _TASKS, first=0, last=9)
     if stale:
-        _run(store._engine, "ANALYZE")
-    _run(store._engine, _TASKS, first=10, last=TASKS - 1)
+        _run(store.engine, "ANALYZE")
+    _run(store.engine, _TASKS, first=10, last=TASKS - 1)
     if not stale:
-        _run(store._engine, "ANALYZE")
+        _run(store.engine, "ANALYZE")
     transformations = [store.get_network_transformations(network) for network in networks]
-    return Seeded(store, create_engine(store._engine.url), networks, hubs, transformations)
+    return Seeded(store, create_engine(store.engine.url), networks, hubs, transformations)

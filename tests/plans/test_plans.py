@@ -47,19 +47,27 @@ def plans_of(act: Act, statistics: str, request: pytest.FixtureRequest) -> Plans
 
 def read_whole(plans: Plans) -> list[str]:
     """The large tables that were read from end to end."""
-    return [str(node) for node in plans.nodes if "Seq Scan" in node.kind and node.relation in LARGE and node.touched > 20_000]
+    return [
+        str(node)
+        for node in plans.nodes
+        if "Seq Scan" in node.kind and node.relation in LARGE and node.touched > 20_000
+    ]
 
 
 def claim(hub: int, protocols: list[str] | None = None, count: int = 1) -> Act:
     def act(tx: StateStore, seeded: Seeded) -> None:
-        claimed = tx.claim_taskhub_tasks(seeded.hubs[hub], "service 1", count=count, protocols=protocols)
+        claimed = tx.claim_taskhub_tasks(
+            seeded.hubs[hub], "service 1", count=count, protocols=protocols
+        )
         assert None not in claimed
 
     return act
 
 
 def claim_nothing(tx: StateStore, seeded: Seeded) -> None:
-    assert tx.claim_taskhub_tasks(seeded.hubs[0], "service 1", protocols=["NoSuchProtocol"]) == [None]
+    assert tx.claim_taskhub_tasks(seeded.hubs[0], "service 1", protocols=["NoSuchProtocol"]) == [
+        None
+    ]
 
 
 def claim_anywhere(count: int, protocols: list[str] | None = None) -> Act:
@@ -85,11 +93,15 @@ CLAIMS: dict[str, tuple[Act, int]] = {
 
 @pytest.mark.parametrize("statistics", STATISTICS)
 @pytest.mark.parametrize(("act", "bound"), CLAIMS.values(), ids=CLAIMS)
-def test_a_claim_walks_the_head_of_the_queue(act: Act, bound: int, statistics: str, request: pytest.FixtureRequest) -> None:
+def test_a_claim_walks_the_head_of_the_queue(
+    act: Act, bound: int, statistics: str, request: pytest.FixtureRequest
+) -> None:
     plans = plans_of(act, statistics, request)
     assert not read_whole(plans), str(plans)
     # No scan, no sort, no join lets more rows through than that; small tables may be read as they are.
-    assert max(node.touched for node in plans.nodes if node.relation not in SMALL) <= bound, str(plans)
+    assert max(node.touched for node in plans.nodes if node.relation not in SMALL) <= bound, str(
+        plans
+    )
 
 
 WAITING = "t.status = 'waiting' AND NOT EXISTS (SELECT FROM extends AS e WHERE e.task = t.token)"
@@ -97,7 +109,11 @@ PARENTS = "t.token IN (SELECT parent FROM extends)"
 
 BULK_CALLS: dict[str, Callable[[StateStore, Seeded, int], object]] = {
     "action_tasks": lambda tx, s, n: (
-        (tasks := s.tasks(n, WAITING), tx.cancel_tasks(tasks, s.hubs[0]), tx.action_tasks(tasks, s.hubs[0]))
+        (
+            tasks := s.tasks(n, WAITING),
+            tx.cancel_tasks(tasks, s.hubs[0]),
+            tx.action_tasks(tasks, s.hubs[0]),
+        )
     ),
     "cancel_tasks": lambda tx, s, n: tx.cancel_tasks(s.tasks(n, WAITING), s.hubs[0]),
     "set_task_weights": lambda tx, s, n: tx.set_task_weights(s.tasks(n, WAITING), s.hubs[0], 0.25),
@@ -109,15 +125,21 @@ BULK_CALLS: dict[str, Callable[[StateStore, Seeded, int], object]] = {
     "set_task_waiting": lambda tx, s, n: tx.set_task_waiting(s.tasks(n, "t.status = 'running'")),
     "set_task_error": lambda tx, s, n: tx.set_task_error(s.tasks(n, "t.status = 'running'")),
     "set_task_complete": lambda tx, s, n: tx.set_task_complete(s.tasks(n, "t.status = 'running'")),
-    "set_task_complete again": lambda tx, s, n: tx.set_task_complete(s.tasks(n, f"t.status = 'complete' AND {PARENTS}")),
+    "set_task_complete again": lambda tx, s, n: tx.set_task_complete(
+        s.tasks(n, f"t.status = 'complete' AND {PARENTS}")
+    ),
     "set_task_invalid": lambda tx, s, n: tx.set_task_invalid(s.tasks(n, PARENTS)),
-    "set_task_deleted, refused": lambda tx, s, n: tx.set_task_deleted(s.tasks(n, "t.status = 'invalid'")),
+    "set_task_deleted, refused": lambda tx, s, n: tx.set_task_deleted(
+        s.tasks(n, "t.status = 'invalid'")
+    ),
     "create_tasks": lambda tx, s, n: tx.create_tasks(s.transformations[0] * (n // 10)),
     "create_tasks that extend": lambda tx, s, n: tx.create_tasks(
         [tx.get_task_transformation(s.task(10), return_gufe=False)[0]] * n, [s.task(10)] * n
     ),
-    "get_tasks_details": lambda tx, s, n: tx.get_tasks_details(s.tasks(n, "t.status = 'complete'")),
-    "expire_registrations": lambda tx, s, n: tx.expire_registrations(datetime.now(UTC) + timedelta(days=1)),
+    "get_task_details": lambda tx, s, n: tx.get_task_details(s.tasks(n, "t.status = 'complete'")),
+    "expire_registrations": lambda tx, s, n: tx.expire_registrations(
+        datetime.now(UTC) + timedelta(days=1)
+    ),
     "get_task_blockers": lambda tx, s, n: tx.get_task_blockers(s.tasks(n, "t.status = 'waiting'")),
     "get_task_history": lambda tx, s, n: tx.get_task_history(s.tasks(n, "t.status = 'complete'")),
 }
@@ -126,7 +148,9 @@ BULK_CALLS: dict[str, Callable[[StateStore, Seeded, int], object]] = {
 @pytest.mark.parametrize("statistics", ["fresh", "generic"])
 @pytest.mark.parametrize("act", BULK_CALLS.values(), ids=BULK_CALLS)
 def test_a_bulk_call_about_few_tasks_reads_no_table_whole(
-    act: Callable[[StateStore, Seeded, int], object], statistics: str, request: pytest.FixtureRequest
+    act: Callable[[StateStore, Seeded, int], object],
+    statistics: str,
+    request: pytest.FixtureRequest,
 ) -> None:
     if act is BULK_CALLS["expire_registrations"]:
         pytest.skip("this is about all claims there are")
@@ -137,7 +161,9 @@ def test_a_bulk_call_about_few_tasks_reads_no_table_whole(
 @pytest.mark.parametrize("statistics", STATISTICS)
 @pytest.mark.parametrize("act", BULK_CALLS.values(), ids=BULK_CALLS)
 def test_a_bulk_call_about_many_tasks_reads_nothing_twice(
-    act: Callable[[StateStore, Seeded, int], object], statistics: str, request: pytest.FixtureRequest
+    act: Callable[[StateStore, Seeded, int], object],
+    statistics: str,
+    request: pytest.FixtureRequest,
 ) -> None:
     plans = plans_of(lambda tx, seeded: act(tx, seeded, 1000), statistics, request)
     # To read a whole table once may be quickest; what grows with the square of the tasks is a multiple of that.
@@ -155,42 +181,80 @@ SINGLE_CALLS: dict[str, tuple[Act, int]] = {
     "check_existence of an object": (lambda tx, s: tx.check_existence(s.networks[0]), 30),
     "create_task": (lambda tx, s: tx.create_task(s.transformations[0][0]), 60),
     "create_task that extends": (
-        lambda tx, s: tx.create_task(tx.get_task_transformation(s.task(10), return_gufe=False)[0], extends=s.task(10)),
+        lambda tx, s: tx.create_task(
+            tx.get_task_transformation(s.task(10), return_gufe=False)[0], extends=s.task(10)
+        ),
         300,
     ),
-    "get_task_transformation": (lambda tx, s: tx.get_task_transformation(s.task(1010), return_gufe=False), 400),
+    "get_task_transformation": (
+        lambda tx, s: tx.get_task_transformation(s.task(1010), return_gufe=False),
+        400,
+    ),
     "get_task_networks": (lambda tx, s: tx.get_task_networks(s.task(4321)), 400),
     "get_task_actioned_networks": (lambda tx, s: tx.get_task_actioned_networks(s.task(4321)), 400),
-    "get_task_results": (lambda tx, s: tx.get_task_results(s.tasks(1, "t.status = 'complete'")[0]), 60),
-    "settle_task": (lambda tx, s: tx.settle_task(s.tasks(1, "t.status = 'running'")[0], ref(SCOPE)), 1000),
+    "get_task_results": (
+        lambda tx, s: tx.get_task_results(s.tasks(1, "t.status = 'complete'")[0]),
+        60,
+    ),
+    "settle_task": (
+        lambda tx, s: tx.settle_task(s.tasks(1, "t.status = 'running'")[0], ref(SCOPE)),
+        1000,
+    ),
     "settle_task with others that wait": (
-        lambda tx, s: tx.settle_task(s.tasks(1, f"t.status = 'waiting' AND {PARENTS}")[0], ref(SCOPE)),
+        lambda tx, s: tx.settle_task(
+            s.tasks(1, f"t.status = 'waiting' AND {PARENTS}")[0], ref(SCOPE)
+        ),
         1000,
     ),
     "delete_task": (lambda tx, s: tx.delete_task(s.tasks(1, WAITING)[0]), 300),
     "set_tasks": (lambda tx, s: tx.set_tasks(s.transformations[5][0], count=2000), 30_000),
     "query_tasks by key": (lambda tx, s: tx.query_tasks(key=str(s.task(4321).gufe_key)), 60),
     "query_tasks, a page": (lambda tx, s: tx.query_tasks(limit=10), 200),
-    "query_tasks, a later page": (lambda tx, s: tx.query_tasks(limit=10, after=s.task(50_000)), 200),
+    "query_tasks, a later page": (
+        lambda tx, s: tx.query_tasks(limit=10, after=s.task(50_000)),
+        200,
+    ),
     "query_networks by name": (lambda tx, s: tx.query_networks(name="network 03"), 100),
-    "get_network_transformations": (lambda tx, s: tx.get_network_transformations(s.networks[0]), 500),
-    "get_transformation_networks": (lambda tx, s: tx.get_transformation_networks(s.transformations[0][0]), 400),
-    "get_network_chemicalsystems": (lambda tx, s: tx.get_network_chemicalsystems(s.networks[0]), 500),
-    "get_transformation_chemicalsystems": (lambda tx, s: tx.get_transformation_chemicalsystems(s.transformations[0][0]), 400),
+    "get_network_transformations": (
+        lambda tx, s: tx.get_network_transformations(s.networks[0]),
+        500,
+    ),
+    "get_transformation_networks": (
+        lambda tx, s: tx.get_transformation_networks(s.transformations[0][0]),
+        400,
+    ),
+    "get_network_chemicalsystems": (
+        lambda tx, s: tx.get_network_chemicalsystems(s.networks[0]),
+        500,
+    ),
+    "get_transformation_chemicalsystems": (
+        lambda tx, s: tx.get_transformation_chemicalsystems(s.transformations[0][0]),
+        400,
+    ),
     "heartbeat": (lambda tx, s: tx.heartbeat_computeservice("service 1", datetime.now(UTC)), 10),
     "deregister": (lambda tx, s: tx.deregister_computeservice("service 1"), 100_000),
     "expire nothing": (lambda tx, s: tx.expire_registrations(LONG_AGO), 1000),
     "get_service_tasks": (lambda tx, s: tx.get_service_tasks("service 1"), 5000),
-    "get_transformation_status": (lambda tx, s: tx.get_transformation_status(s.transformations[5][0]), 2000),
-    "get_transformation_tasks": (lambda tx, s: tx.get_transformation_tasks(s.transformations[5][0]), 20_000),
+    "get_transformation_status": (
+        lambda tx, s: tx.get_transformation_status(s.transformations[5][0]),
+        2000,
+    ),
+    "get_transformation_tasks": (
+        lambda tx, s: tx.get_transformation_tasks(s.transformations[5][0]),
+        20_000,
+    ),
 }
 
 
 @pytest.mark.parametrize("statistics", STATISTICS)
 @pytest.mark.parametrize(("act", "bound"), SINGLE_CALLS.values(), ids=SINGLE_CALLS)
-def test_a_call_about_one_object_touches_little(act: Act, bound: int, statistics: str, request: pytest.FixtureRequest) -> None:
+def test_a_call_about_one_object_touches_little(
+    act: Act, bound: int, statistics: str, request: pytest.FixtureRequest
+) -> None:
     if statistics == "skewed" and (act, bound) == SINGLE_CALLS["get_transformation_status"]:
-        pytest.skip("it expects a thousand rows anywhere in the table, which at this size it may as well read from end to end")
+        pytest.skip(
+            "it expects a thousand rows anywhere in the table, which at this size it may as well read from end to end"
+        )
     plans = plans_of(act, statistics, request)
     assert not read_whole(plans), str(plans)
     assert plans.touched <= bound, str(plans)
@@ -200,7 +264,9 @@ def test_the_seed_is_sound(fresh: Seeded) -> None:
     assert list(fresh.store.problems()) == []
 
 
-def test_a_scan_of_a_large_table_would_be_seen(fresh: Seeded, request: pytest.FixtureRequest) -> None:
+def test_a_scan_of_a_large_table_would_be_seen(
+    fresh: Seeded, request: pytest.FixtureRequest
+) -> None:
     plans = plans_of(lambda tx, s: tx.get_scope_status(SCOPE), "fresh", request)
     assert read_whole(plans)
     assert plans.touched > 100_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, create_engine, text
 
-from alchemistore.engine import database_url
+from alchemistore.database.engine import database_url
 
 _QUERIES = {
     "relations": """
@@ -39,7 +39,10 @@ VERSION = "alembic_version"
 
 def read_catalog(tx: Connection) -> Catalog:
     """Everything in the schema `public`, but for Alembic's own table."""
-    return {what: {tuple(row) for row in tx.execute(text(query)) if row[0] != VERSION} for what, query in _QUERIES.items()}
+    return {
+        what: {tuple(row) for row in tx.execute(text(query)) if row[0] != VERSION}
+        for what, query in _QUERIES.items()
+    }
 
 
 def catalog_of(url: str) -> Catalog:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.errors import CheckError
-from alchemistore.invariants import NAMED, RULES, violations
+from alchemistore.maintenance.invariants import NAMED, RULES, violations
 from tests.builders import Campaign, campaign, chain, register, star
 
 
@@ -29,9 +29,21 @@ class Seeded:
     @property
     def keys(self) -> dict[str, object]:
         """The tokens, to be bound in statements."""
-        tasks = {"waiting": self.waiting, "held": self.held, "parent": self.parent, "child": self.child}
-        more = {"hub": self.made.hub, "network": self.made.network, "transformation": self.made.transformations[0]}
-        return {name: key.token for name, key in {**tasks, **more, "other_network": self.other_network}.items()}
+        tasks = {
+            "waiting": self.waiting,
+            "held": self.held,
+            "parent": self.parent,
+            "child": self.child,
+        }
+        more = {
+            "hub": self.made.hub,
+            "network": self.made.network,
+            "transformation": self.made.transformations[0],
+        }
+        return {
+            name: key.token
+            for name, key in {**tasks, **more, "other_network": self.other_network}.items()
+        }
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +87,18 @@ BREACHES = [
     ("UPDATE tasks SET attempts = 1 WHERE token = :waiting", "waiting", COUNTS),
     ("UPDATE attempts SET attempt = 2; UPDATE claims SET attempt = 2", "held", COUNTS),
     ("UPDATE tasks SET status = 'complete' WHERE token = :child", "child", OVER_ON_NO_HUB),
-    ("UPDATE tasks SET status = 'invalid' WHERE token = :waiting", "waiting", OVER_ON_NO_HUB, CLAIMABLE),
-    ("UPDATE tasks SET status = 'deleted' WHERE token = :waiting", "waiting", OVER_ON_NO_HUB, CLAIMABLE),
+    (
+        "UPDATE tasks SET status = 'invalid' WHERE token = :waiting",
+        "waiting",
+        OVER_ON_NO_HUB,
+        CLAIMABLE,
+    ),
+    (
+        "UPDATE tasks SET status = 'deleted' WHERE token = :waiting",
+        "waiting",
+        OVER_ON_NO_HUB,
+        CLAIMABLE,
+    ),
     ("UPDATE taskhubs SET network = :other_network WHERE token = :hub", "waiting", OF_THE_NETWORK),
     (
         "DELETE FROM actions WHERE task = :parent; DELETE FROM queue WHERE task = :parent;"
@@ -106,7 +128,11 @@ BREACHES = [
         "transformation",
         TWO_SYSTEMS,
     ),
-    ("DELETE FROM transformation_chemical_systems WHERE transformation = :transformation", "transformation", TWO_SYSTEMS),
+    (
+        "DELETE FROM transformation_chemical_systems WHERE transformation = :transformation",
+        "transformation",
+        TWO_SYSTEMS,
+    ),
     (
         "UPDATE transformation_chemical_systems SET role = 'system' WHERE transformation = :transformation AND role = 'B'",
         "transformation",
@@ -116,7 +142,11 @@ BREACHES = [
     ("UPDATE queue SET priority = 11 WHERE task = :waiting", "waiting", IN_QUEUE, IN_LANE),
     ("UPDATE queue SET weight = 0.25 WHERE task = :waiting", "waiting", IN_QUEUE),
     ("UPDATE queue SET protocol = 'Other' WHERE task = :waiting", "waiting", IN_QUEUE, IN_LANE),
-    ("UPDATE tasks SET status = 'running' WHERE token = :parent; DELETE FROM queue WHERE task = :parent", None, None),
+    (
+        "UPDATE tasks SET status = 'running' WHERE token = :parent; DELETE FROM queue WHERE task = :parent",
+        None,
+        None,
+    ),
     ("UPDATE actions SET weight = 0 WHERE task = :waiting", "waiting", CLAIMABLE),
     ("DELETE FROM actions WHERE task = :waiting", "waiting", CLAIMABLE),
     ("UPDATE tasks SET status = 'error' WHERE token = :waiting", "waiting", CLAIMABLE),
@@ -125,7 +155,12 @@ BREACHES = [
         "child",
         CLAIMABLE,
     ),
-    ("UPDATE queue SET task = '00000000-0000-7000-8000-000000000000' WHERE task = :waiting", "waiting", IN_QUEUE, CLAIMABLE),
+    (
+        "UPDATE queue SET task = '00000000-0000-7000-8000-000000000000' WHERE task = :waiting",
+        "waiting",
+        IN_QUEUE,
+        CLAIMABLE,
+    ),
     ("DELETE FROM lanes WHERE protocol = ''", "waiting", IN_LANE),
     ("DELETE FROM lanes WHERE protocol <> ''", "waiting", IN_LANE),
     ("UPDATE lanes SET floor = 1e12 WHERE protocol = ''", "waiting", IN_LANE),
@@ -138,13 +173,20 @@ def breach(tx: Connection, statements: str, keys: dict[str, object]) -> None:
     tx.execute(text("SET LOCAL session_replication_role = replica"))
     tx.execute(text("ALTER TABLE extends DROP CONSTRAINT extends__parent__ck"))
     for statement in statements.split(";"):
-        assert tx.execute(text(statement), {name: keys[name] for name in keys if f":{name}" in statement}).rowcount > 0
+        assert (
+            tx.execute(
+                text(statement), {name: keys[name] for name in keys if f":{name}" in statement}
+            ).rowcount
+            > 0
+        )
 
 
 @pytest.mark.parametrize("case", BREACHES, ids=[str(case[0])[:60] for case in BREACHES])
-def test_a_broken_rule_is_named_with_the_object_concerned(seeded: Seeded, case: tuple[str, str | None, *tuple[str, ...]]) -> None:
+def test_a_broken_rule_is_named_with_the_object_concerned(
+    seeded: Seeded, case: tuple[str, str | None, *tuple[str, ...]]
+) -> None:
     statements, concerned, *rules = case
-    with seeded.store._engine.connect() as connection:
+    with seeded.store.engine.connect() as connection:
         assert violations(connection) == []
         breach(connection, statements, seeded.keys)
         found = violations(connection)
@@ -152,7 +194,11 @@ def test_a_broken_rule_is_named_with_the_object_concerned(seeded: Seeded, case: 
     if concerned is None:
         assert found == []
         return
-    objects = {**vars(seeded), "transformation": seeded.made.transformations[0], "network": seeded.made.network}
+    objects = {
+        **vars(seeded),
+        "transformation": seeded.made.transformations[0],
+        "network": seeded.made.network,
+    }
     assert f"broken rule: {rules[0]}: {objects[concerned]}" in found
     assert {problem.split(": ")[1] for problem in found} == set(rules)
 
@@ -164,9 +210,14 @@ def test_every_rule_is_broken_by_a_case() -> None:
 def test_check_raises_with_every_broken_rule(database: str, scope: Scope) -> None:
     with closing(StateStore(database)) as store:
         made = campaign(store, scope, tasks=2)
-        with store._engine.begin() as connection:
-            connection.execute(text("DELETE FROM queue WHERE task = :task"), {"task": made.tasks[0].token})
-            connection.execute(text("UPDATE tasks SET status = 'complete' WHERE token = :task"), {"task": made.tasks[1].token})
+        with store.engine.begin() as connection:
+            connection.execute(
+                text("DELETE FROM queue WHERE task = :task"), {"task": made.tasks[0].token}
+            )
+            connection.execute(
+                text("UPDATE tasks SET status = 'complete' WHERE token = :task"),
+                {"task": made.tasks[1].token},
+            )
         with pytest.raises(CheckError) as raised:
             store.check()
     assert raised.value.problems == (
@@ -176,10 +227,12 @@ def test_check_raises_with_every_broken_rule(database: str, scope: Scope) -> Non
     )
 
 
-def test_of_many_objects_that_break_a_rule_some_are_named_and_the_others_counted(database: str, scope: Scope) -> None:
+def test_of_many_objects_that_break_a_rule_some_are_named_and_the_others_counted(
+    database: str, scope: Scope
+) -> None:
     with closing(StateStore(database)) as store:
         campaign(store, scope, tasks=NAMED + 5)
-        with store._engine.begin() as connection:
+        with store.engine.begin() as connection:
             connection.execute(text("DELETE FROM queue"))
         problems = list(store.problems())
     assert len(problems) == NAMED + 1
@@ -187,14 +240,18 @@ def test_of_many_objects_that_break_a_rule_some_are_named_and_the_others_counted
 
 
 def test_an_object_of_a_scope_that_is_gone_is_named_without_it(seeded: Seeded) -> None:
-    with seeded.store._engine.connect() as connection:
-        breach(connection, "DELETE FROM scopes; DELETE FROM queue WHERE task = :waiting", seeded.keys)
+    with seeded.store.engine.connect() as connection:
+        breach(
+            connection, "DELETE FROM scopes; DELETE FROM queue WHERE task = :waiting", seeded.keys
+        )
         found = violations(connection)
         connection.rollback()
     assert f"broken rule: {IN_QUEUE}: {seeded.waiting.gufe_key}" in found
 
 
-def test_a_task_that_was_set_running_by_hand_breaks_no_rule(store: StateStore, scope: Scope) -> None:
+def test_a_task_that_was_set_running_by_hand_breaks_no_rule(
+    store: StateStore, scope: Scope
+) -> None:
     made = campaign(store, scope, tasks=1)
     store.set_task_running(made.tasks)
     assert list(store.problems()) == []

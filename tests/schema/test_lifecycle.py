@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import Connection, text
 
-from alchemistore import Scope, StateStore, catalog, schema
+from alchemistore import Scope, StateStore
 from alchemistore.errors import CheckError, SchemaError
+from alchemistore.maintenance import schema_diff
 from tests.builders import campaign
 from tests.schema.catalog import catalog_of, is_empty
 
@@ -30,7 +31,7 @@ def bare(empty_database: str) -> Iterator[StateStore]:
 
 
 def run(store: StateStore, *statements: str) -> None:
-    with store._engine.begin() as connection:
+    with store.engine.begin() as connection:
         for statement in statements:
             connection.execute(text(statement))
 
@@ -49,12 +50,16 @@ def test_initialize_twice_changes_nothing(worn: StateStore, database: str, scope
 
 
 @pytest.mark.parametrize("call", [StateStore.check, StateStore.problems], ids=["check", "problems"])
-def test_a_missing_schema_is_an_error_that_names_the_command(bare: StateStore, call: Callable[[StateStore], object]) -> None:
+def test_a_missing_schema_is_an_error_that_names_the_command(
+    bare: StateStore, call: Callable[[StateStore], object]
+) -> None:
     with pytest.raises(SchemaError, match="alchemistore database init"):
         call(bare)
 
 
-def test_a_call_without_a_schema_is_an_error_that_names_the_command(bare: StateStore, scope: Scope) -> None:
+def test_a_call_without_a_schema_is_an_error_that_names_the_command(
+    bare: StateStore, scope: Scope
+) -> None:
     with pytest.raises(SchemaError, match="alchemistore database"):
         bare.query_tasks()
     with pytest.raises(SchemaError, match="alchemistore database"):
@@ -62,29 +67,46 @@ def test_a_call_without_a_schema_is_an_error_that_names_the_command(bare: StateS
 
 
 @pytest.mark.parametrize(
-    "call", [StateStore.check, StateStore.problems, StateStore.initialize], ids=["check", "problems", "initialize"]
+    "call",
+    [StateStore.check, StateStore.problems, StateStore.initialize],
+    ids=["check", "problems", "initialize"],
 )
-def test_a_newer_schema_is_an_error_that_says_what_to_do(worn: StateStore, call: Callable[[StateStore], object]) -> None:
+def test_a_newer_schema_is_an_error_that_says_what_to_do(
+    worn: StateStore, call: Callable[[StateStore], object]
+) -> None:
     run(worn, "UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(SchemaError, match=r"9999.*newer; install"):
         call(worn)
 
 
-def test_an_older_schema_is_an_error_that_names_the_command(worn: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema, "head", lambda: "9999")
+def test_an_older_schema_is_an_error_that_names_the_command(
+    worn: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alchemistore.database import migrations
+
+    monkeypatch.setattr(migrations, "head", lambda: "9999")
     with pytest.raises(SchemaError, match=r"too old.*9999.*alchemistore database upgrade"):
         worn.check()
 
 
 DRIFT = {
-    "a dropped check": ("ALTER TABLE tasks DROP CONSTRAINT tasks__priority__ck", "tasks__priority__ck"),
-    "a dropped foreign key": ("ALTER TABLE claims DROP CONSTRAINT claims__attempts__fk", "claims__attempts__fk"),
+    "a dropped check": (
+        "ALTER TABLE tasks DROP CONSTRAINT tasks__priority__ck",
+        "tasks__priority__ck",
+    ),
+    "a dropped foreign key": (
+        "ALTER TABLE claims DROP CONSTRAINT claims__attempts__fk",
+        "claims__attempts__fk",
+    ),
     "a dropped unique key": (
         "ALTER TABLE taskhubs DROP CONSTRAINT taskhubs__scope_id_network__uq",
         "taskhubs__scope_id_network__uq",
     ),
     "a dropped primary key": ("ALTER TABLE queue DROP CONSTRAINT queue__pk", "queue__pk"),
-    "a constraint of somebody else's": ("ALTER TABLE tasks ADD CONSTRAINT odd CHECK (priority < 7)", "odd"),
+    "a constraint of somebody else's": (
+        "ALTER TABLE tasks ADD CONSTRAINT odd CHECK (priority < 7)",
+        "odd",
+    ),
     "a check that says something else": (
         "ALTER TABLE tasks DROP CONSTRAINT tasks__priority__ck, ADD CONSTRAINT tasks__priority__ck CHECK (priority >= 0)",
         "tasks__priority__ck",
@@ -100,9 +122,15 @@ DRIFT = {
         "queue__race__ix",
     ),
     "another column type": ("ALTER TABLE tasks ALTER COLUMN attempts TYPE bigint", "attempts"),
-    "another collation": ('ALTER TABLE tasks ALTER COLUMN status TYPE text COLLATE "default"', "status"),
+    "another collation": (
+        'ALTER TABLE tasks ALTER COLUMN status TYPE text COLLATE "default"',
+        "status",
+    ),
     "another default": ("ALTER TABLE lanes ALTER COLUMN floor SET DEFAULT 7", "floor"),
-    "a column that may be NULL": ("ALTER TABLE tasks ALTER COLUMN created_at DROP NOT NULL", "created_at"),
+    "a column that may be NULL": (
+        "ALTER TABLE tasks ALTER COLUMN created_at DROP NOT NULL",
+        "created_at",
+    ),
     "a dropped column": ("ALTER TABLE tasks DROP COLUMN creator", "creator"),
     "a column of somebody else's": ("ALTER TABLE tasks ADD COLUMN odd text", "odd"),
     "a dropped table": ("DROP TABLE status_changes", "status_changes"),
@@ -110,12 +138,14 @@ DRIFT = {
 
 
 @pytest.mark.parametrize(("statements", "named"), DRIFT.values(), ids=DRIFT)
-def test_drift_of_the_catalog_is_named(shared_store: StateStore, statements: str, named: str) -> None:
-    with shared_store._engine.connect() as connection:
-        assert catalog.drift(connection) == []
+def test_drift_of_the_catalog_is_named(
+    shared_store: StateStore, statements: str, named: str
+) -> None:
+    with shared_store.engine.connect() as connection:
+        assert schema_diff.drift(connection) == []
         for statement in statements.split(";"):
             connection.execute(text(statement))
-        assert [problem for problem in catalog.drift(connection) if named in problem]
+        assert [problem for problem in schema_diff.drift(connection) if named in problem]
         connection.rollback()
 
 
@@ -130,7 +160,9 @@ def test_check_lists_every_problem(worn: StateStore) -> None:
     assert tuple(worn.problems()) == raised.value.problems
 
 
-def test_problems_with_a_lost_table_are_named_and_not_an_error_of_the_database(worn: StateStore) -> None:
+def test_problems_with_a_lost_table_are_named_and_not_an_error_of_the_database(
+    worn: StateStore,
+) -> None:
     run(worn, "DROP TABLE status_changes")
     with pytest.raises(CheckError, match="status_changes"):
         worn.check()
@@ -144,18 +176,20 @@ def test_problems_with_a_lost_table_that_rules_are_about_are_named_too(worn: Sta
 
 def test_check_changes_nothing_and_can_run_beside_writers(worn: StateStore, scope: Scope) -> None:
     made = campaign(worn, scope, tasks=2)
-    with worn._engine.begin() as connection:
+    with worn.engine.begin() as connection:
         connection.execute(text("UPDATE tasks SET reason = 'being written'"))
         worn.check()
     assert worn.query_tasks() == made.tasks
 
 
-def test_reset_removes_everything_and_initialize_works_again(worn: StateStore, database: str, scope: Scope) -> None:
+def test_reset_removes_everything_and_initialize_works_again(
+    worn: StateStore, database: str, scope: Scope
+) -> None:
     before = catalog_of(database)
     campaign(worn, scope, tasks=2)
     worn.reset()
     assert is_empty(catalog_of(database))
-    with worn._engine.connect() as connection:
+    with worn.engine.connect() as connection:
         assert connection.scalar(text("SELECT to_regclass('alembic_version')")) is None
     with pytest.raises(SchemaError, match="alchemistore database init"):
         worn.check()
@@ -185,7 +219,7 @@ def test_tables_of_others_are_left_alone(worn: StateStore) -> None:
     worn.check()
     worn.initialize()
     worn.reset()
-    with worn._engine.connect() as connection:
+    with worn.engine.connect() as connection:
         assert _notes(connection) == ["mine"]
         assert connection.scalar(text("SELECT to_regclass('their_index')")) is not None
     worn.initialize()

@@ -17,8 +17,9 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 
-from alchemistore import StateStore, schema
-from alchemistore.engine import database_url
+from alchemistore import StateStore
+from alchemistore.database import migrations
+from alchemistore.database.engine import database_url
 from alchemistore.tables import metadata
 from tests.databases import libpq
 from tests.schema.catalog import Catalog, catalog_of, is_empty, read_catalog
@@ -33,7 +34,10 @@ def _scripts() -> ScriptDirectory:
 
 
 # From the oldest to the newest, each with the one before it.
-REVISIONS = [(one.revision, str(one.down_revision or "base")) for one in reversed(list(_scripts().walk_revisions()))]
+REVISIONS = [
+    (one.revision, str(one.down_revision or "base"))
+    for one in reversed(list(_scripts().walk_revisions()))
+]
 
 
 @pytest.fixture
@@ -50,29 +54,38 @@ def declared(empty_database: str) -> Catalog:
 
 def alembic(*arguments: str, url: str | None = None) -> str:
     """Run Alembic as an operator does, from the checkout, with the URL in the environment."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ALCHEMISTORE_")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("ALCHEMISTORE_")
+    }
     if url is not None:
         environment["ALCHEMISTORE_DATABASE_URL"] = url
     command = [sys.executable, "-m", "alembic", *arguments]
-    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_the_history_is_one_line_with_one_head() -> None:
     assert len(_scripts().get_heads()) == 1
-    assert REVISIONS[-1][0] == schema.head()
-    assert [before for _, before in REVISIONS] == ["base", *(revision for revision, _ in REVISIONS[:-1])]
+    assert REVISIONS[-1][0] == migrations.head()
+    assert [before for _, before in REVISIONS] == [
+        "base",
+        *(revision for revision, _ in REVISIONS[:-1]),
+    ]
 
 
-def test_alembic_from_the_checkout_makes_the_declared_tables(declared: Catalog, empty_database: str) -> None:
+def test_alembic_from_the_checkout_makes_the_declared_tables(
+    declared: Catalog, empty_database: str
+) -> None:
     alembic("upgrade", "head", url=empty_database)
     assert catalog_of(empty_database) == declared
 
 
 def test_alembic_works_from_the_checkout_in_both_directions(empty_database: str) -> None:
     alembic("upgrade", "head", url=empty_database)
-    assert schema.head() in alembic("current", url=empty_database)
+    assert migrations.head() in alembic("current", url=empty_database)
     alembic("downgrade", "base", url=empty_database)
     assert is_empty(catalog_of(empty_database))
 
@@ -91,7 +104,9 @@ def test_the_declared_schema_has_no_code_in_the_database(declared: Catalog) -> N
     assert not declared["types"]
 
 
-def test_sql_printed_offline_makes_the_declared_tables(declared: Catalog, empty_database: str) -> None:
+def test_sql_printed_offline_makes_the_declared_tables(
+    declared: Catalog, empty_database: str
+) -> None:
     printed = alembic("upgrade", "head", "--sql")
     with psycopg.connect(libpq(empty_database), autocommit=True) as connection:
         connection.execute(printed.encode())
@@ -101,16 +116,18 @@ def test_sql_printed_offline_makes_the_declared_tables(declared: Catalog, empty_
     store.close()
 
 
-def test_every_revision_goes_up_and_down_and_up_again(declared: Catalog, empty_database: str) -> None:
+def test_every_revision_goes_up_and_down_and_up_again(
+    declared: Catalog, empty_database: str
+) -> None:
     engine = create_engine(database_url(empty_database))
     before = catalog_of(empty_database)
     assert is_empty(before)
     for revision, previous in REVISIONS:
-        schema.upgrade(engine, revision)
+        migrations.upgrade(engine, revision)
         up = catalog_of(empty_database)
-        schema.downgrade(engine, previous)
+        migrations.downgrade(engine, previous)
         assert catalog_of(empty_database) == before, revision
-        schema.upgrade(engine, revision)
+        migrations.upgrade(engine, revision)
         assert catalog_of(empty_database) == up, revision
         before = up
     assert before == declared
@@ -119,10 +136,10 @@ def test_every_revision_goes_up_and_down_and_up_again(declared: Catalog, empty_d
 
 def test_downgrading_to_base_leaves_nothing_of_ours(database: str) -> None:
     engine = create_engine(database_url(database))
-    schema.downgrade(engine, "base")
+    migrations.downgrade(engine, "base")
     assert is_empty(catalog_of(database))
     with engine.connect() as connection:
-        assert schema.revision(connection) is None
+        assert migrations.revision(connection) is None
         assert connection.scalar(text("SELECT count(*) FROM alembic_version")) == 0
     engine.dispose()
 
@@ -134,7 +151,7 @@ def test_a_failed_upgrade_leaves_nothing_behind(empty_database: str) -> None:
         connection.execute(text("CREATE TABLE claims (note text)"))
     before = catalog_of(empty_database)
     with pytest.raises(Exception, match="claims"):
-        schema.upgrade(engine)
+        migrations.upgrade(engine)
     assert catalog_of(empty_database) == before
     engine.dispose()
 
@@ -148,7 +165,7 @@ WAITING = """
 def _while_locked(url: str, upgrades: Callable[[], list[Future[None]]]) -> None:
     """Start upgrades while the migration lock is held, and let go when both wait for it or have given up."""
     with psycopg.connect(libpq(url), autocommit=True) as connection:
-        connection.execute("SELECT pg_advisory_lock(%s)", [schema.MIGRATION_LOCK])
+        connection.execute("SELECT pg_advisory_lock(%s)", [migrations.MIGRATION_LOCK])
         running = upgrades()
         # Threads may wait for one another in Python already; then only one of them ever waits here.
         patience = 100
@@ -161,7 +178,9 @@ def _while_locked(url: str, upgrades: Callable[[], list[Future[None]]]) -> None:
         one.result()
 
 
-def test_processes_that_upgrade_at_once_wait_for_one_another(declared: Catalog, empty_database: str) -> None:
+def test_processes_that_upgrade_at_once_wait_for_one_another(
+    declared: Catalog, empty_database: str
+) -> None:
     def upgrade() -> None:
         alembic("upgrade", "head", url=empty_database)
 
@@ -170,8 +189,12 @@ def test_processes_that_upgrade_at_once_wait_for_one_another(declared: Catalog, 
     assert catalog_of(empty_database) == declared
 
 
-def test_threads_that_upgrade_at_once_wait_for_one_another(declared: Catalog, empty_database: str) -> None:
+def test_threads_that_upgrade_at_once_wait_for_one_another(
+    declared: Catalog, empty_database: str
+) -> None:
     with closing(StateStore(empty_database)) as one, closing(StateStore(empty_database)) as other:
         with ThreadPoolExecutor(2) as threads:
-            _while_locked(empty_database, lambda: [threads.submit(store.initialize) for store in (one, other)])
+            _while_locked(
+                empty_database, lambda: [threads.submit(store.initialize) for store in (one, other)]
+            )
         assert catalog_of(empty_database) == declared

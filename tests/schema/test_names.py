@@ -13,8 +13,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from alchemistore.errors import CONSTRAINT_ERRORS
 from alchemistore.tables import metadata
-from alchemistore.transaction import REFUSALS
 
 TABLES = metadata.sorted_tables
 SUFFIXES = {
@@ -68,8 +68,10 @@ def test_there_are_constraints_indexes_and_times_to_look_at() -> None:
 
 
 def test_every_refusal_is_the_name_of_a_constraint() -> None:
-    assert REFUSALS
-    assert set(REFUSALS) <= {str(one.name) for table in TABLES for one in _constraints(table)}
+    assert CONSTRAINT_ERRORS
+    assert set(CONSTRAINT_ERRORS) <= {
+        str(one.name) for table in TABLES for one in _constraints(table)
+    }
 
 
 def test_every_table_but_the_known_ones_has_tenants() -> None:
@@ -83,7 +85,9 @@ def _first(of: Constraint | Index) -> str:
     return str(next(iter(of.columns)).name)
 
 
-@pytest.mark.parametrize("table", [table for table in TABLES if table.name not in WITHOUT_SCOPE], ids=str)
+@pytest.mark.parametrize(
+    "table", [table for table in TABLES if table.name not in WITHOUT_SCOPE], ids=str
+)
 def test_the_scope_comes_first_in_every_key_and_index(table: Table) -> None:
     keys = [one for one in _named(table) if not isinstance(one, CheckConstraint)]
     assert {str(one.name) for one in keys if _first(one) != "scope_id"} == {
@@ -91,7 +95,9 @@ def test_the_scope_comes_first_in_every_key_and_index(table: Table) -> None:
     }
 
 
-@pytest.mark.parametrize("table", [table for table in TABLES if table.name not in WITHOUT_SCOPE], ids=str)
+@pytest.mark.parametrize(
+    "table", [table for table in TABLES if table.name not in WITHOUT_SCOPE], ids=str
+)
 def test_a_row_can_refer_to_rows_of_its_own_scope_only(table: Table) -> None:
     for key in table.foreign_key_constraints:
         if key.name in ACROSS_SCOPES:
@@ -107,9 +113,16 @@ def test_times_have_a_zone_and_say_what_they_are(table: Table) -> None:
         if "TIMESTAMP" in kind or "DATE" in kind:
             assert getattr(column.type, "timezone", False)
             # The field of a reference to a result keeps the name it has there.
-            assert column.name.endswith("_at") or (table.name, column.name) == ("results", "datetime_created")
+            assert column.name.endswith("_at") or (table.name, column.name) == (
+                "results",
+                "datetime_created",
+            )
 
 
 @pytest.mark.parametrize("table", TABLES, ids=str)
 def test_no_column_is_a_json_or_an_enum_type(table: Table) -> None:
-    assert not [column.name for column in table.columns if str(column.type).upper() in ("JSON", "JSONB", "ENUM")]
+    assert not [
+        column.name
+        for column in table.columns
+        if str(column.type).upper() in ("JSON", "JSONB", "ENUM")
+    ]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
-from alchemistore.engine import database_url
+from alchemistore.database.engine import database_url
 from tests.conftest import NewDatabase
 from tests.unit.notes import Notes
 

@@ -10,7 +10,7 @@ import gufe
 import numpy as np
 from gufe.tokenization import GufeTokenizable
 
-from alchemistore import chemistry
+from alchemistore import gufe_adapter
 
 
 class Holder(GufeTokenizable):
@@ -110,7 +110,9 @@ class PushResult(gufe.ProtocolResult):
     @classmethod
     def _from_dict(cls, dct: dict[str, Any]) -> PushResult:
         counted = dct.get("n_protocol_dag_results")
-        return cls(**({} if counted is None else {"n_protocol_dag_results": counted}), **dct["data"])
+        return cls(
+            **({} if counted is None else {"n_protocol_dag_results": counted}), **dct["data"]
+        )
 
 
 class PushProtocol(gufe.Protocol):
@@ -139,11 +141,18 @@ class PushProtocol(gufe.Protocol):
     ) -> list[gufe.ProtocolUnit]:
         parent = extends if extends is not None else extend_from
         start = 0.0 if parent is None else parent.protocol_unit_results[-1].outputs["total"]
-        pushes = [Push(name=f"push {i}", start=start, mode=self.settings.mode, system=stateA) for i in range(2)]
+        pushes = [
+            Push(name=f"push {i}", start=start, mode=self.settings.mode, system=stateA)
+            for i in range(2)
+        ]
         return [*pushes, Sum(name="sum", pushes=pushes)]
 
     def _gather(self, protocol_dag_results: Iterable[Any]) -> dict[str, Any]:
-        return {"totals": [result.protocol_unit_results[-1].outputs["total"] for result in protocol_dag_results]}
+        return {
+            "totals": [
+                result.protocol_unit_results[-1].outputs["total"] for result in protocol_dag_results
+            ]
+        }
 
 
 def system(name: str) -> gufe.ChemicalSystem:
@@ -170,7 +179,7 @@ def network(name: str | None = "net") -> gufe.AlchemicalNetwork:
 
 def stored(obj: Any) -> tuple[str, dict[str, bytes]]:
     """The key of an object, and the documents of it and its parts by key."""
-    documents = chemistry.encode(obj)
+    documents = gufe_adapter.encode(obj)
     return str(documents[-1].key), {document.key: document.data for document in documents}
 
 
@@ -178,10 +187,13 @@ def cold(make: Callable[[], Any]) -> tuple[str, dict[str, bytes]]:
     """Store what `make` gives, then forget it."""
     key, documents = stored(make())
     gc.collect()
-    assert chemistry.alive(key) is None
+    assert gufe_adapter.cached(key) is None
     return key, documents
 
 
 def chain_of(obj: Any) -> list[list[Any]]:
     """The keyed chain of an object, as it stands in a JSON file."""
-    return [[str(document.key), chemistry.plain(document.data)] for document in chemistry.encode(obj)]
+    return [
+        [str(document.key), gufe_adapter.plain(document.data)]
+        for document in gufe_adapter.encode(obj)
+    ]

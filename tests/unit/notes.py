@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from alchemistore.transaction import Transactional, reads, writes
+from alchemistore.database.transaction import Transactional, reads, writes
 
 
 def add(tx: Connection, number: int, note: str = "") -> int:
@@ -16,7 +16,9 @@ def add(tx: Connection, number: int, note: str = "") -> int:
     return number
 
 
-def add_all(tx: Connection, numbers: Iterable[int], before: Callable[[Connection], None] = lambda tx: None) -> int:
+def add_all(
+    tx: Connection, numbers: Iterable[int], before: Callable[[Connection], None] = lambda tx: None
+) -> int:
     before(tx)
     return sum(add(tx, number) for number in numbers)
 

@@ -13,10 +13,19 @@ import numpy as np
 import pytest
 from gufe.tokenization import TOKENIZABLE_REGISTRY
 
-from alchemistore import chemistry
+from alchemistore import gufe_adapter
 from alchemistore.errors import KeyDriftWarning
 from alchemistore.models import GufeKey
-from tests.unit.gufe_classes import Ball, Holder, Outer, cold, network, stored, system, transformation
+from tests.unit.gufe_classes import (
+    Ball,
+    Holder,
+    Outer,
+    cold,
+    network,
+    stored,
+    system,
+    transformation,
+)
 
 ZERO = "0" * 32
 
@@ -25,19 +34,21 @@ ZERO = "0" * 32
 
 
 def test_documents_come_children_first_and_name_their_children() -> None:
-    documents = chemistry.encode(network())
+    documents = gufe_adapter.encode(network())
     place = {document.key: i for i, document in enumerate(documents)}
     assert documents[-1].key.qualname == "AlchemicalNetwork"
     assert len(place) == len(documents) == 1 + 3 + 4 + 4 + 1 + 1
-    assert all(place[child] < place[document.key] for document in documents for child in document.children)
-    assert {document.key: chemistry.plain(document.data)["__qualname__"] for document in documents} == {
-        document.key: document.key.qualname for document in documents
-    }
+    assert all(
+        place[child] < place[document.key] for document in documents for child in document.children
+    )
+    assert {
+        document.key: gufe_adapter.plain(document.data)["__qualname__"] for document in documents
+    } == {document.key: document.key.qualname for document in documents}
 
 
 def test_children_are_distinct_and_in_order_of_first_appearance() -> None:
     one, two = Holder(1), Holder(2)
-    root = chemistry.encode(Holder({"a": [two, {"b": one}], "c": two}))[-1]
+    root = gufe_adapter.encode(Holder({"a": [two, {"b": one}], "c": two}))[-1]
     assert root.children == (two.key, one.key)
     assert root.content["content"]["c"] == {":gufe-key:": str(two.key)}
 
@@ -51,9 +62,9 @@ def test_known_is_asked_once_per_level_and_prunes_what_is_below() -> None:
 
     def known(keys: frozenset[GufeKey]) -> set[GufeKey]:
         asked.append(keys)
-        return {chemistry.key_of(middle)} & keys
+        return {gufe_adapter.key_of(middle)} & keys
 
-    documents = chemistry.encode(root, known)
+    documents = gufe_adapter.encode(root, known)
     assert asked == [{root.key}, {middle.key, shared.key}]
     assert [document.key for document in documents] == [shared.key, root.key]
     assert documents[-1].children == (middle.key, shared.key)
@@ -69,7 +80,11 @@ def test_a_child_on_two_levels_is_asked_for_and_converted_once() -> None:
         asked.append(keys)
         return set()
 
-    assert [document.key for document in chemistry.encode(root, known)] == [leaf.key, middle.key, root.key]
+    assert [document.key for document in gufe_adapter.encode(root, known)] == [
+        leaf.key,
+        middle.key,
+        root.key,
+    ]
     assert asked == [{root.key}, {leaf.key, middle.key}]
 
 
@@ -81,23 +96,25 @@ def test_what_is_known_is_not_converted(monkeypatch: pytest.MonkeyPatch) -> None
         raise AssertionError("converted")
 
     monkeypatch.setattr(child, "to_shallow_dict", refuse.__get__(child))
-    assert [document.key for document in chemistry.encode(root, lambda keys: keys - {root.key})] == [root.key]
+    assert [
+        document.key for document in gufe_adapter.encode(root, lambda keys: keys - {root.key})
+    ] == [root.key]
 
 
 def test_a_known_root_gives_no_documents() -> None:
-    assert chemistry.encode(Holder(), lambda keys: keys) == []
+    assert gufe_adapter.encode(Holder(), lambda keys: keys) == []
 
 
 @pytest.mark.parametrize("thing", [None, 1, "Holder-" + ZERO, {}, Holder])
 def test_what_is_not_a_gufe_object_is_a_type_error(thing: Any) -> None:
-    assert not chemistry.is_gufe(thing)
+    assert not gufe_adapter.is_gufe(thing)
     with pytest.raises(TypeError, match="expected a gufe object"):
-        chemistry.encode(thing)
+        gufe_adapter.encode(thing)
 
 
 def test_networks_are_told_from_other_objects() -> None:
-    assert chemistry.is_network(network())
-    assert not chemistry.is_network(transformation())
+    assert gufe_adapter.is_network(network())
+    assert not gufe_adapter.is_network(transformation())
 
 
 class _Carrier(Holder):
@@ -122,16 +139,18 @@ class _Carrier(Holder):
         (lambda: _Carrier(np.zeros(2, dtype=[("a", "i4")])), "could not read it again"),
     ],
 )
-def test_content_that_could_not_be_read_back_is_refused_by_key(make: Callable[[], Any], message: str) -> None:
+def test_content_that_could_not_be_read_back_is_refused_by_key(
+    make: Callable[[], Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=f"_Carrier-{ZERO} cannot be stored: .*{message}"):
-        chemistry.encode(make())
+        gufe_adapter.encode(make())
 
 
 def test_circular_content_is_refused() -> None:
     loop: list[Any] = []
     loop.append(loop)
     with pytest.raises(ValueError, match="cannot be stored"):
-        chemistry.encode(_Carrier(loop))
+        gufe_adapter.encode(_Carrier(loop))
 
 
 def test_local_classes_are_refused() -> None:
@@ -139,7 +158,7 @@ def test_local_classes_are_refused() -> None:
         pass
 
     with pytest.raises(ValueError, match="inside a function"):
-        chemistry.encode(Local())
+        gufe_adapter.encode(Local())
 
 
 # Round trips
@@ -179,7 +198,7 @@ def test_local_classes_are_refused() -> None:
 )
 def test_values_come_back_exactly(value: Any) -> None:
     key, documents = cold(lambda: Holder(value))
-    back = chemistry.decode(key, documents)
+    back = gufe_adapter.decode(key, documents)
     assert back.key == key
     assert stored(back) == (key, documents)
     expected = [] if value == () else value
@@ -202,15 +221,17 @@ def test_values_come_back_exactly(value: Any) -> None:
     ids=lambda array: f"{array.dtype}{array.shape}",
 )
 def test_arrays_come_back_exactly(array: Any) -> None:
-    key, documents = cold(lambda: gufe.ProtocolUnitResult(name="r", source_key="s", inputs={}, outputs={"a": array}))
-    back = chemistry.decode(key, documents).outputs["a"]
+    key, documents = cold(
+        lambda: gufe.ProtocolUnitResult(name="r", source_key="s", inputs={}, outputs={"a": array})
+    )
+    back = gufe_adapter.decode(key, documents).outputs["a"]
     assert back.dtype == array.dtype
     np.testing.assert_array_equal(back, array)
 
 
 def test_one_child_under_two_labels_comes_back_under_both() -> None:
     key, documents = cold(lambda: system("twice"))
-    back = chemistry.decode(key, documents)
+    back = gufe_adapter.decode(key, documents)
     assert list(back.components) == ["left", "right"]
     assert back.components["left"] is back.components["right"]
 
@@ -218,13 +239,15 @@ def test_one_child_under_two_labels_comes_back_under_both() -> None:
 def test_nested_classes_come_back() -> None:
     key, documents = cold(lambda: Outer.Inner([Outer.Inner(1)]))
     assert key.startswith("Outer.Inner-")
-    assert type(chemistry.decode(key, documents)) is Outer.Inner
+    assert type(gufe_adapter.decode(key, documents)) is Outer.Inner
 
 
-@pytest.mark.parametrize("make", [network, lambda: network(None), lambda: gufe.AlchemicalNetwork(name="bare")])
+@pytest.mark.parametrize(
+    "make", [network, lambda: network(None), lambda: gufe.AlchemicalNetwork(name="bare")]
+)
 def test_networks_come_back(make: Callable[[], Any]) -> None:
     key, documents = cold(make)
-    back = chemistry.decode(key, documents)
+    back = gufe_adapter.decode(key, documents)
     assert back.key == key
     assert stored(back) == (key, documents)
 
@@ -238,10 +261,10 @@ def test_a_chain_of_thousands_of_objects_needs_no_recursion() -> None:
 
     key, documents = cold(deep)
     assert len(documents) == 3001
-    back = chemistry.decode(key, documents)
+    back = gufe_adapter.decode(key, documents)
     assert back.key == key
-    pairs = [[name, chemistry.plain(data)] for name, data in documents.items()]
-    assert len(chemistry.read_chain(pairs[::-1][1:] + pairs[-1:])) == 3001
+    pairs = [[name, gufe_adapter.plain(data)] for name, data in documents.items()]
+    assert len(gufe_adapter.read_chain(pairs[::-1][1:] + pairs[-1:])) == 3001
     # Freed link by link: dropping the whole chain at once would recurse in the interpreter.
     while back.content:
         (back,) = back.content
@@ -254,18 +277,18 @@ def test_what_is_alive_is_returned_and_its_document_not_read() -> None:
     child = Holder("alive")
     key, documents = cold(lambda: Holder([child, Holder("dead")]))
     documents[child.key] = b"rubbish"
-    back = chemistry.decode(key, documents)
+    back = gufe_adapter.decode(key, documents)
     assert back.content[0] is child
-    assert chemistry.decode(key, {}) is back
+    assert gufe_adapter.decode(key, {}) is back
 
 
 def test_alive_answers_by_key_and_class() -> None:
     holder = Holder("here")
-    assert chemistry.alive(str(holder.key)) is holder
-    assert chemistry.alive("Holder-" + ZERO) is None
+    assert gufe_adapter.cached(str(holder.key)) is holder
+    assert gufe_adapter.cached("Holder-" + ZERO) is None
     TOKENIZABLE_REGISTRY["Holder-" + ZERO] = holder
     try:
-        assert chemistry.alive("Holder-" + ZERO) is None
+        assert gufe_adapter.cached("Holder-" + ZERO) is None
     finally:
         del TOKENIZABLE_REGISTRY["Holder-" + ZERO]
 
@@ -276,9 +299,9 @@ def test_an_object_registered_under_a_key_of_another_class_is_not_taken_for_aliv
     forgery._key = gufe.tokenization.GufeKey(key)
     TOKENIZABLE_REGISTRY[key] = forgery
     try:
-        assert chemistry.alive(key) is None
+        assert gufe_adapter.cached(key) is None
         with pytest.raises(ValueError, match=f"{key}: gufe has an object of another class, Holder"):
-            chemistry.decode(key, documents)
+            gufe_adapter.decode(key, documents)
     finally:
         del TOKENIZABLE_REGISTRY[key]
 
@@ -287,25 +310,33 @@ def test_drifted_keys_warn_with_both_keys_and_children_resolve_by_stored_key() -
     child_key, child_documents = cold(lambda: Holder("child"))
     old_child = "Holder-" + "a" * 32
     old_root = "Holder-" + "b" * 32
-    root = {"__module__": Holder.__module__, "__qualname__": "Holder", "content": [{":gufe-key:": old_child}]}
-    documents = {old_child: child_documents[child_key], old_root: chemistry.dumps(root)}
+    root = {
+        "__module__": Holder.__module__,
+        "__qualname__": "Holder",
+        "content": [{":gufe-key:": old_child}],
+    }
+    documents = {old_child: child_documents[child_key], old_root: gufe_adapter.dumps(root)}
     with pytest.warns(KeyDriftWarning) as warned:
-        back = chemistry.decode(old_root, documents)
+        back = gufe_adapter.decode(old_root, documents)
     assert back.content[0].content == "child"
-    assert f"{old_root} is now {back.key}; {old_child} is now {child_key}." in str(warned[0].message)
+    assert f"{old_root} is now {back.key}; {old_child} is now {child_key}." in str(
+        warned[0].message
+    )
     assert warned[0].filename == __file__
 
 
 def _document(**fields: Any) -> bytes:
-    return chemistry.dumps({"__module__": Holder.__module__, "__qualname__": "Holder", "content": 1} | fields)
+    return gufe_adapter.dumps(
+        {"__module__": Holder.__module__, "__qualname__": "Holder", "content": 1} | fields
+    )
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
         (b"\x09", "format byte"),
-        (chemistry.dumps([1]), "does not name its class"),
-        (chemistry.dumps({"content": 1}), "does not name its class"),
+        (gufe_adapter.dumps([1]), "does not name its class"),
+        (gufe_adapter.dumps({"content": 1}), "does not name its class"),
         (_document(__qualname__="Ball"), "of another class, Ball"),
         (_document(_key="Holder-" + "c" * 32), "claims another key"),
         (_document(surprise=1), "cannot build .*Holder from the document: TypeError"),
@@ -315,14 +346,14 @@ def _document(**fields: Any) -> bytes:
 )
 def test_a_document_that_is_not_what_its_key_says_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=rf"Holder-[0d]{{32}}.*{message}"):
-        chemistry.decode("Holder-" + ZERO, {"Holder-" + ZERO: data})
+        gufe_adapter.decode("Holder-" + ZERO, {"Holder-" + ZERO: data})
 
 
 def test_a_class_that_is_not_of_gufe_is_not_called() -> None:
     key = "OrderedDict-" + ZERO
-    document = chemistry.dumps({"__module__": "collections", "__qualname__": "OrderedDict"})
+    document = gufe_adapter.dumps({"__module__": "collections", "__qualname__": "OrderedDict"})
     with pytest.raises(ValueError, match="not a class of gufe objects"):
-        chemistry.decode(key, {key: document})
+        gufe_adapter.decode(key, {key: document})
 
 
 @pytest.mark.parametrize(
@@ -335,13 +366,13 @@ def test_a_class_that_is_not_of_gufe_is_not_called() -> None:
 )
 def test_a_class_that_cannot_be_imported_names_what_is_missing(module: str, message: str) -> None:
     key = "Holder2-" + ZERO
-    document = chemistry.dumps({"__module__": module, "__qualname__": "Holder2"})
+    document = gufe_adapter.dumps({"__module__": module, "__qualname__": "Holder2"})
     with pytest.raises(ImportError, match=f"{key} is of the class .*{message}"):
-        chemistry.decode(key, {key: document})
+        gufe_adapter.decode(key, {key: document})
 
 
 def test_threads_decode_the_same_network() -> None:
     key, documents = cold(network)
     with ThreadPoolExecutor(4) as pool:
-        keys = list(pool.map(lambda _: str(chemistry.decode(key, documents).key), range(40)))
+        keys = list(pool.map(lambda _: str(gufe_adapter.decode(key, documents).key), range(40)))
     assert set(keys) == {key}

@@ -11,8 +11,8 @@ import gufe
 import numpy as np
 import pytest
 
-from alchemistore import chemistry
-from alchemistore.chemistry import screen
+from alchemistore import gufe_adapter
+from alchemistore.gufe_adapter import keyed_chain
 from alchemistore.models import GufeKey
 from tests.unit.gufe_classes import Effort, Holder, PushProtocol, chain_of, network, system
 
@@ -23,19 +23,19 @@ ZERO = "0" * 32
 
 
 def test_small_values_are_raw_ascii_json_and_large_ones_are_compressed() -> None:
-    assert chemistry.dumps({"ü": [1.0]}) == b'\x00{"\\u00fc": [1.0]}'
-    large = chemistry.dumps("x" * 5000)
+    assert gufe_adapter.dumps({"ü": [1.0]}) == b'\x00{"\\u00fc": [1.0]}'
+    large = gufe_adapter.dumps("x" * 5000)
     assert large[:1] == b"\x01"
     assert len(large) < 100
-    assert chemistry.loads(large) == "x" * 5000
+    assert gufe_adapter.loads(large) == "x" * 5000
 
 
 def test_codecs_apply_in_loads_and_not_in_plain() -> None:
-    data = chemistry.dumps({"path": Path("/a/b"), "array": np.arange(3.0)})
-    value = chemistry.loads(data)
+    data = gufe_adapter.dumps({"path": Path("/a/b"), "array": np.arange(3.0)})
+    value = gufe_adapter.loads(data)
     assert value["path"] == Path("/a/b")
     np.testing.assert_array_equal(value["array"], np.arange(3.0))
-    assert chemistry.plain(data)["path"]["path"] == "/a/b"
+    assert gufe_adapter.plain(data)["path"]["path"] == "/a/b"
 
 
 def _frame_claiming(size: int) -> bytes:
@@ -51,15 +51,15 @@ def _frame_claiming(size: int) -> bytes:
         (b"\x00\xff", "not ASCII"),
         (b"\x00" + b"[" * 100_000, "not readable as JSON"),
         (b"\x01", "truncated or damaged"),
-        (chemistry.dumps("x" * 5000)[:-3], "truncated or damaged"),
-        (chemistry.dumps("x" * 5000) + b"more", "truncated or damaged"),
+        (gufe_adapter.dumps("x" * 5000)[:-3], "truncated or damaged"),
+        (gufe_adapter.dumps("x" * 5000) + b"more", "truncated or damaged"),
         (_frame_claiming(2**45), "at most"),
         (b"\x00[]", "not a JSON object"),
     ],
 )
 def test_data_that_is_not_a_document_is_a_value_error(data: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        chemistry.plain(data)
+        gufe_adapter.plain(data)
 
 
 # Chains from outside
@@ -67,30 +67,36 @@ def test_data_that_is_not_a_document_is_a_value_error(data: bytes, message: str)
 
 def test_a_chain_gives_the_documents_of_the_object() -> None:
     net = network()
-    documents = chemistry.encode(net)
-    read = chemistry.read_chain(chain_of(net))
-    assert [(d.key, d.data, d.children) for d in read] == [(d.key, d.data, d.children) for d in documents]
+    documents = gufe_adapter.encode(net)
+    read = gufe_adapter.read_chain(chain_of(net))
+    assert [(d.key, d.data, d.children) for d in read] == [
+        (d.key, d.data, d.children) for d in documents
+    ]
 
 
 def test_the_live_form_gives_the_same_documents() -> None:
     holder = Holder({"path": Path("/x"), "bytes": b"\0", "tuple": (1, [2]), "child": Holder(1)})
     live = [(str(obj.key), obj.to_keyed_dict()) for obj in (holder.content["child"], holder)]
-    assert [(d.key, d.data) for d in chemistry.read_chain(live)] == [(d.key, d.data) for d in chemistry.encode(holder)]
+    assert [(d.key, d.data) for d in gufe_adapter.read_chain(live)] == [
+        (d.key, d.data) for d in gufe_adapter.encode(holder)
+    ]
 
 
 def test_the_content_of_a_live_chain_is_plain() -> None:
     for value in ({1: "a"}, (1, 2), Path("/a")):
-        (document,) = chemistry.read_chain([pair(x=value)])
-        assert document.content == chemistry.plain(document.data)
+        (document,) = gufe_adapter.read_chain([pair(x=value)])
+        assert document.content == gufe_adapter.plain(document.data)
 
 
 def test_a_chain_in_any_order_comes_out_children_first() -> None:
     chain = chain_of(network())
     shuffled = chain[:-1][::-1] + chain[-1:]
-    read = chemistry.read_chain(shuffled)
+    read = gufe_adapter.read_chain(shuffled)
     place = {document.key: i for i, document in enumerate(read)}
     assert read[-1].key == chain[-1][0]
-    assert all(place[child] < place[document.key] for document in read for child in document.children)
+    assert all(
+        place[child] < place[document.key] for document in read for child in document.children
+    )
 
 
 def test_a_chain_builds_no_object(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +107,7 @@ def test_a_chain_builds_no_object(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("imported")
 
     monkeypatch.setattr(importlib, "import_module", refuse)
-    assert len(chemistry.read_chain(chain)) == len(chain)
+    assert len(gufe_adapter.read_chain(chain)) == len(chain)
 
 
 def test_a_chain_may_refer_to_what_is_stored() -> None:
@@ -113,21 +119,26 @@ def test_a_chain_may_refer_to_what_is_stored() -> None:
         return keys
 
     root = chain[-1:]
-    read = chemistry.read_chain(root, stored)
+    read = gufe_adapter.read_chain(root, stored)
     assert [document.key for document in read] == [root[0][0]]
     assert asked == [frozenset(read[0].children)]
-    with pytest.raises(ValueError, match="and 6 more, which it does not hold and which is not stored"):
-        chemistry.read_chain(root, lambda keys: frozenset())
+    with pytest.raises(
+        ValueError, match="and 6 more, which it does not hold and which is not stored"
+    ):
+        gufe_adapter.read_chain(root, lambda keys: frozenset())
 
 
 def test_the_same_document_twice_counts_once() -> None:
     chain = chain_of(Holder([Holder(1)]))
-    assert len(chemistry.read_chain([chain[0], *chain])) == 2
+    assert len(gufe_adapter.read_chain([chain[0], *chain])) == 2
 
 
 def pair(number: int = 0, /, **fields: Any) -> list[Any]:
     content: dict[str, Any] = {"__module__": "somewhere", "__qualname__": "Thing", **fields}
-    return [f"Thing-{number:032x}", {name: value for name, value in content.items() if value is not ...}]
+    return [
+        f"Thing-{number:032x}",
+        {name: value for name, value in content.items() if value is not ...},
+    ]
 
 
 def ref(number: int) -> dict[str, str]:
@@ -177,25 +188,43 @@ def deep(levels: int) -> list[Any]:
         ([pair(x=deep(200))], "nested deeper"),
         ([pair(x=custom(__module__="os; import this", __class__="C"))], "not the name of a module"),
         ([pair(x=custom(__module__="os", __class__=["C"]))], "not the name of a module"),
-        ([pair(x=custom(pint_unit_registry="openff_units", unit="9**9**9", magnitude=1))], "to a power"),
-        ([pair(x=custom(pint_unit_registry="openff_units", unit_name="m ** (9 ** 9)"))], "to a power"),
+        (
+            [pair(x=custom(pint_unit_registry="openff_units", unit="9**9**9", magnitude=1))],
+            "to a power",
+        ),
+        (
+            [pair(x=custom(pint_unit_registry="openff_units", unit_name="m ** (9 ** 9)"))],
+            "to a power",
+        ),
         ([pair(x=[custom(pint_unit_registry="openff_units", unit_name="9^9^9")])], "to a power"),
         ([pair(x=custom(pint_unit_registry="openff_units", unit_name="9⁹⁹⁹⁹"))], "to a power"),
-        ([pair(x=custom(__module__="a.b", __class__="Settings", temperature="9**9**9 K"))], "to a power"),
+        (
+            [pair(x=custom(__module__="a.b", __class__="Settings", temperature="9**9**9 K"))],
+            "to a power",
+        ),
         ([pair(ion_concentration="9**9**9 molar")], "to a power"),
         ([pair(x={"latin-1": 5, ":is_custom:": True})], "bytes are not given as text"),
-        ([pair(x={"latin-1": _frame_claiming(2**45)[1:].decode("latin-1"), ":is_custom:": True})], "unpack to more"),
+        (
+            [
+                pair(
+                    x={"latin-1": _frame_claiming(2**45)[1:].decode("latin-1"), ":is_custom:": True}
+                )
+            ],
+            "unpack to more",
+        ),
     ],
 )
 def test_what_is_not_a_sound_chain_is_refused(chain: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        chemistry.read_chain(chain)
+        gufe_adapter.read_chain(chain)
 
 
 @pytest.mark.parametrize(
     "value",
     [
-        custom(pint_unit_registry="openff_units", unit_name="kilojoule / mole ** 2 / nanometer ** 0.5"),
+        custom(
+            pint_unit_registry="openff_units", unit_name="kilojoule / mole ** 2 / nanometer ** 0.5"
+        ),
         custom(pint_unit_registry="openff_units", unit="m\u00b2", magnitude=1.5),
         custom(__module__="builtins", __class__="bytes", **{"latin-1": "9**9 and 2^5"}),
         custom(__module__="pathlib", __class__="PosixPath", path="/data/2**9"),
@@ -205,31 +234,34 @@ def test_what_is_not_a_sound_chain_is_refused(chain: Any, message: str) -> None:
     ],
 )
 def test_honest_values_pass(value: Any) -> None:
-    (document,) = chemistry.read_chain([pair(x=value)])
-    assert chemistry.plain(document.data)["x"] == value
+    (document,) = gufe_adapter.read_chain([pair(x=value)])
+    assert gufe_adapter.plain(document.data)["x"] == value
 
 
 @pytest.mark.parametrize(
-    ("limit", "message"), [("DOCUMENTS_MAX", "has 2 documents; at most 1"), ("DOCUMENT_MAX", "bytes; at most 1")]
+    ("limit", "message"),
+    [("DOCUMENTS_MAX", "has 2 documents; at most 1"), ("DOCUMENT_MAX", "bytes; at most 1")],
 )
-def test_chains_beyond_the_limits_are_refused(limit: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(screen, limit, 1)
+def test_chains_beyond_the_limits_are_refused(
+    limit: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyed_chain, limit, 1)
     with pytest.raises(ValueError, match=message):
-        chemistry.read_chain([pair(1), pair(child=ref(1))])
+        gufe_adapter.read_chain([pair(1), pair(child=ref(1))])
 
 
 # What is inside a network
 
 
-def documents_of(obj: Any) -> list[list[chemistry.Document]]:
+def documents_of(obj: Any) -> list[list[gufe_adapter.Document]]:
     """The documents from the object, and from its chain."""
-    return [chemistry.encode(obj), chemistry.read_chain(chain_of(obj))]
+    return [gufe_adapter.encode(obj), gufe_adapter.read_chain(chain_of(obj))]
 
 
 def test_a_network_names_its_members() -> None:
     net = network()
     for documents in documents_of(net):
-        content = chemistry.network_content(documents[-1])
+        content = gufe_adapter.network_content(documents[-1])
         assert (content.key, content.name) == (net.key, "net")
         assert set(content.edges) == {edge.key for edge in net.edges}
         assert set(content.nodes) == {node.key for node in net.nodes}
@@ -237,24 +269,26 @@ def test_a_network_names_its_members() -> None:
 
 
 def test_an_empty_network_has_no_members_and_no_name() -> None:
-    content = chemistry.network_content(chemistry.encode(gufe.AlchemicalNetwork())[-1])
+    content = gufe_adapter.network_content(gufe_adapter.encode(gufe.AlchemicalNetwork())[-1])
     assert (content.name, content.edges, content.nodes) == (None, (), ())
 
 
 def test_a_member_named_twice_counts_once() -> None:
     key = "ChemicalSystem-" + ZERO
     nodes = [{":gufe-key:": key}] * 2
-    document = chemistry.Document(GufeKey("AlchemicalNetwork-" + ZERO), "", (), {"edges": [], "nodes": nodes})
-    assert chemistry.network_content(document).nodes == (key,)
+    document = gufe_adapter.Document(
+        GufeKey("AlchemicalNetwork-" + ZERO), "", (), {"edges": [], "nodes": nodes}
+    )
+    assert gufe_adapter.network_content(document).nodes == (key,)
 
 
 def test_edges_and_nodes_are_read_from_their_documents() -> None:
     net = network()
     for documents in documents_of(net):
-        edges = {edge.key: edge for edge in map(chemistry.edge_content, documents) if edge}
-        nodes = {node.key: node for node in map(chemistry.node_content, documents) if node}
+        edges = {edge.key: edge for edge in map(gufe_adapter.edge_content, documents) if edge}
+        nodes = {node.key: node for node in map(gufe_adapter.node_content, documents) if node}
         assert edges == {
-            edge.key: chemistry.Edge(
+            edge.key: gufe_adapter.Edge(
                 edge.key,
                 edge.name,
                 "PushProtocol",
@@ -264,32 +298,37 @@ def test_edges_and_nodes_are_read_from_their_documents() -> None:
             )
             for edge in net.edges
         }
-        assert nodes == {node.key: chemistry.Node(node.key, node.name) for node in net.nodes}
+        assert nodes == {node.key: gufe_adapter.Node(node.key, node.name) for node in net.nodes}
 
 
 def test_a_transformation_of_a_system_into_itself_is_refused() -> None:
     same = gufe.Transformation(system("a"), system("a"), PushProtocol(Effort()))
     with pytest.raises(ValueError, match="uses the same `ChemicalSystem`"):
-        chemistry.edge_content(chemistry.encode(same)[-1])
+        gufe_adapter.edge_content(gufe_adapter.encode(same)[-1])
 
 
 def test_a_document_that_is_not_a_network_is_refused() -> None:
     with pytest.raises(ValueError, match="not an AlchemicalNetwork"):
-        chemistry.network_content(chemistry.encode(Holder())[-1])
+        gufe_adapter.network_content(gufe_adapter.encode(Holder())[-1])
 
 
 @pytest.mark.parametrize(
-    "content", [{"edges": [], "nodes": "x"}, {"edges": ["x"], "nodes": []}, {"edges": [], "nodes": [{":gufe-key:": "x"}]}]
+    "content",
+    [
+        {"edges": [], "nodes": "x"},
+        {"edges": ["x"], "nodes": []},
+        {"edges": [], "nodes": [{":gufe-key:": "x"}]},
+    ],
 )
 def test_a_network_with_strange_members_is_refused(content: dict[str, Any]) -> None:
-    document = chemistry.Document(GufeKey("AlchemicalNetwork-" + ZERO), "", (), content)
+    document = gufe_adapter.Document(GufeKey("AlchemicalNetwork-" + ZERO), "", (), content)
     with pytest.raises(ValueError, match=r"gufe|lists of edges"):
-        chemistry.network_content(document)
+        gufe_adapter.network_content(document)
 
 
 @pytest.mark.parametrize("name", ["a\0b", "half \ud800", ["list"]])
 def test_names_that_the_database_cannot_hold_are_refused(name: Any) -> None:
-    document = chemistry.read_chain([pair(name=name, edges=[], nodes=[], components={})])[0]
-    for read in (chemistry.network_content, chemistry.node_content):
+    document = gufe_adapter.read_chain([pair(name=name, edges=[], nodes=[], components={})])[0]
+    for read in (gufe_adapter.network_content, gufe_adapter.node_content):
         with pytest.raises(ValueError, match="name"):
             read(document)

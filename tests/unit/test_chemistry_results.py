@@ -13,17 +13,27 @@ import numpy as np
 import pytest
 from gufe.tokenization import JSON_HANDLER
 
-from alchemistore import chemistry
+from alchemistore import gufe_adapter
 from tests.unit.gufe_classes import Ball, Effort, Push, PushProtocol, system, transformation
 
 
-def run(tmp_path: Path, mode: str = "work", extends: Any = None, raise_error: bool = False, n_retries: int = 0) -> Any:
-    dag = chemistry.create_dag(transformation(mode), extends=extends)
+def run(
+    tmp_path: Path,
+    mode: str = "work",
+    extends: Any = None,
+    raise_error: bool = False,
+    n_retries: int = 0,
+) -> Any:
+    dag = gufe_adapter.create_dag(transformation(mode), extends=extends)
     shared, scratch = tmp_path / "shared", tmp_path / "scratch"
     shared.mkdir(exist_ok=True)
     scratch.mkdir(exist_ok=True)
-    return chemistry.execute_dag(
-        dag, shared_basedir=shared, scratch_basedir=scratch, raise_error=raise_error, n_retries=n_retries
+    return gufe_adapter.execute_dag(
+        dag,
+        shared_basedir=shared,
+        scratch_basedir=scratch,
+        raise_error=raise_error,
+        n_retries=n_retries,
     )
 
 
@@ -32,17 +42,17 @@ def run(tmp_path: Path, mode: str = "work", extends: Any = None, raise_error: bo
 
 def test_a_result_is_written_as_a_chain_with_itself_last(tmp_path: Path) -> None:
     result = run(tmp_path)
-    text = chemistry.result_to_json(result)
+    text = gufe_adapter.result_to_json(result)
     assert text.isascii()
     pairs = json.loads(text)
     assert pairs[-1][0] == result.key
-    assert [document.key for document in chemistry.encode(result)] == [key for key, _ in pairs]
+    assert [document.key for document in gufe_adapter.encode(result)] == [key for key, _ in pairs]
 
 
 def test_a_living_result_is_returned(tmp_path: Path) -> None:
     result = run(tmp_path)
-    assert chemistry.result_from_json(chemistry.result_to_json(result)) is result
-    assert chemistry.result_from_json(chemistry.result_to_json(result).decode()) is result
+    assert gufe_adapter.result_from_json(gufe_adapter.result_to_json(result)) is result
+    assert gufe_adapter.result_from_json(gufe_adapter.result_to_json(result).decode()) is result
 
 
 def nested(result: Any) -> str:
@@ -53,31 +63,35 @@ def nested(result: Any) -> str:
 @pytest.mark.parametrize(
     ("form", "mode"),
     [
-        (chemistry.result_to_json, "work"),
-        (chemistry.result_to_json, "fail"),
-        (chemistry.result_to_json, "fail badly"),
+        (gufe_adapter.result_to_json, "work"),
+        (gufe_adapter.result_to_json, "fail"),
+        (gufe_adapter.result_to_json, "fail badly"),
         (nested, "work"),
         (nested, "fail"),
     ],
 )
-def test_results_come_back_from_both_forms(form: Callable[[Any], Any], mode: str, tmp_path: Path) -> None:
+def test_results_come_back_from_both_forms(
+    form: Callable[[Any], Any], mode: str, tmp_path: Path
+) -> None:
     def make() -> tuple[str, Any, bytes]:
         result = run(tmp_path, mode)
-        return str(result.key), form(result), chemistry.result_to_json(result)
+        return str(result.key), form(result), gufe_adapter.result_to_json(result)
 
     key, text, chain = make()
     gc.collect()
-    assert chemistry.alive(key) is None
-    back = chemistry.result_from_json(text)
+    assert gufe_adapter.cached(key) is None
+    back = gufe_adapter.result_from_json(text)
     assert back.key == key
-    assert chemistry.result_to_json(back) == chain
-    assert chemistry.result_ok(back) == (mode == "work")
-    assert all(chemistry.alive(str(unit.key)) is unit for unit in back.protocol_units)
+    assert gufe_adapter.result_to_json(back) == chain
+    assert gufe_adapter.result_ok(back) == (mode == "work")
+    assert all(gufe_adapter.cached(str(unit.key)) is unit for unit in back.protocol_units)
     if mode == "work":
         np.testing.assert_array_equal(back.protocol_unit_results[0].outputs["trace"], [0.0, 1.0])
 
 
-def test_in_the_nested_form_equal_parts_are_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_the_nested_form_equal_parts_are_built_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def make() -> str:
         return nested(run(tmp_path))
 
@@ -90,7 +104,7 @@ def test_in_the_nested_form_equal_parts_are_built_once(tmp_path: Path, monkeypat
         return Ball(**dct)
 
     monkeypatch.setattr(Ball, "_from_dict", count)
-    chemistry.result_from_json(text)
+    gufe_adapter.result_from_json(text)
     assert built == ["a"]
 
 
@@ -101,16 +115,16 @@ def test_in_the_nested_form_living_units_are_used(tmp_path: Path) -> None:
 
     text, unit = make()
     gc.collect()
-    assert any(part is unit for part in chemistry.result_from_json(text).protocol_units)
+    assert any(part is unit for part in gufe_adapter.result_from_json(text).protocol_units)
 
 
 def test_an_exception_that_json_does_not_know_is_kept_as_repr(tmp_path: Path) -> None:
     def make() -> bytes:
-        return chemistry.result_to_json(run(tmp_path, "fail badly"))
+        return gufe_adapter.result_to_json(run(tmp_path, "fail badly"))
 
     text = make()
     gc.collect()
-    failure = chemistry.result_from_json(text).protocol_unit_failures[0]
+    failure = gufe_adapter.result_from_json(text).protocol_unit_failures[0]
     name, args = failure.exception
     assert (name, args[0]) == ("ArithmeticError", "no luck")
     assert args[1].startswith("<object object at")
@@ -120,16 +134,18 @@ def test_an_exception_that_json_does_not_know_is_kept_as_repr(tmp_path: Path) ->
 
 def test_both_forms_give_the_same_dict(tmp_path: Path) -> None:
     result = run(tmp_path, "fail")
-    from_chain = chemistry.result_to_dict(chemistry.result_to_json(result))
-    from_nested = chemistry.result_to_dict(nested(result))
+    from_chain = gufe_adapter.result_to_dict(gufe_adapter.result_to_json(result))
+    from_nested = gufe_adapter.result_to_dict(nested(result))
     assert from_chain["protocol_units"][0]["inputs"]["system"]["__qualname__"] == "ChemicalSystem"
     assert repr(from_chain) == repr(from_nested)
 
 
-@pytest.mark.parametrize("text", [b"", b"5", b"{}", b"[]", b"\xff", b'{"a": 1}', b'[["a", {}]]', '"text"'])
+@pytest.mark.parametrize(
+    "text", [b"", b"5", b"{}", b"[]", b"\xff", b'{"a": 1}', b'[["a", {}]]', '"text"']
+)
 def test_what_is_not_a_result_is_a_value_error(text: bytes | str) -> None:
     with pytest.raises(ValueError):
-        chemistry.result_from_json(text)
+        gufe_adapter.result_from_json(text)
 
 
 def test_a_nested_part_cannot_take_the_key_of_another_class(tmp_path: Path) -> None:
@@ -137,7 +153,7 @@ def test_a_nested_part_cannot_take_the_key_of_another_class(tmp_path: Path) -> N
     document = json.loads(nested(run(tmp_path)))
     document["protocol_unit_results"][0]["_key"] = str(genuine.key)
     with pytest.raises(ValueError, match="of another class"):
-        chemistry.result_from_json(json.dumps(document))
+        gufe_adapter.result_from_json(json.dumps(document))
 
 
 # Running protocols
@@ -145,8 +161,8 @@ def test_a_nested_part_cannot_take_the_key_of_another_class(tmp_path: Path) -> N
 
 def test_a_result_is_ok_only_if_every_unit_succeeded(tmp_path: Path) -> None:
     good, bad = run(tmp_path), run(tmp_path, "fail")
-    assert chemistry.result_ok(good)
-    assert not chemistry.result_ok(bad)
+    assert gufe_adapter.result_ok(good)
+    assert not gufe_adapter.result_ok(bad)
     assert len(bad.protocol_unit_failures) >= 1
 
 
@@ -154,14 +170,21 @@ def test_a_failure_in_the_last_unit_is_not_ok(tmp_path: Path) -> None:
     good = run(tmp_path)
     last = good.protocol_unit_results[-1]
     failure = gufe.protocols.ProtocolUnitFailure(
-        name="sum", source_key=last.source_key, inputs=last.inputs, outputs={}, exception=("E", ()), traceback=""
+        name="sum",
+        source_key=last.source_key,
+        inputs=last.inputs,
+        outputs={},
+        exception=("E", ()),
+        traceback="",
     )
     # Where 0.4 has no such argument, there is no such attribute either.
     keys = {"transformation_key": None} if hasattr(good, "transformation_key") else {}
     bad = gufe.ProtocolDAGResult(
-        protocol_units=good.protocol_units, protocol_unit_results=[*good.protocol_unit_results[:-1], failure], **keys
+        protocol_units=good.protocol_units,
+        protocol_unit_results=[*good.protocol_unit_results[:-1], failure],
+        **keys,
     )
-    assert not chemistry.result_ok(bad)
+    assert not gufe_adapter.result_ok(bad)
 
 
 def test_failures_are_raised_when_asked_for(tmp_path: Path) -> None:
@@ -180,27 +203,31 @@ def test_what_failed_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return work(ctx, **inputs)
 
     monkeypatch.setattr(Push, "_execute", staticmethod(flaky))
-    assert chemistry.result_ok(run(tmp_path, n_retries=1))
+    assert gufe_adapter.result_ok(run(tmp_path, n_retries=1))
     assert len(attempts) == 3
 
 
 def test_a_dag_can_extend_a_result_and_results_are_gathered(tmp_path: Path) -> None:
     first = run(tmp_path)
     second = run(tmp_path, extends=first)
-    gathered = chemistry.gather(PushProtocol(Effort()), [first, second])
+    gathered = gufe_adapter.gather(PushProtocol(Effort()), [first, second])
     assert gathered.data["totals"] == [2.0, 6.0]
     assert gathered.get_estimate() == 8.0
 
 
 def test_a_nontransformation_runs(tmp_path: Path) -> None:
     stays = gufe.NonTransformation(system("c"), PushProtocol(Effort()), name="c stays")
-    result = chemistry.execute_dag(chemistry.create_dag(stays, name="mine"), shared_basedir=tmp_path, scratch_basedir=tmp_path)
+    result = gufe_adapter.execute_dag(
+        gufe_adapter.create_dag(stays, name="mine"),
+        shared_basedir=tmp_path,
+        scratch_basedir=tmp_path,
+    )
     assert result.name == "mine"
-    assert chemistry.result_ok(result)
+    assert gufe_adapter.result_ok(result)
 
 
 def test_the_writer_names_what_can_change_keys() -> None:
-    versions = dict(part.split(" ") for part in chemistry.writer().split(", "))
+    versions = dict(part.split(" ") for part in gufe_adapter.writer_versions().split(", "))
     assert list(versions) == ["gufe", "zstandard", "rdkit", "python"]
-    assert versions["gufe"] == chemistry.gufe_version()
-    assert chemistry.gufe_version()[0].isdigit()
+    assert versions["gufe"] == gufe_adapter.gufe_version()
+    assert gufe_adapter.gufe_version()[0].isdigit()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bcrypt
 import pytest
 
-from alchemistore.credentials import NOBODY, hash_key, verify_key
+from alchemistore.operations.key_hashing import DUMMY_HASH, hash_key, verify_key
 
 # Made with other software: published test vectors of bcrypt (the last key but one has 72 bytes), and of passlib's bcrypt_sha256.
 ELSEWHERE = [
@@ -16,7 +16,10 @@ ELSEWHERE = [
         "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789",
         "$2a$05$abcdefghijklmnopqrstuu5s2v8.iXieOjg/.AySBTTZIIVFJeBui",
     ),
-    ("password", "$bcrypt-sha256$v=2,t=2b,r=12$n79VH.0Q2TMWmt3Oqt9uku$Kq4Noyk3094Y2QlB8NdRT8SvGiI4ft2"),
+    (
+        "password",
+        "$bcrypt-sha256$v=2,t=2b,r=12$n79VH.0Q2TMWmt3Oqt9uku$Kq4Noyk3094Y2QlB8NdRT8SvGiI4ft2",
+    ),
 ]
 KEYS = [
     "a",
@@ -37,8 +40,8 @@ NO_HASHES = [
     "password",
     "$2b$",
     "$2b$04$short",
-    "$2b$99$" + NOBODY[7:],
-    NOBODY + "x",
+    "$2b$99$" + DUMMY_HASH[7:],
+    DUMMY_HASH + "x",
     "$1$abc$def",
     "$bcrypt-sha256$v=2,t=2b,r=99$n79VH.0Q2TMWmt3Oqt9uku$Kq4Noyk3094Y2QlB8NdRT8SvGiI4ft2",
     "$2b$12$" + "!" * 53,
@@ -51,7 +54,15 @@ NO_HASHES = [
 def test_a_key_fits_its_own_hash_and_no_other_key_does(key: str) -> None:
     hashed = hash_key(key)
     assert verify_key(key, hashed)
-    for other in (key + "x", key + "\0", key[:-1], key.swapcase() + "y", f"{key}\0{key}", key[:72], key[:72] + "y"):
+    for other in (
+        key + "x",
+        key + "\0",
+        key[:-1],
+        key.swapcase() + "y",
+        f"{key}\0{key}",
+        key[:72],
+        key[:72] + "y",
+    ):
         assert other == key or not verify_key(other, hashed)
 
 
@@ -82,12 +93,14 @@ def test_what_is_no_hash_is_nobodys(hashed: str) -> None:
 
 
 def test_nobody_has_no_key() -> None:
-    assert not verify_key("", NOBODY)
+    assert not verify_key("", DUMMY_HASH)
 
 
 @pytest.mark.parametrize("key", ["right", "wrong", "x" * 100, "a\0b"])
-@pytest.mark.parametrize("hashed", [NOBODY, "no hash"])
-def test_every_answer_costs_one_verification_of_twelve_rounds(monkeypatch: pytest.MonkeyPatch, key: str, hashed: str) -> None:
+@pytest.mark.parametrize("hashed", [DUMMY_HASH, "no hash"])
+def test_every_answer_costs_one_verification_of_twelve_rounds(
+    monkeypatch: pytest.MonkeyPatch, key: str, hashed: str
+) -> None:
     rounds = []
 
     def checkpw(secret: bytes, stored: bytes) -> bool:

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from alchemistore import Settings, StateStore
-from alchemistore.engine import database_url, make_engine
+from alchemistore.database.engine import database_url, make_engine
 from alchemistore.errors import StoreUnavailableError
 
 PASSWORD = "hunter2-sesame"
@@ -28,16 +28,30 @@ def engine_of(url: str, **fields: Any) -> Iterator[Engine]:
     engine.dispose()
 
 
-@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg", "postgresql+psycopg2"])
+@pytest.mark.parametrize(
+    "scheme", ["postgresql", "postgres", "postgresql+psycopg", "postgresql+psycopg2"]
+)
 def test_the_driver_is_psycopg_whatever_the_url_says(scheme: str) -> None:
     url = database_url(f"{scheme}://user:{PASSWORD}@host:5433/name?sslmode=require")
     assert url.drivername == "postgresql+psycopg"
-    assert (url.username, url.password, url.host, url.port, url.database) == ("user", PASSWORD, "host", 5433, "name")
+    assert (url.username, url.password, url.host, url.port, url.database) == (
+        "user",
+        PASSWORD,
+        "host",
+        5433,
+        "name",
+    )
     assert url.query == {"sslmode": "require"}
 
 
 @pytest.mark.parametrize(
-    "url", [f"mysql://user:{PASSWORD}@host/name", f"user:{PASSWORD}", "", f"postgresql://user:{PASSWORD}@host:port/name"]
+    "url",
+    [
+        f"mysql://user:{PASSWORD}@host/name",
+        f"user:{PASSWORD}",
+        "",
+        f"postgresql://user:{PASSWORD}@host:port/name",
+    ],
 )
 def test_another_url_is_refused_without_being_told(url: str) -> None:
     with pytest.raises(ValueError, match="URL") as raised:
@@ -53,7 +67,10 @@ def test_nothing_is_connected_before_the_first_call() -> None:
 
 
 def test_the_server_is_told_who_connects(database: str) -> None:
-    with engine_of(database, application_name="my campaign") as engine, engine.connect() as connection:
+    with (
+        engine_of(database, application_name="my campaign") as engine,
+        engine.connect() as connection,
+    ):
         assert connection.scalar(text("SHOW application_name")) == "my campaign"
 
 
@@ -72,7 +89,9 @@ def test_no_statement_timeout_is_set_without_being_asked_for(database: str) -> N
 
 
 @pytest.mark.parametrize(("prepare", "expected"), [(True, True), (False, False)])
-def test_statements_are_prepared_unless_that_is_turned_off(database: str, prepare: bool, expected: bool) -> None:
+def test_statements_are_prepared_unless_that_is_turned_off(
+    database: str, prepare: bool, expected: bool
+) -> None:
     with engine_of(database, prepare_statements=prepare) as engine, engine.connect() as connection:
         for number in range(20):
             connection.execute(text("SELECT CAST(:number AS integer)"), {"number": number})
@@ -108,7 +127,9 @@ def test_a_store_is_made_of_a_url_of_settings_and_of_an_engine(database: str) ->
             assert store.query_tasks() == []
 
 
-def test_a_store_without_arguments_is_that_of_the_environment(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_without_arguments_is_that_of_the_environment(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from alchemistore.settings import get_settings
 
     get_settings.cache_clear()
@@ -127,7 +148,7 @@ def test_a_closed_store_opens_new_connections(database: str) -> None:
 
 
 def _pid(store: StateStore) -> int:
-    with store._engine.connect() as connection:
+    with store.engine.connect() as connection:
         return int(connection.scalar(text("SELECT pg_backend_pid()")) or 0)
 
 
@@ -139,7 +160,9 @@ def _tell_pid(store: StateStore, pipe: Pipe) -> None:
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("given", ["url", "engine"])
 def test_a_forked_child_has_connections_of_its_own(database: str, given: str) -> None:
-    with closing(StateStore(database if given == "url" else create_engine(database_url(database)))) as store:
+    with closing(
+        StateStore(database if given == "url" else create_engine(database_url(database)))
+    ) as store:
         before = _pid(store)
         here, there = multiprocessing.get_context("fork").Pipe()
         child = multiprocessing.get_context("fork").Process(target=_tell_pid, args=(store, there))

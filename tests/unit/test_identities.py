@@ -7,7 +7,12 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import ValidationError
 
-from alchemistore import CredentialedComputeIdentity, CredentialedEntity, CredentialedUserIdentity, Scope
+from alchemistore import (
+    CredentialedComputeIdentity,
+    CredentialedEntity,
+    CredentialedUserIdentity,
+    Scope,
+)
 
 CLASSES = [CredentialedUserIdentity, CredentialedComputeIdentity]
 HASH = "$2b$12$secret"
@@ -23,7 +28,10 @@ def test_defaults(cls: type[CredentialedEntity]) -> None:
 def test_only_a_user_has_a_full_name() -> None:
     assert "full_name" not in CredentialedComputeIdentity.model_fields
     assert (
-        CredentialedUserIdentity(identifier="bill", hashed_key=HASH, full_name="Bill S. Preston").full_name == "Bill S. Preston"
+        CredentialedUserIdentity(
+            identifier="bill", hashed_key=HASH, full_name="Bill S. Preston"
+        ).full_name
+        == "Bill S. Preston"
     )
 
 
@@ -39,15 +47,23 @@ def test_the_hash_is_not_shown(cls: type[CredentialedEntity]) -> None:
 
 def test_scopes_are_kept_as_text_in_the_order_given() -> None:
     made = CredentialedUserIdentity.model_validate(
-        {"identifier": "bill", "hashed_key": HASH, "scopes": [Scope("b"), "a-b-c", "*-*-*", Scope("b")]}
+        {
+            "identifier": "bill",
+            "hashed_key": HASH,
+            "scopes": [Scope("b"), "a-b-c", "*-*-*", Scope("b")],
+        }
     )
     assert made.scopes == ["b-*-*", "a-b-c", "*-*-*", "b-*-*"]
 
 
-@pytest.mark.parametrize("scope", ["", "a", "a-b", "a-b-c-d", "*-*-c", "a-b-ü", "1-b-c", None, 1, ["a-b-c"]])
+@pytest.mark.parametrize(
+    "scope", ["", "a", "a-b", "a-b-c-d", "*-*-c", "a-b-ü", "1-b-c", None, 1, ["a-b-c"]]
+)
 def test_what_is_no_scope_is_refused(scope: object) -> None:
     with pytest.raises(ValueError, match="scope"):
-        CredentialedUserIdentity.model_validate({"identifier": "bill", "hashed_key": HASH, "scopes": ["a-b-c", scope]})
+        CredentialedUserIdentity.model_validate(
+            {"identifier": "bill", "hashed_key": HASH, "scopes": ["a-b-c", scope]}
+        )
 
 
 @pytest.mark.parametrize("identifier", ["", "a\0b", "\ud800", None, 7])
@@ -59,11 +75,15 @@ def test_what_cannot_be_stored_as_an_identifier_is_refused(identifier: object) -
 @pytest.mark.parametrize("field", ["hashed_key", "email", "full_name"])
 def test_text_with_nul_is_refused(field: str) -> None:
     with pytest.raises(ValueError, match="NUL"):
-        CredentialedUserIdentity.model_validate({"identifier": "bill", "hashed_key": HASH, field: "a\0b"})
+        CredentialedUserIdentity.model_validate(
+            {"identifier": "bill", "hashed_key": HASH, field: "a\0b"}
+        )
 
 
 def test_a_naive_time_means_utc() -> None:
-    made = CredentialedUserIdentity(identifier="bill", hashed_key=HASH, expires=datetime(2030, 1, 1))
+    made = CredentialedUserIdentity(
+        identifier="bill", hashed_key=HASH, expires=datetime(2030, 1, 1)
+    )
     assert made.expires == datetime(2030, 1, 1, tzinfo=UTC)
 
 

@@ -25,7 +25,7 @@ from alchemistore import (
     TaskStatusEnum,
 )
 from alchemistore.models import GufeKey
-from alchemistore.models.task import uuid7
+from alchemistore.models.clock import uuid7
 
 NETWORK = f"AlchemicalNetwork-{'a' * 32}-o-c-p"
 PARENT = f"Task-{'b' * 32}-o-c-p"
@@ -40,7 +40,9 @@ def build(cls: type[BaseModel], **fields: Any) -> Any:
 
 
 def ref(**more: Any) -> ProtocolDAGResultRef:
-    made: ProtocolDAGResultRef = build(ProtocolDAGResultRef, **{"obj_key": RESULT, "scope": SCOPE, "ok": True, **more})
+    made: ProtocolDAGResultRef = build(
+        ProtocolDAGResultRef, **{"obj_key": RESULT, "scope": SCOPE, "ok": True, **more}
+    )
     return made
 
 
@@ -93,7 +95,14 @@ def test_the_defaults_of_a_task() -> None:
 
 
 def test_the_statuses() -> None:
-    assert [one.value for one in TaskStatusEnum] == ["waiting", "running", "complete", "error", "invalid", "deleted"]
+    assert [one.value for one in TaskStatusEnum] == [
+        "waiting",
+        "running",
+        "complete",
+        "error",
+        "invalid",
+        "deleted",
+    ]
     assert [one.name for one in TaskStatusEnum] == [one.value for one in TaskStatusEnum]
 
 
@@ -152,14 +161,21 @@ def test_a_task_takes_the_key_of_its_parent_as_a_key_too() -> None:
 
 @pytest.mark.parametrize("missing", ["obj_key", "scope", "ok"])
 def test_a_reference_to_a_result_needs_its_object_scope_and_outcome(missing: str) -> None:
-    fields = {name: value for name, value in {"obj_key": RESULT, "scope": SCOPE, "ok": True}.items() if name != missing}
+    fields = {
+        name: value
+        for name, value in {"obj_key": RESULT, "scope": SCOPE, "ok": True}.items()
+        if name != missing
+    }
     with pytest.raises(ValueError, match=missing):
         build(ProtocolDAGResultRef, **fields)
 
 
 def test_the_defaults_of_a_reference() -> None:
     assert (ref().location, ref().datetime_created, ref().creator) == (None, None, None)
-    assert (ObjectStoreRef(scope=SCOPE).location, ObjectStoreRef(scope=SCOPE).obj_key) == (None, None)
+    assert (ObjectStoreRef(scope=SCOPE).location, ObjectStoreRef(scope=SCOPE).obj_key) == (
+        None,
+        None,
+    )
 
 
 def test_the_scope_of_a_reference_may_be_open_and_given_as_text() -> None:
@@ -167,7 +183,9 @@ def test_the_scope_of_a_reference_may_be_open_and_given_as_text() -> None:
     assert ref(scope="o-c-p") == ref()
 
 
-@pytest.mark.parametrize("field", ["location", "obj_key", "scope", "ok", "datetime_created", "creator"])
+@pytest.mark.parametrize(
+    "field", ["location", "obj_key", "scope", "ok", "datetime_created", "creator"]
+)
 def test_the_key_of_a_reference_is_made_of_all_its_fields(field: str) -> None:
     other = {
         "location": "elsewhere",
@@ -232,10 +250,14 @@ ELSEWHERE = timezone(timedelta(hours=5, minutes=30))
         lambda moment: Task(datetime_created=moment).datetime_created,
         lambda moment: ref(datetime_created=moment).datetime_created,
         lambda moment: (
-            ComputeServiceRegistration(identifier=ComputeServiceID("a"), registered=moment, heartbeat=moment).heartbeat
+            ComputeServiceRegistration(
+                identifier=ComputeServiceID("a"), registered=moment, heartbeat=moment
+            ).heartbeat
         ),
         lambda moment: (
-            TaskProvenance(computeserviceid=ComputeServiceID("a"), datetime_start=moment, datetime_end=moment).datetime_end
+            TaskProvenance(
+                computeserviceid=ComputeServiceID("a"), datetime_start=moment, datetime_end=moment
+            ).datetime_end
         ),
     ],
     ids=["task", "reference", "registration", "provenance"],
@@ -266,7 +288,9 @@ def test_a_registration_survives_its_dict() -> None:
     made = ComputeServiceRegistration.from_now("a", hostname="host")
     assert type(made.to_dict()["identifier"]) is str
     assert ComputeServiceRegistration.from_dict(made.to_dict()) == made
-    assert isinstance(ComputeServiceRegistration.from_dict(made.to_dict()).identifier, ComputeServiceID)
+    assert isinstance(
+        ComputeServiceRegistration.from_dict(made.to_dict()).identifier, ComputeServiceID
+    )
 
 
 @pytest.mark.parametrize("missing", ["identifier", "registered", "heartbeat"])
@@ -279,7 +303,9 @@ def test_a_registration_needs_an_identifier_and_times(missing: str) -> None:
 
 def test_a_heartbeat_may_be_older_than_the_registration() -> None:
     long_ago = MOMENT - timedelta(days=1)
-    made = ComputeServiceRegistration(identifier=ComputeServiceID("a"), registered=MOMENT, heartbeat=long_ago)
+    made = ComputeServiceRegistration(
+        identifier=ComputeServiceID("a"), registered=MOMENT, heartbeat=long_ago
+    )
     assert made.heartbeat == long_ago
 
 
@@ -303,8 +329,12 @@ RECORDS: list[BaseModel] = [
     Task(creator="me", extends=PARENT, claim="service", datetime_created=MOMENT),
     ref(location="a", datetime_created=MOMENT),
     ObjectStoreRef(scope=SCOPE),
-    ComputeServiceRegistration(identifier=ComputeServiceID("a"), registered=MOMENT, heartbeat=MOMENT),
-    TaskProvenance(computeserviceid=ComputeServiceID("a"), datetime_start=MOMENT, datetime_end=MOMENT),
+    ComputeServiceRegistration(
+        identifier=ComputeServiceID("a"), registered=MOMENT, heartbeat=MOMENT
+    ),
+    TaskProvenance(
+        computeserviceid=ComputeServiceID("a"), datetime_start=MOMENT, datetime_end=MOMENT
+    ),
 ]
 IDS = [type(record).__name__ for record in RECORDS]
 
@@ -318,7 +348,11 @@ def test_a_record_cannot_be_changed(record: BaseModel) -> None:
 
 @pytest.mark.parametrize("record", RECORDS, ids=IDS)
 def test_a_record_survives_fields_copies_and_pickles(record: BaseModel) -> None:
-    for again in (type(record)(**dict(record)), record.model_copy(deep=True), pickle.loads(pickle.dumps(record))):
+    for again in (
+        type(record)(**dict(record)),
+        record.model_copy(deep=True),
+        pickle.loads(pickle.dumps(record)),
+    ):
         assert again == record
         assert getattr(again, "key", None) == getattr(record, "key", None)
 

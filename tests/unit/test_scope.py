@@ -7,8 +7,7 @@ import pickle
 from uuid import UUID
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from pydantic import ValidationError
 
 from alchemistore import Scope, ScopedKey
@@ -86,14 +85,18 @@ def test_an_asterisk_and_nothing_leave_a_component_open(parts: tuple[str | None,
     assert Scope(*parts).to_tuple() == (None, None, None)
 
 
-@pytest.mark.parametrize(("scope", "text"), [(BROAD, "*-*-*"), (ORG, "o-*-*"), (CAMPAIGN, "o-c-*"), (PROJECT, "o-c-p")])
+@pytest.mark.parametrize(
+    ("scope", "text"), [(BROAD, "*-*-*"), (ORG, "o-*-*"), (CAMPAIGN, "o-c-*"), (PROJECT, "o-c-p")]
+)
 def test_the_text_of_a_scope_and_back(scope: Scope, text: str) -> None:
     assert str(scope) == text
     assert text in repr(scope)
     assert Scope.from_str(text) == scope
 
 
-@pytest.mark.parametrize("parts", [("*", "*", "p"), ("*", "c", "*"), ("*", "c", "p"), ("o", "*", "p")])
+@pytest.mark.parametrize(
+    "parts", [("*", "*", "p"), ("*", "c", "*"), ("*", "c", "p"), ("o", "*", "p")]
+)
 def test_after_an_open_component_every_one_is_open(parts: tuple[str, str, str]) -> None:
     with pytest.raises(ValueError, match="open"):
         Scope(*parts)
@@ -101,7 +104,9 @@ def test_after_an_open_component_every_one_is_open(parts: tuple[str, str, str]) 
         Scope.from_str("-".join(parts))
 
 
-@pytest.mark.parametrize("text", ["", "a", "a-b", "a-b-c-d", "-", "--", "a--c", "a-b-c-", "-a-b-c", "a-b-c\n", "*"])
+@pytest.mark.parametrize(
+    "text", ["", "a", "a-b", "a-b-c-d", "-", "--", "a--c", "a-b-c-", "-a-b-c", "a-b-c\n", "*"]
+)
 def test_a_text_of_another_form_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         Scope.from_str(text)
@@ -191,7 +196,9 @@ def test_scopes_survive_copies_and_pickles() -> None:
         assert pickle.loads(pickle.dumps(scope)) == scope
 
 
-def key(gufe_key: str = f"Task-{TOKEN}", org: str = "o", campaign: str = "c", project: str = "p") -> ScopedKey:
+def key(
+    gufe_key: str = f"Task-{TOKEN}", org: str = "o", campaign: str = "c", project: str = "p"
+) -> ScopedKey:
     return ScopedKey(gufe_key=GufeKey(gufe_key), org=org, campaign=campaign, project=project)
 
 
@@ -216,14 +223,29 @@ def test_a_key_takes_its_parts_by_name_only_and_all_of_them() -> None:
 
 def test_the_text_and_the_dict_of_a_key_and_back() -> None:
     assert ScopedKey.from_str(TEXT) == key()
-    assert key().to_dict() == {"gufe_key": f"Task-{TOKEN}", "org": "o", "campaign": "c", "project": "p"}
+    assert key().to_dict() == {
+        "gufe_key": f"Task-{TOKEN}",
+        "org": "o",
+        "campaign": "c",
+        "project": "p",
+    }
     assert all(type(value) is str for value in key().to_dict().values())
     assert ScopedKey.from_dict(key().to_dict()) == key()
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a", "Task", f"Task-{TOKEN}", f"Task-{TOKEN}-o-c", f"{TEXT}-x", "----", f"Task--{TOKEN}-o-c-p", f"-{TOKEN}-o-c-p"],
+    [
+        "",
+        "a",
+        "Task",
+        f"Task-{TOKEN}",
+        f"Task-{TOKEN}-o-c",
+        f"{TEXT}-x",
+        "----",
+        f"Task--{TOKEN}-o-c-p",
+        f"-{TOKEN}-o-c-p",
+    ],
 )
 def test_a_text_of_another_form_is_no_key(text: str) -> None:
     with pytest.raises(ValueError):
@@ -276,7 +298,9 @@ def test_a_key_equals_keys_of_the_same_text_only() -> None:
     assert len({key(), key(), key(project="q")}) == 2
     assert key() != TEXT
     assert key() != PROJECT
-    assert sorted([key(project="q"), key(), key(org="a")], key=str) == sorted([key(project="q"), key(), key(org="a")])
+    assert sorted([key(project="q"), key(), key(org="a")], key=str) == sorted(
+        [key(project="q"), key(), key(org="a")]
+    )
     with pytest.raises(TypeError):
         sorted([key(), TEXT])  # type: ignore[type-var]  # that is the point
 
@@ -288,7 +312,9 @@ def test_a_key_cannot_be_changed(name: str) -> None:
 
 
 @given(component, component, component, component, st.uuids())
-def test_a_key_of_the_database_is_the_key_of_its_text(kind: str, org: str, campaign: str, project: str, token: UUID) -> None:
+def test_a_key_of_the_database_is_the_key_of_its_text(
+    kind: str, org: str, campaign: str, project: str, token: UUID
+) -> None:
     made = ScopedKey.from_parts(kind, token, org, campaign, project)
     assert ScopedKey.from_str(str(made)) == made
     assert made.token == token

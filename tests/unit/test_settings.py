@@ -16,13 +16,24 @@ from alchemistore.settings import S3ObjectStoreSettings, get_s3_settings, get_se
 PASSWORD = "hunter2-sesame"
 URL = f"postgresql://user:{PASSWORD}@host:5433/name"
 S3 = {"AWS_S3_BUCKET": "bucket", "AWS_S3_PREFIX": "prefix", "AWS_DEFAULT_REGION": "region"}
-S3_SECRETS = {"AWS_ACCESS_KEY_ID": "AKIA-sesame", "AWS_SECRET_ACCESS_KEY": PASSWORD, "AWS_SESSION_TOKEN": "token-sesame"}
+S3_SECRETS = {
+    "AWS_ACCESS_KEY_ID": "AKIA-sesame",
+    "AWS_SECRET_ACCESS_KEY": PASSWORD,
+    "AWS_SESSION_TOKEN": "token-sesame",
+}
 
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No settings in the environment but those a test puts there."""
-    for name in ("URL", "POOL_SIZE", "POOL_TIMEOUT", "CONNECT_TIMEOUT", "STATEMENT_TIMEOUT", "APPLICATION_NAME"):
+    for name in (
+        "URL",
+        "POOL_SIZE",
+        "POOL_TIMEOUT",
+        "CONNECT_TIMEOUT",
+        "STATEMENT_TIMEOUT",
+        "APPLICATION_NAME",
+    ):
         monkeypatch.delenv(f"ALCHEMISTORE_{name}", raising=False)
     monkeypatch.delenv("ALCHEMISTORE_DATABASE_URL", raising=False)
     monkeypatch.delenv("ALCHEMISTORE_PREPARE_STATEMENTS", raising=False)
@@ -43,7 +54,11 @@ def test_the_defaults() -> None:
     settings = make(database_url=URL)
     assert settings.database_url.get_secret_value() == URL
     assert (settings.pool_size, settings.pool_timeout, settings.connect_timeout) == (5, 30, 10)
-    assert (settings.statement_timeout, settings.application_name, settings.prepare_statements) == (0, "alchemistore", True)
+    assert (settings.statement_timeout, settings.application_name, settings.prepare_statements) == (
+        0,
+        "alchemistore",
+        True,
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,7 +72,9 @@ def test_the_defaults() -> None:
         ("prepare_statements", "false", False),
     ],
 )
-def test_every_field_is_read_from_the_environment(name: str, text: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_field_is_read_from_the_environment(
+    name: str, text: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ALCHEMISTORE_DATABASE_URL", URL)
     monkeypatch.setenv(f"ALCHEMISTORE_{name.upper()}", text)
     assert getattr(make(), name) == value
@@ -95,7 +112,10 @@ def test_the_schemes_of_postgresql_are_known(scheme: str) -> None:
     assert make(database_url=url).embedded_directory is None
 
 
-@pytest.mark.parametrize("url", ["", "host/name", "mysql://h/n", "sqlite:///x", "bolt://h", "postgresql:/h", "embedded:/x"])
+@pytest.mark.parametrize(
+    "url",
+    ["", "host/name", "mysql://h/n", "sqlite:///x", "bolt://h", "postgresql:/h", "embedded:/x"],
+)
 def test_another_scheme_is_refused_with_the_ones_that_are_known(url: str) -> None:
     with pytest.raises(ValueError, match=r"postgresql://.*embedded://"):
         make(database_url=url)
@@ -141,7 +161,13 @@ def s3(**fields: Any) -> S3ObjectStoreSettings:
 
 
 @pytest.mark.parametrize(
-    "show", [str, repr, lambda settings: str(settings.model_dump()), lambda settings: settings.model_dump_json()]
+    "show",
+    [
+        str,
+        repr,
+        lambda settings: str(settings.model_dump()),
+        lambda settings: settings.model_dump_json(),
+    ],
 )
 def test_no_secret_is_shown(show: Any) -> None:
     shown = show(make(database_url=URL)) + show(s3(**S3, **S3_SECRETS))
@@ -165,7 +191,9 @@ def test_no_secret_is_in_an_error(fields: dict[str, Any]) -> None:
     assert PASSWORD not in told
 
 
-def test_the_object_store_is_read_from_the_names_of_the_aws_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_object_store_is_read_from_the_names_of_the_aws_tools(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name, value in {**S3, **S3_SECRETS, "AWS_ENDPOINT_URL": "http://localhost:1"}.items():
         monkeypatch.setenv(name, value)
     settings = get_s3_settings()
@@ -179,7 +207,11 @@ def test_the_object_store_is_read_from_the_names_of_the_aws_tools(monkeypatch: p
 
 def test_credentials_of_the_object_store_may_be_left_to_the_host() -> None:
     settings = s3(**S3)
-    assert (settings.AWS_ACCESS_KEY_ID, settings.AWS_SECRET_ACCESS_KEY, settings.AWS_SESSION_TOKEN) == (None, None, None)
+    assert (
+        settings.AWS_ACCESS_KEY_ID,
+        settings.AWS_SECRET_ACCESS_KEY,
+        settings.AWS_SESSION_TOKEN,
+    ) == (None, None, None)
 
 
 def test_a_bucket_has_a_name() -> None:

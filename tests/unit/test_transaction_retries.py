@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
+from alchemistore.database.transaction import MAX_ATTEMPTS
 from alchemistore.errors import StateStoreError, StoreUnavailableError
-from alchemistore.transaction import TRIES
 from tests.databases import libpq
 from tests.threads import Running
 from tests.unit.notes import Notes, add
@@ -43,7 +43,9 @@ def test_a_serialization_failure_is_tried_again_with_all_that_an_iterator_gave(
     strict.add(0)
     given = (number for number in (1, 2, 3))
     before = _outdate(engine, times=2)
-    assert (strict.add_all(numbers=given, before=before) if named else strict.add_all(given, before)) == 6
+    assert (
+        strict.add_all(numbers=given, before=before) if named else strict.add_all(given, before)
+    ) == 6
     assert strict.numbers() == [0, 1, 2, 3]
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT note FROM notes WHERE number = 0")) == "xxy"
@@ -56,7 +58,9 @@ def test_what_fails_every_time_is_given_up_after_some_tries(engine: Engine, stri
     assert state_of(raised.value) == "40001"
     assert strict.numbers() == [0]
     with engine.connect() as connection:
-        assert connection.scalar(text("SELECT note FROM notes WHERE number = 0")) == "x" * TRIES
+        assert (
+            connection.scalar(text("SELECT note FROM notes WHERE number = 0")) == "x" * MAX_ATTEMPTS
+        )
 
 
 def test_a_call_in_a_transaction_is_not_tried_again_alone(engine: Engine, strict: Notes) -> None:
@@ -98,7 +102,9 @@ def test_the_victim_of_a_deadlock_is_tried_again(engine: Engine, notes: Notes) -
     other_holds, we_hold, states = threading.Event(), threading.Event(), []
 
     def lock(tx: Connection, number: int) -> None:
-        tx.execute(text("UPDATE notes SET note = note || 'x' WHERE number = :number"), {"number": number})
+        tx.execute(
+            text("UPDATE notes SET note = note || 'x' WHERE number = :number"), {"number": number}
+        )
 
     def other(tx: Connection) -> None:
         # Not this one is to notice the deadlock.
@@ -143,22 +149,30 @@ def _kill(url: str, pids: list[int | None]) -> None:
     with psycopg.connect(libpq(url), autocommit=True) as connection:
         for pid in pids:
             # Waits until it is gone.
-            assert connection.execute("SELECT pg_terminate_backend(%s, 10000)", [pid]).fetchone() == (True,)
+            assert connection.execute(
+                "SELECT pg_terminate_backend(%s, 10000)", [pid]
+            ).fetchone() == (True,)
 
 
-def test_a_read_survives_connections_that_died_in_the_pool(engine: Engine, notes: Notes, notes_database: str) -> None:
+def test_a_read_survives_connections_that_died_in_the_pool(
+    engine: Engine, notes: Notes, notes_database: str
+) -> None:
     notes.add(1)
     _kill_pooled(engine, notes_database)
     assert notes.numbers() == [1]
 
 
-def test_a_write_survives_connections_that_died_in_the_pool(engine: Engine, notes: Notes, notes_database: str) -> None:
+def test_a_write_survives_connections_that_died_in_the_pool(
+    engine: Engine, notes: Notes, notes_database: str
+) -> None:
     _kill_pooled(engine, notes_database)
     assert notes.add_all(iter([1, 2])) == 3
     assert notes.numbers() == [1, 2]
 
 
-def test_a_connection_that_dies_in_a_call_is_replaced_and_nothing_is_done_twice(notes: Notes, notes_database: str) -> None:
+def test_a_connection_that_dies_in_a_call_is_replaced_and_nothing_is_done_twice(
+    notes: Notes, notes_database: str
+) -> None:
     killed: list[int | None] = []
 
     def act(tx: Connection) -> None:
@@ -173,7 +187,9 @@ def test_a_connection_that_dies_in_a_call_is_replaced_and_nothing_is_done_twice(
     assert notes.numbers() == [1, 2]
 
 
-def test_a_connection_that_dies_in_a_transaction_is_an_error_and_the_next_one_works(notes: Notes, notes_database: str) -> None:
+def test_a_connection_that_dies_in_a_transaction_is_an_error_and_the_next_one_works(
+    notes: Notes, notes_database: str
+) -> None:
     with pytest.raises(StoreUnavailableError), notes.transaction() as tx:  # noqa: PT012
         tx.add(1)
         assert tx._connection is not None

@@ -15,7 +15,7 @@ from psycopg import sql
 from sqlalchemy import URL
 
 from alchemistore import StateStore
-from alchemistore.engine import database_url
+from alchemistore.database.engine import database_url
 from alchemistore.errors import StoreUnavailableError
 from tests.databases import libpq
 
@@ -26,7 +26,13 @@ HUB = f"AlchemicalNetwork-{'a' * 32}-o-c-p"
 def unavailable(url: URL) -> str:
     """What is said of a database that cannot be used, having made sure that no password is anywhere in it."""
     store = StateStore(url.set(password=PASSWORD).render_as_string(hide_password=False))
-    for call in (store.query_tasks, store.initialize, store.check, store.reset, lambda: store.create_taskhub(HUB)):
+    for call in (
+        store.query_tasks,
+        store.initialize,
+        store.check,
+        store.reset,
+        lambda: store.create_taskhub(HUB),
+    ):
         with pytest.raises(StoreUnavailableError) as raised:
             call()
         told = "".join(traceback.format_exception(raised.value)) + repr(raised.value)
@@ -41,12 +47,16 @@ def test_a_server_that_is_down_is_said_to_be() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    message = unavailable(URL.create("postgresql", "user", host="127.0.0.1", port=port, database="name"))
+    message = unavailable(
+        URL.create("postgresql", "user", host="127.0.0.1", port=port, database="name")
+    )
     assert "check that the server runs" in message
 
 
 def test_a_server_that_does_not_exist_is_said_to_be() -> None:
-    assert "check" in unavailable(URL.create("postgresql", "user", host="nowhere.invalid", database="name"))
+    assert "check" in unavailable(
+        URL.create("postgresql", "user", host="nowhere.invalid", database="name")
+    )
 
 
 def test_a_missing_database_is_said_to_be(server: URL) -> None:
@@ -63,17 +73,23 @@ def guarded(server: URL, run_sql: Callable[[str], None], empty_database: str) ->
     user = f"guarded_{uuid.uuid4().hex}"
     run_sql(f"CREATE ROLE {user} LOGIN PASSWORD 'right'")
     with psycopg.connect(libpq(empty_database), autocommit=True) as connection:
-        row = connection.execute("SELECT current_setting('hba_file'), pg_read_file(current_setting('hba_file'))").fetchone()
+        row = connection.execute(
+            "SELECT current_setting('hba_file'), pg_read_file(current_setting('hba_file'))"
+        ).fetchone()
         assert row is not None
         file, rules = row
 
         def write(content: str) -> None:
-            query = sql.SQL("COPY (SELECT unnest({}::text[])) TO {}").format(content.splitlines(), file)
+            query = sql.SQL("COPY (SELECT unnest({}::text[])) TO {}").format(
+                content.splitlines(), file
+            )
             connection.execute(query)
             connection.execute("SELECT pg_reload_conf()")
 
         write(f"local all {user} scram-sha-256\n{rules}")
-        yield make_sure_of(server.set(username=user, database=database_url(empty_database).database))
+        yield make_sure_of(
+            server.set(username=user, database=database_url(empty_database).database)
+        )
         write(rules)
     run_sql(f"DROP ROLE {user}")
 

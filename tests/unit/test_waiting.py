@@ -32,14 +32,14 @@ def made(store: StateStore, scope: Scope) -> Campaign:
 @pytest.fixture
 def no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a notification ends the wait in time."""
-    monkeypatch.setattr("alchemistore.waiting.BETWEEN_LOOKS", (FOREVER, FOREVER))
+    monkeypatch.setattr("alchemistore.store.BETWEEN_LOOKS", (FOREVER, FOREVER))
 
 
 @pytest.fixture
 def no_notification(monkeypatch: pytest.MonkeyPatch) -> None:
     """As through PgBouncer in transaction mode: who listens hears nothing; but looks again soon."""
-    monkeypatch.setattr("alchemistore.waiting.CHANNEL", "nobody_speaks_here")
-    monkeypatch.setattr("alchemistore.waiting.BETWEEN_LOOKS", (0.05, 0.1))
+    monkeypatch.setattr("alchemistore.store.CHANNEL", "nobody_speaks_here")
+    monkeypatch.setattr("alchemistore.store.BETWEEN_LOOKS", (0.05, 0.1))
 
 
 def act(url: str, commands: Connection) -> None:
@@ -74,7 +74,7 @@ def listeners(store: StateStore, waiting: Running[bool]) -> list[tuple[str, bool
         WHERE datname = current_database() AND query LIKE 'LISTEN%' AND state <> 'active'
     """)
     while not waiting.done.wait(0.02):
-        with store._engine.connect() as connection:
+        with store.engine.connect() as connection:
             found = [(row[0], row[1]) for row in connection.execute(query)]
         if found:
             return found
@@ -110,24 +110,28 @@ def test_what_nobody_can_claim_is_not_work(store: StateStore, made: Campaign) ->
     assert store.claim_tasks([Scope()], "b") == [None]
 
 
-def test_a_hub_that_is_named_is_work_if_it_can_be_claimed_from(store: StateStore, made: Campaign) -> None:
+def test_a_hub_that_is_named_is_work_if_it_can_be_claimed_from(
+    store: StateStore, made: Campaign
+) -> None:
     store.action_tasks(made.tasks[:1], made.hub)
     store.set_taskhub_weight(made.network, 0)
     seen = store.wait_for_tasks(taskhubs=[made.hub], timeout=0)
     assert seen == (store.claim_taskhub_tasks(made.hub, "b") != [None])
 
 
-def test_only_work_that_was_asked_for_counts(store: StateStore, made: Campaign, scope: Scope, other_scope: Scope) -> None:
+def test_only_work_that_was_asked_for_counts(
+    store: StateStore, made: Campaign, scope: Scope, other_scope: Scope
+) -> None:
     other = campaign(store, other_scope, tasks=1)
     missing = ScopedKey.from_str(f"TaskHub-{'0' * 32}-{scope}")
     assert not store.wait_for_tasks([scope], timeout=0)
     assert not store.wait_for_tasks([], timeout=0)
-    assert not store.wait_for_tasks(exclude=["org-campaign-*"], timeout=0)
+    assert not store.wait_for_tasks(exclude_scopes=["org-campaign-*"], timeout=0)
     assert not store.wait_for_tasks(taskhubs=[made.hub, missing], timeout=0)
     assert not store.wait_for_tasks(taskhubs=[], timeout=0)
     assert not store.wait_for_tasks(protocols=["NoProtocol"], timeout=0)
     assert store.wait_for_tasks([str(other_scope)], timeout=0)
-    assert store.wait_for_tasks(["org-*-*"], timeout=0, exclude=[scope])
+    assert store.wait_for_tasks(["org-*-*"], timeout=0, exclude_scopes=[scope])
     assert store.wait_for_tasks(taskhubs=[made.hub, str(other.hub)], timeout=0)
     assert store.wait_for_tasks(protocols=iter(["NoProtocol", "PushProtocol"]), timeout=0)
 
@@ -136,7 +140,7 @@ def test_a_malformed_scope_is_a_value_error(store: StateStore) -> None:
     with pytest.raises(ValueError):
         store.wait_for_tasks(["org-one"], timeout=0)
     with pytest.raises(ValueError):
-        store.wait_for_tasks(exclude=["org-*-one"], timeout=0)
+        store.wait_for_tasks(exclude_scopes=["org-*-one"], timeout=0)
 
 
 def test_tasks_that_another_process_actions_end_the_wait(
@@ -154,7 +158,10 @@ def test_a_parent_that_another_process_completes_ends_the_wait(
 ) -> None:
     parent, child = chain(store, made.transformations[0], 2)
     store.action_tasks([child], made.hub)
-    waiting = [Running(lambda: store.wait_for_tasks(taskhubs=[made.hub], timeout=FOREVER)) for _ in range(3)]
+    waiting = [
+        Running(lambda: store.wait_for_tasks(taskhubs=[made.hub], timeout=FOREVER))
+        for _ in range(3)
+    ]
     for one in waiting:
         listeners(store, one)
     elsewhere.send(("settle_task", (parent, ref(scope))))
@@ -184,9 +191,13 @@ def test_what_an_expired_service_held_is_found_by_looking(
 
 
 def test_a_notification_about_other_work_does_not_end_the_wait(
-    store: StateStore, made: Campaign, scope: Scope, other_scope: Scope, monkeypatch: pytest.MonkeyPatch
+    store: StateStore,
+    made: Campaign,
+    scope: Scope,
+    other_scope: Scope,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("alchemistore.waiting.BETWEEN_LOOKS", (0.05, 0.1))
+    monkeypatch.setattr("alchemistore.store.BETWEEN_LOOKS", (0.05, 0.1))
     other = campaign(store, other_scope, tasks=1, action=False)
     waiting = Running(lambda: store.wait_for_tasks([scope], timeout=0.5))
     listeners(store, waiting)
@@ -194,12 +205,14 @@ def test_a_notification_about_other_work_does_not_end_the_wait(
     assert not waiting.result()
 
 
-def test_the_connection_comes_back_clean(store: StateStore, made: Campaign, no_second_look: None) -> None:
+def test_the_connection_comes_back_clean(
+    store: StateStore, made: Campaign, no_second_look: None
+) -> None:
     assert not store.wait_for_tasks(timeout=0.1)
-    pool = store._engine.pool
+    pool = store.engine.pool
     assert "Connections in pool: 0" not in pool.status()
     assert "Current Checked out connections: 0" in pool.status()
-    with store._engine.connect() as first, store._engine.connect() as second:
+    with store.engine.connect() as first, store.engine.connect() as second:
         for connection in (first, second):
             assert connection.execute(text("SELECT pg_listening_channels()")).all() == []
             assert connection.in_transaction()
@@ -207,9 +220,16 @@ def test_the_connection_comes_back_clean(store: StateStore, made: Campaign, no_s
 
 @pytest.mark.parametrize("waiters", [1, 3])
 def test_who_waits_leaves_the_pool_to_those_who_work(
-    database: str, store: StateStore, made: Campaign, scope: Scope, no_notification: None, waiters: int
+    database: str,
+    store: StateStore,
+    made: Campaign,
+    scope: Scope,
+    no_notification: None,
+    waiters: int,
 ) -> None:
-    small = StateStore(Settings.model_validate({"database_url": database, "pool_size": 1, "pool_timeout": 2}))
+    small = StateStore(
+        Settings.model_validate({"database_url": database, "pool_size": 1, "pool_timeout": 2})
+    )
     waiting = [Running(lambda: small.wait_for_tasks([scope], timeout=20)) for _ in range(waiters)]
     try:
         for one in waiting:
@@ -223,7 +243,9 @@ def test_who_waits_leaves_the_pool_to_those_who_work(
     assert [one.result() for one in waiting] == [True] * waiters
 
 
-def test_a_result_of_the_wrong_kind_of_protocol_keeps_waiting(store: StateStore, made: Campaign, scope: Scope) -> None:
+def test_a_result_of_the_wrong_kind_of_protocol_keeps_waiting(
+    store: StateStore, made: Campaign, scope: Scope
+) -> None:
     store.action_tasks(made.tasks, made.hub)
     assert not store.wait_for_tasks([scope], timeout=0, protocols=[gufe.Protocol.__name__])
     assert store.wait_for_tasks([scope], timeout=0, protocols=["PushProtocol"])

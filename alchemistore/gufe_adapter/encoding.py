@@ -8,11 +8,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import gufe
 from gufe.protocols import ProtocolUnitFailure
-from gufe.tokenization import TOKENIZABLE_REGISTRY
-from gufe.tokenization import GufeTokenizable as _Tokenizable
+from gufe.tokenization import TOKENIZABLE_REGISTRY, GufeTokenizable as _Tokenizable
 
-from alchemistore.chemistry.codec import CUSTOM, from_text, pack, to_text
-from alchemistore.models.scope import GufeKey
+from alchemistore.gufe_adapter.codec import CUSTOM, from_text, pack, to_text
+from alchemistore.models.keys import GufeKey
 
 # gufe has no types.
 GufeTokenizable: TypeAlias = Any
@@ -54,8 +53,14 @@ class Document(NamedTuple):
 def parse_key(text: object) -> GufeKey:
     """Check that a text is the key of a storable object, ``<class>-<32 hex>``; otherwise a :class:`ValueError`."""
     if not isinstance(text, str) or not _KEY.fullmatch(text):
-        hint = "; a class made inside a function cannot be stored" if isinstance(text, str) and "<locals>" in text else ""
-        raise ValueError(f"{text!r:.200} is not the key of a gufe object: expected '<class>-<32 hex digits>'{hint}")
+        hint = (
+            "; a class made inside a function cannot be stored"
+            if isinstance(text, str) and "<locals>" in text
+            else ""
+        )
+        raise ValueError(
+            f"{text!r:.200} is not the key of a gufe object: expected '<class>-<32 hex digits>'{hint}"
+        )
     return GufeKey(text)
 
 
@@ -77,7 +82,7 @@ def key_of(obj: GufeTokenizable) -> GufeKey:
     return parse_key(obj.key)
 
 
-def alive(key: str) -> GufeTokenizable | None:
+def cached(key: str) -> GufeTokenizable | None:
     """Give the object of this key if it is in memory.
 
     gufe registers objects under whatever key a document claims, so the class is compared with the one in the key.
@@ -88,7 +93,9 @@ def alive(key: str) -> GufeTokenizable | None:
     return obj
 
 
-def encode(root: GufeTokenizable, known: Known | None = None, *, verify: bool = True) -> list[Document]:
+def encode(
+    root: GufeTokenizable, known: Known | None = None, *, verify: bool = True
+) -> list[Document]:
     """Turn an object and everything it refers to into documents, children first and the object itself last.
 
     Parameters
@@ -138,7 +145,9 @@ def in_order(root: GufeKey, written: Mapping[GufeKey, Document]) -> list[Documen
         If an object contains itself.
     """
     ordered: dict[GufeKey, Document] = {}
-    open_: dict[GufeKey, Iterator[GufeKey]] = {root: iter(written[root].children)} if root in written else {}
+    open_: dict[GufeKey, Iterator[GufeKey]] = (
+        {root: iter(written[root].children)} if root in written else {}
+    )
     while open_:
         key, children = next(reversed(open_.items()))
         for child in children:
@@ -153,7 +162,9 @@ def in_order(root: GufeKey, written: Mapping[GufeKey, Document]) -> list[Documen
     return list(ordered.values())
 
 
-def _write_one(key: GufeKey, obj: GufeTokenizable, verify: bool) -> tuple[Document, dict[GufeKey, GufeTokenizable]]:
+def _write_one(
+    key: GufeKey, obj: GufeTokenizable, verify: bool
+) -> tuple[Document, dict[GufeKey, GufeTokenizable]]:
     children: dict[GufeKey, GufeTokenizable] = {}
     shallow = obj.to_shallow_dict()
     if isinstance(obj, ProtocolUnitFailure):
@@ -167,7 +178,9 @@ def _write_one(key: GufeKey, obj: GufeTokenizable, verify: bool) -> tuple[Docume
         try:
             from_text(text)
         except ValueError as error:
-            raise ValueError(f"{key} cannot be stored: gufe can write it, but could not read it again: {error}") from error
+            raise ValueError(
+                f"{key} cannot be stored: gufe can write it, but could not read it again: {error}"
+            ) from error
     return Document(key, text, tuple(children), content), children
 
 
@@ -183,7 +196,9 @@ def referring(value: Any, children: dict[GufeKey, GufeTokenizable]) -> Any:
         return {REFERENCE: str(key)}
     if isinstance(value, dict):
         if REFERENCE in value:
-            raise ValueError(f"a dict has the key {REFERENCE!r}, which marks references to gufe objects")
+            raise ValueError(
+                f"a dict has the key {REFERENCE!r}, which marks references to gufe objects"
+            )
         if any(map(is_gufe, value)):
             raise ValueError("a gufe object is the key of a dict; only values can be gufe objects")
         return {name: referring(item, children) for name, item in value.items()}
@@ -198,7 +213,9 @@ def _refuse_objects_in(values: Iterable[Any], where: str) -> None:
     # gufe looks for objects in lists and dicts only, and fails much later on those it did not see.
     for value in values:
         if is_gufe(value):
-            raise ValueError(f"the gufe object {value.key} is inside a {where}; gufe sees objects in lists and dicts only")
+            raise ValueError(
+                f"the gufe object {value.key} is inside a {where}; gufe sees objects in lists and dicts only"
+            )
         if isinstance(value, dict):
             _refuse_objects_in((*value, *value.values()), where)
         elif isinstance(value, (list, tuple, set, frozenset)):

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from alchemistore.chemistry.codec import CUSTOM, UNPACKED_MAX, frame_size, parse, to_text
-from alchemistore.chemistry.decoding import check_kind
-from alchemistore.chemistry.documents import REFERENCE, Document, Known, in_order, parse_key
-from alchemistore.models.scope import GufeKey
+from alchemistore.gufe_adapter.codec import CUSTOM, UNPACKED_MAX, frame_size, parse, to_text
+from alchemistore.gufe_adapter.decoding import check_kind
+from alchemistore.gufe_adapter.encoding import REFERENCE, Document, Known, in_order, parse_key
+from alchemistore.models.keys import GufeKey
 
 DOCUMENTS_MAX = 200_000
 DOCUMENT_MAX = 64 * 2**20
@@ -17,7 +17,9 @@ DEPTH_MAX = 100
 
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 # A number raised to a power, as in 9**9**9: pint would compute it for ever. Units raise names only.
-_POWER_OF_NUMBER = re.compile(r"[\d)]\s*(\*\*|\^|[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207a\u207b])")
+_POWER_OF_NUMBER = re.compile(
+    r"[\d)]\s*(\*\*|\^|[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207a\u207b])"
+)
 _ZSTD_MAGIC = "\x28\xb5\x2f\xfd"
 _ATOMS = frozenset({str, int, float, bool, type(None)})
 
@@ -26,7 +28,9 @@ class _LiveValueError(Exception):
     """A value that JSON does not have: the document comes from memory, not from a file."""
 
 
-def read_chain(chain: Sequence[Sequence[Any]], stored: Known | None = None, *, document_max: int | None = None) -> list[Document]:
+def read_chain(
+    chain: Sequence[Sequence[Any]], stored: Known | None = None, *, document_max: int | None = None
+) -> list[Document]:
     """Turn a keyed chain into documents.
 
     Parameters
@@ -51,25 +55,39 @@ def read_chain(chain: Sequence[Sequence[Any]], stored: Known | None = None, *, d
     """
     root, written = _read_pairs(chain, DOCUMENT_MAX if document_max is None else document_max)
     ordered = in_order(root, written)
-    outside = frozenset(child for document in ordered for child in document.children if child not in written)
+    outside = frozenset(
+        child for document in ordered for child in document.children if child not in written
+    )
     missing = outside - (stored(outside) if stored and outside else frozenset())
     if missing:
-        raise ValueError(f"the chain refers to {_some(missing)}, which it does not hold and which is not stored")
+        raise ValueError(
+            f"the chain refers to {_some(missing)}, which it does not hold and which is not stored"
+        )
     if len(ordered) < len(written):
         extra = written.keys() - {document.key for document in ordered}
-        raise ValueError(f"the chain's last object, {root}, does not lead to {_some(extra)}; the last must be the root")
+        raise ValueError(
+            f"the chain's last object, {root}, does not lead to {_some(extra)}; the last must be the root"
+        )
     return ordered
 
 
-def _read_pairs(chain: Sequence[Sequence[Any]], document_max: int) -> tuple[GufeKey, dict[GufeKey, Document]]:
+def _read_pairs(
+    chain: Sequence[Sequence[Any]], document_max: int
+) -> tuple[GufeKey, dict[GufeKey, Document]]:
     if not isinstance(chain, Sequence) or isinstance(chain, (str, bytes)) or not chain:
-        raise ValueError("not a keyed chain: expected a list of [key, document] pairs that is not empty")
+        raise ValueError(
+            "not a keyed chain: expected a list of [key, document] pairs that is not empty"
+        )
     if len(chain) > DOCUMENTS_MAX:
-        raise ValueError(f"the chain has {len(chain)} documents; at most {DOCUMENTS_MAX} are allowed")
+        raise ValueError(
+            f"the chain has {len(chain)} documents; at most {DOCUMENTS_MAX} are allowed"
+        )
     written: dict[GufeKey, Document] = {}
     for pair in chain:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise ValueError(f"not a keyed chain: expected a [key, document] pair, got {type(pair).__name__}")
+            raise ValueError(
+                f"not a keyed chain: expected a [key, document] pair, got {type(pair).__name__}"
+            )
         document = _read_document(parse_key(pair[0]), pair[1], document_max)
         if written.setdefault(document.key, document).text != document.text:
             raise ValueError(f"{document.key} is in the chain twice, with different documents")
@@ -90,7 +108,9 @@ def _read_document(key: GufeKey, content: Any, document_max: int) -> Document:
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from error
     if len(text) > document_max:
-        raise ValueError(f"{key}: the document has {len(text)} bytes; at most {document_max} are allowed")
+        raise ValueError(
+            f"{key}: the document has {len(text)} bytes; at most {document_max} are allowed"
+        )
     return Document(key, text, tuple(children), content)
 
 
@@ -105,7 +125,9 @@ def _walk(value: Any, children: dict[GufeKey, None], depth: int) -> None:
     elif type(value) is dict:
         if REFERENCE in value:
             if len(value) > 1:
-                raise ValueError(f"a dict has {REFERENCE!r}, which marks references, beside other keys")
+                raise ValueError(
+                    f"a dict has {REFERENCE!r}, which marks references, beside other keys"
+                )
             children[parse_key(value[REFERENCE])] = None
             return
         if CUSTOM in value:
@@ -143,7 +165,9 @@ def _check_bytes(value: Any) -> None:
 
 def _check_expression(value: Any) -> None:
     if isinstance(value, str) and _POWER_OF_NUMBER.search(value):
-        raise ValueError(f"{value!r:.200} raises a number to a power, which no unit does and which may take for ever to compute")
+        raise ValueError(
+            f"{value!r:.200} raises a number to a power, which no unit does and which may take for ever to compute"
+        )
 
 
 def _some(keys: Iterable[str]) -> str:

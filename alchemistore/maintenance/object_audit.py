@@ -17,10 +17,10 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
-from alchemistore import schema
+from alchemistore.database import migrations
+from alchemistore.database.transaction import translate_errors
 from alchemistore.models import ScopedKey
 from alchemistore.objectstore import S3ObjectStore, StoredObject
-from alchemistore.transaction import translated
 
 T = TypeVar("T")
 
@@ -58,7 +58,9 @@ class Reference:
     @property
     def key(self) -> ScopedKey:
         """The key of the reference."""
-        return ScopedKey.from_parts("ProtocolDAGResultRef", self.token, self.org, self.campaign, self.project)
+        return ScopedKey.from_parts(
+            "ProtocolDAGResultRef", self.token, self.org, self.campaign, self.project
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,9 @@ class Page:
     dangling: list[Reference] = field(default_factory=list)
 
 
-def walk(engine: Engine, objects: S3ObjectStore, older_than: datetime, after: str = "") -> Iterator[Page]:
+def walk(
+    engine: Engine, objects: S3ObjectStore, older_than: datetime, after: str = ""
+) -> Iterator[Page]:
     """Find objects that no reference names, and references whose object is gone. A reference without location is not looked at.
 
     Parameters
@@ -114,12 +118,22 @@ def walk(engine: Engine, objects: S3ObjectStore, older_than: datetime, after: st
             last=page[-1][0].location,
             objects=len(stored),
             references=len(references),
-            unreferenced=_unreferenced(engine, (one for one in stored if one.location not in named), older_than),
-            dangling=_dangling(engine, objects, [one for one in references if one.location not in locations]),
+            unreferenced=_unreferenced(
+                engine, (one for one in stored if one.location not in named), older_than
+            ),
+            dangling=_dangling(
+                engine, objects, [one for one in references if one.location not in locations]
+            ),
         )
 
 
-def sweep(engine: Engine, objects: S3ObjectStore, older_than: datetime, after: str = "", dry_run: bool = False) -> Iterator[Page]:
+def sweep(
+    engine: Engine,
+    objects: S3ObjectStore,
+    older_than: datetime,
+    after: str = "",
+    dry_run: bool = False,
+) -> Iterator[Page]:
     """Remove objects that no reference names.
 
     Parameters
@@ -145,8 +159,8 @@ def sweep(engine: Engine, objects: S3ObjectStore, older_than: datetime, after: s
     SchemaError
         If the schema is missing, too old or too new, so that nobody can tell what is referred to.
     """
-    with translated(), engine.connect() as connection:
-        schema.require_current(connection)
+    with translate_errors(), engine.connect() as connection:
+        migrations.require_current(connection)
     for page in _pages(objects.iter_objects(after=after)):
         loose = _unreferenced(engine, page, older_than)
         if not dry_run:
@@ -154,13 +168,19 @@ def sweep(engine: Engine, objects: S3ObjectStore, older_than: datetime, after: s
         yield Page(last=page[-1].location, objects=len(page), references=0, unreferenced=loose)
 
 
-def _unreferenced(engine: Engine, stored: Iterable[StoredObject], older_than: datetime) -> list[StoredObject]:
-    old = [one for one in stored if one.modified < older_than and not one.location.startswith(PROBES)]
+def _unreferenced(
+    engine: Engine, stored: Iterable[StoredObject], older_than: datetime
+) -> list[StoredObject]:
+    old = [
+        one for one in stored if one.modified < older_than and not one.location.startswith(PROBES)
+    ]
     locations, keys = _referenced(engine, [one.location for one in old])
     return [one for one in old if one.location not in locations and _key(one.location) not in keys]
 
 
-def _dangling(engine: Engine, objects: S3ObjectStore, references: list[Reference]) -> list[Reference]:
+def _dangling(
+    engine: Engine, objects: S3ObjectStore, references: list[Reference]
+) -> list[Reference]:
     absent = objects.absent({one.location for one in references})
     # A reference goes with its network; only those that are still there dangle.
     locations, _ = _referenced(engine, sorted(absent))
@@ -171,9 +191,13 @@ def _referenced(engine: Engine, locations: list[str]) -> tuple[set[str], set[str
     """Look up which locations are referred to, and which keys of theirs by references without location."""
     if not locations:
         return set(), set()
-    with translated(), engine.connect() as connection:
-        rows = connection.execute(REFERENCED, {"locations": locations, "keys": list(map(_key, locations))}).all()
-    return {row.location for row in rows if row.location is not None}, {row.obj_key for row in rows if row.location is None}
+    with translate_errors(), engine.connect() as connection:
+        rows = connection.execute(
+            REFERENCED, {"locations": locations, "keys": list(map(_key, locations))}
+        ).all()
+    return {row.location for row in rows if row.location is not None}, {
+        row.obj_key for row in rows if row.location is None
+    }
 
 
 def _key(location: str) -> str:
@@ -184,7 +208,7 @@ def _key(location: str) -> str:
 def _references(engine: Engine, after: str) -> Iterator[Reference]:
     place = {"location": after, "token": LAST if after else FIRST, "scope_id": 0}
     while True:
-        with translated(), engine.connect() as connection:
+        with translate_errors(), engine.connect() as connection:
             rows = connection.execute(REFERENCES, {**place, "limit": PAGE}).all()
         for row in rows:
             yield Reference(row.location, row.token, row.org, row.campaign, row.project)

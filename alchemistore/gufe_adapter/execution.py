@@ -40,7 +40,12 @@ def create_dag(
 
 
 def execute_dag(
-    dag: GufeTokenizable, *, shared_basedir: Path, scratch_basedir: Path, raise_error: bool = False, n_retries: int = 0
+    dag: GufeTokenizable,
+    *,
+    shared_basedir: Path,
+    scratch_basedir: Path,
+    raise_error: bool = False,
+    n_retries: int = 0,
 ) -> GufeTokenizable:
     """Run a ``ProtocolDAG`` in this process.
 

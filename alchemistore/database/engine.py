@@ -26,7 +26,9 @@ def database_url(url: str) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        raise ValueError("not a database URL: expected 'postgresql://user:password@host:port/database'") from None
+        raise ValueError(
+            "not a database URL: expected 'postgresql://user:password@host:port/database'"
+        ) from None
     if parsed.get_backend_name() not in ("postgresql", "postgres"):
         raise ValueError(f"not a PostgreSQL URL: it starts with {parsed.drivername!r}")
     return parsed.set(drivername="postgresql+psycopg")
@@ -75,7 +77,7 @@ def make_engine(settings: Settings) -> Engine:
         hide_parameters=True,
         connect_args=connect_args,
     )
-    return watch_forks(engine)
+    return dispose_on_fork(engine)
 
 
 # Every engine of this process that a forked child must not share.
@@ -83,7 +85,7 @@ _ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()
 _LOCK = threading.Lock()
 
 
-def watch_forks(engine: Engine) -> Engine:
+def dispose_on_fork(engine: Engine) -> Engine:
     """Let a forked child open connections of its own instead of talking on its parent's."""
     with _LOCK:
         _ENGINES.add(engine)
@@ -103,10 +105,14 @@ def engine_from_environment() -> Engine:
     return make_engine(get_settings())
 
 
-def listener(engine: Engine) -> psycopg.Connection[tuple[Any, ...]]:
+def listen_connection(engine: Engine) -> psycopg.Connection[tuple[Any, ...]]:
     """Open a connection outside the pool, in autocommit, to the database of an engine."""
     _, arguments = engine.dialect.create_connect_args(engine.url)
     try:
-        return psycopg.connect(**arguments, autocommit=True, application_name="alchemistore listener")
+        return psycopg.connect(
+            **arguments, autocommit=True, application_name="alchemistore listener"
+        )
     except psycopg.OperationalError as error:
-        raise StoreUnavailableError(f"cannot listen to the database: {str(error).strip()}") from error
+        raise StoreUnavailableError(
+            f"cannot listen to the database: {str(error).strip()}"
+        ) from error

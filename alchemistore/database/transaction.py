@@ -12,13 +12,22 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, overload
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import (
+    DBAPIError,
+    IntegrityError,
+    OperationalError,
+    TimeoutError as PoolTimeoutError,
+)
 
-from alchemistore.errors import SchemaError, StateStoreError, StoreUnavailableError
+from alchemistore.errors import (
+    CONSTRAINT_ERRORS,
+    SchemaError,
+    StateStoreError,
+    StoreUnavailableError,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,21 +38,7 @@ UNDEFINED_TABLE = "42P01"
 UNDEFINED_COLUMN = "42703"
 READ_ONLY = "25006"
 QUERY_CANCELED = "57014"
-TRIES = 6
-
-# What a refused constraint means to the caller. The names are part of the schema, and tested against it.
-REFUSALS: dict[str, tuple[type[Exception], str]] = {
-    "compute_services__pk": (ValueError, "a compute service is already registered under this identifier"),
-    "compute_services__identifier__ck": (ValueError, "the identifier of a compute service may not be empty"),
-    "identities__identifier__ck": (ValueError, "the identifier of an identity may not be empty"),
-    "claims__compute_services__fk": (KeyError, "the compute service is not registered"),
-    "extends__tasks__parent__fk": (ValueError, "a task can only extend a task of the same transformation"),
-    "tasks__priority__ck": (ValueError, "priority must be between 1 and 2**63 - 1, inclusive"),
-    "actions__weight__ck": (ValueError, "weight must be between 0.0 and 1.0 (inclusive)"),
-    "taskhubs__weight__ck": (ValueError, "weight must be between 0.0 and 1.0 (inclusive)"),
-    "taskhubs__networks__fk": (KeyError, "No such object in database: the network of the hub"),
-    "tasks__transformations__fk": (KeyError, "No such object in database: the transformation of the task"),
-}
+MAX_ATTEMPTS = 6
 
 
 def translate(error: DBAPIError) -> Exception:
@@ -58,7 +53,7 @@ def translate(error: DBAPIError) -> Exception:
     state = getattr(original, "sqlstate", None)
     diagnostics = getattr(original, "diag", None)
     if isinstance(error, IntegrityError) and diagnostics is not None:
-        kind, meaning = REFUSALS.get(
+        kind, meaning = CONSTRAINT_ERRORS.get(
             diagnostics.constraint_name or "",
             (StateStoreError, f"the database refused the change: {diagnostics.message_primary}"),
         )
@@ -93,7 +88,7 @@ def _unavailable(message: str, state: str | None) -> str:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Raise what the database refuses as errors that explain themselves."""
     try:
         yield
@@ -119,11 +114,13 @@ class Transactional:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self.engine = engine
         self._connection: Connection | None = None
 
     @contextmanager
-    def transaction(self, readonly: bool = False, ignore_exceptions: bool = False) -> Iterator[Self]:
+    def transaction(
+        self, readonly: bool = False, ignore_exceptions: bool = False
+    ) -> Iterator[Self]:
         """Run several calls in one transaction, which is committed at the end and rolled back on any exception.
 
         Parameters
@@ -139,12 +136,12 @@ class Transactional:
             This store, bound to the open transaction. Inside another transaction this one is a savepoint.
         """
         try:
-            with translated():
+            with translate_errors():
                 if self._connection is not None:
                     with self._connection.begin_nested():
                         yield self
                 else:
-                    with self._engine.connect() as connection:
+                    with self.engine.connect() as connection:
                         if readonly:
                             connection = connection.execution_options(postgresql_readonly=True)
                         with connection.begin():
@@ -159,11 +156,21 @@ class Transactional:
         bound._connection = connection
         return bound
 
-    def _run(self, operation: Callable[[Connection], R], readonly: bool) -> R:
+    def run(self, operation: Callable[[Connection], R], readonly: bool) -> R:
+        """Run an operation in a transaction, or in the open one, and return its answer.
+
+        Parameters
+        ----------
+        operation : callable
+            Takes the open transaction. It may run more than once, after a serialization failure, a
+            deadlock or the loss of the connection before COMMIT.
+        readonly : bool
+            Let the database refuse writes.
+        """
         if self._connection is not None:
-            with translated():
+            with translate_errors():
                 return operation(self._connection)
-        for attempt in range(1, TRIES + 1):
+        for attempt in range(1, MAX_ATTEMPTS + 1):
             done = False
             try:
                 with self.transaction(readonly=readonly) as bound:
@@ -172,7 +179,11 @@ class Transactional:
                 return answer
             except (DBAPIError, StoreUnavailableError) as error:
                 cause = error.__cause__ if isinstance(error, StoreUnavailableError) else error
-                if attempt == TRIES or not isinstance(cause, DBAPIError) or not _worth_another_try(cause, done):
+                if (
+                    attempt == MAX_ATTEMPTS
+                    or not isinstance(cause, DBAPIError)
+                    or not _worth_another_try(cause, done)
+                ):
                     raise
                 time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311  (jitter, not a secret)
         raise AssertionError("unreachable")
@@ -185,65 +196,39 @@ def _worth_another_try(error: DBAPIError, done: bool) -> bool:
     return error.connection_invalidated and not done
 
 
-class BoundCall(Generic[P, R]):
-    """A call of a store."""
+def reads(
+    operation: Callable[Concatenate[Connection, P], R],
+) -> Callable[Concatenate[Transactional, P], R]:
+    """Return a method that runs an operation in a read-only transaction."""
+    return _method(operation, readonly=True)
 
-    def __init__(self, store: Transactional, operation: Callable[Concatenate[Connection, P], R], readonly: bool) -> None:
-        self._store = store
-        self._operation = operation
-        self._readonly = readonly
-        functools.update_wrapper(cast(Any, self), operation)
-        self.__signature__ = _public_signature(operation)
 
-    @overload
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
-    @overload
-    def __call__(self, *args: Any, tx: Transactional, **kwargs: Any) -> R: ...
-    def __call__(  # type: ignore[misc]  # no operation has a parameter called tx
-        self, *args: Any, tx: Transactional | None = None, **kwargs: Any
-    ) -> R:
-        store = self._store if tx is None else tx
-        # An iterator can be read once, a transaction may have to be tried twice.
-        again = tuple(_listed(arg) for arg in args)
+def writes(
+    operation: Callable[Concatenate[Connection, P], R],
+) -> Callable[Concatenate[Transactional, P], R]:
+    """Return a method that runs an operation in a transaction."""
+    return _method(operation, readonly=False)
+
+
+def _method(
+    operation: Callable[Concatenate[Connection, P], R], readonly: bool
+) -> Callable[Concatenate[Transactional, P], R]:
+    @functools.wraps(operation)
+    def method(store: Transactional, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        # alchemiscale passes an open transaction as `tx`; type checkers do not see this keyword.
+        joined = cast(Transactional, kwargs.pop("tx", None) or store)
+        # An iterator can be read only once, but a transaction may be retried.
+        listed = [_listed(arg) for arg in args]
         named = {name: _listed(arg) for name, arg in kwargs.items()}
-        return store._run(lambda connection: self._operation(connection, *again, **named), self._readonly)
+        return joined.run(lambda tx: operation(tx, *listed, **named), readonly)
 
-
-class Call(Generic[P, R]):
-    """A public call: an operation as a method of a store."""
-
-    def __init__(self, operation: Callable[Concatenate[Connection, P], R], readonly: bool) -> None:
-        self.operation = operation
-        self.readonly = readonly
-        functools.update_wrapper(cast(Any, self), operation)
-        self.__signature__ = _public_signature(operation)
-
-    def __call__(self, store: Transactional, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call it as a function of the class, the store first."""
-        return BoundCall(store, self.operation, self.readonly)(*args, **kwargs)
-
-    @overload
-    def __get__(self, store: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, store: Transactional, owner: type) -> BoundCall[P, R]: ...
-    def __get__(self, store: Transactional | None, owner: type) -> Self | BoundCall[P, R]:
-        return self if store is None else BoundCall(store, self.operation, self.readonly)
-
-
-def reads(operation: Callable[Concatenate[Connection, P], R]) -> Call[P, R]:
-    """Make an operation that only reads a public call; the database refuses it anything else."""
-    return Call(operation, readonly=True)
-
-
-def writes(operation: Callable[Concatenate[Connection, P], R]) -> Call[P, R]:
-    """Make an operation that writes a public call: all of it happens or nothing."""
-    return Call(operation, readonly=False)
-
-
-@functools.cache
-def _public_signature(operation: Callable[..., Any]) -> inspect.Signature:
     signature = inspect.signature(operation)
-    return signature.replace(parameters=list(signature.parameters.values())[1:])
+    store = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = [store, *list(signature.parameters.values())[1:]]
+    public = cast(Any, method)
+    public.__signature__ = signature.replace(parameters=parameters)
+    public.operation, public.readonly = operation, readonly
+    return method
 
 
 def _listed(value: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import cast
 
 from alembic import command
@@ -12,9 +11,10 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
+from alchemistore.database.transaction import translate_errors
 from alchemistore.errors import SchemaError
+from alchemistore.settings import bundled_directory
 from alchemistore.tables import metadata
-from alchemistore.transaction import translated
 
 # Alembic keeps what it is doing in module globals, so within a process one migration at a time.
 _ONE_AT_A_TIME = threading.Lock()
@@ -23,16 +23,11 @@ MIGRATION_LOCK = 7264391805
 VERSION_TABLE = "alembic_version"
 
 
-def migrations() -> Path:
-    """Give the directory of the migrations: inside the installed package, or at the top of the checkout."""
-    here = Path(__file__).parent
-    installed = here / "_migrations"
-    return installed if installed.is_dir() else here.parent / "migrations"
-
-
 def _config(connection: Connection | None = None) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(migrations()).replace("%", "%%"))
+    config.set_main_option(
+        "script_location", str(bundled_directory("migrations")).replace("%", "%%")
+    )
     config.attributes["connection"] = connection
     return config
 
@@ -49,7 +44,7 @@ def revision(tx: Connection) -> str | None:
 
 def current(engine: Engine) -> str | None:
     """Give the revision a database is at; ``None`` where there is no schema."""
-    with translated(), engine.connect() as connection:
+    with translate_errors(), engine.connect() as connection:
         return revision(connection)
 
 
@@ -68,14 +63,14 @@ def upgrade(engine: Engine, to: str = "head") -> None:
     SchemaError
         If the database is at a revision that this version of the package does not know.
     """
-    with _ONE_AT_A_TIME, translated(), engine.begin() as connection:
+    with _ONE_AT_A_TIME, translate_errors(), engine.begin() as connection:
         require_known(connection)
         command.upgrade(_config(connection), to)
 
 
 def downgrade(engine: Engine, to: str) -> None:
     """Bring the schema back to a revision; ``base`` removes it, with all data."""
-    with _ONE_AT_A_TIME, translated(), engine.begin() as connection:
+    with _ONE_AT_A_TIME, translate_errors(), engine.begin() as connection:
         require_known(connection)
         command.downgrade(_config(connection), to)
 
@@ -108,7 +103,9 @@ def require_current(tx: Connection) -> None:
     """
     present = require_known(tx)
     if present is None:
-        raise SchemaError("the database has no alchemistore schema: run 'alchemistore database init'")
+        raise SchemaError(
+            "the database has no alchemistore schema: run 'alchemistore database init'"
+        )
     if present != head():
         raise SchemaError(
             f"the schema is at revision {present}, too old for this version of alchemistore, which expects {head()}:"
@@ -118,7 +115,7 @@ def require_current(tx: Connection) -> None:
 
 def reset(engine: Engine) -> None:
     """Remove everything that is ours: the tables with all data, and the version table."""
-    with translated(), engine.begin() as connection:
+    with translate_errors(), engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         metadata.drop_all(connection)
         connection.execute(text(f"DROP TABLE IF EXISTS {VERSION_TABLE}"))

@@ -6,13 +6,12 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from gufe.tokenization import GufeTokenizable as _Tokenizable
-from gufe.tokenization import get_class
+from gufe.tokenization import GufeTokenizable as _Tokenizable, get_class
 
-from alchemistore.chemistry.codec import VALUE_ERRORS, loads
-from alchemistore.chemistry.documents import REFERENCE, GufeTokenizable, alive
-from alchemistore.chemistry.installed import build, gufe_version
 from alchemistore.errors import KeyDriftWarning
+from alchemistore.gufe_adapter.codec import VALUE_ERRORS, loads
+from alchemistore.gufe_adapter.encoding import REFERENCE, GufeTokenizable, cached
+from alchemistore.gufe_adapter.version import build, gufe_version
 
 # What building an object raises when document and class do not fit.
 _BUILD_ERRORS = (*VALUE_ERRORS, AssertionError, RuntimeError, NotImplementedError)
@@ -80,7 +79,7 @@ def decode_contents(
             if built[key].key != key:
                 drifted.append((key, str(built[key].key)))
             stack.pop()
-        elif (living := alive(key)) is not None:
+        elif (living := cached(key)) is not None:
             built[key] = living
             stack.pop()
         else:
@@ -109,8 +108,12 @@ def find_slots(content: dict[str, Any]) -> list[_Slot]:
 
 def check_kind(key: str, content: Any) -> None:
     """Check that a document is of the class its key names, and claims no other key."""
-    if not isinstance(content, dict) or not all(isinstance(content.get(n), str) for n in ("__module__", "__qualname__")):
-        raise ValueError(f"{key}: the document is not an object of gufe: it does not name its class")
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(n), str) for n in ("__module__", "__qualname__")
+    ):
+        raise ValueError(
+            f"{key}: the document is not an object of gufe: it does not name its class"
+        )
     if content["__qualname__"] != key.partition("-")[0]:
         raise ValueError(f"{key}: the document is of another class, {content['__qualname__']}")
     if "_key" in content and content["_key"] != key:
@@ -158,7 +161,9 @@ def build_object(key: str, content: dict[str, Any]) -> GufeTokenizable:
         ) from error
     # gufe answers with whatever is registered under the computed key, also when that is a forgery of another class.
     if not isinstance(obj, cls):
-        raise ValueError(f"{key}: gufe has an object of another class, {type(obj).__qualname__}, registered under this key")
+        raise ValueError(
+            f"{key}: gufe has an object of another class, {type(obj).__qualname__}, registered under this key"
+        )
     return obj
 
 

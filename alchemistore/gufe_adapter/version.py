@@ -12,11 +12,19 @@ from gufe.protocols import protocoldag
 
 # The one test of the version: 0.4 does not have this.
 if hasattr(protocoldag, "execute_DAG"):
-    from alchemistore.chemistry.execution import build, create_dag, execute_dag, result_ok
+    from alchemistore.gufe_adapter.execution import build, create_dag, execute_dag, result_ok
 else:
-    from alchemistore.gufe04 import build, create_dag, execute_dag, result_ok
+    from alchemistore.gufe_adapter.gufe04 import build, create_dag, execute_dag, result_ok
 
-__all__ = ["build", "create_dag", "execute_dag", "gather", "gufe_version", "result_ok", "writer"]
+__all__ = [
+    "build",
+    "create_dag",
+    "execute_dag",
+    "gather",
+    "gufe_version",
+    "result_ok",
+    "writer_versions",
+]
 
 # gufe has no types.
 GufeTokenizable: TypeAlias = Any
@@ -46,7 +54,7 @@ def gufe_version() -> str:
 
 
 @cache
-def writer() -> str:
+def writer_versions() -> str:
     """Give what writes documents here: the packages whose versions can change keys."""
     versions = {"gufe": gufe_version()}
     for package in ("zstandard", "rdkit"):

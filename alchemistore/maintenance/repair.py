@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
-from alchemistore.invariants import CLAIMABLE
-from alchemistore.operations.queue import refresh
+from alchemistore.maintenance.invariants import CLAIMABLE
+from alchemistore.models import QueueRepair
+from alchemistore.operations.queue.refresh import refresh
 
 # So many tasks are put into the queue in one statement.
 BATCH = 10_000
@@ -44,13 +45,13 @@ LACKING = text(f"""
 """)
 
 
-def repair_queue(tx: Connection) -> dict[str, int]:
+def repair_queue(tx: Connection) -> QueueRepair:
     """Make the queue again what it must be, from tasks and actions, which stay as they are. Claims wait meanwhile.
 
     Returns
     -------
-    dict of str to int
-        ``removed``: how many entries were wrong; ``added``: how many were lacking then.
+    QueueRepair
+        The numbers of entries removed and added.
     """
     tx.execute(ANALYZE)
     tx.execute(LOCK)
@@ -59,5 +60,8 @@ def repair_queue(tx: Connection) -> dict[str, int]:
     lacking = tx.execute(LACKING).all()
     for start in range(0, len(lacking), BATCH):
         batch = lacking[start : start + BATCH]
-        refresh(tx, {"scope_ids": [row.scope_id for row in batch], "tokens": [row.task for row in batch]})
-    return {"removed": removed, "added": sum(row.hubs for row in lacking)}
+        refresh(
+            tx,
+            {"scope_ids": [row.scope_id for row in batch], "tokens": [row.task for row in batch]},
+        )
+    return QueueRepair(removed=removed, added=sum(row.hubs for row in lacking))

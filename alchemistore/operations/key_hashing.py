@@ -15,10 +15,14 @@ import bcrypt
 
 BCRYPT_BYTES = 72
 # The hash of a key that was thrown away: what is verified where there is nothing to verify.
-NOBODY = "$2b$12$wSZ/V2LK4Tf6ZISelBEJ/e43jV8HBS5k5uhIDiTQJjAMLBhNszQ0S"
+DUMMY_HASH = "$2b$12$wSZ/V2LK4Tf6ZISelBEJ/e43jV8HBS5k5uhIDiTQJjAMLBhNszQ0S"
 
-_PLAIN = re.compile(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}", re.ASCII)
-_SHORTENED = re.compile(r"\$bcrypt-sha256\$v=2,t=2b,r=(\d{1,2})\$([./A-Za-z0-9]{22})\$([./A-Za-z0-9]{31})", re.ASCII)
+_PLAIN = re.compile(
+    r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}", re.ASCII
+)
+_SHORTENED = re.compile(
+    r"\$bcrypt-sha256\$v=2,t=2b,r=(\d{1,2})\$([./A-Za-z0-9]{22})\$([./A-Za-z0-9]{31})", re.ASCII
+)
 
 
 def hash_key(key: str) -> str:
@@ -66,7 +70,10 @@ def verify_key(key: str, hashed_key: str) -> bool:
         secret, hashed_key = _shortened(secret, salt), f"$2b${int(rounds):02}${salt}{digest}"
     sound = _PLAIN.fullmatch(hashed_key) is not None and _is_seen_whole(secret)
     # The work is done in any case, so that its duration tells nothing.
-    return bcrypt.checkpw(secret if sound else b"", (hashed_key if sound else NOBODY).encode()) and sound
+    return (
+        bcrypt.checkpw(secret if sound else b"", (hashed_key if sound else DUMMY_HASH).encode())
+        and sound
+    )
 
 
 def _bytes(key: str) -> bytes:

@@ -13,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from rich.live import Live
 
-    from alchemistore.orphans import Page
+    from alchemistore.maintenance.object_audit import Page
 
 # An interrupted command cannot tell.
 INTERRUPTED = 2
@@ -37,19 +37,31 @@ class Walk:
             from rich.live import Live
 
             # What goes to standard output is for others, or at least theirs to wrap.
-            self._live = Live(console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False)
+            self._live = Live(
+                console=Console(stderr=True),
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._hide()
         if kind is None:
             return
         if kind is KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
         if self.last:
-            click.echo(f"To go on where it was broken off, give --after {shlex.quote(self.last)}", err=True)
+            click.echo(
+                f"To go on where it was broken off, give --after {shlex.quote(self.last)}", err=True
+            )
         if kind is KeyboardInterrupt:
             sys.exit(INTERRUPTED)
 

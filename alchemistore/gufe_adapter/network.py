@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from alchemistore.chemistry.documents import REFERENCE, Document, parse_key
-from alchemistore.models.scope import GufeKey
+from alchemistore.gufe_adapter.encoding import REFERENCE, Document, parse_key
+from alchemistore.models.keys import GufeKey
 
 # NUL and halves of surrogate pairs.
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
@@ -74,8 +74,15 @@ def network_content(document: Document) -> NetworkContent:
     content = document.content
     edges, nodes = content.get("edges"), content.get("nodes")
     if not isinstance(edges, list) or not isinstance(nodes, list):
-        raise ValueError(f"{document.key} is not an AlchemicalNetwork: it has no lists of edges and nodes")
-    return NetworkContent(document.key, _name(document), _references(document.key, edges), _references(document.key, nodes))
+        raise ValueError(
+            f"{document.key} is not an AlchemicalNetwork: it has no lists of edges and nodes"
+        )
+    return NetworkContent(
+        document.key,
+        _name(document),
+        _references(document.key, edges),
+        _references(document.key, nodes),
+    )
 
 
 def edge_content(document: Document) -> Edge | None:
@@ -133,5 +140,7 @@ def _name(document: Document) -> str | None:
         raise ValueError(f"{document.key}: a name must be text, not {type(name).__name__}")
     text = str(name)
     if _NO_TEXT.search(text):
-        raise ValueError(f"{document.key}: the name {text!r:.200} contains NUL or half of a surrogate pair; choose another name")
+        raise ValueError(
+            f"{document.key}: the name {text!r:.200} contains NUL or half of a surrogate pair; choose another name"
+        )
     return text

@@ -68,7 +68,9 @@ class Scope(_ByText, BaseModel):
     campaign: OpenComponent = None
     project: OpenComponent = None
 
-    def __init__(self, org: str | None = None, campaign: str | None = None, project: str | None = None) -> None:
+    def __init__(
+        self, org: str | None = None, campaign: str | None = None, project: str | None = None
+    ) -> None:
         super().__init__(org=org, campaign=campaign, project=project)
 
     @model_validator(mode="after")
@@ -76,7 +78,9 @@ class Scope(_ByText, BaseModel):
         open_before = False
         for component in self.to_tuple():
             if open_before and component is not None:
-                raise InvalidScopeError(f"{self}: after an open component ('*') every component must be open")
+                raise InvalidScopeError(
+                    f"{self}: after an open component ('*') every component must be open"
+                )
             open_before = component is None
         return self
 
@@ -85,7 +89,9 @@ class Scope(_ByText, BaseModel):
         """Parse ``org-campaign-project``; a text of another form is a :class:`ValueError`."""
         parts = text.split("-")
         if len(parts) != 3:
-            raise ValueError(f"{text!r} is not a scope: expected 'org-campaign-project', '*' for what is open")
+            raise ValueError(
+                f"{text!r} is not a scope: expected 'org-campaign-project', '*' for what is open"
+            )
         return cls(*parts)
 
     def to_tuple(self) -> tuple[str | None, str | None, str | None]:
@@ -98,7 +104,10 @@ class Scope(_ByText, BaseModel):
 
     def is_superset(self, other: Scope) -> bool:
         """Tell whether everything in `other` is in this scope too; a scope is a superset of itself."""
-        return all(mine is None or mine == its for mine, its in zip(self.to_tuple(), other.to_tuple(), strict=True))
+        return all(
+            mine is None or mine == its
+            for mine, its in zip(self.to_tuple(), other.to_tuple(), strict=True)
+        )
 
     def __str__(self) -> str:
         return "-".join(component or "*" for component in self.to_tuple())
@@ -152,13 +161,22 @@ class ScopedKey(_ByText, BaseModel):
         """Parse the text form; a text of another form is a :class:`ValueError`."""
         parts = text.split("-")
         if len(parts) != 5:
-            raise ValueError(f"{text!r} is not a scoped key: expected '<class>-<token>-<org>-<campaign>-<project>'")
-        return cls(gufe_key=GufeKey(f"{parts[0]}-{parts[1]}"), org=parts[2], campaign=parts[3], project=parts[4])
+            raise ValueError(
+                f"{text!r} is not a scoped key: expected '<class>-<token>-<org>-<campaign>-<project>'"
+            )
+        return cls(
+            gufe_key=GufeKey(f"{parts[0]}-{parts[1]}"),
+            org=parts[2],
+            campaign=parts[3],
+            project=parts[4],
+        )
 
     @classmethod
     def from_parts(cls, kind: str, token: UUID, org: str, campaign: str, project: str) -> ScopedKey:
         """Put a key together from what the database holds, which was validated on its way in."""
-        return cls.model_construct(gufe_key=GufeKey(f"{kind}-{token.hex}"), org=org, campaign=campaign, project=project)
+        return cls.model_construct(
+            gufe_key=GufeKey(f"{kind}-{token.hex}"), org=org, campaign=campaign, project=project
+        )
 
     @classmethod
     def from_dict(cls, dct: dict[str, Any]) -> ScopedKey:
@@ -167,7 +185,12 @@ class ScopedKey(_ByText, BaseModel):
 
     def to_dict(self) -> dict[str, str]:
         """Give the four fields as texts."""
-        return {"gufe_key": str(self.gufe_key), "org": self.org, "campaign": self.campaign, "project": self.project}
+        return {
+            "gufe_key": str(self.gufe_key),
+            "org": self.org,
+            "campaign": self.campaign,
+            "project": self.project,
+        }
 
     @property
     def qualname(self) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from alchemistore.chemistry.codec import CUSTOM, from_text, parse, revive, to_text
-from alchemistore.chemistry.decoding import build_object, check_kind, decode_contents, find_slots
-from alchemistore.chemistry.documents import Document, GufeTokenizable, encode, referring
-from alchemistore.chemistry.screen import read_chain
+from alchemistore.gufe_adapter.codec import CUSTOM, from_text, parse, revive, to_text
+from alchemistore.gufe_adapter.decoding import build_object, check_kind, decode_contents, find_slots
+from alchemistore.gufe_adapter.encoding import Document, GufeTokenizable, encode, referring
+from alchemistore.gufe_adapter.keyed_chain import read_chain
 
 # A finished result is never refused for its size; memory is the limit.
 RESULT_MAX = 2**40
@@ -54,7 +54,9 @@ def result_from_json(text: bytes | str) -> GufeTokenizable:
     if isinstance(value, dict):
         return _Nested().read(text)
     documents = read_chain(value, document_max=RESULT_MAX)
-    return decode_contents(documents[-1].key, {document.key: _content(document) for document in documents})
+    return decode_contents(
+        documents[-1].key, {document.key: _content(document) for document in documents}
+    )
 
 
 def result_to_dict(text: bytes | str) -> dict[str, Any]:
@@ -92,7 +94,9 @@ class _Nested:
     def read(self, text: bytes | str) -> GufeTokenizable:
         result = parse(text, object_hook=self.part)
         if isinstance(result, dict):
-            raise ValueError("not a result: the text is neither a keyed chain nor the dict of a gufe object")
+            raise ValueError(
+                "not a result: the text is neither a keyed chain nor the dict of a gufe object"
+            )
         return result
 
     def part(self, dct: dict[str, Any]) -> Any:

@@ -42,7 +42,11 @@ def read(tx: Connection) -> Catalog:
     """Give, of our tables in the current schema, the definition of each column, constraint and index."""
     ours = set(metadata.tables)
     return {
-        part: {(table, name): definition for table, name, definition in tx.execute(text(query)) if table in ours}
+        part: {
+            (table, name): definition
+            for table, name, definition in tx.execute(text(query))
+            if table in ours
+        }
         for part, query in _PARTS.items()
     }
 
@@ -77,10 +81,14 @@ def drift(tx: Connection) -> list[str]:
             return [f"the catalog could not be compared with the code: {str(error.orig).strip()}"]
         finally:
             savepoint.rollback()
-    return [sentence for part in _PARTS for sentence in _differences(part, found[part], wanted[part])]
+    return [
+        sentence for part in _PARTS for sentence in _differences(part, found[part], wanted[part])
+    ]
 
 
-def _differences(part: str, found: dict[tuple[str, str], str], wanted: dict[tuple[str, str], str]) -> list[str]:
+def _differences(
+    part: str, found: dict[tuple[str, str], str], wanted: dict[tuple[str, str], str]
+) -> list[str]:
     sentences = []
     for table, name in sorted(wanted.keys() | found.keys()):
         is_, should = found.get((table, name)), wanted.get((table, name))
@@ -95,5 +103,7 @@ def _differences(part: str, found: dict[tuple[str, str], str], wanted: dict[tupl
 
 def missing_tables(tx: Connection) -> list[str]:
     """Give the names of our tables that are not there."""
-    present = set(tx.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")))
+    present = set(
+        tx.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"))
+    )
     return sorted(set(metadata.tables) - present)

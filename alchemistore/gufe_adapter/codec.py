@@ -81,16 +81,22 @@ def unpack(data: bytes) -> str:
     if form == ZSTD:
         size = frame_size(body)
         if size < 0:
-            raise ValueError("the document is truncated or damaged: its compressed part has no valid header")
+            raise ValueError(
+                "the document is truncated or damaged: its compressed part has no valid header"
+            )
         # The library allocates what the header states before it looks at the data.
         if size > UNPACKED_MAX:
-            raise ValueError(f"the document unpacks to {size} bytes; at most {UNPACKED_MAX} are allowed")
+            raise ValueError(
+                f"the document unpacks to {size} bytes; at most {UNPACKED_MAX} are allowed"
+            )
         try:
             body = zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False)
         except zstandard.ZstdError as error:
             raise ValueError(f"the document is truncated or damaged: {error}") from error
     elif form != RAW:
-        raise ValueError(f"the document has an unknown format byte {form!r}; a newer alchemistore may have written it")
+        raise ValueError(
+            f"the document has an unknown format byte {form!r}; a newer alchemistore may have written it"
+        )
     try:
         return str(body, "ascii")
     except UnicodeDecodeError as error:

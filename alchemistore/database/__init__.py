@@ -1,0 +1,1 @@
+"""The database: engine, transactions, migrations, and what SQL statements share."""

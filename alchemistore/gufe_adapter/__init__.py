@@ -1,0 +1,111 @@
+"""gufe objects and documents: the only door to gufe.
+
+An object is stored as one document, in which other objects stand as references by key. Documents are opaque bytes; the key
+under which one is stored is its identity and is never computed again, because keys drift between releases of gufe.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from alchemistore.errors import GufeNotInstalledError
+
+if TYPE_CHECKING:
+    from alchemistore.gufe_adapter.codec import dumps, loads, plain
+    from alchemistore.gufe_adapter.decoding import decode
+    from alchemistore.gufe_adapter.encoding import (
+        Document,
+        cached,
+        encode,
+        is_gufe,
+        is_network,
+        key_of,
+    )
+    from alchemistore.gufe_adapter.keyed_chain import read_chain
+    from alchemistore.gufe_adapter.network import (
+        Edge,
+        NetworkContent,
+        Node,
+        edge_content,
+        network_content,
+        node_content,
+    )
+    from alchemistore.gufe_adapter.results import result_from_json, result_to_dict, result_to_json
+    from alchemistore.gufe_adapter.version import (
+        create_dag,
+        execute_dag,
+        gather,
+        gufe_version,
+        result_ok,
+        writer_versions,
+    )
+
+# The module of each name; none of them is imported before its first use, because gufe takes a second.
+_MODULES = {
+    "Document": "encoding",
+    "Edge": "network",
+    "NetworkContent": "network",
+    "Node": "network",
+    "cached": "encoding",
+    "create_dag": "version",
+    "decode": "decoding",
+    "dumps": "codec",
+    "edge_content": "network",
+    "encode": "encoding",
+    "execute_dag": "version",
+    "gather": "version",
+    "gufe_version": "version",
+    "is_gufe": "encoding",
+    "is_network": "encoding",
+    "key_of": "encoding",
+    "loads": "codec",
+    "network_content": "network",
+    "node_content": "network",
+    "plain": "codec",
+    "read_chain": "keyed_chain",
+    "result_from_json": "results",
+    "result_ok": "version",
+    "result_to_dict": "results",
+    "result_to_json": "results",
+    "writer_versions": "version",
+}
+
+__all__ = [
+    "Document",
+    "Edge",
+    "NetworkContent",
+    "Node",
+    "cached",
+    "create_dag",
+    "decode",
+    "dumps",
+    "edge_content",
+    "encode",
+    "execute_dag",
+    "gather",
+    "gufe_version",
+    "is_gufe",
+    "is_network",
+    "key_of",
+    "loads",
+    "network_content",
+    "node_content",
+    "plain",
+    "read_chain",
+    "result_from_json",
+    "result_ok",
+    "result_to_dict",
+    "result_to_json",
+    "writer_versions",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = import_module(f"{__name__}.{_MODULES[name]}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "alchemistore":
+            raise
+        raise GufeNotInstalledError(error.name) from error
+    return getattr(module, name)

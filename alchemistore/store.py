@@ -198,9 +198,8 @@ class StateStore(Transactional, AlchemiscaleStateStore):
                 left = end - time.monotonic()
                 if left <= 0:
                     return False
-                for _ in connection.notifies(
-                    timeout=min(left, random.uniform(*BETWEEN_LOOKS)), stop_after=1
-                ):  # noqa: S311  (jitter)
+                pause = min(left, random.uniform(*BETWEEN_LOOKS))  # noqa: S311  (jitter, not a secret)
+                for _ in connection.notifies(timeout=pause, stop_after=1):
                     pass
             return True
 

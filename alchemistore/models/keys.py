@@ -23,8 +23,8 @@ def _wildcard_to_none(value: Any) -> Any:
 def _component(value: str) -> str:
     if not _COMPONENT.fullmatch(value):
         raise InvalidScopeError(
-            f"{value!r}: a scope component must start with a letter and may contain only alphanumeric"
-            " or underscore characters; use '*' for any"
+            f"{value!r}: a scope component must start with a letter and may contain only"
+            " alphanumeric or underscore characters; use '*' for any"
         )
     return value
 
@@ -219,7 +219,7 @@ class ScopedKey(_ByText, BaseModel):
 
     @property
     def token(self) -> UUID | None:
-        """The token as a UUID; ``None`` if the token is not one, so that no stored object has it."""
+        """The token as a UUID; ``None`` if the token is not that of a stored object."""
         token = self.gufe_key.token
         return UUID(hex=token) if _TOKEN.fullmatch(token) else None
 

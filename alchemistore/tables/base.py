@@ -44,5 +44,5 @@ def one_of(column: str, values: Iterable[str]) -> CheckConstraint:
 
 
 def weight() -> CheckConstraint:
-    """Return a constraint that limits `weight` to 0 to 1. NaN is refused: PostgreSQL sorts it last."""
+    """Return a constraint that limits `weight` to 0 to 1. PostgreSQL sorts NaN above 1."""
     return CheckConstraint("weight >= 0 AND weight <= 1", name="weight")

@@ -38,6 +38,11 @@ format: $(VENV)/.dev  ## put the code in form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+migration: $(VENV)/.dev  ## create an empty migration, with the rules for it (m='add a column')
+	$(BIN)/alembic revision --message '$(m)' \
+	    --rev-id $$(printf %04d $$(($$(ls migrations/versions/[0-9]*.py | wc -l) + 1)))
+	$(BIN)/ruff format migrations
+
 bench: $(VENV)/.test  ## measure bulk calls against bare SQL, networks against gufe, in ratios
 	$(BIN)/python -m bench
 
@@ -50,4 +55,4 @@ build: $(VENV)/.dev  ## build the wheel and the source archive into dist/
 clean:  ## remove what make made, but no data
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help demo demo-clean test lint format bench bench-claims build clean
+.PHONY: help demo demo-clean test lint format migration bench bench-claims build clean

@@ -40,6 +40,11 @@ format: $(VENV)/.dev  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+migration: $(VENV)/.dev  ## create an empty migration, with the rules for it (m='add a column')
+	$(BIN)/alembic revision --message '$(m)' \
+	    --rev-id $$(printf %04d $$(($$(ls migrations/versions/[0-9]*.py | wc -l) + 1)))
+	$(BIN)/ruff format migrations
+
 bench: $(VENV)/.test  ## compare bulk calls with bare SQL and networks with gufe
 	$(BIN)/python -m bench
 
@@ -52,4 +57,4 @@ build: $(VENV)/.dev  ## build the wheel and the source archive into dist/
 clean:  ## remove everything that make created, except data
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help demo demo-clean check test lint format bench bench-claims build clean
+.PHONY: help demo demo-clean check test lint format migration bench bench-claims build clean

@@ -1,32 +1,33 @@
 """The errors of this package.
 
-Missing objects are :class:`KeyError`, bad arguments :class:`ValueError`; everything that is neither is one of the classes below.
+Missing objects raise a :class:`KeyError` and bad arguments a :class:`ValueError`. All other errors
+are of the classes below.
 """
 
 
 class AlchemistoreError(Exception):
-    """Base of the errors that are about the store itself, not about what was asked of it."""
+    """Base class of errors of the store, as opposed to errors in the arguments of a call."""
 
 
 class StateStoreError(AlchemistoreError):
-    """The database answered, and what it says cannot be right."""
+    """The database returned an unexpected or inconsistent answer, or refused a statement."""
 
 
 class StoreUnavailableError(AlchemistoreError):
-    """The database or the object store cannot be reached or does not let us in; the text says what to do."""
+    """The database or the object store cannot be reached or rejected the credentials."""
 
 
 class SchemaError(StateStoreError):
-    """The schema is missing, too old or too new; the text names the command that mends it."""
+    """The schema is missing, too old or too new. The message names the command to run."""
 
 
 class CheckError(StateStoreError):
-    """The check found problems.
+    """The check of the store found problems.
 
     Attributes
     ----------
     problems : tuple of str
-        One sentence each, naming the object concerned.
+        One sentence for each problem, with the name of the object.
     """
 
     def __init__(self, problems: tuple[str, ...]) -> None:
@@ -38,30 +39,30 @@ class CheckError(StateStoreError):
 
 
 class S3ObjectStoreError(AlchemistoreError):
-    """The object store refused or garbled an object."""
+    """The object store refused a request, or an object in it is damaged."""
 
 
 class S3UnavailableError(S3ObjectStoreError, StoreUnavailableError):
-    """The object store cannot be reached or does not let us in; the text says what to do."""
+    """The object store cannot be reached or rejected the credentials."""
 
 
 class GufeNotInstalledError(AlchemistoreError, ImportError):
-    """gufe, or a package that it needs, is not installed; the text says how to install it."""
+    """gufe or one of its dependencies is not installed. The message says how to install it."""
 
     def __init__(self, module: str) -> None:
         super().__init__(
-            f"this call needs gufe objects, but the module {module!r} is not installed: install gufe 1.1"
-            " or newer from conda-forge ('conda install -c conda-forge gufe'), or, to try things"
-            " out, \"pip install 'alchemistore[gufe]'\""
+            f"this call needs gufe, but the module {module!r} is not installed: install gufe 1.1 or"
+            " newer with 'conda install -c conda-forge gufe', or an old version to experiment with"
+            " by \"pip install 'alchemistore[gufe]'\""
         )
 
 
 class InvalidScopeError(ValueError):
-    """A scope whose parts are not well formed."""
+    """A scope is malformed."""
 
 
 class MissingObjectError(KeyError):
-    """The object is not in the database. A :class:`KeyError` whose text is readable."""
+    """The object is not in the database. A :class:`KeyError` whose `str` is the message."""
 
     def __init__(self, what: object) -> None:
         super().__init__(f"No such object in database: {what}")
@@ -71,24 +72,24 @@ class MissingObjectError(KeyError):
 
 
 class MissingStoredObjectError(MissingObjectError):
-    """The object is not in the object store. A :class:`KeyError` whose text is readable."""
+    """The object is not in the object store. A :class:`KeyError` whose `str` is the message."""
 
     def __init__(self, location: str) -> None:
         KeyError.__init__(self, f"No such object in the object store: {location}")
 
 
 class KeyDriftWarning(UserWarning):
-    """An object was decoded under a key that the installed gufe no longer computes for it."""
+    """The installed gufe computes another key for an object than the one it is stored under."""
 
 
 def unknown_service(identifier: str) -> MissingObjectError:
-    """Give the error for a compute service that is not registered, or not any more."""
+    """Return the error for a compute service that is not registered."""
     return MissingObjectError(
-        f"compute service {str(identifier)!r} is not registered; register it (again) first"
+        f"compute service {str(identifier)!r} is not registered; register it first"
     )
 
 
-# What a refused constraint means to the caller. The names are part of the schema, and tested against it.
+# The error to raise when a constraint is violated, by the name of the constraint.
 CONSTRAINT_ERRORS: dict[str, tuple[type[Exception], str]] = {
     "compute_services__pk": (
         ValueError,
@@ -96,10 +97,13 @@ CONSTRAINT_ERRORS: dict[str, tuple[type[Exception], str]] = {
     ),
     "compute_services__identifier__ck": (
         ValueError,
-        "the identifier of a compute service may not be empty",
+        "the identifier of a compute service must not be empty",
     ),
-    "identities__identifier__ck": (ValueError, "the identifier of an identity may not be empty"),
-    "claims__compute_services__fk": (KeyError, "the compute service is not registered"),
+    "identities__identifier__ck": (ValueError, "the identifier of an identity must not be empty"),
+    "claims__compute_services__fk": (
+        KeyError,
+        "the compute service is not registered; register it first",
+    ),
     "extends__tasks__parent__fk": (
         ValueError,
         "a task can only extend a task of the same transformation",

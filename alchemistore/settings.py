@@ -1,43 +1,69 @@
-"""Where the database and the object store are: from the environment, arguments win."""
+"""Settings of the database and the object store, from arguments or the environment."""
 
 from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 EMBEDDED = "embedded://"
 
 
 class _Settings(BaseSettings):
-    # Immutable and hashable, so that equal settings can share what is made from them.
+    # Frozen and hashable, so that equal settings can share a store.
     model_config = SettingsConfigDict(
         frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True
     )
 
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ValueError("; ".join(map(self._sentence, error.errors()))) from None
+
+    @classmethod
+    def _sentence(cls, error: Any) -> str:
+        name = ".".join(map(str, error["loc"]))
+        variable = f"{cls.model_config['env_prefix']}{name}".upper()
+        if error["type"] == "missing":
+            return f"{name} is not set: set the environment variable {variable}"
+        if name in cls.model_fields:
+            return f"{variable}: {error['msg']}"
+        return f"{name}: {error['msg']}"
+
 
 class Settings(_Settings):
-    """How to reach the database.
+    """Settings of the database.
 
     Attributes
     ----------
     database_url : SecretStr
-        ``ALCHEMISTORE_DATABASE_URL``: ``postgresql://user:password@host:port/database``, or ``embedded:///path`` for the private
-        server kept in a directory. Secret because it may hold a password: read it with ``.get_secret_value()``.
+        ``ALCHEMISTORE_DATABASE_URL``: ``postgresql://user:password@host:port/database``, or
+        ``embedded:///path`` for a private server in a directory. The URL may contain a password, so
+        it is secret: read it with ``.get_secret_value()``.
     pool_size : int, default 5
-        ``ALCHEMISTORE_POOL_SIZE``: connections kept open per process.
+        ``ALCHEMISTORE_POOL_SIZE``: number of connections that a process keeps open. It opens up to
+        twice as many under load.
     pool_timeout : float, default 30
-        ``ALCHEMISTORE_POOL_TIMEOUT``: seconds to wait for a free connection.
+        ``ALCHEMISTORE_POOL_TIMEOUT``: seconds to wait for a free connection of the pool.
     connect_timeout : int, default 10
         ``ALCHEMISTORE_CONNECT_TIMEOUT``: seconds to wait for the server.
     statement_timeout : float, default 0
-        ``ALCHEMISTORE_STATEMENT_TIMEOUT``: seconds after which a statement is cancelled; 0 means never.
+        ``ALCHEMISTORE_STATEMENT_TIMEOUT``: seconds after which a statement is cancelled; 0 means
+        never.
     application_name : str, default "alchemistore"
-        ``ALCHEMISTORE_APPLICATION_NAME``: what ``pg_stat_activity`` shows.
+        ``ALCHEMISTORE_APPLICATION_NAME``: name of the connections in ``pg_stat_activity``.
     prepare_statements : bool, default True
-        ``ALCHEMISTORE_PREPARE_STATEMENTS``: set to false behind a PgBouncer that does not keep prepared statements.
+        ``ALCHEMISTORE_PREPARE_STATEMENTS``: set to false behind a PgBouncer without support for
+        prepared statements.
+
+    Raises
+    ------
+    ValueError
+        If a value is missing or invalid. The message names the environment variable.
     """
 
     model_config = SettingsConfigDict(env_prefix="ALCHEMISTORE_")
@@ -60,29 +86,34 @@ class Settings(_Settings):
 
     @classmethod
     def from_url(cls, url: str | Settings | None) -> Settings:
-        """Return the settings for a URL, or, without one, the settings of the environment."""
+        """Return the settings for a URL; without a URL, the settings of the environment."""
         if url is None:
             return get_settings()
         return url if isinstance(url, Settings) else cls(database_url=SecretStr(url))
 
     @property
     def embedded_directory(self) -> Path | None:
-        """The data directory of the private server; ``None`` when the URL names another server."""
+        """The data directory of the private server; ``None`` for another server."""
         url = self.database_url.get_secret_value()
         return Path(url.removeprefix(EMBEDDED)).expanduser() if url.startswith(EMBEDDED) else None
 
 
 class S3ObjectStoreSettings(_Settings):
-    """How to reach the object store, under the names that the AWS tools use.
+    """Settings of the object store. The names are the environment variables of the AWS tools.
 
     Attributes
     ----------
     AWS_S3_BUCKET, AWS_S3_PREFIX, AWS_DEFAULT_REGION : str
-        Where the objects are; nothing outside the prefix is ever touched.
+        Location of the objects. Nothing outside the prefix is read, written or removed.
     AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN : SecretStr or None, default None
-        Leave them unset to use the role of the host.
+        Credentials; unset, the role of the host is used.
     AWS_ENDPOINT_URL : str or None, default None
-        The server, when it is not Amazon's.
+        URL of the server; unset, Amazon S3.
+
+    Raises
+    ------
+    ValueError
+        If a value is missing or invalid. The message names the environment variable.
     """
 
     AWS_S3_BUCKET: str = Field(min_length=1, validation_alias=AliasChoices("AWS_S3_BUCKET"))
@@ -96,23 +127,23 @@ class S3ObjectStoreSettings(_Settings):
 
 @cache
 def get_settings() -> Settings:
-    """Return the database settings of the environment; they are read once."""
-    return Settings()  # type: ignore[call-arg]  # the environment provides the required fields
+    """Return the database settings of the environment, which is read once."""
+    return Settings()  # type: ignore[call-arg]  # the environment provides the fields
 
 
 @cache
 def get_s3_settings() -> S3ObjectStoreSettings:
-    """Return the object store settings of the environment; they are read once."""
-    return S3ObjectStoreSettings()  # type: ignore[call-arg]  # the environment provides the required fields
+    """Return the object store settings of the environment, which is read once."""
+    return S3ObjectStoreSettings()  # type: ignore[call-arg]  # the environment provides the fields
 
 
 def bundled_directory(name: str) -> Path:
-    """Return a directory that travels with the package.
+    """Return a directory of the checkout that is also part of the installed package.
 
     Parameters
     ----------
     name : str
-        Its name at the top of a checkout; in the installed package it has a leading underscore.
+        Its name in the checkout. In the installed package it has a leading underscore.
     """
     package = Path(__file__).parent
     installed = package / f"_{name}"

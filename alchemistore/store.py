@@ -124,7 +124,7 @@ class StateStore(Transactional, AlchemiscaleStateStore):
         SchemaError
             If the schema is missing, too old or too new, so that nothing can be said.
         """
-        return check.problems(self.engine)
+        return [finding.text for finding in check.findings(self.engine)]
 
     def reset(self) -> None:
         """Remove all data and the schema. There is no way back."""

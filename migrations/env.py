@@ -1,4 +1,4 @@
-"""Run migrations: on the connection a program hands over, else on the database the settings name."""
+"""Run migrations, on the connection of the caller or on the database of the environment."""
 
 from logging.config import fileConfig
 
@@ -13,15 +13,15 @@ config = context.config
 
 
 def migrate(connection: Connection) -> None:
-    """Migrate under an advisory lock, so that of two that start at once one waits and then finds nothing to do."""
+    """Run migrations under an advisory lock: a second process waits, and finds nothing to do."""
     context.configure(
         connection=connection, target_metadata=metadata, transaction_per_migration=False
     )
     with context.begin_transaction():
-        # A migration that cannot get its lock gives up instead of making everybody queue behind it.
+        # A waiting migration blocks all later queries of the table, so it must not wait for long.
         connection.execute(text("SELECT set_config('lock_timeout', '10s', true)"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-        # Whoever waited for the lock has to look at the revision afresh.
+        # The revision is read after the lock, so that a process that waited sees the new one.
         context.run_migrations()
 
 
@@ -33,7 +33,7 @@ def offline() -> None:
 
 
 def from_settings() -> None:
-    """Migrate the database that the environment names."""
+    """Run migrations on the database of the environment."""
     if config.config_file_name is not None:
         fileConfig(config.config_file_name, disable_existing_loggers=False)
     engine = engine_from_environment()
@@ -45,7 +45,7 @@ def from_settings() -> None:
 
 if context.is_offline_mode():
     offline()
-elif (given := config.attributes.get("connection")) is not None:
-    migrate(given)
+elif (connection := config.attributes.get("connection")) is not None:
+    migrate(connection)
 else:
     from_settings()

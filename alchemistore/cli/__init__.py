@@ -1,4 +1,4 @@
-"""The command line. Commands import what they need when they run: `alchemistore --help` is immediate."""
+"""The command line. Commands import other packages when they run, so that help is immediate."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ import click
 from alchemistore import __version__
 from alchemistore.cli.database import database
 from alchemistore.cli.demo import demo
+from alchemistore.cli.exit_codes import EXIT_INTERRUPTED, CommandError
 from alchemistore.cli.identity import identity
 from alchemistore.cli.local import local
 from alchemistore.cli.objects import objects
 from alchemistore.errors import AlchemistoreError
 
-# What a script can tell from the exit code.
-EXIT_OK, EXIT_PROBLEMS_FOUND, EXIT_FAILED = 0, 1, 2
-
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
+    except KeyboardInterrupt:
+        click.echo("Interrupted.", err=True)
+        sys.exit(EXIT_INTERRUPTED)
     except (AlchemistoreError, ValueError, KeyError) as error:
-        # Of a validation error only the sentences: its usual text repeats what was given, which may be a secret.
+        # The full text of a validation error repeats the input, which may be a secret.
         details = getattr(error, "errors", None)
         text = (
             "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in details())
             if details
             else str(error)
         )
-        click.echo(f"Error: {text}", err=True)
-        sys.exit(EXIT_FAILED)
+        raise CommandError(text) from error
 
 
 class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> object:
-        with _explained():
+        with _translate_errors():
             return super().invoke(ctx)
 
 
@@ -49,7 +49,8 @@ class _Group(click.Group):
 def main() -> None:
     """State and result storage for alchemical free energy campaigns.
 
-    Exit codes: 0 fine, 1 problems found, 2 could not be done (the reason is on standard error).
+    Exit codes: 0 success, 1 problems found, 2 failed (the reason is on standard error),
+    130 interrupted. With --json, commands print one JSON object per line.
     """
 
 

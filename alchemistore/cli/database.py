@@ -1,24 +1,26 @@
-"""`alchemistore database`: the schema's life cycle."""
+"""`alchemistore database`: create, upgrade, check and remove the schema."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import click
 
+from alchemistore.cli.exit_codes import EXIT_PROBLEMS_FOUND, CommandError
 from alchemistore.cli.options import object_store, open_store, url_option
-from alchemistore.cli.progress import Walk
-from alchemistore.cli.report import Report
+from alchemistore.cli.progress import Progress
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from alchemistore.maintenance.findings import Finding
+    from alchemistore.store import StateStore
 
-    from alchemistore.maintenance.object_audit import Page
-
-# A younger object's reference may be on its way.
+# The reference to a younger object may not be stored yet.
 IN_FLIGHT = timedelta(hours=1)
 
 
@@ -30,14 +32,14 @@ def database() -> None:
 @database.command()
 @url_option
 def init(url: str) -> None:
-    """Create the schema; if it is there, bring it up to date."""
+    """Create the schema, or upgrade it if it exists."""
     _upgrade(url)
 
 
 @database.command()
 @url_option
 def upgrade(url: str) -> None:
-    """Bring the schema up to date with this version of alchemistore."""
+    """Upgrade the schema to this version of alchemistore."""
     _upgrade(url)
 
 
@@ -60,69 +62,82 @@ def _upgrade(url: str) -> None:
 @click.option(
     "--repair",
     is_flag=True,
-    help="Make the queue again from the tasks and actions if it is wrong; nothing else changes.",
+    help="Rebuild the queue if it is inconsistent. Tasks and actions are not modified.",
 )
 @click.option(
     "--objects",
     "with_objects",
     is_flag=True,
-    help="Hold the object store (named by the AWS_... variables) against the references in the database, too.",
+    help="Also cross-check the object store (AWS_... variables) against the references.",
 )
 @click.option(
     "--after",
     default="",
-    help="With --objects: go on after this location, where a check was broken off.",
+    help="With --objects: start after this location, to resume an interrupted check.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of text.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def check(url: str, repair: bool, with_objects: bool, after: str, as_json: bool) -> None:
-    """Check revision, catalog and data; with --objects also the object store.
+    """Verify the schema and the data; with --objects also the object store.
 
-    Problems are printed as they are found. The JSON object has the list "problems"; "ok", which is null if the check was broken
-    off before it found any; "after", the location for --after if it was broken off, else null; and "repaired".
+    Findings are printed as they are found. With --json there is one object per finding, with kind,
+    key, location and text, and then a summary: "ok" (null if the check ended early without
+    findings), "repaired" (the changes to the queue, or null), and "after" (the --after value to
+    resume from, or null if the check is complete).
 
-    Exit codes: 0 nothing found (or nothing left after a repair), 1 problems found and listed, 2 cannot tell (no or another
-    version's schema, no connection, broken off).
+    Exit codes: 0 nothing found, or nothing left after a repair; 1 problems found; 2 failed;
+    130 interrupted.
     """
     if after and not with_objects:
-        raise click.UsageError(
-            "--after says where in the object store to go on: give --objects, too."
-        )
-    from alchemistore.maintenance.check import problems
+        raise click.UsageError("--after is a location in the object store: add --objects")
+    from alchemistore.maintenance.check import findings
 
     store = open_store(url)
-    engine = store.engine
-    with Walk(after) as walk:
-        found, repaired = problems(engine), None
+    with Progress(after) as progress:
+        found, repaired = findings(store.engine), None
         if found and repair:
             repaired = store.repair_queue()
-            found = problems(engine)
-        with Report(walk, as_json, repaired) as report:
-            report.add(found)
-            if with_objects:
-                for page in walk.through(_orphans(engine, after)):
-                    report.add(_sentences(page))
-    if report.count:
-        sys.exit(1)
+            found = findings(store.engine)
+        if repaired is not None and not as_json:
+            click.echo(
+                f"Repaired the queue: removed {repaired.removed} entries, added {repaired.added}."
+            )
+        count, complete = 0, False
+        try:
+            for finding in chain(found, _audit(store, progress) if with_objects else ()):
+                count += 1
+                click.echo(json.dumps(asdict(finding)) if as_json else f"- {finding.text}")
+            complete = True
+        finally:
+            if as_json:
+                summary = {
+                    "ok": False if count else (True if complete else None),
+                    "repaired": None if repaired is None else dict(repaired),
+                    "after": None if complete else progress.last,
+                }
+                click.echo(json.dumps(summary))
+            elif count:
+                state = "so far" if not complete else "found" if repaired is None else "left"
+                click.echo(f"{count} problem{'' if count == 1 else 's'} {state}.")
+            elif complete:
+                click.echo("No problems found.")
+    if count:
+        sys.exit(EXIT_PROBLEMS_FOUND)
 
 
-def _orphans(engine: Engine, after: str) -> Iterator[Page]:
+def _audit(store: StateStore, progress: Progress) -> Iterator[Finding]:
     from alchemistore.maintenance import object_audit
 
-    return object_audit.walk(engine, object_store(), datetime.now(UTC) - IN_FLIGHT, after)
-
-
-def _sentences(page: Page) -> Iterator[str]:
-    for reference in page.dangling:
-        yield f"{reference.key} refers to {reference.location}, and there is no such object"
-    for stored in page.unreferenced:
-        yield f"nothing refers to the object {stored.location}; see 'alchemistore objects sweep'"
+    older_than = datetime.now(UTC) - IN_FLIGHT
+    pages = object_audit.walk(store.engine, object_store(), older_than, progress.last)
+    for page in progress.track(pages):
+        yield from page.findings()
 
 
 @database.command()
 @url_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def reset(url: str, yes: bool) -> None:
-    """Remove all data and the schema. There is no way back."""
+    """Remove all data and the schema. This cannot be undone."""
     from alchemistore.database import migrations
 
     engine = open_store(url).engine
@@ -131,7 +146,8 @@ def reset(url: str, yes: bool) -> None:
         try:
             click.confirm(f"Remove all data and the schema from {name}?", abort=True)
         except click.Abort:
-            click.echo("Nothing was removed. Say --yes to do it without being asked.", err=True)
-            sys.exit(2)
+            raise CommandError(
+                "not confirmed, so nothing was removed; --yes removes without asking"
+            ) from None
     migrations.reset(engine)
-    click.echo(f"Removed everything from {name}.")
+    click.echo(f"Removed all data and the schema from {name}.")

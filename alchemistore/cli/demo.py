@@ -1,4 +1,4 @@
-"""`alchemistore demo`: a tiny campaign, from an empty directory to free energies."""
+"""`alchemistore demo`: run a small campaign and print its free energies."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 
 import click
 
+from alchemistore.cli.exit_codes import EXIT_PROBLEMS_FOUND, CommandError
 from alchemistore.settings import bundled_directory
 
 DEFAULT = Path("demo")
-# For root in a directory that is closed to the user which PostgreSQL then runs under, as /root is.
+# PostgreSQL does not run as root. If root works in a directory such as /root, which is closed to
+# other users, the servers need another directory.
 OPEN_TO_ALL = Path("/var/lib/alchemistore/demo")
-# What a shell gives for a command that Ctrl-C has ended.
-INTERRUPTED = 130
 
 
 def default_directory() -> Path:
-    """Give the directory for somebody who names none."""
+    """Return the default directory."""
     if os.geteuid() == 0 and not all(
         parent.stat().st_mode & stat.S_IXOTH for parent in DEFAULT.resolve().parents
     ):
@@ -34,54 +34,54 @@ def default_directory() -> Path:
     "-d",
     type=click.Path(file_okay=False, path_type=Path),
     default=default_directory,
-    show_default=f"{DEFAULT}; {OPEN_TO_ALL} for root where nobody else may go",
-    help="Where servers, results and the plot go.",
+    show_default=f"{DEFAULT}; {OPEN_TO_ALL} for root in a directory closed to other users",
+    help="Directory for the servers, the results and the plot.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(1, 64),
     default=4,
     show_default=True,
-    help="How many worker processes.",
+    help="Number of worker processes.",
 )
 @click.option(
     "--kill/--no-kill",
     default=True,
-    help="Kill one worker and stop another for a while, to see that nothing is lost.  [default: kill]",
+    help="Kill one worker and pause another, to show that no result is lost.  [default: kill]",
 )
-@click.option("--clean", is_flag=True, help="Stop the servers and remove the directory instead.")
+@click.option(
+    "--clean",
+    is_flag=True,
+    help="Stop the servers and remove the directory, instead of running a campaign.",
+)
 def demo(directory: Path, workers: int, kill: bool, clean: bool) -> None:
-    """Run a tiny free energy campaign on private servers, and show its answers.
+    """Run a small free energy campaign on private servers and print its results.
 
-    Exit code 1 if it is not complete, or an answer is wrong.
+    Exit code 1 if the campaign is incomplete or a free energy is wrong.
     """
     if clean:
         _clean(directory)
         return
-    # The campaign's classes are importable under the name that its documents carry.
+    # Stored documents name the classes of the campaign as `harmonic...`.
     sys.path.insert(0, str(bundled_directory("examples")))
     try:
         from harmonic.campaign import run
     except ModuleNotFoundError as error:
-        raise click.ClickException(
-            f"{error}; the demo needs more packages: pip install 'alchemistore[demo]'"
+        raise CommandError(
+            f"{error}; install the packages of the demo: pip install 'alchemistore[demo]'"
         ) from error
     from rich.console import Console
 
-    try:
-        report = run(directory, workers=workers, kill=kill, console=Console())
-    except KeyboardInterrupt:
-        # The campaign has said how to go on.
-        sys.exit(INTERRUPTED)
+    report = run(directory, workers=workers, kill=kill, console=Console())
     if not report.ok:
-        sys.exit(1)
+        sys.exit(EXIT_PROBLEMS_FOUND)
 
 
 def _clean(directory: Path) -> None:
     from alchemistore.local import LocalServers
 
     if not directory.exists():
-        click.echo(f"There is no {directory}.")
+        click.echo(f"Nothing to remove: there is no directory {directory}.")
         return
     if not (directory / "postgres").is_dir():
         raise click.UsageError(f"{directory} is not the directory of a demo: nothing was removed")

@@ -1,4 +1,4 @@
-"""`alchemistore identity`: who may log in, and which scopes they may use."""
+"""`alchemistore identity`: users and compute identities, and their scopes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alchemistore.cli.exit_codes import CommandError
 from alchemistore.cli.options import open_store, url_option
 
 if TYPE_CHECKING:
@@ -16,22 +17,22 @@ if TYPE_CHECKING:
 
 
 def type_option(function: click.decorators.FC) -> click.decorators.FC:
-    """Give a command the option that names the type of identity."""
+    """Add the option for the type of identity."""
     return click.option(
         "--identity-type",
         "-t",
         type=click.Choice(["user", "compute"], case_sensitive=False),
         default="user",
         show_default=True,
-        help="The same identifier may stand for a user and for a compute identity.",
+        help="Type of the identity. Identifiers are unique within a type.",
     )(function)
 
 
 def identity_options(function: click.decorators.FC) -> click.decorators.FC:
-    """Give a command the options that name the database and an identity."""
-    named = click.option(
-        "--identifier", "-i", required=True, help="The name under which it logs in."
-    )(function)
+    """Add the options for the database and an identity."""
+    named = click.option("--identifier", "-i", required=True, help="Identifier of the identity.")(
+        function
+    )
     return url_option(type_option(named))
 
 
@@ -41,9 +42,11 @@ scope_option = click.option(
     "scopes",
     multiple=True,
     required=True,
-    help="org-campaign-project, '*' for what is open; may be given several times. All of them are applied, or none.",
+    help="org-campaign-project, with '*' for any. Repeat it for several: all or none are applied.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object per line."
+)
 
 
 def _class(identity_type: str) -> type[CredentialedUserIdentity | CredentialedComputeIdentity]:
@@ -58,17 +61,14 @@ def _parsed(scopes: Iterable[str]) -> list[Scope]:
     return [Scope.from_str(scope) for scope in scopes]
 
 
-def _show(items: list[str], as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(items, indent=2))
-    else:
-        for item in items:
-            click.echo(item)
+def _print(name: str, values: list[str], as_json: bool) -> None:
+    for value in values:
+        click.echo(json.dumps({name: value}) if as_json else value)
 
 
 def _read_key(key: str | None, from_stdin: bool) -> str:
     if key is not None and from_stdin:
-        raise click.UsageError("Give the key by --key or by --key-stdin, not both.")
+        raise click.UsageError("--key and --key-stdin cannot be used together")
     if key is not None:
         return key
     if from_stdin:
@@ -76,14 +76,14 @@ def _read_key(key: str | None, from_stdin: bool) -> str:
     try:
         answer: str = click.prompt("Key", hide_input=True, confirmation_prompt=True)
     except click.Abort:
-        click.echo("\nNothing was changed: no key was given.", err=True)
-        sys.exit(2)
+        click.echo(err=True)
+        raise CommandError("no key was entered, so nothing was changed") from None
     return answer
 
 
 @click.group()
 def identity() -> None:
-    """Users and compute identities, and the scopes they may use."""
+    """Manage users and compute identities, and their scopes."""
 
 
 @identity.command()
@@ -91,13 +91,14 @@ def identity() -> None:
 @click.option(
     "--key",
     "-k",
-    help="The key. Other users of the machine can read it here: better be asked for it, or use --key-stdin.",
+    help="The key. Other users of the machine can see it here; the prompt or --key-stdin is safer.",
 )
 @click.option("--key-stdin", is_flag=True, help="Read the key from standard input.")
 def add(url: str, identity_type: str, identifier: str, key: str | None, key_stdin: bool) -> None:
-    """Add an identity, or give one that is there a new key; its scopes stay.
+    """Add an identity, or change the key of an existing one.
 
-    The key is asked for, unless --key or --key-stdin says otherwise.
+    The scopes of an existing identity are kept. Without --key or --key-stdin, the command prompts
+    for the key.
     """
     from alchemistore.operations.key_hashing import hash_key
 
@@ -113,15 +114,15 @@ def add(url: str, identity_type: str, identifier: str, key: str | None, key_stdi
 @type_option
 @json_option
 def list_(url: str, identity_type: str, as_json: bool) -> None:
-    """List the identifiers, one per line."""
+    """List identifiers, one per line."""
     with open_store(url).transaction() as tx:
-        _show(tx.list_credentialed_entities(_class(identity_type)), as_json)
+        _print("identifier", tx.list_credentialed_entities(_class(identity_type)), as_json)
 
 
 @identity.command()
 @identity_options
 def remove(url: str, identity_type: str, identifier: str) -> None:
-    """Remove an identity, with its scopes."""
+    """Remove an identity and its scopes."""
     with open_store(url).transaction() as tx:
         tx.remove_credentialed_identity(identifier, _class(identity_type))
 
@@ -130,7 +131,7 @@ def remove(url: str, identity_type: str, identifier: str) -> None:
 @identity_options
 @scope_option
 def add_scope(url: str, identity_type: str, identifier: str, scopes: tuple[str, ...]) -> None:
-    """Let an identity use scopes."""
+    """Grant scopes to an identity."""
     parsed = _parsed(scopes)
     with open_store(url).transaction() as tx:
         for scope in parsed:
@@ -141,16 +142,18 @@ def add_scope(url: str, identity_type: str, identifier: str, scopes: tuple[str, 
 @identity_options
 @json_option
 def list_scope(url: str, identity_type: str, identifier: str, as_json: bool) -> None:
-    """List the scopes an identity may use, one per line, in the order in which they were granted."""
+    """List the scopes of an identity, one per line, in the order in which they were granted."""
     with open_store(url).transaction() as tx:
-        _show(tx.get_credentialed_entity(identifier, _class(identity_type)).scopes, as_json)
+        _print(
+            "scope", tx.get_credentialed_entity(identifier, _class(identity_type)).scopes, as_json
+        )
 
 
 @identity.command()
 @identity_options
 @scope_option
 def remove_scope(url: str, identity_type: str, identifier: str, scopes: tuple[str, ...]) -> None:
-    """Take scopes from an identity: exactly these, not those within them."""
+    """Revoke scopes of an identity. Narrower scopes are not revoked with a wider one."""
     parsed = _parsed(scopes)
     with open_store(url).transaction() as tx:
         for scope in parsed:
@@ -160,7 +163,7 @@ def remove_scope(url: str, identity_type: str, identifier: str, scopes: tuple[st
 @identity.command()
 @identity_options
 def disable(url: str, identity_type: str, identifier: str) -> None:
-    """Refuse the key of an identity until it is enabled again."""
+    """Disable an identity: its key is refused until it is enabled again."""
     with open_store(url).transaction() as tx:
         tx.set_disabled(identifier, _class(identity_type))
 
@@ -168,6 +171,6 @@ def disable(url: str, identity_type: str, identifier: str) -> None:
 @identity.command()
 @identity_options
 def enable(url: str, identity_type: str, identifier: str) -> None:
-    """Accept the key of an identity again."""
+    """Enable an identity that was disabled."""
     with open_store(url).transaction() as tx:
         tx.set_disabled(identifier, _class(identity_type), False)

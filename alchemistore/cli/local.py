@@ -1,17 +1,20 @@
-"""`alchemistore local`: the private PostgreSQL and S3 server of a directory."""
+"""`alchemistore local`: private PostgreSQL and S3 servers in a directory."""
 
 from __future__ import annotations
 
 import json
 import shlex
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from alchemistore.cli.exit_codes import EXIT_PROBLEMS_FOUND
+
 
 def directory_option(function: click.decorators.FC) -> click.decorators.FC:
-    """Give a command the option that names the data directory."""
+    """Add the option for the data directory."""
     return click.option(
         "--directory",
         "-d",
@@ -19,12 +22,12 @@ def directory_option(function: click.decorators.FC) -> click.decorators.FC:
         envvar="ALCHEMISTORE_DIRECTORY",
         show_envvar=True,
         default=None,
-        help="Where the servers keep their data. Default: a directory of yours for application data.",
+        help="Data directory of the servers. Default: your directory for application data.",
     )(function)
 
 
 def chosen(directory: Path | None) -> Path:
-    """Give the directory, or the default one."""
+    """Return the directory, or the default directory."""
     from alchemistore.local import default_directory
 
     return directory or default_directory()
@@ -32,29 +35,28 @@ def chosen(directory: Path | None) -> Path:
 
 @click.group()
 def local() -> None:
-    """A PostgreSQL and an S3 server of your own, under one directory."""
+    """Run private PostgreSQL and S3 servers in a directory."""
 
 
 @local.command()
 @directory_option
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of text.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def start(directory: Path | None, as_json: bool) -> None:
-    """Start both servers; they go on until stopped."""
+    """Start both servers. They run until they are stopped."""
     from alchemistore.local import LocalServers
 
     servers = LocalServers(chosen(directory))
     servers.start()
     _show(servers.directory, as_json)
     if not as_json:
-        click.echo(
-            f'Use them with: eval "$(alchemistore local env --directory {shlex.quote(str(servers.directory))})"'
-        )
+        quoted = shlex.quote(str(servers.directory))
+        click.echo(f'Use them with: eval "$(alchemistore local env --directory {quoted})"')
 
 
 @local.command()
 @directory_option
 def stop(directory: Path | None) -> None:
-    """Stop both servers; data stay."""
+    """Stop both servers. The data are kept."""
     from alchemistore.local import LocalServers
 
     servers = LocalServers(chosen(directory))
@@ -64,17 +66,17 @@ def stop(directory: Path | None) -> None:
 
 @local.command()
 @directory_option
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of text.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def status(directory: Path | None, as_json: bool) -> None:
-    """Tell what runs. Exit code 1 if something does not."""
+    """Print which servers are running. Exit code 1 if one is not."""
     if not _show(chosen(directory), as_json):
-        raise SystemExit(1)
+        sys.exit(EXIT_PROBLEMS_FOUND)
 
 
 @local.command()
 @directory_option
 def env(directory: Path | None) -> None:
-    """Print, as shell commands, the environment by which programs find the servers; keys included."""
+    """Print shell commands that set the environment for the servers, including keys."""
     from alchemistore.local import LocalServers
 
     for name, value in LocalServers(chosen(directory)).environment().items():
@@ -86,7 +88,7 @@ def _show(directory: Path, as_json: bool) -> bool:
 
     found = LocalServers(directory).status()
     if as_json:
-        click.echo(json.dumps(asdict(found), default=str, indent=2))
+        click.echo(json.dumps(asdict(found), default=str))
     else:
         click.echo(f"Directory   {found.directory}")
         for name, server in (("PostgreSQL", found.database), ("S3", found.s3)):

@@ -1,4 +1,4 @@
-"""`alchemistore objects`: the object store held against the database."""
+"""`alchemistore objects`: remove objects that the database does not refer to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from alchemistore.cli.options import object_store, open_store, url_option
-from alchemistore.cli.progress import Walk
+from alchemistore.cli.progress import Progress
 
 if TYPE_CHECKING:
     from alchemistore.objectstore import StoredObject
@@ -22,14 +22,14 @@ def _age(context: click.Context, parameter: click.Parameter, value: str) -> time
     found = re.fullmatch(r"(\d{1,6})([smhdw])", value)
     if not found:
         raise click.BadParameter(
-            f"{value!r} is not an age: expected a number with a unit, as 90m, 12h, 7d or 2w"
+            f"{value!r} is not an age: expected a number and a unit, e.g. 90m, 12h, 7d or 2w"
         )
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
 @click.group()
 def objects() -> None:
-    """Look after the object store (named by the AWS_... variables)."""
+    """Maintain the object store (AWS_... variables)."""
 
 
 @objects.command()
@@ -38,26 +38,28 @@ def objects() -> None:
     "--older-than",
     callback=_age,
     required=True,
-    help="Leave alone what was written since: 90m, 12h, 7d, 2w.",
+    help="Only remove objects older than this, e.g. 90m, 12h, 7d, 2w.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be removed, but remove nothing.")
 @click.option(
-    "--after", default="", help="Go on after this location: where a sweep was broken off."
+    "--after", default="", help="Start after this location, to resume an interrupted sweep."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each, one a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def sweep(url: str, older_than: timedelta, dry_run: bool, after: str, as_json: bool) -> None:
-    """Remove stored results that no reference names.
+    """Remove stored results that no reference of the database names.
 
-    A worker writes its result before the reference to it, so leave ample time with --older-than. What is removed is printed at
-    once; a sweep that is broken off (exit code 2) says with which --after to go on.
+    Only sweep a bucket with the database that it belongs to. A worker stores its result before the
+    reference, so leave ample time with --older-than. A sweep that fails or is interrupted prints
+    the --after value to resume from.
     """
     from alchemistore.maintenance import object_audit
 
     count = size = 0
     before = datetime.now(UTC) - older_than
-    with Walk(after) as walk:
-        for page in walk.through(
-            object_audit.sweep(open_store(url).engine, object_store(), before, after, dry_run)
+    with Progress(after) as progress:
+        engine = open_store(url).engine
+        for page in progress.track(
+            object_audit.sweep(engine, object_store(), before, after, dry_run)
         ):
             for found in page.unreferenced:
                 count, size = count + 1, size + found.size

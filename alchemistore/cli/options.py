@@ -1,4 +1,4 @@
-"""The servers that commands work on, by option and by environment."""
+"""The database and object store of a command, from its options and the environment."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 def url_option(function: click.decorators.FC) -> click.decorators.FC:
-    """Give a command the option that names the database."""
+    """Add the option for the database."""
     return click.option(
         "--url",
         envvar="ALCHEMISTORE_DATABASE_URL",
         show_envvar=True,
         required=True,
-        help="postgresql://user:password@host:port/database, or embedded:///directory. Better in the environment, where"
-        " other users of the machine cannot read the password.",
+        help="postgresql://user:password@host:port/database, or embedded:///directory. Set the"
+        " variable rather than the option: other users of the machine can see the option.",
     )(function)
 
 
 def open_store(url: str) -> StateStore:
-    """Return the state store at a URL, for the length of the command."""
+    """Return the state store at a URL. It is closed when the command ends."""
     from alchemistore.store import StateStore
 
     store = StateStore(url)
@@ -33,7 +33,7 @@ def open_store(url: str) -> StateStore:
 
 
 def object_store() -> S3ObjectStore:
-    """Give the object store that the environment names."""
+    """Return the object store of the environment."""
     from alchemistore.objectstore import get_s3os
     from alchemistore.settings import get_s3_settings
 

@@ -1,4 +1,4 @@
-"""What commands that go through a whole object store have in common: they show where they are, and say how to go on."""
+"""Progress of commands that read a whole object store, and where to resume them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ if TYPE_CHECKING:
 
     from alchemistore.maintenance.object_audit import Page
 
-# An interrupted command cannot tell.
-INTERRUPTED = 2
 
+class Progress:
+    """The progress of a command, shown on standard error if that is a terminal.
 
-class Walk:
-    """Where a command is: shown on standard error while it runs, if that is a terminal, and said when it is broken off.
+    If the command fails or is interrupted, the ``--after`` value to resume from is printed.
 
     Parameters
     ----------
     after : str
-        Where the walk begins.
+        The location after which the command starts.
+
+    Attributes
+    ----------
+    last : str
+        The last location that is done.
     """
 
     def __init__(self, after: str) -> None:
@@ -36,7 +40,7 @@ class Walk:
             from rich.console import Console
             from rich.live import Live
 
-            # What goes to standard output is for others, or at least theirs to wrap.
+            # Standard output is not redirected: it may be read by a program.
             self._live = Live(
                 console=Console(stderr=True),
                 transient=True,
@@ -54,24 +58,16 @@ class Walk:
         trace: TracebackType | None,
     ) -> None:
         self._hide()
-        if kind is None:
-            return
-        if kind is KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
-        if self.last:
-            click.echo(
-                f"To go on where it was broken off, give --after {shlex.quote(self.last)}", err=True
-            )
-        if kind is KeyboardInterrupt:
-            sys.exit(INTERRUPTED)
+        if kind is not None and self.last:
+            click.echo(f"To resume, run again with --after {shlex.quote(self.last)}", err=True)
 
-    def through(self, pages: Iterable[Page]) -> Iterator[Page]:
-        """Give the pages; one counts as done when the next is asked for."""
+    def track(self, pages: Iterable[Page]) -> Iterator[Page]:
+        """Yield pages. A page counts as done when the next one is requested."""
         try:
             self._show()
             for page in pages:
                 if page.unreferenced or page.dangling:
-                    # Both may go to the same terminal.
+                    # The caller prints findings, perhaps to the same terminal.
                     self._hide()
                 yield page
                 self.last = page.last

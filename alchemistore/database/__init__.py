@@ -1,1 +1,1 @@
-"""The database: engine, transactions, migrations, and what SQL statements share."""
+"""The database: engine, transactions, migrations, keys and SQL fragments."""

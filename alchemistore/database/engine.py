@@ -1,4 +1,4 @@
-"""Settings to an engine: the pool, the timeouts, and what PostgreSQL is told about us."""
+"""Engines: connection pool, timeouts and connection parameters from the settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def database_url(url: str) -> URL:
     Raises
     ------
     ValueError
-        If it is not the URL of a PostgreSQL database. The text never holds the URL, which may hold a password.
+        If it is not the URL of a PostgreSQL database. The message does not repeat the URL, which
+        may contain a password.
     """
     try:
         parsed = make_url(url)
@@ -35,7 +36,7 @@ def database_url(url: str) -> URL:
 
 
 def make_engine(settings: Settings) -> Engine:
-    """Make an engine; nothing is connected yet, but an embedded server is started.
+    """Create an engine without connecting. For an embedded URL the server is started.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ def make_engine(settings: Settings) -> Engine:
         If the embedded server cannot be started.
     """
     if settings.embedded_directory is not None:
-        # Only who asks for the embedded server needs the packages it is made of.
+        # The packages of the embedded server are optional.
         from alchemistore.local import database_url as start
 
         url = start(settings.embedded_directory)
@@ -57,7 +58,7 @@ def make_engine(settings: Settings) -> Engine:
     connect_args: dict[str, Any] = {
         "application_name": settings.application_name,
         "connect_timeout": settings.connect_timeout,
-        # Kept alive by TCP, so that a vanished server is noticed within two minutes.
+        # TCP keepalives: the loss of the server is noticed within two minutes.
         "keepalives_idle": 60,
         "keepalives_interval": 10,
         "keepalives_count": 6,
@@ -73,20 +74,20 @@ def make_engine(settings: Settings) -> Engine:
         pool_timeout=settings.pool_timeout,
         pool_pre_ping=False,
         pool_recycle=1800,
-        # Error texts go to logs.
+        # Error messages go to logs, and parameters may be secret.
         hide_parameters=True,
         connect_args=connect_args,
     )
     return dispose_on_fork(engine)
 
 
-# Every engine of this process that a forked child must not share.
+# Engines of this process. A forked child must not use their connections.
 _ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()
 _LOCK = threading.Lock()
 
 
 def dispose_on_fork(engine: Engine) -> Engine:
-    """Let a forked child open connections of its own instead of talking on its parent's."""
+    """Register an engine so that a forked child process opens connections of its own."""
     with _LOCK:
         _ENGINES.add(engine)
     return engine
@@ -101,12 +102,12 @@ os.register_at_fork(after_in_child=_forget_connections)
 
 
 def engine_from_environment() -> Engine:
-    """Make an engine for the database that the environment names."""
+    """Create an engine from the settings of the environment."""
     return make_engine(get_settings())
 
 
 def listen_connection(engine: Engine) -> psycopg.Connection[tuple[Any, ...]]:
-    """Open a connection outside the pool, in autocommit, to the database of an engine."""
+    """Open an autocommit connection to the database of an engine, outside of its pool."""
     _, arguments = engine.dialect.create_connect_args(engine.url)
     try:
         return psycopg.connect(
@@ -114,5 +115,6 @@ def listen_connection(engine: Engine) -> psycopg.Connection[tuple[Any, ...]]:
         )
     except psycopg.OperationalError as error:
         raise StoreUnavailableError(
-            f"cannot listen to the database: {str(error).strip()}"
+            f"cannot listen for notifications of the database: {str(error).strip()};"
+            " check that the server runs and that ALCHEMISTORE_DATABASE_URL names it"
         ) from error

@@ -1,4 +1,4 @@
-"""Keys and scopes as arguments: parsing, lists of keys for bulk statements, and answers in input order."""
+"""Keys and scopes as arguments: parsing, bulk parameters, and answers in input order."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ SCOPE_IDS = text("""
 
 
 def parse_key(key: ScopedKey | str, kind: str | Sequence[str] | None = None) -> ScopedKey:
-    """Give the key as a :class:`ScopedKey`.
+    """Return a key as a :class:`ScopedKey`.
 
     Parameters
     ----------
     key : ScopedKey or str
-        What the caller gave.
+        The key or its text.
     kind : str or sequence of str, optional
-        The class it must be a key of.
+        The allowed class or classes; default any.
 
     Raises
     ------
     ValueError
-        If it is no key at all, or the key of another kind of object.
+        If it is not a key, or the key of another kind of object.
     """
     if isinstance(key, str):
         key = ScopedKey.from_str(key)
@@ -48,12 +48,18 @@ def parse_key(key: ScopedKey | str, kind: str | Sequence[str] | None = None) -> 
 
 
 def parameters(key: ScopedKey) -> dict[str, Any]:
-    """Give what a statement about one object needs: the scope and the token."""
+    """Return the parameters of a statement about one object: scope and token."""
     return {"org": key.org, "campaign": key.campaign, "project": key.project, "token": key.token}
 
 
 def parse_scope(scope: Scope | str) -> Scope:
-    """Give the scope as a :class:`Scope`; what is none is a :class:`ValueError`."""
+    """Return a scope as a :class:`Scope`.
+
+    Raises
+    ------
+    ValueError
+        If it is not a scope.
+    """
     if isinstance(scope, str):
         return Scope.from_str(scope)
     if not isinstance(scope, Scope):
@@ -62,21 +68,21 @@ def parse_scope(scope: Scope | str) -> Scope:
 
 
 def scope_parameters(scope: Scope | str | None) -> dict[str, str | None]:
-    """Give the parameters of `IN_SCOPE`; no scope means all of them."""
+    """Return the parameters of `sql.IN_SCOPE`. Without a scope, all scopes match."""
     org, campaign, project = (Scope() if scope is None else parse_scope(scope)).to_tuple()
     return {"org": org, "campaign": campaign, "project": project}
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """A list of keys as a bulk statement takes it, and the way back to the list.
+    """A list of keys: the parameters of a bulk statement, and answers in input order.
 
     Attributes
     ----------
     requested : list
         The keys as the caller passed them.
     parsed : list of ScopedKey or None
-        One per requested key; ``None`` where it is not a key of the right kind in an existing scope.
+        One per requested key; ``None`` if it is not a key of the right kind in an existing scope.
     index : list of int
         One per requested key: its index among the distinct keys, or -1.
     distinct : list of ScopedKey
@@ -141,21 +147,21 @@ class Keys:
 def parse_keys(
     tx: Connection, keys: Iterable[ScopedKey | str | None], kind: str | Sequence[str] = "Task"
 ) -> Keys:
-    """Read a list of keys; what is no key of the right kind becomes ``None``, never an error.
+    """Parse a list of keys. Anything that is not a key of the right kind becomes ``None``.
 
     Parameters
     ----------
     tx : Connection
-        The open transaction; the scopes are looked up in it.
+        The open transaction, to look up scopes.
     keys : iterable of ScopedKey, str or None
-        In any order, with repetitions.
+        The keys, in any order; repetitions are allowed.
     kind : str or sequence of str, default "Task"
-        The class or classes the keys must be of.
+        The class or classes of the keys.
 
     Raises
     ------
     TypeError
-        If a single key was given where a list is expected.
+        If a single key is passed instead of a list.
     """
     if isinstance(keys, str | ScopedKey):
         raise TypeError(f"expected a list of keys, not the single key {keys}")
@@ -187,23 +193,23 @@ def parse_one_or_many(
     kind: str,
     strict: bool = False,
 ) -> tuple[bool, Keys]:
-    """Read a single key or a list of keys.
+    """Parse a single key or a list of keys.
 
     Parameters
     ----------
     tx : Connection
         The open transaction.
     keys : ScopedKey or str, or iterable of them
-        What the caller gave.
+        The key or keys.
     kind : str
-        The class the keys must be of.
+        The class of the keys.
     strict : bool, default False
-        Whether a single key of another kind is an error.
+        Raise an error for a single key of another kind.
 
     Returns
     -------
     bool, Keys
-        Whether it was a single one, and the list.
+        Whether a single key was passed, and the list.
     """
     if isinstance(keys, str | ScopedKey):
         return True, parse_keys(tx, [parse_key(keys, kind if strict else None)], kind)
@@ -211,7 +217,7 @@ def parse_one_or_many(
 
 
 def token_of(key: ScopedKey | None) -> UUID | None:
-    """Give the token of a key, if there is one."""
+    """Return the token of a key, or ``None`` without a key."""
     return None if key is None else key.token
 
 
@@ -227,7 +233,7 @@ def _lenient(key: ScopedKey | str | None, kinds: tuple[str, ...]) -> ScopedKey |
 def scope_ids(
     tx: Connection, scopes: Iterable[tuple[str, str, str]]
 ) -> dict[tuple[str, str, str], int]:
-    """Give the ids of the scopes that exist."""
+    """Return the ids of the scopes that exist."""
     wanted = list(scopes)
     if not wanted:
         return {}
@@ -237,12 +243,12 @@ def scope_ids(
 
 
 def scoped(key: ScopedKey, kind: str, token: UUID) -> ScopedKey:
-    """Give the key of another object in the scope of a key."""
+    """Return the key of another object in the scope of a key."""
     return ScopedKey.from_parts(kind, token, key.org, key.campaign, key.project)
 
 
 def keys_of(rows: Iterable[Row[Any]]) -> list[ScopedKey]:
-    """Give the keys of rows that have the columns kind, token, org, campaign and project."""
+    """Return the keys of rows with the columns kind, token, org, campaign and project."""
     return [
         ScopedKey.from_parts(row.kind, row.token, row.org, row.campaign, row.project)
         for row in rows
@@ -250,12 +256,12 @@ def keys_of(rows: Iterable[Row[Any]]) -> list[ScopedKey]:
 
 
 def one_or_missing(tx: Connection, statement: TextClause, key: ScopedKey, **more: Any) -> Row[Any]:
-    """Run a statement about one object.
+    """Run a statement about one object and return its row.
 
     Raises
     ------
     KeyError
-        If it finds nothing.
+        If there is no row.
     """
     row = tx.execute(statement, {**parameters(key), **more}).first()
     if row is None:
@@ -264,7 +270,7 @@ def one_or_missing(tx: Connection, statement: TextClause, key: ScopedKey, **more
 
 
 def gufe_token(key: str) -> UUID | None:
-    """Give the token of a gufe key; ``None`` for a text that is none."""
+    """Return the token of a gufe key; ``None`` if the text is not a gufe key."""
     text_key = GufeKey(key)
     try:
         return UUID(hex=text_key.token) if len(text_key.token) == 32 else None

@@ -1,4 +1,4 @@
-"""The schema's life cycle: create it, bring it up to date, say whether it is sound, remove it."""
+"""The schema of the database: create, upgrade, downgrade and remove it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from alchemistore.errors import SchemaError
 from alchemistore.settings import bundled_directory
 from alchemistore.tables import metadata
 
-# Alembic keeps what it is doing in module globals, so within a process one migration at a time.
+# Alembic keeps its state in module globals: only one migration at a time in a process.
 _ONE_AT_A_TIME = threading.Lock()
-# Any number, the same in all processes: held while the schema is being changed.
+# Advisory lock that is held while the schema is changed. The number is arbitrary.
 MIGRATION_LOCK = 7264391805
 VERSION_TABLE = "alembic_version"
 
@@ -33,23 +33,23 @@ def _config(connection: Connection | None = None) -> Config:
 
 
 def head() -> str:
-    """Give the revision that this code expects."""
+    """Return the revision that this version of the package expects."""
     return cast(str, ScriptDirectory.from_config(_config()).get_current_head())
 
 
 def revision(tx: Connection) -> str | None:
-    """Give the revision the database is at; ``None`` where there is no schema."""
+    """Return the revision of the schema; ``None`` if there is no schema."""
     return MigrationContext.configure(tx).get_current_revision()
 
 
 def current(engine: Engine) -> str | None:
-    """Give the revision a database is at; ``None`` where there is no schema."""
+    """Return the revision of the schema of a database; ``None`` if there is no schema."""
     with translate_errors(), engine.connect() as connection:
         return revision(connection)
 
 
 def upgrade(engine: Engine, to: str = "head") -> None:
-    """Bring the schema to a revision, creating it if there is none.
+    """Create the schema, or upgrade it to a revision.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def upgrade(engine: Engine, to: str = "head") -> None:
     Raises
     ------
     SchemaError
-        If the database is at a revision that this version of the package does not know.
+        If this version of the package does not know the revision of the schema.
     """
     with _ONE_AT_A_TIME, translate_errors(), engine.begin() as connection:
         require_known(connection)
@@ -69,37 +69,37 @@ def upgrade(engine: Engine, to: str = "head") -> None:
 
 
 def downgrade(engine: Engine, to: str) -> None:
-    """Bring the schema back to a revision; ``base`` removes it, with all data."""
+    """Downgrade the schema to a revision; ``base`` removes it with all data."""
     with _ONE_AT_A_TIME, translate_errors(), engine.begin() as connection:
         require_known(connection)
         command.downgrade(_config(connection), to)
 
 
 def require_known(tx: Connection) -> str | None:
-    """Give the revision the database is at.
+    """Return the revision of the schema.
 
     Raises
     ------
     SchemaError
-        If this version of the package does not know that revision.
+        If this version of the package does not know the revision.
     """
     present = revision(tx)
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     if present is not None and present not in known:
         raise SchemaError(
-            f"the schema is at revision {present}, which this version of alchemistore does not know (it expects {head()}):"
-            " the database is newer; install the version of alchemistore that made it"
+            f"the schema is at revision {present}, but this version of alchemistore expects"
+            f" {head()}: the database is newer; install the version that upgraded it"
         )
     return present
 
 
 def require_current(tx: Connection) -> None:
-    """Make sure that the schema is the one this code expects.
+    """Raise an error unless the schema is at the revision that this package expects.
 
     Raises
     ------
     SchemaError
-        If it is missing, too old or too new.
+        If the schema is missing, too old or too new.
     """
     present = require_known(tx)
     if present is None:
@@ -108,13 +108,13 @@ def require_current(tx: Connection) -> None:
         )
     if present != head():
         raise SchemaError(
-            f"the schema is at revision {present}, too old for this version of alchemistore, which expects {head()}:"
-            " run 'alchemistore database upgrade'"
+            f"the schema is too old: it is at revision {present}, but this version of alchemistore"
+            f" expects {head()}; run 'alchemistore database upgrade'"
         )
 
 
 def reset(engine: Engine) -> None:
-    """Remove everything that is ours: the tables with all data, and the version table."""
+    """Remove all tables of the package with their data, and the version table of Alembic."""
     with translate_errors(), engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         metadata.drop_all(connection)

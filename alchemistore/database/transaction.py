@@ -1,7 +1,8 @@
-"""The only module that opens transactions: one per call, or one for several.
+"""Transactions: one per call, or one for several calls. No other module opens them for operations.
 
-An operation is a function ``name(tx, ...)``. `reads` and `writes` turn it into a method of a :class:`Transactional` that opens a
-transaction, passes it in, commits, and turns the database's refusals into errors that explain themselves.
+An operation is a function ``name(tx, ...)``. `reads` and `writes` wrap it as a method of a
+:class:`Transactional`, which opens a transaction, calls the operation, commits, and translates
+database errors.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ MAX_ATTEMPTS = 6
 
 
 def translate(error: DBAPIError) -> Exception:
-    """Give the error that says to a user what a database error means; the original when it says enough itself.
+    """Return the error of this package for a database error, or the database error itself.
 
     Parameters
     ----------
     error : DBAPIError
-        What the driver raised.
+        The error of the driver.
     """
     original = error.orig
     state = getattr(original, "sqlstate", None)
@@ -55,20 +56,24 @@ def translate(error: DBAPIError) -> Exception:
     if isinstance(error, IntegrityError) and diagnostics is not None:
         kind, meaning = CONSTRAINT_ERRORS.get(
             diagnostics.constraint_name or "",
-            (StateStoreError, f"the database refused the change: {diagnostics.message_primary}"),
+            (
+                StateStoreError,
+                f"a constraint of the database was violated: {diagnostics.message_primary}",
+            ),
         )
         return kind(meaning)
     if state in (UNDEFINED_TABLE, UNDEFINED_COLUMN):
         return SchemaError(
-            f"the database has no such table or column ({getattr(diagnostics, 'message_primary', None)});"
-            " bring the schema up to date with 'alchemistore database upgrade'"
+            "the schema lacks a table or column"
+            f" ({getattr(diagnostics, 'message_primary', None)});"
+            " run 'alchemistore database upgrade'"
         )
     if state == READ_ONLY:
-        return StateStoreError("this transaction is read-only, and the call writes")
+        return StateStoreError("cannot write in a read-only transaction")
     if state == QUERY_CANCELED:
         return StateStoreError(
-            f"the database gave up: {str(original).strip()}; nothing was changed. If a statement may take longer,"
-            " raise ALCHEMISTORE_STATEMENT_TIMEOUT, or ask for less at once"
+            f"statement cancelled (timeout): {str(original).strip()}; nothing was changed."
+            " Raise ALCHEMISTORE_STATEMENT_TIMEOUT or use a smaller batch"
         )
     if error.connection_invalidated or (
         isinstance(error, OperationalError) and (state is None or state[:2] in ("08", "28", "57"))
@@ -79,7 +84,7 @@ def translate(error: DBAPIError) -> Exception:
 
 def _unavailable(message: str, state: str | None) -> str:
     if state == "28P01" or "authentication failed" in message:
-        advice = "check user and password in ALCHEMISTORE_DATABASE_URL"
+        advice = "check the user and password in ALCHEMISTORE_DATABASE_URL"
     elif "does not exist" in message:
         advice = "create the database, or correct its name in ALCHEMISTORE_DATABASE_URL"
     else:
@@ -89,13 +94,13 @@ def _unavailable(message: str, state: str | None) -> str:
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Raise what the database refuses as errors that explain themselves."""
+    """Raise errors of the database as errors of this package."""
     try:
         yield
     except PoolTimeoutError:
         raise StoreUnavailableError(
-            "no database connection became free in time: all connections of this process are in use;"
-            " raise ALCHEMISTORE_POOL_SIZE or call from fewer threads"
+            "timed out waiting for a database connection: all connections of this process are in"
+            " use; raise ALCHEMISTORE_POOL_SIZE or use fewer threads"
         ) from None
     except DBAPIError as error:
         better = translate(error)
@@ -105,12 +110,12 @@ def translate_errors() -> Iterator[None]:
 
 
 class Transactional:
-    """Something whose methods each run in one transaction.
+    """A base class whose methods each run in a transaction.
 
     Parameters
     ----------
     engine : Engine
-        Where connections come from.
+        The database.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -121,19 +126,22 @@ class Transactional:
     def transaction(
         self, readonly: bool = False, ignore_exceptions: bool = False
     ) -> Iterator[Self]:
-        """Run several calls in one transaction, which is committed at the end and rolled back on any exception.
+        """Run several calls in one transaction.
+
+        The transaction is committed at the end, and rolled back if an exception is raised. Inside
+        another transaction it is a savepoint.
 
         Parameters
         ----------
         readonly : bool, default False
-            Let the database refuse whatever writes.
+            Refuse writes.
         ignore_exceptions : bool, default False
-            After the rollback, swallow an :class:`Exception` instead of raising it.
+            After the rollback, do not raise the :class:`Exception` again.
 
         Yields
         ------
         StateStore
-            This store, bound to the open transaction. Inside another transaction this one is a savepoint.
+            This store, bound to the open transaction.
         """
         try:
             with translate_errors():
@@ -165,7 +173,7 @@ class Transactional:
             Takes the open transaction. It may run more than once, after a serialization failure, a
             deadlock or the loss of the connection before COMMIT.
         readonly : bool
-            Let the database refuse writes.
+            Refuse writes.
         """
         if self._connection is not None:
             with translate_errors():
@@ -185,14 +193,15 @@ class Transactional:
                     or not _worth_another_try(cause, done)
                 ):
                     raise
-                time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311  (jitter, not a secret)
+                time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311  (not a secret)
         raise AssertionError("unreachable")
 
 
 def _worth_another_try(error: DBAPIError, done: bool) -> bool:
     if getattr(error.orig, "sqlstate", None) in (SERIALIZATION_FAILURE, DEADLOCK_DETECTED):
         return True
-    # A pooled connection may have died in its sleep. Once the commit was sent, nobody knows whether it arrived.
+    # A pooled connection may have been dropped while idle. Do not retry after COMMIT was sent: its
+    # outcome is unknown.
     return error.connection_invalidated and not done
 
 

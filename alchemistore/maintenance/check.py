@@ -1,4 +1,4 @@
-"""Is the database sound: revision, catalog and data at one moment."""
+"""The check of the database: revision, catalog and data."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from sqlalchemy import Engine
 from alchemistore.database import migrations
 from alchemistore.database.transaction import translate_errors
 from alchemistore.maintenance import invariants, schema_diff
+from alchemistore.maintenance.findings import Finding
 
 
-def problems(engine: Engine) -> list[str]:
-    """List what is wrong, one sentence each.
+def findings(engine: Engine) -> list[Finding]:
+    """Check a database and return what is wrong.
 
     Parameters
     ----------
@@ -20,16 +21,18 @@ def problems(engine: Engine) -> list[str]:
     Raises
     ------
     SchemaError
-        If the schema is missing, too old or too new, so that nothing can be said.
+        If the schema is missing, too old or too new. Nothing is checked then.
     """
     with translate_errors(), engine.connect() as connection:
+        # All rules see the same snapshot.
         connection = connection.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
         migrations.require_current(connection)
         missing = schema_diff.missing_tables(connection)
         if missing:
-            return [f"table {name} is missing" for name in missing]
+            return missing
         broken = invariants.violations(connection)
+    # The comparison of the catalog creates a temporary schema, so it cannot be read-only.
     with translate_errors(), engine.connect() as connection:
         return schema_diff.drift(connection) + broken

@@ -1,13 +1,18 @@
-"""What must be true of the data, beyond what constraints can say: each rule a statement that finds whatever breaks it."""
+"""Invariants: rules about the data that constraints cannot express.
+
+Each rule has a query that returns the objects that break it.
+"""
 
 from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
-# At most so many examples are named for each rule.
-NAMED = 20
+from alchemistore.maintenance.findings import Finding, FindingKind
 
-# Who is claimable on which hub: written apart from the queue that it is held against.
+# Number of objects that are named for each rule.
+MAX_EXAMPLES = 20
+
+# The tasks that are claimable, by hub. It shares no code with the queue, which it is compared with.
 CLAIMABLE = """
     SELECT a.scope_id, a.taskhub, a.task, t.priority, a.weight, tr.protocol
     FROM actions AS a
@@ -19,112 +24,133 @@ CLAIMABLE = """
     )
 """
 
-# The rule in words, and a statement that gives scope_id, kind and token of whatever breaks it.
+# The rules, each with a query for scope_id, kind and token of the objects that break it.
 RULES = {
     "a claimed task is running": """
         SELECT c.scope_id, 'Task' AS kind, c.task AS token FROM claims AS c
         JOIN tasks AS t ON (t.scope_id, t.token) = (c.scope_id, c.task) WHERE t.status <> 'running'
     """,
-    "a claim belongs to an attempt that goes on, by the same service": """
+    "a claim belongs to an open attempt of the same service": """
         SELECT c.scope_id, 'Task', c.task FROM claims AS c
         JOIN attempts AS a ON (a.scope_id, a.task, a.attempt) = (c.scope_id, c.task, c.attempt)
         WHERE a.outcome IS NOT NULL OR a.service <> c.service
     """,
-    "an attempt that goes on has a claim": """
+    "an open attempt has a claim": """
         SELECT a.scope_id, 'Task', a.task FROM attempts AS a
         WHERE a.outcome IS NULL AND NOT EXISTS (
-            SELECT FROM claims AS c WHERE (c.scope_id, c.task, c.attempt) = (a.scope_id, a.task, a.attempt)
+            SELECT FROM claims AS c
+            WHERE (c.scope_id, c.task, c.attempt) = (a.scope_id, a.task, a.attempt)
         )
     """,
-    "a task has as many attempts as it counts": """
+    "the attempt counter of a task is the number of its attempts": """
         SELECT t.scope_id, 'Task', t.token FROM tasks AS t
-        LEFT JOIN (SELECT scope_id, task, count(*) AS made, max(attempt) AS last FROM attempts GROUP BY 1, 2) AS a
-            ON (a.scope_id, a.task) = (t.scope_id, t.token)
+        LEFT JOIN (
+            SELECT scope_id, task, count(*) AS made, max(attempt) AS last
+            FROM attempts GROUP BY scope_id, task
+        ) AS a ON (a.scope_id, a.task) = (t.scope_id, t.token)
         WHERE t.attempts <> coalesce(a.made, 0) OR t.attempts <> coalesce(a.last, 0)
     """,
     "a complete, invalid or deleted task is on no hub": """
         SELECT a.scope_id, 'Task', a.task FROM actions AS a
-        JOIN tasks AS t ON (t.scope_id, t.token) = (a.scope_id, a.task) WHERE t.status IN ('complete', 'invalid', 'deleted')
+        JOIN tasks AS t ON (t.scope_id, t.token) = (a.scope_id, a.task)
+        WHERE t.status IN ('complete', 'invalid', 'deleted')
     """,
-    "an actioned task performs a transformation of the hub's network": """
+    "an actioned task belongs to a transformation of the network of the hub": """
         SELECT a.scope_id, 'Task', a.task FROM actions AS a
         JOIN tasks AS t ON (t.scope_id, t.token) = (a.scope_id, a.task)
         JOIN taskhubs AS h ON (h.scope_id, h.token) = (a.scope_id, a.taskhub)
         WHERE NOT EXISTS (
             SELECT FROM network_transformations AS n
-            WHERE (n.scope_id, n.network, n.transformation) = (h.scope_id, h.network, t.transformation)
+            WHERE (n.scope_id, n.network, n.transformation)
+                = (h.scope_id, h.network, t.transformation)
         )
     """,
-    "what extends an invalid or deleted task is invalid or deleted": """
+    "a task that extends an invalid or deleted task is invalid or deleted": """
         SELECT e.scope_id, 'Task', e.task FROM extends AS e
         JOIN tasks AS p ON (p.scope_id, p.token) = (e.scope_id, e.parent)
         JOIN tasks AS t ON (t.scope_id, t.token) = (e.scope_id, e.task)
         WHERE p.status IN ('invalid', 'deleted') AND t.status NOT IN ('invalid', 'deleted')
     """,
-    "no task extends itself, directly or not": """
+    "no task extends itself, directly or indirectly": """
         WITH RECURSIVE below (scope_id, task) AS (
             SELECT scope_id, task FROM extends AS e
-            WHERE NOT EXISTS (SELECT FROM extends AS up WHERE (up.scope_id, up.task) = (e.scope_id, e.parent))
+            WHERE NOT EXISTS (
+                SELECT FROM extends AS up WHERE (up.scope_id, up.task) = (e.scope_id, e.parent)
+            )
             UNION
-            SELECT e.scope_id, e.task FROM extends AS e JOIN below ON (below.scope_id, below.task) = (e.scope_id, e.parent)
+            SELECT e.scope_id, e.task FROM extends AS e
+            JOIN below ON (below.scope_id, below.task) = (e.scope_id, e.parent)
         )
         SELECT scope_id, 'Task', task FROM extends EXCEPT SELECT scope_id, 'Task', task FROM below
     """,
-    "every gufe object has all its parts": """
-        SELECT o.scope_id, o.kind, o.token FROM gufe_objects AS o CROSS JOIN LATERAL unnest(o.children) AS child (token)
-        WHERE NOT EXISTS (SELECT FROM gufe_objects AS c WHERE (c.scope_id, c.token) = (o.scope_id, child.token))
+    "all children of a gufe object are stored": """
+        SELECT o.scope_id, o.kind, o.token
+        FROM gufe_objects AS o CROSS JOIN LATERAL unnest(o.children) AS child (token)
+        WHERE NOT EXISTS (
+            SELECT FROM gufe_objects AS c WHERE (c.scope_id, c.token) = (o.scope_id, child.token)
+        )
     """,
-    "a transformation has two chemical systems, or the one of a NonTransformation": """
+    "a transformation has the two systems A and B, or the one of a NonTransformation": """
         SELECT tr.scope_id, tr.kind, tr.token FROM transformations AS tr
-        LEFT JOIN transformation_chemical_systems AS s ON (s.scope_id, s.transformation) = (tr.scope_id, tr.token)
+        LEFT JOIN transformation_chemical_systems AS s
+            ON (s.scope_id, s.transformation) = (tr.scope_id, tr.token)
         GROUP BY tr.scope_id, tr.kind, tr.token
         HAVING array_agg(s.role ORDER BY s.role) NOT IN (ARRAY['A', 'B'], ARRAY['system'])
     """,
-    "what is claimable is in the queue": f"""
+    "a claimable task is in the queue": f"""
         SELECT c.scope_id, 'Task', c.task FROM ({CLAIMABLE}) AS c
         WHERE NOT EXISTS (
-            SELECT FROM queue AS q WHERE (q.scope_id, q.taskhub, q.task, q.priority, q.weight, q.protocol)
+            SELECT FROM queue AS q
+            WHERE (q.scope_id, q.taskhub, q.task, q.priority, q.weight, q.protocol)
                 = (c.scope_id, c.taskhub, c.task, c.priority, c.weight, c.protocol)
         )
     """,
-    "what is in the queue is claimable": f"""
+    "a task in the queue is claimable": f"""
         SELECT q.scope_id, 'Task', q.task FROM queue AS q
         LEFT JOIN tasks AS t ON (t.scope_id, t.token) = (q.scope_id, q.task)
         WHERE NOT EXISTS (
-            SELECT FROM ({CLAIMABLE}) AS c WHERE (q.scope_id, q.taskhub, q.task) = (c.scope_id, c.taskhub, c.task)
+            SELECT FROM ({CLAIMABLE}) AS c
+            WHERE (q.scope_id, q.taskhub, q.task) = (c.scope_id, c.taskhub, c.task)
         )
-        -- A row that a claim had to pass over, because another claim was looking at it, goes when the task ends.
+        -- Claims skip rows that another claim has locked. Such a row stays until the task ends.
         AND t.status IS DISTINCT FROM 'running'
     """,
-    "what is in the queue lies in an open lane, not below its floor": """
+    "a task in the queue is in open lanes and not below their floors": """
         SELECT q.scope_id, 'Task', q.task FROM queue AS q
         CROSS JOIN LATERAL (VALUES (''), (q.protocol)) AS v (protocol)
-        LEFT JOIN lanes AS l ON (l.scope_id, l.taskhub, l.protocol, l.priority) = (q.scope_id, q.taskhub, v.protocol, q.priority)
+        LEFT JOIN lanes AS l
+            ON (l.scope_id, l.taskhub, l.protocol, l.priority)
+                = (q.scope_id, q.taskhub, v.protocol, q.priority)
         LEFT JOIN tasks AS t ON (t.scope_id, t.token) = (q.scope_id, q.task)
         WHERE (l.priority IS NULL OR q.race < l.floor) AND t.status = 'waiting'
     """,
 }
 
 
-def violations(tx: Connection) -> list[str]:
-    """List what breaks a rule, one sentence for each object concerned.
+def violations(tx: Connection) -> list[Finding]:
+    """Return the objects that break a rule.
 
     Parameters
     ----------
     tx : Connection
-        The open transaction; in REPEATABLE READ all rules see the same moment.
+        The open transaction. In REPEATABLE READ all rules see the same snapshot.
     """
-    problems = []
-    for rule, finding in RULES.items():
-        rows = tx.execute(
+    found = []
+    for rule, query in RULES.items():
+        keys = tx.scalars(
             text(f"""
-                SELECT DISTINCT f.kind || '-' || replace(CAST(f.token AS text), '-', '')
+                SELECT DISTINCT o.kind || '-' || replace(CAST(o.token AS text), '-', '')
                     || coalesce('-' || s.org || '-' || s.campaign || '-' || s.project, '') AS key
-                FROM ({finding}) AS f (scope_id, kind, token) LEFT JOIN scopes AS s ON s.id = f.scope_id
+                FROM ({query}) AS o (scope_id, kind, token)
+                LEFT JOIN scopes AS s ON s.id = o.scope_id
                 ORDER BY key
             """)
         ).all()
-        problems += [f"broken rule: {rule}: {row.key}" for row in rows[:NAMED]]
-        if len(rows) > NAMED:
-            problems.append(f"broken rule: {rule}: {len(rows) - NAMED} more")
-    return problems
+        found += [
+            Finding(FindingKind.invariant, f"broken rule: {rule}: {key}", key=key)
+            for key in keys[:MAX_EXAMPLES]
+        ]
+        if len(keys) > MAX_EXAMPLES:
+            more = len(keys) - MAX_EXAMPLES
+            found.append(Finding(FindingKind.invariant, f"broken rule: {rule}: {more} more"))
+    return found

@@ -1,7 +1,8 @@
-"""Objects that no reference names, and references whose object is gone: database and object store held against each other.
+"""The audit of the object store: unreferenced objects and dangling references.
 
-Both are read in the order of locations, and memory holds a page of each. Neither stands still meanwhile, and some servers list in an
-order of their own (SeaweedFS by directory), so whatever one side seems to lack is looked up by its name before it is called missing.
+Objects and references are merged in the order of locations, a page at a time. Both sides may
+change meanwhile, and some servers list in another order (SeaweedFS by directory). Therefore
+everything that one side seems to lack is looked up by name before it is reported.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sqlalchemy import Engine, text
 
 from alchemistore.database import migrations
 from alchemistore.database.transaction import translate_errors
+from alchemistore.maintenance.findings import Finding, FindingKind
 from alchemistore.models import ScopedKey
 from alchemistore.objectstore import S3ObjectStore, StoredObject
 
@@ -26,11 +28,12 @@ T = TypeVar("T")
 
 PAGE = 1000
 
-# Whoever refers to a result without its location finds it by its key, which is the name of the directory.
+# A reference without a location refers to its object by key, which is the name of the directory.
 REFERENCED = text("""
     SELECT location, obj_key FROM results WHERE location = ANY(CAST(:locations AS text[]))
     UNION ALL
-    SELECT location, obj_key FROM results WHERE location IS NULL AND obj_key = ANY(CAST(:keys AS text[]))
+    SELECT location, obj_key FROM results
+    WHERE location IS NULL AND obj_key = ANY(CAST(:keys AS text[]))
 """)
 REFERENCES = text("""
     SELECT r.location, r.token, r.scope_id, s.org, s.campaign, s.project
@@ -40,14 +43,14 @@ REFERENCES = text("""
     LIMIT :limit
 """)
 FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)
-# Not there to be seen by others: the store's own probes.
+# Objects that the object store writes to test its permissions.
 PROBES = "_check/"
 LOCATION = attrgetter("location")
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A reference to a result, and where it says the object is."""
+    """A reference to a result, with the location of the object."""
 
     location: str
     token: UUID
@@ -65,18 +68,18 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A stretch of a walk.
+    """A page of an audit or sweep.
 
     Attributes
     ----------
     last : str
-        Where the stretch ends: a walk that is broken off goes on after this location.
+        The last location of the page. An interrupted audit resumes after it.
     objects, references : int
-        How many there were.
+        Numbers of objects and references in the page.
     unreferenced : list of StoredObject
-        Objects that no reference names.
+        Objects without a reference.
     dangling : list of Reference, default []
-        References whose object is gone.
+        References whose object is missing.
     """
 
     last: str
@@ -85,11 +88,30 @@ class Page:
     unreferenced: list[StoredObject]
     dangling: list[Reference] = field(default_factory=list)
 
+    def findings(self) -> Iterator[Finding]:
+        """Yield the dangling references, then the unreferenced objects."""
+        for reference in self.dangling:
+            key, location = str(reference.key), reference.location
+            yield Finding(
+                FindingKind.dangling_reference,
+                f"{key} refers to the missing object {location}",
+                key=key,
+                location=location,
+            )
+        for stored in self.unreferenced:
+            yield Finding(
+                FindingKind.unreferenced_object,
+                f"object {stored.location} has no reference; see 'alchemistore objects sweep'",
+                location=stored.location,
+            )
+
 
 def walk(
     engine: Engine, objects: S3ObjectStore, older_than: datetime, after: str = ""
 ) -> Iterator[Page]:
-    """Find objects that no reference names, and references whose object is gone. A reference without location is not looked at.
+    """Find objects without a reference, and references whose object is missing.
+
+    References without a location are not checked.
 
     Parameters
     ----------
@@ -98,18 +120,19 @@ def walk(
     objects : S3ObjectStore
         The object store.
     older_than : datetime
-        Of unreferenced objects only those last written before it: a younger one's reference may be on its way.
+        Report only unreferenced objects that were last written before this time. The reference to a
+        younger object may not be stored yet.
     after : str, default ""
-        Only what comes after this location: where a walk was broken off.
+        Start after this location, to resume an audit.
 
     Yields
     ------
     Page
-        Everything, in the order of locations.
+        Pages in the order of locations.
     """
     found: Iterator[StoredObject | Reference] = objects.iter_objects(after=after)
     entries = heapq.merge(found, _references(engine, after), key=LOCATION)
-    # A page never ends between two references to one location, where a walk could not go on.
+    # A page never ends between two references to one location: the audit could not resume there.
     for page in _pages(list(same) for _, same in groupby(entries, key=LOCATION)):
         stored = [one for same in page for one in same if isinstance(one, StoredObject)]
         references = [one for same in page for one in same if isinstance(one, Reference)]
@@ -134,7 +157,7 @@ def sweep(
     after: str = "",
     dry_run: bool = False,
 ) -> Iterator[Page]:
-    """Remove objects that no reference names.
+    """Remove objects without a reference.
 
     Parameters
     ----------
@@ -143,21 +166,22 @@ def sweep(
     objects : S3ObjectStore
         The object store.
     older_than : datetime
-        Only objects last written before it. Leave ample time: a worker writes its object before the reference.
+        Remove only objects that were last written before this time. Leave ample time: a worker
+        stores its object before the reference.
     after : str, default ""
-        Only what comes after this location: where a sweep was broken off.
+        Start after this location, to resume a sweep.
     dry_run : bool, default False
         Remove nothing.
 
     Yields
     ------
     Page
-        With the objects that were removed, or would be.
+        Pages with the objects that were removed, or would be.
 
     Raises
     ------
     SchemaError
-        If the schema is missing, too old or too new, so that nobody can tell what is referred to.
+        If the schema is missing, too old or too new, so that references cannot be read.
     """
     with translate_errors(), engine.connect() as connection:
         migrations.require_current(connection)
@@ -182,13 +206,13 @@ def _dangling(
     engine: Engine, objects: S3ObjectStore, references: list[Reference]
 ) -> list[Reference]:
     absent = objects.absent({one.location for one in references})
-    # A reference goes with its network; only those that are still there dangle.
+    # References are deleted with their network; report only those that still exist.
     locations, _ = _referenced(engine, sorted(absent))
     return [one for one in references if one.location in locations]
 
 
 def _referenced(engine: Engine, locations: list[str]) -> tuple[set[str], set[str]]:
-    """Look up which locations are referred to, and which keys of theirs by references without location."""
+    """Return the locations with a reference, and the keys with one that has no location."""
     if not locations:
         return set(), set()
     with translate_errors(), engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""Repair: the queue, a cache, is made again from the truth."""
+"""Rebuild the queue from tasks, extends and actions."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from alchemistore.maintenance.invariants import CLAIMABLE
 from alchemistore.models import QueueRepair
 from alchemistore.operations.queue.refresh import refresh
 
-# So many tasks are put into the queue in one statement.
+# Number of tasks that one statement adds to the queue.
 BATCH = 10_000
 
-# Who is about to write there has locked its tasks and does so afterwards, from what it sees then.
+# Block concurrent refreshes. A writer that waits here already holds the locks of its tasks, and
+# reads the tables again after this transaction has committed.
 LOCK = text("LOCK TABLE queue, lanes IN SHARE ROW EXCLUSIVE MODE")
 
-# What compares whole tables needs to know how large they are; after a restore from a backup nobody may have looked yet.
+# The statements compare whole tables, so the planner needs statistics. After a restore from a
+# backup there are none.
 ANALYZE = text("ANALYZE tasks, extends, actions, transformations, queue, lanes")
 
 CLOSE_IMPOSSIBLE_LANES = text("DELETE FROM lanes WHERE floor < 0 OR floor >= 'Infinity'")
@@ -26,7 +28,7 @@ REMOVE = (
                 = (q.scope_id, q.taskhub, q.task, q.priority, q.protocol, q.weight)
         )
     """),
-    # What no claim can see: a lane for its protocol or the one for all is closed, or has its floor above it.
+    # Rows that no claim can see: one of their two lanes is closed or has a higher floor.
     text("""
         DELETE FROM queue AS q WHERE 2 > (
             SELECT count(*) FROM lanes AS l
@@ -38,7 +40,8 @@ REMOVE = (
 LACKING = text(f"""
     SELECT t.scope_id, t.task, count(*) AS hubs FROM ({CLAIMABLE}) AS t
     WHERE NOT EXISTS (
-        SELECT FROM queue AS q WHERE q.scope_id = t.scope_id AND q.task = t.task AND q.taskhub = t.taskhub
+        SELECT FROM queue AS q
+        WHERE q.scope_id = t.scope_id AND q.task = t.task AND q.taskhub = t.taskhub
     )
     GROUP BY t.scope_id, t.task
     ORDER BY t.scope_id, t.task
@@ -46,12 +49,14 @@ LACKING = text(f"""
 
 
 def repair_queue(tx: Connection) -> QueueRepair:
-    """Make the queue again what it must be, from tasks and actions, which stay as they are. Claims wait meanwhile.
+    """Rebuild wrong and missing entries of the queue. Claims wait meanwhile.
+
+    Tasks, extends and actions are not modified.
 
     Returns
     -------
     QueueRepair
-        The numbers of entries removed and added.
+        The numbers of removed and added entries.
     """
     tx.execute(ANALYZE)
     tx.execute(LOCK)

@@ -1,4 +1,4 @@
-"""What users see: frozen records, validated when they are made."""
+"""The records of the public API: immutable, and validated when they are created."""
 
 from alchemistore.models.compute import (
     ComputeServiceID,

@@ -1,4 +1,4 @@
-"""Time: the present moment, UTC, and identifiers that sort by time."""
+"""The clock: the current time in UTC, and UUIDs that sort by time."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pydantic import AfterValidator
 
 
 def utc(moment: datetime) -> datetime:
-    """Give the moment in UTC; a naive one is taken to be UTC already."""
+    """Return a time in UTC; a naive time is taken as UTC."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def now() -> datetime:
-    """Give the present moment in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 def uuid7() -> UUID:
-    """Make a UUID whose order is the order of making, to the millisecond (RFC 9562, version 7)."""
+    """Create a UUID that sorts by creation time, to the millisecond (RFC 9562, version 7)."""
     milliseconds = time.time_ns() // 1_000_000
     value = (milliseconds & (1 << 48) - 1) << 80 | secrets.randbits(80)
     value = value & ~(0xF << 76) | 0x7 << 76

@@ -1,4 +1,4 @@
-"""Compute services: who runs tasks."""
+"""Compute services, which run tasks."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class ComputeServiceID(str):
 
 
 class ComputeServiceRegistration(BaseModel):
-    """That a compute service is there, and when it was last heard of.
+    """A registration of a compute service, with its last heartbeat.
 
     Parameters
     ----------
     identifier : ComputeServiceID or str
         Unique among the registered services.
     registered, heartbeat : datetime
-        Naive means UTC.
+        A naive time is taken as UTC.
     hostname : str, optional
-        The machine it runs on.
+        Name of the machine that the service runs on.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -42,7 +42,7 @@ class ComputeServiceRegistration(BaseModel):
 
     @classmethod
     def from_now(cls, identifier: str, hostname: str | None = None) -> ComputeServiceRegistration:
-        """Register at this moment."""
+        """Create a registration with the current time."""
         moment = now()
         return cls(
             identifier=ComputeServiceID(identifier),
@@ -53,11 +53,11 @@ class ComputeServiceRegistration(BaseModel):
 
     @classmethod
     def from_dict(cls, dct: dict[str, Any]) -> ComputeServiceRegistration:
-        """Make one from the fields of :meth:`to_dict`."""
+        """Create a registration from the fields of :meth:`to_dict`."""
         return cls(**dct)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields, the identifier as plain text."""
+        """Return the fields, with the identifier as a plain string."""
         return {
             "identifier": str(self.identifier),
             "registered": self.registered,
@@ -70,7 +70,7 @@ class ComputeServiceRegistration(BaseModel):
 
 
 class TaskProvenance(BaseModel):
-    """Which service ran a task, from when to when."""
+    """The service that ran a task, with start and end."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -80,6 +80,6 @@ class TaskProvenance(BaseModel):
 
 
 class TaskArchive(BaseModel):
-    """A place for tasks that are put away; it has no fields yet."""
+    """A record for archived tasks. It has no fields yet."""
 
     model_config = ConfigDict(frozen=True)

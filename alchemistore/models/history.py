@@ -1,4 +1,4 @@
-"""What became of a task: its attempts, its changes of status, and what it waits for."""
+"""The history of a task: attempts, status changes and blockers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _Record(BaseModel):
 
 
 class AttemptOutcome(StrEnum):
-    """How an attempt ended."""
+    """The outcome of an attempt."""
 
     complete = "complete"
     error = "error"
@@ -31,14 +31,14 @@ class AttemptOutcome(StrEnum):
 
 
 class QueueRepair(_Record):
-    """Changes that a repair of the queue made.
+    """Changes that a repair made to the queue.
 
     Attributes
     ----------
     removed : int
-        Number of entries that were wrong.
+        Number of wrong entries.
     added : int
-        Number of entries that were missing, the wrong ones included.
+        Number of missing entries, including the replacements of wrong ones.
     """
 
     removed: int
@@ -46,29 +46,29 @@ class QueueRepair(_Record):
 
 
 class Attempt(_Record):
-    """A claim, from beginning to end.
+    """An attempt to run a task, from its claim to its end.
 
     Attributes
     ----------
     task : ScopedKey
         The task.
     attempt : int
-        1 for the first attempt at the task.
+        Number of the attempt; the first attempt at a task is 1.
     service : ComputeServiceID
-        Who ran it; its registration may be gone.
+        The service that claimed the task. It may no longer be registered.
     hostname : str or None
-        On which machine, if the service said so.
+        The machine of the service, if registered with the service.
     claimed_at : UTCDatetime
     ended_at : datetime or None
-        ``None`` while it goes on.
+        ``None`` while the attempt is open.
     outcome : AttemptOutcome or None
-        complete, error, released, expired, deregistered, superseded, invalid or deleted; ``None`` while it goes on.
+        ``None`` while the attempt is open.
     reason : str or None
-        Why it ended so.
+        Reason for the outcome.
     result : ScopedKey or None
-        The reference to the result it produced, be it after its end.
+        The reference to the result of the attempt. It may be stored after the attempt has ended.
     environment : mapping of str to str, or None
-        What was installed there: package name to version.
+        Installed packages of the worker: package name to version.
     """
 
     task: ScopedKey
@@ -84,7 +84,7 @@ class Attempt(_Record):
 
     @property
     def provenance(self) -> TaskProvenance | None:
-        """Who ran it, from when to when; ``None`` while it goes on."""
+        """The service with start and end; ``None`` while the attempt is open."""
         if self.ended_at is None:
             return None
         return TaskProvenance(
@@ -95,16 +95,16 @@ class Attempt(_Record):
 
 
 class StatusChange(_Record):
-    """A task got a status.
+    """A change of the status of a task.
 
     Attributes
     ----------
     status : TaskStatusEnum
     changed_at : UTCDatetime
     reason : str or None
-        Why.
+        Reason for the change.
     actor : str or None
-        Who: a compute service, or whom a caller named.
+        A compute service, or the actor that the caller named.
     """
 
     status: TaskStatusEnum
@@ -114,13 +114,13 @@ class StatusChange(_Record):
 
 
 class TaskHistory(_Record):
-    """All that happened to a task, in the order of time.
+    """All events of a task, in order of time.
 
     Attributes
     ----------
     task : ScopedKey
     changes : tuple of StatusChange
-        From its creation on.
+        All changes since the task was created.
     attempts : tuple of Attempt
     """
 
@@ -130,7 +130,7 @@ class TaskHistory(_Record):
 
 
 class TaskDetails(_Record):
-    """Where a task stands.
+    """The current state of a task.
 
     Attributes
     ----------
@@ -139,15 +139,15 @@ class TaskDetails(_Record):
     status_changed_at : UTCDatetime
         Time of the last change of status.
     reason : str or None
-        Why it has it.
+        Reason for the status.
     num_attempts : int
         Number of times the task was claimed.
     service : ComputeServiceID or None
-        Who is running it.
+        The service that is running the task.
     last_service : ComputeServiceID or None
-        Who ran it last, or is running it.
+        The service that made the latest attempt.
     num_results, num_failures : int
-        Numbers of its successful and failed results.
+        Numbers of successful and failed results.
     """
 
     task: ScopedKey
@@ -162,18 +162,18 @@ class TaskDetails(_Record):
 
 
 class Settlement(_Record):
-    """What became of a result that was delivered.
+    """The effect of settling a task with a result.
 
     Attributes
     ----------
     result : ScopedKey
-        The reference, stored now.
+        The stored reference.
     status : TaskStatusEnum
-        The status of the task now.
+        The status of the task afterwards.
     attempt : int or None
         The attempt the result belongs to; ``None`` if the sender never claimed the task.
     outcome : AttemptOutcome or None
-        How that attempt ended.
+        The outcome of that attempt.
     """
 
     result: ScopedKey
@@ -183,7 +183,7 @@ class Settlement(_Record):
 
 
 class BlockerKind(StrEnum):
-    """What can keep a task from being run."""
+    """The reasons why a task cannot be claimed."""
 
     status = "status"
     parent = "parent"
@@ -195,19 +195,19 @@ class BlockerKind(StrEnum):
 
 
 class Blocker(_Record):
-    """Something that keeps a task from being run.
+    """A reason why a task cannot be claimed, or not yet.
 
     Attributes
     ----------
     kind : BlockerKind
     text : str
-        The same in a sentence.
+        The reason in a sentence.
     task : ScopedKey or None
-        The unfinished task it extends, for `parent`.
+        For `parent`: the incomplete task that this task extends.
     taskhub : ScopedKey or None
-        The hub, for `weight`, `hub_weight` and `priority`.
+        For `weight`, `hub_weight` and `priority`: the hub.
     count : int or None
-        How many more urgent tasks wait there, for `priority`; counted up to 10,000.
+        For `priority`: number of more urgent tasks on the hub, counted up to 10,000.
     """
 
     kind: BlockerKind

@@ -1,4 +1,4 @@
-"""Users and compute identities: who may log in, and what they may use."""
+"""Users and compute identities, which log in with a key and have access to scopes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from alchemistore.models.clock import UTCDatetime
 from alchemistore.models.keys import Scope
+from alchemistore.models.text import is_text
 
 
-def _without_nul(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("text with NUL cannot be stored")
+def _storable(text: str) -> str:
+    if not is_text(text):
+        raise ValueError("text with NUL or a lone surrogate cannot be stored")
     return text
 
 
@@ -20,29 +21,30 @@ def _scope(value: Any) -> str:
     return str(Scope.from_str(str(value)))
 
 
-StoredText = Annotated[str, AfterValidator(_without_nul)]
+StoredText = Annotated[str, AfterValidator(_storable)]
 ScopeText = Annotated[str, BeforeValidator(_scope)]
 
 
 class CredentialedEntity(BaseModel):
-    """Somebody who has a key.
+    """An identity that logs in with a key.
 
     Parameters
     ----------
     identifier : str
         Unique among identities of the same class.
     hashed_key : str
-        The hash of the key, as :func:`alchemistore.operations.key_hashing.hash_key` makes it; never shown.
+        Hash of the key, from :func:`alchemistore.operations.key_hashing.hash_key`. Not shown by
+        `repr`.
     expires : datetime, optional
-        From when on the key is refused; naive means UTC.
+        Time from which the key is refused; a naive time is taken as UTC.
     disabled : bool, default False
         Whether the key is refused.
     scopes : list of Scope or str, default empty
-        What may be used; open components match anything. Kept as text.
+        Scopes that the identity has access to, kept as text. Open components match anything.
     email : str, optional
     """
 
-    # What was given may be a secret: errors do not repeat it.
+    # The input may hold a secret, so errors do not repeat it.
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     identifier: StoredText = Field(min_length=1)
@@ -59,11 +61,11 @@ class CredentialedUserIdentity(CredentialedEntity):
     Parameters
     ----------
     full_name : str, optional
-        Besides what every :class:`CredentialedEntity` has.
+        Further parameters as in :class:`CredentialedEntity`.
     """
 
     full_name: StoredText | None = None
 
 
 class CredentialedComputeIdentity(CredentialedEntity):
-    """What compute services log in as."""
+    """An identity that compute services log in with."""

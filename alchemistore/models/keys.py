@@ -1,4 +1,4 @@
-"""Scopes, and keys within them."""
+"""Scopes, and keys of objects in a scope."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def _wildcard_to_none(value: Any) -> Any:
 def _component(value: str) -> str:
     if not _COMPONENT.fullmatch(value):
         raise InvalidScopeError(
-            f"{value!r}: a scope component may contain only alphanumeric or underscore characters"
-            " and starts with a letter; '*' leaves it open"
+            f"{value!r}: a scope component must start with a letter and may contain only"
+            " alphanumeric or underscore characters; use '*' for any"
         )
     return value
 
@@ -48,13 +48,13 @@ class _ByText:
 
 
 class Scope(_ByText, BaseModel):
-    """A part of the tenants' tree: organisation, campaign, project.
+    """An organisation, campaign and project, or all below an organisation or campaign.
 
     Parameters
     ----------
     org, campaign, project : str or None, default None
-        An ASCII letter, then ASCII letters, digits and underscores. ``None`` or ``"*"`` leaves the component open; then every
-        component after it must be open too.
+        An ASCII letter, then ASCII letters, digits and underscores. ``None`` or ``"*"`` means any;
+        all components after an open component must be open, too.
 
     Examples
     --------
@@ -86,24 +86,30 @@ class Scope(_ByText, BaseModel):
 
     @classmethod
     def from_str(cls, text: str) -> Scope:
-        """Parse ``org-campaign-project``; a text of another form is a :class:`ValueError`."""
+        """Parse ``org-campaign-project``.
+
+        Raises
+        ------
+        ValueError
+            If the text is not a scope.
+        """
         parts = text.split("-")
         if len(parts) != 3:
             raise ValueError(
-                f"{text!r} is not a scope: expected 'org-campaign-project', '*' for what is open"
+                f"{text!r} is not a scope: expected 'org-campaign-project', with '*' for any"
             )
         return cls(*parts)
 
     def to_tuple(self) -> tuple[str | None, str | None, str | None]:
-        """Give ``(org, campaign, project)``, ``None`` for what is open."""
+        """Return ``(org, campaign, project)``, with ``None`` for open components."""
         return self.org, self.campaign, self.project
 
     def specific(self) -> bool:
-        """Tell whether all three components are set."""
+        """Check whether all three components are set."""
         return self.project is not None
 
     def is_superset(self, other: Scope) -> bool:
-        """Tell whether everything in `other` is in this scope too; a scope is a superset of itself."""
+        """Check whether this scope contains all of `other`. A scope contains itself."""
         return all(
             mine is None or mine == its
             for mine, its in zip(self.to_tuple(), other.to_tuple(), strict=True)
@@ -117,7 +123,7 @@ class Scope(_ByText, BaseModel):
 
 
 class GufeKey(str):
-    """The key of a gufe object, ``<qualname>-<token>``; a plain string to everybody else."""
+    """The key of a gufe object, ``<qualname>-<token>``."""
 
     __slots__ = ()
 
@@ -128,41 +134,55 @@ class GufeKey(str):
 
     @property
     def token(self) -> str:
-        """What tells it from the other objects of its class."""
+        """The part that is unique among objects of the same class."""
         return self.partition("-")[2]
 
 
-def _gufe_key(value: Any) -> GufeKey:
+def parse_gufe_key(value: Any) -> GufeKey:
+    """Check and convert the key of a gufe object.
+
+    Raises
+    ------
+    ValueError
+        If the value is not a key.
+    """
     if not isinstance(value, str) or not _GUFE_KEY.fullmatch(value):
         raise ValueError(f"{value!r} is not a gufe key: expected '<class>-<token>'")
     return value if isinstance(value, GufeKey) else GufeKey(value)
 
 
 class ScopedKey(_ByText, BaseModel):
-    """The key of an object in a scope, ``<qualname>-<token>-<org>-<campaign>-<project>``. Always specific.
+    """The key of an object in a scope, ``<qualname>-<token>-<org>-<campaign>-<project>``.
 
     Parameters
     ----------
     gufe_key : str
         ``<qualname>-<token>``.
     org, campaign, project : str
-        The scope; no wildcards.
+        The scope, without open components.
     """
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
-    gufe_key: Annotated[GufeKey, BeforeValidator(_gufe_key)]
+    gufe_key: Annotated[GufeKey, BeforeValidator(parse_gufe_key)]
     org: Component
     campaign: Component
     project: Component
 
     @classmethod
     def from_str(cls, text: str) -> ScopedKey:
-        """Parse the text form; a text of another form is a :class:`ValueError`."""
+        """Parse ``<qualname>-<token>-<org>-<campaign>-<project>``.
+
+        Raises
+        ------
+        ValueError
+            If the text is not a scoped key.
+        """
         parts = text.split("-")
         if len(parts) != 5:
             raise ValueError(
-                f"{text!r} is not a scoped key: expected '<class>-<token>-<org>-<campaign>-<project>'"
+                f"{text!r} is not a scoped key:"
+                " expected '<class>-<token>-<org>-<campaign>-<project>'"
             )
         return cls(
             gufe_key=GufeKey(f"{parts[0]}-{parts[1]}"),
@@ -173,18 +193,18 @@ class ScopedKey(_ByText, BaseModel):
 
     @classmethod
     def from_parts(cls, kind: str, token: UUID, org: str, campaign: str, project: str) -> ScopedKey:
-        """Put a key together from what the database holds, which was validated on its way in."""
+        """Create a key from values of the database, without validation."""
         return cls.model_construct(
             gufe_key=GufeKey(f"{kind}-{token.hex}"), org=org, campaign=campaign, project=project
         )
 
     @classmethod
     def from_dict(cls, dct: dict[str, Any]) -> ScopedKey:
-        """Make a key from the four fields of :meth:`to_dict`."""
+        """Create a key from the fields of :meth:`to_dict`."""
         return cls(**dct)
 
     def to_dict(self) -> dict[str, str]:
-        """Give the four fields as texts."""
+        """Return the fields as strings."""
         return {
             "gufe_key": str(self.gufe_key),
             "org": self.org,
@@ -199,13 +219,13 @@ class ScopedKey(_ByText, BaseModel):
 
     @property
     def token(self) -> UUID | None:
-        """The token as the database keeps it; ``None`` for a token that no stored object can have."""
+        """The token as a UUID; ``None`` if the token is not that of a stored object."""
         token = self.gufe_key.token
         return UUID(hex=token) if _TOKEN.fullmatch(token) else None
 
     @property
     def scope(self) -> Scope:
-        """The scope the object is in."""
+        """The scope of the object."""
         return Scope(self.org, self.campaign, self.project)
 
     def __str__(self) -> str:

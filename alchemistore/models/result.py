@@ -1,4 +1,4 @@
-"""References to what the object store holds."""
+"""References to objects in the object store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from alchemistore.models.clock import UTCDatetime
-from alchemistore.models.keys import GufeKey, Scope, _gufe_key
+from alchemistore.models.keys import GufeKey, Scope, parse_gufe_key
 
 
 def _scope(value: Any) -> Any:
@@ -20,7 +20,7 @@ ScopeField = Annotated[Scope, BeforeValidator(_scope)]
 
 
 class ObjectStoreRef(BaseModel):
-    """Where an object is.
+    """A reference to an object in the object store.
 
     Parameters
     ----------
@@ -29,29 +29,29 @@ class ObjectStoreRef(BaseModel):
     obj_key : GufeKey, optional
         Key of the object.
     scope : Scope or str
-        The scope it belongs to.
+        Scope of the object.
     """
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
     location: str | None = None
     obj_key: Annotated[
-        GufeKey | None, BeforeValidator(lambda key: None if key is None else _gufe_key(key))
+        GufeKey | None, BeforeValidator(lambda key: None if key is None else parse_gufe_key(key))
     ] = None
     scope: ScopeField
 
     @classmethod
     def from_dict(cls, dct: dict[str, Any]) -> ObjectStoreRef:
-        """Make one from the fields of :meth:`to_dict`."""
+        """Create a reference from the fields of :meth:`to_dict`."""
         return cls(**dct)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as JSON values; times as ISO 8601 text in UTC."""
+        """Return the fields as JSON values, with times as ISO 8601 text in UTC."""
         return {**self.model_dump(mode="json"), "scope": str(self.scope)}
 
     @property
     def key(self) -> GufeKey:
-        """``<class>-<md5 of all fields that are set>``."""
+        """The key of the reference, ``<class>-<md5 of all fields that are set>``."""
         content = {name: value for name, value in self.to_dict().items() if value is not None}
         text = json.dumps(content, sort_keys=True)
         return GufeKey(
@@ -60,7 +60,7 @@ class ObjectStoreRef(BaseModel):
 
 
 class ProtocolDAGResultRef(ObjectStoreRef):
-    """Where the result of a task is, and whether it is a success.
+    """A reference to the result of a task.
 
     Parameters
     ----------
@@ -69,16 +69,16 @@ class ProtocolDAGResultRef(ObjectStoreRef):
     obj_key : GufeKey
         Key of the ProtocolDAGResult.
     scope : Scope or str
-        The scope it belongs to.
+        Scope of the object.
     ok : bool
         Whether every unit succeeded.
     datetime_created : datetime, optional
-        When it was stored; naive means UTC.
+        Time at which the result was stored; a naive time is taken as UTC.
     creator : str, optional
-        Who made it, in practice the identifier of a compute service.
+        Creator of the result, in practice the identifier of a compute service.
     """
 
-    obj_key: Annotated[GufeKey, BeforeValidator(_gufe_key)] = Field()
+    obj_key: Annotated[GufeKey, BeforeValidator(parse_gufe_key)] = Field()
     ok: bool
     datetime_created: UTCDatetime | None = None
     creator: str | None = None

@@ -1,9 +1,9 @@
-"""Tasks, their statuses and the hubs they are actioned on."""
+"""Tasks, task statuses and task hubs."""
 
 from __future__ import annotations
 
 import hashlib
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -19,8 +19,8 @@ Priority = Annotated[int, Field(ge=1, le=PRIORITY_MAX)]
 KeyText = Annotated[str, BeforeValidator(lambda key: key if key is None else str(key))]
 
 
-class TaskStatusEnum(Enum):
-    """What a task can be."""
+class TaskStatusEnum(StrEnum):
+    """The status of a task."""
 
     waiting = "waiting"
     running = "running"
@@ -31,14 +31,14 @@ class TaskStatusEnum(Enum):
 
 
 class TaskHub(BaseModel):
-    """The hub of a network: tasks are actioned on it to be claimed from it.
+    """The hub of a network. Tasks actioned on a hub can be claimed from it.
 
     Parameters
     ----------
     network : str or ScopedKey
         Scoped key of the network.
     weight : float, default 0.5
-        Between 0 and 1: how often this hub is chosen over others; 0 disables it.
+        Relative frequency, from 0 to 1, with which the hub is chosen; 0 disables the hub.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -48,14 +48,14 @@ class TaskHub(BaseModel):
 
     @property
     def key(self) -> GufeKey:
-        """``TaskHub-<md5 of the network's scoped key>``; the weight has no part in it."""
+        """The key of the hub, ``TaskHub-<md5 of the scoped key of the network>``."""
         return GufeKey(
             f"TaskHub-{hashlib.md5(self.network.encode(), usedforsecurity=False).hexdigest()}"
         )
 
 
 class Task(BaseModel):
-    """A piece of work on a transformation.
+    """A task: one run of the protocol of a transformation.
 
     Parameters
     ----------
@@ -63,15 +63,15 @@ class Task(BaseModel):
     priority : int, default 10
         From 1, the most urgent, to 2**63 - 1.
     datetime_created : datetime, default now
-        Naive means UTC.
+        A naive time is taken as UTC.
     creator : str, optional
-        Who made it.
+        Creator of the task.
     extends : str or ScopedKey, optional
-        Scoped key of the task it continues from.
+        Scoped key of the task that this task continues.
     claim : str, optional
-        Identifier of the compute service that is running it.
+        Identifier of the compute service that is running the task.
     key : GufeKey
-        ``Task-<uuid>``, made when not given.
+        ``Task-<uuid>``; default a new key.
     """
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)

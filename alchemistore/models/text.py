@@ -2,7 +2,7 @@
 
 
 def is_text(value: str) -> bool:
-    """Tell whether PostgreSQL can hold a text; it has none with NUL or half a surrogate pair."""
+    """Check whether PostgreSQL can store a text; NUL and lone surrogates are not possible."""
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""What PostgreSQL sees: columns and constraints, nothing else."""
+"""The tables: columns, constraints and indexes."""
 
 from alchemistore.tables.base import Base
 from alchemistore.tables.compute import AttemptRow, ClaimRow, ComputeServiceRow, EnvironmentRow

@@ -1,5 +1,6 @@
-"""What all tables share: the metadata with its naming convention, and the columns that recur."""
+"""Metadata, naming convention, column types and constraints that all tables share."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -8,7 +9,7 @@ from sqlalchemy import BigInteger, CheckConstraint, Double, LargeBinary, MetaDat
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
-# The name of a constraint is the key under which `transaction` finds the error it stands for.
+# `errors.CONSTRAINT_ERRORS` maps names of constraints to errors.
 NAMING = {
     "pk": "%(table_name)s__pk",
     "uq": "%(table_name)s__%(column_0_N_name)s__uq",
@@ -19,7 +20,7 @@ NAMING = {
 
 
 class Base(DeclarativeBase):
-    """Every table belongs to this metadata."""
+    """Base class of all tables."""
 
     metadata = MetaData(naming_convention=NAMING)
     type_annotation_map: Any = {  # noqa: RUF012  (SQLAlchemy reads it from the class)
@@ -32,16 +33,16 @@ class Base(DeclarativeBase):
     }
 
 
-# Text that is sorted and compared byte by byte, the same on every server.
+# Text that is compared and sorted by bytes, which is the same on every server.
 CText = Annotated[str, mapped_column(Text(collation="C"))]
 
 
-def one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
-    """Constrain a column to a set of words."""
+def one_of(column: str, values: Iterable[str]) -> CheckConstraint:
+    """Return a constraint that limits a column to some values."""
     words = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({words})", name=column)
 
 
 def weight() -> CheckConstraint:
-    """Constrain `weight` to 0 to 1; NaN, to PostgreSQL the greatest number of all, is out too."""
+    """Return a constraint that limits `weight` to 0 to 1. PostgreSQL sorts NaN above 1."""
     return CheckConstraint("weight >= 0 AND weight <= 1", name="weight")

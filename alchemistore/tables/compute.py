@@ -1,4 +1,4 @@
-"""Compute services, the leases they hold, and what became of each lease."""
+"""Compute services, their attempts at tasks, and their claims."""
 
 from datetime import datetime
 from uuid import UUID
@@ -13,22 +13,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
+from alchemistore.models import AttemptOutcome
 from alchemistore.tables.base import Base, CText, one_of
-
-OUTCOMES = (
-    "complete",
-    "error",
-    "released",
-    "expired",
-    "deregistered",
-    "superseded",
-    "invalid",
-    "deleted",
-)
 
 
 class ComputeServiceRow(Base):
-    """A registration with its heartbeat; a heartbeat touches this row only, and no index."""
+    """A registered compute service. A heartbeat updates this row and no index."""
 
     __tablename__ = "compute_services"
     __table_args__ = (
@@ -43,7 +33,7 @@ class ComputeServiceRow(Base):
 
 
 class EnvironmentRow(Base):
-    """What was installed where tasks ran: package name to version, as JSON; stored once, its token is its MD5."""
+    """The packages of a worker: package name to version as JSON, with its MD5 as token."""
 
     __tablename__ = "environments"
     __table_args__ = (PrimaryKeyConstraint("scope_id", "token"),)
@@ -55,9 +45,10 @@ class EnvironmentRow(Base):
 
 
 class AttemptRow(Base):
-    """What became of a lease: who ran a task, where, from when to when, and how it ended.
+    """An attempt of a service at a task: service, host, start, end and outcome.
 
-    Its queue columns are the log of the races handed out: the largest one in a lane is that lane's clock.
+    The queue columns (taskhub, lane, priority, race) keep the sort key of the claimed entry. The
+    largest `race` of a lane is the clock of that lane.
     """
 
     __tablename__ = "attempts"
@@ -69,7 +60,7 @@ class AttemptRow(Base):
         ForeignKeyConstraint(
             ["scope_id", "environment"], ["environments.scope_id", "environments.token"]
         ),
-        one_of("outcome", OUTCOMES),
+        one_of("outcome", AttemptOutcome),
         CheckConstraint("(ended_at IS NULL) = (outcome IS NULL)", name="ended"),
         CheckConstraint("attempt >= 1", name="attempt"),
         Index("attempts__race__ix", "scope_id", "taskhub", "lane", "priority", "race"),
@@ -94,7 +85,7 @@ class AttemptRow(Base):
 
 
 class ClaimRow(Base):
-    """A live lease: the task is being run by a service, as attempt n."""
+    """A claim: a service is running a task, as attempt n."""
 
     __tablename__ = "claims"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""Users and compute identities, and the scopes they may use."""
+"""Users, compute identities and their scopes."""
 
 from datetime import datetime
 
@@ -17,7 +17,7 @@ from alchemistore.tables.base import Base, CText
 
 
 class IdentityRow(Base):
-    """Somebody who may log in; identifiers are unique within a type."""
+    """A user or compute identity. Identifiers are unique within a type."""
 
     __tablename__ = "identities"
     __table_args__ = (
@@ -38,7 +38,7 @@ class IdentityRow(Base):
 
 
 class IdentityScopeRow(Base):
-    """An identity may use a scope; `position` keeps the order in which scopes were granted."""
+    """A scope of an identity. `position` is the order in which scopes were granted."""
 
     __tablename__ = "identity_scopes"
     __table_args__ = (PrimaryKeyConstraint("identity_id", "scope"),)

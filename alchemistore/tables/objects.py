@@ -1,4 +1,4 @@
-"""Scopes, gufe objects, and what is in a network."""
+"""Scopes, gufe objects, and the contents of networks."""
 
 from datetime import datetime
 from uuid import UUID
@@ -23,7 +23,7 @@ from alchemistore.tables.base import Base, CText
 
 
 class ScopeRow(Base):
-    """An organisation, campaign and project; small and read-mostly."""
+    """An organisation, campaign and project. The table is small and rarely written."""
 
     __tablename__ = "scopes"
     __table_args__ = (UniqueConstraint("org", "campaign", "project"),)
@@ -36,7 +36,7 @@ class ScopeRow(Base):
 
 
 class GufeObjectRow(Base):
-    """One immutable document of one object in one scope."""
+    """The document of a gufe object in a scope. Rows never change."""
 
     __tablename__ = "gufe_objects"
     __table_args__ = (
@@ -53,15 +53,13 @@ class GufeObjectRow(Base):
     created_at: Mapped[datetime]
 
 
-# Documents are compressed already; PostgreSQL should not try again.
+# Documents are already compressed, so PostgreSQL should not compress them.
+_UNCOMPRESSED = "ALTER TABLE gufe_objects ALTER COLUMN document SET STORAGE EXTERNAL"
 event.listen(
     GufeObjectRow.__table__,
     "after_create",
-    DDL("ALTER TABLE gufe_objects ALTER COLUMN document SET STORAGE EXTERNAL"),  # type: ignore[no-untyped-call]  # SQLAlchemy leaves DDL untyped
+    DDL(_UNCOMPRESSED),  # type: ignore[no-untyped-call]  # SQLAlchemy has no types for DDL
 )
-
-
-# Names are looked up by their hash: an index has no room for a long name.
 
 
 def _is_object(*names: str) -> ForeignKeyConstraint:
@@ -82,6 +80,7 @@ class NetworkRow(Base):
             ["gufe_objects.scope_id", "gufe_objects.token"],
             name="networks__gufe_objects__strategy__fk",
         ),
+        # The index holds a hash, because a name may be longer than an index entry.
         Index("networks__name__ix", "scope_id", text("hashtextextended(name, 0)")),
     )
 
@@ -94,7 +93,7 @@ class NetworkRow(Base):
 
 
 class TransformationRow(Base):
-    """A Transformation or NonTransformation, with the class of its protocol."""
+    """A Transformation or NonTransformation, with the class name of its protocol."""
 
     __tablename__ = "transformations"
     __table_args__ = (
@@ -133,7 +132,7 @@ def _member(column: str, table: str, ondelete: str | None = None) -> ForeignKeyC
 
 
 class NetworkTransformationRow(Base):
-    """A transformation is in a network."""
+    """A transformation of a network."""
 
     __tablename__ = "network_transformations"
     __table_args__ = (
@@ -149,7 +148,7 @@ class NetworkTransformationRow(Base):
 
 
 class NetworkChemicalSystemRow(Base):
-    """A chemical system is in a network."""
+    """A chemical system of a network."""
 
     __tablename__ = "network_chemical_systems"
     __table_args__ = (
@@ -165,7 +164,7 @@ class NetworkChemicalSystemRow(Base):
 
 
 class TransformationChemicalSystemRow(Base):
-    """A chemical system is an end state of a transformation."""
+    """An end state of a transformation."""
 
     __tablename__ = "transformation_chemical_systems"
     __table_args__ = (

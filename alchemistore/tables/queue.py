@@ -1,4 +1,4 @@
-"""The queue: what is claimable now, and its lanes."""
+"""The queue of claimable tasks, and its lanes."""
 
 from datetime import datetime
 from uuid import UUID
@@ -8,7 +8,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from alchemistore.tables.base import Base, CText
 
-# Rows come and go all the time: with the usual fifth of the table as threshold the dead ones would outnumber the living.
+# Rows are inserted and deleted all the time. With the default threshold, a fifth of the table,
+# dead rows would soon outnumber live ones.
 _CHURN = {
     "postgresql_with": {
         "autovacuum_vacuum_scale_factor": 0.01,
@@ -20,9 +21,10 @@ _CHURN = {
 
 
 class QueueRow(Base):
-    """A claimable task on a hub, in the order of the race.
+    """A claimable task on a hub. Claims take rows in the order of priority and `race`.
 
-    A cache of the truth in `tasks`, `extends` and `actions`, kept by `operations.queue` alone; therefore without foreign keys.
+    The table is derived from `tasks`, `extends` and `actions`, and only `operations.queue` writes
+    to it. Therefore it needs no foreign keys.
     """
 
     __tablename__ = "queue"
@@ -45,9 +47,10 @@ class QueueRow(Base):
 
 
 class LaneRow(Base):
-    """A priority of a hub that is in use, for one protocol or (with an empty protocol) for all.
+    """A lane of the queue: one priority of a hub, for one protocol or, if empty, for all.
 
-    No claimable row lies below `floor`; `candidate` is the floor to be, once no transaction is left that could go below it.
+    No claimable row has a `race` below `floor`. `candidate` is the next floor; it becomes the floor
+    when no running transaction can insert a row below it.
     """
 
     __tablename__ = "lanes"

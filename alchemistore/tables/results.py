@@ -1,4 +1,4 @@
-"""References to results in the object store, and the tasks that produced them."""
+"""References to results in the object store, and the tasks that they belong to."""
 
 from datetime import datetime
 from uuid import UUID
@@ -11,7 +11,10 @@ from alchemistore.tables.base import Base, CText
 
 
 class ResultRow(Base):
-    """A ProtocolDAGResultRef; `scope_id` is the scope of the task, `scope` what the reference itself says."""
+    """A ProtocolDAGResultRef.
+
+    `scope_id` is the scope of the task, and `scope` is the field of the reference.
+    """
 
     __tablename__ = "results"
     __table_args__ = (
@@ -32,7 +35,7 @@ class ResultRow(Base):
 
 
 class TaskResultRow(Base):
-    """A task resulted in a result, as attempt n where that is known."""
+    """A result of a task, with the number of the attempt if it is known."""
 
     __tablename__ = "task_results"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""Tasks, hubs, actions, and the queue of what is claimable now."""
+"""Tasks, their status changes and parents, task hubs, and actions."""
 
 from datetime import datetime
 from uuid import UUID
@@ -13,16 +13,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
+from alchemistore.models import TaskStatusEnum
 from alchemistore.tables.base import Base, CText, one_of, weight
 
-STATUSES = ("waiting", "running", "complete", "error", "invalid", "deleted")
-
-# Room on the page for the next version of a row: a status change then touches no index.
+# Free space on each page keeps the new version of a row there, so that no index is updated.
 _UPDATED = {"postgresql_with": {"fillfactor": 80}}
 
 
 class TaskHubRow(Base):
-    """The hub of a network."""
+    """The task hub of a network."""
 
     __tablename__ = "taskhubs"
     __table_args__ = (
@@ -40,7 +39,7 @@ class TaskHubRow(Base):
 
 
 class TaskRow(Base):
-    """A piece of work on a transformation."""
+    """A task of a transformation."""
 
     __tablename__ = "tasks"
     __table_args__ = (
@@ -48,9 +47,10 @@ class TaskRow(Base):
         ForeignKeyConstraint(
             ["scope_id", "transformation"], ["transformations.scope_id", "transformations.token"]
         ),
-        # The target of `extends`: a task can only extend a task of its own transformation.
+        # The foreign keys of `extends` refer to this key: a task extends only tasks of the same
+        # transformation.
         UniqueConstraint("scope_id", "transformation", "token"),
-        one_of("status", STATUSES),
+        one_of("status", TaskStatusEnum),
         CheckConstraint("priority >= 1", name="priority"),
         CheckConstraint("attempts >= 0", name="attempts"),
         _UPDATED,
@@ -69,9 +69,10 @@ class TaskRow(Base):
 
 
 class StatusChangeRow(Base):
-    """A task got another status, otherwise than by being created or claimed: these two stand in `tasks` and `attempts`.
+    """A change of the status of a task.
 
-    `change` is a UUIDv7, the same for all tasks changed by one call.
+    The creation and the claims of a task are in `tasks` and `attempts` instead. `change` is a
+    UUIDv7; all tasks that are changed by one call have the same.
     """
 
     __tablename__ = "status_changes"
@@ -80,7 +81,7 @@ class StatusChangeRow(Base):
         ForeignKeyConstraint(
             ["scope_id", "task"], ["tasks.scope_id", "tasks.token"], ondelete="CASCADE"
         ),
-        one_of("status", STATUSES),
+        one_of("status", TaskStatusEnum),
     )
 
     scope_id: Mapped[int]
@@ -93,7 +94,7 @@ class StatusChangeRow(Base):
 
 
 class ExtendsRow(Base):
-    """A task extends a task."""
+    """The parent of a task that extends another one."""
 
     __tablename__ = "extends"
     __table_args__ = (
@@ -120,7 +121,7 @@ class ExtendsRow(Base):
 
 
 class ActionRow(Base):
-    """A task is on a hub."""
+    """An actioned task: a task on a hub, with its weight."""
 
     __tablename__ = "actions"
     __table_args__ = (

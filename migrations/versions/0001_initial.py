@@ -1,4 +1,4 @@
-"""The tables of the first version.
+"""Create the tables of the first version.
 
 Revision ID: 0001
 Revises:
@@ -81,7 +81,8 @@ def upgrade() -> None:
         sa.CheckConstraint("race >= 0 AND race < 'Infinity'", name=op.f("queue__race__ck")),
         sa.CheckConstraint("weight > 0 AND weight <= 1", name=op.f("queue__weight__ck")),
         sa.PrimaryKeyConstraint("scope_id", "task", "taskhub", name=op.f("queue__pk")),
-        # Rows come and go all the time: by the usual fifth of the table the dead would outnumber the living.
+        # Rows are inserted and deleted all the time. With the default threshold, a fifth of the
+        # table, dead rows would soon outnumber live ones.
         postgresql_with={
             "autovacuum_vacuum_scale_factor": 0.01,
             "autovacuum_vacuum_threshold": 1000,
@@ -117,7 +118,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["scope_id"], ["scopes.id"], name=op.f("gufe_objects__scopes__fk")),
         sa.PrimaryKeyConstraint("scope_id", "token", name=op.f("gufe_objects__pk")),
     )
-    # Documents are compressed already; PostgreSQL should not try again.
+    # Documents are already compressed, so PostgreSQL should not compress them.
     op.execute("ALTER TABLE gufe_objects ALTER COLUMN document SET STORAGE EXTERNAL")
     op.create_table(
         "identity_scopes",
@@ -376,7 +377,8 @@ def upgrade() -> None:
         sa.Column("priority", sa.BigInteger(), nullable=False),
         sa.Column("race", sa.Double(), nullable=False),
         sa.CheckConstraint(
-            "outcome IN ('complete', 'error', 'released', 'expired', 'deregistered', 'superseded', 'invalid', 'deleted')",
+            "outcome IN ('complete', 'error', 'released', 'expired', 'deregistered', 'superseded',"
+            " 'invalid', 'deleted')",
             name=op.f("attempts__outcome__ck"),
         ),
         sa.CheckConstraint(

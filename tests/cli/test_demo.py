@@ -49,11 +49,11 @@ def test_a_campaign_that_did_not_ends_with_code_1(demo: Callable[[Report], Resul
     assert demo(came_to(complete=False)).exit_code == 1
 
 
-def test_an_interrupt_ends_it_quietly_with_code_130(
+def test_interrupt_ends_with_code_130(
     demo: Callable[[BaseException], Result],
 ) -> None:
     result = demo(KeyboardInterrupt())
-    assert (result.exit_code, result.output) == (130, "")
+    assert (result.exit_code, result.output) == (130, "Interrupted.\n")
 
 
 def test_a_campaign_that_cannot_go_on_says_why_with_code_2(
@@ -66,7 +66,7 @@ def test_a_campaign_that_cannot_go_on_says_why_with_code_2(
 def test_clean_without_a_demo_says_so(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["demo", "--clean", "-d", str(tmp_path / "demo")])
     assert result.exit_code == 0
-    assert "There is no" in result.output
+    assert "there is no directory" in result.output
 
 
 def test_clean_removes_no_directory_that_a_demo_did_not_make(tmp_path: Path) -> None:

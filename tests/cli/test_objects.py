@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 from alchemistore import ProtocolDAGResultRef, S3ObjectStore, Scope, StateStore, get_s3os
 from alchemistore.errors import S3UnavailableError, StoreUnavailableError
 from alchemistore.maintenance import object_audit
+from alchemistore.maintenance.findings import Finding, FindingKind
 from alchemistore.models import GufeKey
 from alchemistore.settings import S3ObjectStoreSettings, get_s3_settings
 from tests.builders import campaign
@@ -76,8 +78,8 @@ def loose(objects: S3ObjectStore) -> list[str]:
 
 
 @pytest.fixture
-def lost(store: StateStore, scope: Scope) -> list[str]:
-    """References without objects, as they are named."""
+def lost(store: StateStore, scope: Scope) -> list[Finding]:
+    """Findings about references without objects."""
     task = campaign(store, scope, tasks=1).tasks[0]
     refs = [
         ProtocolDAGResultRef(obj_key=GufeKey("R-2"), location=f"a/{i}/x", scope=scope, ok=True)
@@ -85,9 +87,18 @@ def lost(store: StateStore, scope: Scope) -> list[str]:
     ]
     keys = [store.set_task_result(task, ref) for ref in refs]
     return [
-        f"{key} refers to {ref.location}, and there is no such object"
+        Finding(
+            FindingKind.dangling_reference,
+            f"{key} refers to the missing object {ref.location}",
+            str(key),
+            ref.location,
+        )
         for key, ref in zip(keys, refs, strict=True)
     ]
+
+
+def json_lines(printed: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in printed.splitlines()]
 
 
 # Sweeping
@@ -105,7 +116,7 @@ def test_sweep_says_what_it_would_do_and_does_it(
     done = run(
         "objects", "sweep", "--url", database, "--older-than", "0s", "--json", "--after", loose[0]
     )
-    found = [json.loads(line) for line in done.stdout.splitlines()]
+    found = json_lines(done.stdout)
     assert [one.pop("location") for one in found] == loose[1:]
     assert [sorted(one) for one in found] == [["modified", "removed", "size"]] * 3
     assert "Removed 3 objects" in done.stderr
@@ -140,30 +151,33 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_check_leaves_young_objects_alone(run: Run, database: str, loose: list[str]) -> None:
     done = run("database", "check", "--url", database, "--objects")
-    assert (done.exit_code, done.stdout, done.stderr) == (0, "No inconsistencies found.\n", "")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "No problems found.\n", "")
 
 
 def test_check_names_what_either_side_lacks(
-    run: Run, database: str, loose: list[str], lost: list[str], at_once: None
+    run: Run, database: str, loose: list[str], lost: list[Finding], at_once: None
 ) -> None:
     unreferenced = [
-        f"nothing refers to the object {location}; see 'alchemistore objects sweep'"
+        Finding(
+            FindingKind.unreferenced_object,
+            f"object {location} has no reference; see 'alchemistore objects sweep'",
+            location=location,
+        )
         for location in loose
     ]
     done = run("database", "check", "--url", database, "--objects")
     assert (done.exit_code, done.stderr) == (1, "")
     assert (
         done.stdout
-        == "".join(f"- {problem}\n" for problem in [*lost, *unreferenced]) + "7 problems found.\n"
+        == "".join(f"- {finding.text}\n" for finding in [*lost, *unreferenced])
+        + "7 problems found.\n"
     )
     done = run("database", "check", "--url", database, "--objects", "--json", "--after", "a/0/x")
     assert done.exit_code == 1
-    assert json.loads(done.stdout) == {
-        "ok": False,
-        "problems": [*lost[1:], *unreferenced],
-        "repaired": None,
-        "after": None,
-    }
+    assert json_lines(done.stdout) == [
+        *map(asdict, [*lost[1:], *unreferenced]),
+        {"ok": False, "repaired": None, "after": None},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +188,7 @@ def test_a_check_that_loses_its_connection_says_what_it_found_and_how_to_go_on(
     run: Run,
     database: str,
     objects: S3ObjectStore,
-    lost: list[str],
+    lost: list[Finding],
     at_once: None,
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
@@ -191,17 +205,16 @@ def test_a_check_that_loses_its_connection_says_what_it_found_and_how_to_go_on(
     monkeypatch.setattr(object_audit, "walk", breaking)
     done = run("database", "check", "--url", database, "--objects", "--json")
     assert done.exit_code == 2
-    assert json.loads(done.stdout) == {
-        "ok": False if pages else None,
-        "problems": lost[:pages],
-        "repaired": None,
-        "after": "a/1/x" if pages else "",
-    }
-    hint = "To go on where it was broken off, give --after a/1/x\n" if pages else ""
+    after = "a/1/x" if pages else ""
+    assert json_lines(done.stdout) == [
+        *map(asdict, lost[:pages]),
+        {"ok": False if pages else None, "repaired": None, "after": after},
+    ]
+    hint = "To resume, run again with --after a/1/x\n" if pages else ""
     assert done.stderr == f"{hint}Error: no server\n"
     done = run("database", "check", "--url", database, "--objects")
     assert done.exit_code == 2
-    assert done.stdout == "".join(f"- {problem}\n" for problem in lost[:pages]) + (
+    assert done.stdout == "".join(f"- {finding.text}\n" for finding in lost[:pages]) + (
         "2 problems so far.\n" if pages else ""
     )
 
@@ -220,7 +233,7 @@ def test_after_without_objects_is_a_usage_error(run: Run, database: str) -> None
     [["database", "check", "--objects", "--json"], ["objects", "sweep", "--older-than", "0s"]],
 )
 def test_an_interrupted_walk_says_how_to_go_on(
-    database: str, objects: S3ObjectStore, loose: list[str], lost: list[str], command: list[str]
+    database: str, objects: S3ObjectStore, loose: list[str], lost: list[Finding], command: list[str]
 ) -> None:
     wanted = "a/1/x" if "check" in command else loose[1]
     with subprocess.Popen(
@@ -237,20 +250,22 @@ def test_an_interrupted_walk_says_how_to_go_on(
         assert wanted.encode() in printed
         program.send_signal(signal.SIGINT)
         rest, said = program.communicate(timeout=60)
-    assert program.returncode == 2, said
-    errors = said.decode().splitlines()
-    assert errors[0] == "Interrupted."
-    [_, after] = shlex.split(errors[1].partition(", give ")[2])
+    assert program.returncode == 130, said
+    hint, interrupted = said.decode().splitlines()
+    assert interrupted == "Interrupted."
+    [_, after] = shlex.split(hint.partition("run again with ")[2])
     assert after == wanted
     if "check" in command:
-        answer = json.loads(printed + rest)
-        assert (answer["problems"], answer["ok"], answer["after"]) == (lost[:2], False, after)
+        assert json_lines((printed + rest).decode()) == [
+            *map(asdict, lost[:2]),
+            {"ok": False, "repaired": None, "after": after},
+        ]
     else:
         assert list(objects.iter_contents()) == loose[2:]
 
 
 def test_a_terminal_shows_where_the_walk_is_and_nothing_of_it_gets_into_the_output(
-    database: str, objects: S3ObjectStore, loose: list[str], lost: list[str], tmp_path: Path
+    database: str, objects: S3ObjectStore, loose: list[str], lost: list[Finding], tmp_path: Path
 ) -> None:
     ours, theirs = pty.openpty()
     with (tmp_path / "out").open("w+") as out:
@@ -269,5 +284,5 @@ def test_a_terminal_shows_where_the_walk_is_and_nothing_of_it_gets_into_the_outp
             os.close(ours)
         assert program.wait(timeout=60) == 1
         out.seek(0)
-        assert json.load(out)["problems"] == lost
+        assert json_lines(out.read())[:-1] == [asdict(finding) for finding in lost]
     assert b"4 objects, 3 references" in shown

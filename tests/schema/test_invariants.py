@@ -10,7 +10,8 @@ from sqlalchemy import Connection, text
 
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.errors import CheckError
-from alchemistore.maintenance.invariants import NAMED, RULES, violations
+from alchemistore.maintenance.findings import Finding, FindingKind
+from alchemistore.maintenance.invariants import MAX_EXAMPLES, RULES, violations
 from tests.builders import Campaign, campaign, chain, register, star
 
 
@@ -62,18 +63,18 @@ def seeded(shared_store: StateStore) -> Seeded:
 
 
 CLAIMED = "a claimed task is running"
-CLAIM_GOES_ON = "a claim belongs to an attempt that goes on, by the same service"
-ATTEMPT_HAS_CLAIM = "an attempt that goes on has a claim"
-COUNTS = "a task has as many attempts as it counts"
+CLAIM_GOES_ON = "a claim belongs to an open attempt of the same service"
+ATTEMPT_HAS_CLAIM = "an open attempt has a claim"
+COUNTS = "the attempt counter of a task is the number of its attempts"
 OVER_ON_NO_HUB = "a complete, invalid or deleted task is on no hub"
-OF_THE_NETWORK = "an actioned task performs a transformation of the hub's network"
-EXTENDS_DEAD = "what extends an invalid or deleted task is invalid or deleted"
-NO_CIRCLE = "no task extends itself, directly or not"
-ALL_PARTS = "every gufe object has all its parts"
-TWO_SYSTEMS = "a transformation has two chemical systems, or the one of a NonTransformation"
-IN_QUEUE = "what is claimable is in the queue"
-CLAIMABLE = "what is in the queue is claimable"
-IN_LANE = "what is in the queue lies in an open lane, not below its floor"
+OF_THE_NETWORK = "an actioned task belongs to a transformation of the network of the hub"
+EXTENDS_DEAD = "a task that extends an invalid or deleted task is invalid or deleted"
+NO_CIRCLE = "no task extends itself, directly or indirectly"
+ALL_PARTS = "all children of a gufe object are stored"
+TWO_SYSTEMS = "a transformation has the two systems A and B, or the one of a NonTransformation"
+IN_QUEUE = "a claimable task is in the queue"
+CLAIMABLE = "a task in the queue is claimable"
+IN_LANE = "a task in the queue is in open lanes and not below their floors"
 
 # The statement that breaks, the object concerned, the rule; then what else such a state breaks.
 BREACHES = [
@@ -199,8 +200,10 @@ def test_a_broken_rule_is_named_with_the_object_concerned(
         "transformation": seeded.made.transformations[0],
         "network": seeded.made.network,
     }
-    assert f"broken rule: {rules[0]}: {objects[concerned]}" in found
-    assert {problem.split(": ")[1] for problem in found} == set(rules)
+    key = str(objects[concerned])
+    sentence = f"broken rule: {rules[0]}: {key}"
+    assert Finding(FindingKind.invariant, sentence, key=key) in found
+    assert {finding.text.split(": ")[1] for finding in found} == set(rules)
 
 
 def test_every_rule_is_broken_by_a_case() -> None:
@@ -231,11 +234,11 @@ def test_of_many_objects_that_break_a_rule_some_are_named_and_the_others_counted
     database: str, scope: Scope
 ) -> None:
     with closing(StateStore(database)) as store:
-        campaign(store, scope, tasks=NAMED + 5)
+        campaign(store, scope, tasks=MAX_EXAMPLES + 5)
         with store.engine.begin() as connection:
             connection.execute(text("DELETE FROM queue"))
         problems = list(store.problems())
-    assert len(problems) == NAMED + 1
+    assert len(problems) == MAX_EXAMPLES + 1
     assert problems[-1] == f"broken rule: {IN_QUEUE}: 5 more"
 
 
@@ -246,7 +249,7 @@ def test_an_object_of_a_scope_that_is_gone_is_named_without_it(seeded: Seeded) -
         )
         found = violations(connection)
         connection.rollback()
-    assert f"broken rule: {IN_QUEUE}: {seeded.waiting.gufe_key}" in found
+    assert f"broken rule: {IN_QUEUE}: {seeded.waiting.gufe_key}" in [one.text for one in found]
 
 
 def test_a_task_that_was_set_running_by_hand_breaks_no_rule(

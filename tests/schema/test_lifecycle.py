@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 from alchemistore import Scope, StateStore
 from alchemistore.errors import CheckError, SchemaError
 from alchemistore.maintenance import schema_diff
+from alchemistore.maintenance.findings import FindingKind
 from tests.builders import campaign
 from tests.schema.catalog import catalog_of, is_empty
 
@@ -145,7 +146,9 @@ def test_drift_of_the_catalog_is_named(
         assert schema_diff.drift(connection) == []
         for statement in statements.split(";"):
             connection.execute(text(statement))
-        assert [problem for problem in schema_diff.drift(connection) if named in problem]
+        found = schema_diff.drift(connection)
+        assert [finding for finding in found if named in finding.text]
+        assert {finding.kind for finding in found} == {FindingKind.schema}
         connection.rollback()
 
 

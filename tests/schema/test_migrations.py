@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,8 +14,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from sqlalchemy import create_engine, text
 
 from alchemistore import StateStore
@@ -74,6 +76,18 @@ def test_the_history_is_one_line_with_one_head() -> None:
         "base",
         *(revision for revision, _ in REVISIONS[:-1]),
     ]
+
+
+def test_new_migration_follows_the_head_and_states_the_rules(tmp_path: Path) -> None:
+    shutil.copytree(CHECKOUT / "migrations", tmp_path / "migrations")
+    config = Config(CHECKOUT / "alembic.ini")
+    config.set_main_option("script_location", str(tmp_path / "migrations"))
+    created = command.revision(config, message="add a column", rev_id="next")
+    assert isinstance(created, Script)
+    assert created.down_revision == migrations.head()
+    source = Path(created.path).read_text()
+    assert "Expand, then contract." in source
+    assert "lock_timeout" in source
 
 
 def test_alembic_from_the_checkout_makes_the_declared_tables(

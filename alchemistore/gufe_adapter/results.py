@@ -101,7 +101,7 @@ class _Nested:
         result = parse(text, object_hook=self.part)
         if isinstance(result, dict):
             raise ValueError(
-                "the text is not a result: it is neither a keyed chain nor the dict of a gufe object"
+                "the text is not a result: neither a keyed chain nor the dict of a gufe object"
             )
         return result
 

@@ -1,4 +1,4 @@
-# `make` prints this file's help. Everything that is needed is installed into .venv, by itself.
+# `make` prints this file's help. The targets install the packages they need into .venv.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 PYTHON ?= python3
@@ -16,13 +16,14 @@ $(BIN)/python:
 
 # One stamp for each set of packages; a changed pyproject.toml makes it stale.
 $(VENV)/.%: $(BIN)/python pyproject.toml
+	@echo "Installing packages into $(VENV); the demo needs 55 packages, 0.8 GB on disk ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@
 
-demo: $(VENV)/.demo  ## run a tiny free energy campaign on private servers and plot its answers
+demo: $(VENV)/.demo  ## run a tiny free energy campaign on private servers (0.8 GB of packages in .venv; data in ./demo)
 	$(BIN)/alchemistore demo
 
-demo-clean: $(VENV)/.demo  ## remove the demo's data and stop its servers
+demo-clean: $(VENV)/.demo  ## stop the demo's servers; remove its data, and the system user if it created one
 	$(BIN)/alchemistore demo --clean
 
 test: $(VENV)/.test  ## run all tests (on your server: ALCHEMISTORE_TEST_DATABASE_URL=postgresql://...)
@@ -34,7 +35,7 @@ lint: $(VENV)/.dev  ## check style, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(VENV)/.dev  ## put the code in form
+format: $(VENV)/.dev  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -8,6 +8,7 @@ restarts of the servers and of the machine.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,6 +107,17 @@ class LocalServers:
             with self._locked():
                 store.stop()
                 postgres.stop()
+
+    def remove(self) -> None:
+        """Stop both servers and delete the directory with all data, keys and logs.
+
+        If :meth:`start` created a system user to run PostgreSQL for this directory, and the user
+        runs no other process, the user is deleted, too.
+        """
+        self.stop()
+        if self.directory.exists():
+            self._parts()[0].remove_traces()
+            shutil.rmtree(self.directory)
 
     def status(self) -> LocalStatus:
         """Return which servers are running."""

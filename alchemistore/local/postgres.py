@@ -31,6 +31,8 @@ PORT = 5432
 SOCKET_NAME = f".s.PGSQL.{PORT}"
 # PostgreSQL refuses to run as root. For root, it runs as this user.
 SYSTEM_USER = "pgserver"
+# This file in the data directory records that the user was created for it.
+CREATED_USER = "created-user"
 START_TIMEOUT = 300.0
 # The package installs its oldest PostgreSQL in "pginstall", later ones in "pginstall18" and so on.
 OLDEST_VERSION = 16
@@ -41,6 +43,7 @@ STILL_IN_USE = "pre-existing shared memory block"
 # The kernel's upper bound, so no process has this id.
 NO_PID = 2**22
 
+_ADMIN_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 _ENTER_EACH = 'for d; do cd "$d" 2>/dev/null || { printf %s "$d"; exit 1; }; done'
 
 
@@ -89,7 +92,7 @@ class PrivatePostgres:
 
     def start(self) -> str:
         """Start the server if necessary, create the database if necessary, and return its URL."""
-        user = _system_user() if os.geteuid() == 0 else None
+        user = _system_user(self.directory / CREATED_USER) if os.geteuid() == 0 else None
         if self.process() is None:
             if user is not None:
                 self.directory.chmod(0o711)
@@ -119,6 +122,17 @@ class PrivatePostgres:
             short = self._short_directory()
             if short.is_dir() and not any(short.iterdir()):
                 short.rmdir()
+
+    def remove_traces(self) -> None:
+        """Remove what a stopped server leaves outside the data directory.
+
+        The user that runs PostgreSQL for root is removed if it was created for this directory.
+        ``userdel`` refuses to remove a user that runs other processes.
+        """
+        shutil.rmtree(self._short_directory(), ignore_errors=True)
+        userdel = shutil.which("userdel", path=_ADMIN_PATH)
+        if (self.directory / CREATED_USER).exists() and userdel is not None:
+            daemon.run([userdel, SYSTEM_USER], cwd=Path("/"))
 
     def _postmaster(self) -> Postmaster | None:
         try:
@@ -285,14 +299,17 @@ def _runs(binaries: Path, user: str) -> bool:
         return False
 
 
-def _system_user() -> str:
+def _system_user(note: Path) -> str:
     try:
         pwd.getpwnam(SYSTEM_USER)
     except KeyError:
-        useradd = shutil.which("useradd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+        useradd = shutil.which("useradd", path=_ADMIN_PATH)
         options = ("--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent")
-        if useradd is not None:
-            daemon.run([useradd, *options, SYSTEM_USER], cwd=Path("/"))
+        if (
+            useradd is not None
+            and daemon.run([useradd, *options, SYSTEM_USER], cwd=Path("/")).returncode == 0
+        ):
+            note.touch()
         # Another process may create the user at the same time, so useradd may fail.
         if SYSTEM_USER not in {entry.pw_name for entry in pwd.getpwall()}:
             raise StoreUnavailableError(

@@ -16,13 +16,14 @@ $(BIN)/python:
 
 # One stamp per extra. A changed pyproject.toml makes it stale.
 $(VENV)/.%: $(BIN)/python pyproject.toml
+	@echo "Installing packages into $(VENV); the demo needs 55 packages, 0.8 GB on disk ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@
 
-demo: $(VENV)/.demo  ## run a small free energy campaign on private servers and plot its results
+demo: $(VENV)/.demo  ## run a small free energy campaign on private servers (installs 0.8 GB)
 	$(BIN)/alchemistore demo
 
-demo-clean: $(VENV)/.demo  ## remove the demo's data and stop its servers
+demo-clean: $(VENV)/.demo  ## stop the servers of the demo and remove its data
 	$(BIN)/alchemistore demo --clean
 
 check: lint test  ## run everything that must pass before a commit is merged

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import sys
 from pathlib import Path
@@ -84,7 +83,8 @@ def _clean(directory: Path) -> None:
         click.echo(f"Nothing to remove: there is no directory {directory}.")
         return
     if not (directory / "postgres").is_dir():
-        raise click.UsageError(f"{directory} is not the directory of a demo: nothing was removed")
-    LocalServers(directory).stop()
-    shutil.rmtree(directory)
+        raise click.UsageError(f"{directory} is not the directory of a demo; nothing was removed")
+    LocalServers(directory).remove()
+    if directory == OPEN_TO_ALL and not any(directory.parent.iterdir()):
+        directory.parent.rmdir()
     click.echo(f"Stopped the servers and removed {directory}.")

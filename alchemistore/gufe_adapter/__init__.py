@@ -1,7 +1,8 @@
-"""gufe objects and documents: the only door to gufe.
+"""Convert gufe objects to documents and back. Only this package imports gufe.
 
-An object is stored as one document, in which other objects stand as references by key. Documents are opaque bytes; the key
-under which one is stored is its identity and is never computed again, because keys drift between releases of gufe.
+One document holds one object and refers to other objects by key. Documents are opaque bytes. The
+key under which a document is stored is its identity. The key is never recomputed, because the keys
+that gufe computes can change between its releases.
 """
 
 from importlib import import_module
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
         writer_versions,
     )
 
-# The module of each name; none of them is imported before its first use, because gufe takes a second.
+# The module of each name. Modules are imported on first use, because importing gufe is slow.
 _MODULES = {
     "Document": "encoding",
     "Edge": "network",

@@ -1,7 +1,8 @@
-"""The byte format of documents: one format byte, then ASCII JSON, compressed when that pays.
+"""The byte format of documents: one format byte, then ASCII JSON, compressed if it is long.
 
-Documents are opaque to the database. ``jsonb`` would refuse NUL and NaN, which occur in almost every object, and change ``1e22``
-and ``-0.0``, which changes content that is addressed by its hash.
+The database treats documents as opaque bytes. ``jsonb`` rejects NUL and NaN, which occur in almost
+every object. It also rewrites numbers such as ``1e22`` and ``-0.0``, which would change content
+that is identified by its hash.
 """
 
 from __future__ import annotations
@@ -19,28 +20,28 @@ ZSTD = b"\x01"
 
 COMPRESS_FROM = 1024
 LEVEL = 3
-# What a document may unpack to, in bytes; the frame header is asked before anything is unpacked.
+# The largest unpacked size of a document, in bytes. The frame header is checked before unpacking.
 UNPACKED_MAX = 512 * 2**20
 
-# Everything that gufe's codecs write carries this mark, so a text without it needs no codec.
+# Everything that gufe's codecs write contains this mark, so a text without it needs no codec.
 CUSTOM = ":is_custom:"
 
-# What encoders and codecs raise for values they cannot take.
+# Raised by encoders and codecs for values they do not support.
 VALUE_ERRORS = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
 
 
 def to_text(value: Any) -> str:
-    """Write a value as ASCII JSON, with gufe's codecs for what JSON does not have.
+    """Return a value as ASCII JSON; gufe's codecs write the types that JSON does not have.
 
     Raises
     ------
     ValueError
-        For a value that neither JSON nor gufe's codecs can write.
+        If neither JSON nor gufe's codecs can write the value.
     """
     try:
         return _encoder(JSON_HANDLER.encoder).encode(value)
     except VALUE_ERRORS as error:
-        raise ValueError(f"this cannot be written as JSON: {error}") from error
+        raise ValueError(f"the value cannot be written as JSON: {error}") from error
 
 
 @cache
@@ -49,12 +50,18 @@ def _encoder(kind: type[json.JSONEncoder]) -> json.JSONEncoder:
 
 
 def from_text(text: str) -> Any:
-    """Read JSON and bring back what gufe's codecs wrote."""
+    """Parse JSON and restore the values that gufe's codecs wrote."""
     return parse(text, object_hook=revive if CUSTOM in text else None)
 
 
 def parse(text: str | bytes, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
-    """Read JSON; a text that is not JSON, too deep or not readable by a codec is a :class:`ValueError`."""
+    """Parse JSON.
+
+    Raises
+    ------
+    ValueError
+        If the text is not JSON, is nested too deeply, or cannot be read by a codec.
+    """
     try:
         return json.loads(text, object_hook=object_hook)
     except VALUE_ERRORS as error:
@@ -62,7 +69,7 @@ def parse(text: str | bytes, object_hook: Callable[[dict[str, Any]], Any] | None
 
 
 def pack(text: str) -> bytes:
-    """Put ASCII text into the byte format."""
+    """Return ASCII text in the byte format."""
     data = text.encode("ascii")
     if len(data) < COMPRESS_FROM:
         return RAW + data
@@ -70,21 +77,21 @@ def pack(text: str) -> bytes:
 
 
 def unpack(data: bytes) -> str:
-    """Take the text out of the byte format.
+    """Return the text of data in the byte format.
 
     Raises
     ------
     ValueError
-        For an unknown format byte, and for data that is truncated, damaged or unpacks to too much.
+        If the format byte is unknown, or the data is truncated, damaged or too large unpacked.
     """
     form, body = bytes(data[:1]), data[1:]
     if form == ZSTD:
         size = frame_size(body)
         if size < 0:
             raise ValueError(
-                "the document is truncated or damaged: its compressed part has no valid header"
+                "the document is truncated or damaged: the compressed part has no valid header"
             )
-        # The library allocates what the header states before it looks at the data.
+        # The library allocates the size stated in the header before it reads the data.
         if size > UNPACKED_MAX:
             raise ValueError(
                 f"the document unpacks to {size} bytes; at most {UNPACKED_MAX} are allowed"
@@ -95,7 +102,8 @@ def unpack(data: bytes) -> str:
             raise ValueError(f"the document is truncated or damaged: {error}") from error
     elif form != RAW:
         raise ValueError(
-            f"the document has an unknown format byte {form!r}; a newer alchemistore may have written it"
+            f"the document has the unknown format byte {form!r};"
+            " a newer version of alchemistore may have written it; upgrade alchemistore"
         )
     try:
         return str(body, "ascii")
@@ -104,7 +112,13 @@ def unpack(data: bytes) -> str:
 
 
 def frame_size(body: bytes) -> int:
-    """Give the size to which a zstd frame says it unpacks; -1 if it does not say, or is not a frame."""
+    """Return the unpacked size stated in a zstd frame, in bytes.
+
+    Returns
+    -------
+    int
+        -1 if the frame states no size, or the data is not a frame.
+    """
     try:
         return zstandard.frame_content_size(body)
     except zstandard.ZstdError:
@@ -112,26 +126,27 @@ def frame_size(body: bytes) -> int:
 
 
 def dumps(value: Any) -> bytes:
-    """Write a value in the byte format."""
+    """Return a value in the byte format."""
     return pack(to_text(value))
 
 
 def loads(data: bytes) -> Any:
-    """Read what :func:`dumps` wrote, arrays, paths and units included."""
+    """Return the value that :func:`dumps` wrote, including arrays, paths and units."""
     return from_text(unpack(data))
 
 
 def plain(data: bytes) -> dict[str, Any]:
-    """Read a stored document as plain JSON: names and references, nothing brought to life."""
+    """Return a stored document as plain JSON, without restoring values written by codecs."""
     document = parse(unpack(data))
     if not isinstance(document, dict):
-        raise ValueError("the document is not an object of gufe: it is not a JSON object")
+        raise ValueError("the document is not that of a gufe object: it is not a JSON object")
     return document
 
 
 def revive(dct: dict[str, Any]) -> Any:
-    """Bring back what a codec wrote as this dict; any other dict comes back as it is."""
-    # gufe's own decoder looks at every dict, imports what a user's dict happens to name, and takes some for numpy scalars.
+    """Return the value that a codec wrote as this dict; return any other dict unchanged."""
+    # gufe's own decoder inspects every dict: it imports modules that a user's dict happens to name
+    # and mistakes some dicts for numpy scalars.
     if CUSTOM in dct:
         for codec in JSON_HANDLER.codecs:
             if codec.is_my_dict(dct):

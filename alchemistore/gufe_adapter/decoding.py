@@ -1,4 +1,4 @@
-"""From documents back to objects."""
+"""Build objects from documents."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from gufe.tokenization import GufeTokenizable as _Tokenizable, get_class
 
 from alchemistore.errors import KeyDriftWarning
 from alchemistore.gufe_adapter.codec import VALUE_ERRORS, loads
-from alchemistore.gufe_adapter.encoding import REFERENCE, GufeTokenizable, cached
+from alchemistore.gufe_adapter.encoding import REFERENCE, cached
+from alchemistore.gufe_adapter.types import GufeTokenizable
 from alchemistore.gufe_adapter.version import build, gufe_version
 
-# What building an object raises when document and class do not fit.
+# Raised by gufe when a document does not fit its class.
 _BUILD_ERRORS = (*VALUE_ERRORS, AssertionError, RuntimeError, NotImplementedError)
 
 
 class _Slot(NamedTuple):
-    """Where in a document an object belongs."""
+    """The position of a reference in a document."""
 
     container: Any
     place: Any
@@ -28,7 +29,8 @@ class _Slot(NamedTuple):
 def decode(root: str, documents: Mapping[str, bytes]) -> GufeTokenizable:
     """Build an object from its document and the documents of everything it refers to.
 
-    What is alive in memory is used as it is. References are resolved by the keys under which the documents are stored.
+    Objects that are in memory already are used as they are. References are resolved by the keys
+    under which the documents are stored.
 
     Parameters
     ----------
@@ -40,19 +42,20 @@ def decode(root: str, documents: Mapping[str, bytes]) -> GufeTokenizable:
     Returns
     -------
     GufeTokenizable
-        The object; the living one, if there is one.
+        The object; the existing one if it is in memory.
 
     Raises
     ------
     ValueError
-        For a document that is missing, damaged, not gufe's, or not what its key says; the text names the key.
+        If a document is missing or damaged, is not that of a gufe object, or does not match its
+        key. The message names the key.
     ImportError
-        For an object of a class that is not installed here.
+        If the class of an object is not installed.
 
     Warns
     -----
     KeyDriftWarning
-        If the installed gufe computes other keys than the stored ones.
+        If the installed gufe computes keys that differ from the stored ones.
     """
     return decode_contents(root, {}, documents)
 
@@ -60,7 +63,10 @@ def decode(root: str, documents: Mapping[str, bytes]) -> GufeTokenizable:
 def decode_contents(
     root: str, contents: Mapping[str, dict[str, Any]], documents: Mapping[str, bytes] | None = None
 ) -> GufeTokenizable:
-    """Do the work of :func:`decode`; documents that are read already are in `contents`, and are used up."""
+    """Build an object as :func:`decode` does, also from parsed documents.
+
+    `contents` holds the parsed documents by key; they are modified.
+    """
     built: dict[str, GufeTokenizable] = {}
     drifted: list[tuple[str, str]] = []
     begun: dict[str, tuple[dict[str, Any], list[_Slot]]] = {}
@@ -79,8 +85,8 @@ def decode_contents(
             if built[key].key != key:
                 drifted.append((key, str(built[key].key)))
             stack.pop()
-        elif (living := cached(key)) is not None:
-            built[key] = living
+        elif (existing := cached(key)) is not None:
+            built[key] = existing
             stack.pop()
         else:
             content = contents[key] if key in contents else _read(key, documents or {})
@@ -92,7 +98,7 @@ def decode_contents(
 
 
 def find_slots(content: dict[str, Any]) -> list[_Slot]:
-    """Find the references in a document."""
+    """Return the references in a document."""
     slots: list[_Slot] = []
     containers: list[Any] = [content]
     while containers:
@@ -107,31 +113,46 @@ def find_slots(content: dict[str, Any]) -> list[_Slot]:
 
 
 def check_kind(key: str, content: Any) -> None:
-    """Check that a document is of the class its key names, and claims no other key."""
+    """Check that a document matches its key.
+
+    Raises
+    ------
+    ValueError
+        If the document does not name its class, is of another class, or contains another key.
+    """
     if not isinstance(content, dict) or not all(
         isinstance(content.get(n), str) for n in ("__module__", "__qualname__")
     ):
         raise ValueError(
-            f"{key}: the document is not an object of gufe: it does not name its class"
+            f"{key}: the document is not that of a gufe object: it does not name its class"
         )
     if content["__qualname__"] != key.partition("-")[0]:
         raise ValueError(f"{key}: the document is of another class, {content['__qualname__']}")
     if "_key" in content and content["_key"] != key:
-        raise ValueError(f"{key}: the document claims another key, {content['_key']!r:.200}")
+        raise ValueError(f"{key}: the document contains another key, {content['_key']!r:.200}")
 
 
 def import_class(key: str, module: str, qualname: str) -> Any:
-    """Import the class of an object; an :class:`ImportError` says which package is missing."""
+    """Return the class of an object.
+
+    Raises
+    ------
+    ImportError
+        If the class is not installed. The message names the missing module.
+    ValueError
+        If the class is not a class of gufe objects.
+    """
     try:
         cls = get_class(module, qualname)
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"{key} is of the class {module}.{qualname}, and the module {error.name!r} is not installed here;"
-            f" install the package that has it"
+            f"{key} is of the class {module}.{qualname}, but the module {error.name!r}"
+            " is not installed; install the package that contains it"
         ) from error
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ImportError(
-            f"{key} is of the class {module}.{qualname}, which the installed packages do not have: {error}"
+            f"{key} is of the class {module}.{qualname}, which the installed packages do not"
+            f" contain: {error}; install the version that has it"
         ) from error
     if not (isinstance(cls, type) and issubclass(cls, _Tokenizable)):
         raise ValueError(f"{key}: {module}.{qualname} is not a class of gufe objects")
@@ -140,7 +161,7 @@ def import_class(key: str, module: str, qualname: str) -> Any:
 
 def _read(key: str, documents: Mapping[str, bytes]) -> dict[str, Any]:
     if key not in documents:
-        raise ValueError(f"{key}: its document is missing, but something refers to it")
+        raise ValueError(f"{key}: the document is missing, but another document refers to it")
     try:
         content = loads(documents[key])
     except ValueError as error:
@@ -150,19 +171,24 @@ def _read(key: str, documents: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def build_object(key: str, content: dict[str, Any]) -> GufeTokenizable:
-    """Build one object from its document, in which objects stand in place of the references; the document is used up."""
+    """Build one object from a document in which objects have replaced the references.
+
+    The document is modified.
+    """
     module, qualname = content["__module__"], content["__qualname__"]
     cls = import_class(key, module, qualname)
     try:
         obj = build(content)
     except _BUILD_ERRORS as error:
         raise ValueError(
-            f"{key}: gufe {gufe_version()} cannot build {module}.{qualname} from the document: {type(error).__name__}: {error}"
+            f"{key}: gufe {gufe_version()} cannot build {module}.{qualname} from the document:"
+            f" {type(error).__name__}: {error}"
         ) from error
-    # gufe answers with whatever is registered under the computed key, also when that is a forgery of another class.
+    # gufe returns the object registered under the computed key, even one of another class.
     if not isinstance(obj, cls):
         raise ValueError(
-            f"{key}: gufe has an object of another class, {type(obj).__qualname__}, registered under this key"
+            f"{key}: gufe has an object of another class, {type(obj).__qualname__},"
+            " registered under this key"
         )
     return obj
 
@@ -171,8 +197,8 @@ def _warn(drifted: list[tuple[str, str]]) -> None:
     shown = "; ".join(f"{stored} is now {computed}" for stored, computed in drifted[:-6:-1])
     more = f"; and {len(drifted) - 5} more" if len(drifted) > 5 else ""
     warnings.warn(
-        f"gufe {gufe_version()} computes other keys than the stored ones: {shown}{more}."
-        " The stored key stays the identity; storing the object again would make a second one",
+        f"gufe {gufe_version()} computes keys that differ from the stored ones: {shown}{more}."
+        " The stored key remains the identity; storing the object again would create a second one",
         KeyDriftWarning,
         stacklevel=4,
     )

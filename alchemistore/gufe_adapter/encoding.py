@@ -1,21 +1,18 @@
-"""From objects to documents: one document per object, references to other objects by key."""
+"""Convert objects to documents: one document per object, with references by key."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import gufe
 from gufe.protocols import ProtocolUnitFailure
 from gufe.tokenization import TOKENIZABLE_REGISTRY, GufeTokenizable as _Tokenizable
 
 from alchemistore.gufe_adapter.codec import CUSTOM, from_text, pack, to_text
+from alchemistore.gufe_adapter.types import AlreadyStored, GufeTokenizable
 from alchemistore.models.keys import GufeKey
-
-# gufe has no types.
-GufeTokenizable: TypeAlias = Any
-Known: TypeAlias = Callable[[frozenset[GufeKey]], Set[GufeKey]]
 
 # A reference to another object is a dict with this one entry.
 REFERENCE = ":gufe-key:"
@@ -25,18 +22,18 @@ _ATOMS = frozenset({str, int, float, bool, type(None)})
 
 
 class Document(NamedTuple):
-    """What is stored of one object.
+    """The stored form of one object.
 
     Attributes
     ----------
     key : GufeKey
-        ``<class>-<32 hex>``; the identity under which it is stored and found.
+        ``<class>-<32 hex digits>``, under which the document is stored.
     text : str
         The document as ASCII JSON.
     children : tuple of GufeKey
-        The distinct keys it refers to, in order of first appearance.
+        The distinct keys that the document refers to, in order of first appearance.
     content : mapping
-        The same document before it was written: names and references can be read from it.
+        The document before it was written as text; names and references can be read from it.
     """
 
     key: GufeKey
@@ -46,46 +43,60 @@ class Document(NamedTuple):
 
     @property
     def data(self) -> bytes:
-        """The document in the byte format; made anew each time."""
+        """The document in the byte format; packed on each access."""
         return pack(self.text)
 
 
 def parse_key(text: object) -> GufeKey:
-    """Check that a text is the key of a storable object, ``<class>-<32 hex>``; otherwise a :class:`ValueError`."""
+    """Return a text as the key of a storable object.
+
+    Raises
+    ------
+    ValueError
+        If the text is not of the form ``<class>-<32 hex digits>``.
+    """
     if not isinstance(text, str) or not _KEY.fullmatch(text):
         hint = (
-            "; a class made inside a function cannot be stored"
+            "; objects of a class defined inside a function cannot be stored"
             if isinstance(text, str) and "<locals>" in text
             else ""
         )
         raise ValueError(
-            f"{text!r:.200} is not the key of a gufe object: expected '<class>-<32 hex digits>'{hint}"
+            f"{text!r:.200} is not the key of a gufe object:"
+            f" expected '<class>-<32 hex digits>'{hint}"
         )
     return GufeKey(text)
 
 
 def is_gufe(obj: object) -> bool:
-    """Tell whether this is an object of gufe."""
+    """Check whether an object is a gufe object."""
     # The class is an ABC, which makes `isinstance` slow.
     return _Tokenizable in type(obj).__mro__
 
 
 def is_network(obj: object) -> bool:
-    """Tell whether this is an ``AlchemicalNetwork``."""
+    """Check whether an object is an ``AlchemicalNetwork``."""
     return isinstance(obj, gufe.AlchemicalNetwork)
 
 
 def key_of(obj: GufeTokenizable) -> GufeKey:
-    """Give the key of a gufe object; anything else is a :class:`TypeError`."""
+    """Return the key of a gufe object.
+
+    Raises
+    ------
+    TypeError
+        If it is not a gufe object.
+    """
     if not is_gufe(obj):
         raise TypeError(f"expected a gufe object, got {type(obj).__name__}")
     return parse_key(obj.key)
 
 
 def cached(key: str) -> GufeTokenizable | None:
-    """Give the object of this key if it is in memory.
+    """Return the object with this key if it is in memory.
 
-    gufe registers objects under whatever key a document claims, so the class is compared with the one in the key.
+    gufe registers an object under any key that its document contains, so the class is compared with
+    the one in the key.
     """
     obj = TOKENIZABLE_REGISTRY.get(key)
     if obj is None or type(obj).__qualname__ != key.partition("-")[0] or obj.key != key:
@@ -94,37 +105,38 @@ def cached(key: str) -> GufeTokenizable | None:
 
 
 def encode(
-    root: GufeTokenizable, known: Known | None = None, *, verify: bool = True
+    root: GufeTokenizable, already_stored: AlreadyStored | None = None, *, verify: bool = True
 ) -> list[Document]:
-    """Turn an object and everything it refers to into documents, children first and the object itself last.
+    """Convert an object and everything it refers to into documents.
 
     Parameters
     ----------
     root : GufeTokenizable
         Any gufe object.
-    known : callable, optional
-        Is asked once per level of nesting, beginning with the object itself, which of a set of keys are stored already. Those and
-        what is below them are left out and not converted.
+    already_stored : callable, optional
+        Takes a set of keys and returns those that are stored already. It is called once per level
+        of nesting, beginning with the object itself. Stored objects, and the objects they refer
+        to, are not converted.
     verify : bool, default True
-        Refuse values that gufe's codecs write and cannot read back, such as arrays of objects.
+        Reject values that gufe's codecs can write but not read, such as arrays of objects.
 
     Returns
     -------
     list of Document
-        Empty when the object itself is known.
+        Children first, the object itself last. Empty if the object itself is stored already.
 
     Raises
     ------
     TypeError
         If it is not a gufe object.
     ValueError
-        If a part of it cannot be written, or could not be read back.
+        If a part of it cannot be written, or cannot be read back.
     """
     written: dict[GufeKey, Document] = {}
     seen = {key_of(root)}
     level = {key_of(root): root}
     while level:
-        stored = known(frozenset(level)) if known else frozenset()
+        stored = already_stored(frozenset(level)) if already_stored else frozenset()
         below: dict[GufeKey, GufeTokenizable] = {}
         for key, obj in level.items():
             if key in stored:
@@ -137,7 +149,9 @@ def encode(
 
 
 def in_order(root: GufeKey, written: Mapping[GufeKey, Document]) -> list[Document]:
-    """Sort what is reachable from `root`, children first; references that lead outside are passed over.
+    """Return the documents reachable from `root`, children first.
+
+    References to keys that are not in `written` are ignored.
 
     Raises
     ------
@@ -179,12 +193,19 @@ def _write_one(
             from_text(text)
         except ValueError as error:
             raise ValueError(
-                f"{key} cannot be stored: gufe can write it, but could not read it again: {error}"
+                f"{key} cannot be stored: gufe can write it, but cannot read it back: {error}"
             ) from error
     return Document(key, text, tuple(children), content), children
 
 
 def referring(value: Any, children: dict[GufeKey, GufeTokenizable]) -> Any:
+    """Return a value with references instead of gufe objects, and add the objects to `children`.
+
+    Raises
+    ------
+    ValueError
+        If a gufe object is where gufe does not look for one, or a dict looks like a reference.
+    """
     kind = type(value)
     if kind in _ATOMS:
         return value
@@ -200,7 +221,7 @@ def referring(value: Any, children: dict[GufeKey, GufeTokenizable]) -> Any:
                 f"a dict has the key {REFERENCE!r}, which marks references to gufe objects"
             )
         if any(map(is_gufe, value)):
-            raise ValueError("a gufe object is the key of a dict; only values can be gufe objects")
+            raise ValueError("a gufe object is a key of a dict; only values can be gufe objects")
         return {name: referring(item, children) for name, item in value.items()}
     if isinstance(value, list):
         return [referring(item, children) for item in value]
@@ -210,11 +231,12 @@ def referring(value: Any, children: dict[GufeKey, GufeTokenizable]) -> Any:
 
 
 def _refuse_objects_in(values: Iterable[Any], where: str) -> None:
-    # gufe looks for objects in lists and dicts only, and fails much later on those it did not see.
+    # gufe looks for objects in lists and dicts only, and fails much later on objects elsewhere.
     for value in values:
         if is_gufe(value):
             raise ValueError(
-                f"the gufe object {value.key} is inside a {where}; gufe sees objects in lists and dicts only"
+                f"the gufe object {value.key} is inside a {where};"
+                " gufe finds objects in lists and dicts only"
             )
         if isinstance(value, dict):
             _refuse_objects_in((*value, *value.values()), where)
@@ -223,7 +245,7 @@ def _refuse_objects_in(values: Iterable[Any], where: str) -> None:
 
 
 def _writable_exception(name: str, args: Iterable[Any]) -> list[Any]:
-    # Exceptions carry anything; one that JSON does not know must not cost the whole result.
+    # An exception argument that JSON cannot represent must not prevent storing the result.
     writable = []
     for arg in args:
         try:

@@ -1,31 +1,33 @@
-"""Building objects, running protocols and judging results with gufe 1.1 and later."""
+"""Build objects, run protocols and evaluate results with gufe 1.1 and later."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from gufe.protocols import protocoldag
 from gufe.tokenization import from_dict
 
-# gufe has no types.
-GufeTokenizable: TypeAlias = Any
+from alchemistore.gufe_adapter.types import GufeTokenizable
 
 
 def build(content: dict[str, Any]) -> GufeTokenizable:
-    """Build one object from its document, in which objects stand in place of the references; the document is used up."""
+    """Build one object from a document in which objects have replaced the references.
+
+    The document is modified.
+    """
     return from_dict(content)
 
 
 def create_dag(
     transformation: GufeTokenizable, extends: GufeTokenizable | None = None, name: str | None = None
 ) -> GufeTokenizable:
-    """Make the ``ProtocolDAG`` of a transformation.
+    """Create the ``ProtocolDAG`` of a transformation.
 
     Parameters
     ----------
     transformation : Transformation or NonTransformation
-        What to compute.
+        The transformation to run.
     extends : ProtocolDAGResult, optional
         The result to continue from.
     name : str, optional
@@ -52,18 +54,18 @@ def execute_dag(
     Parameters
     ----------
     dag : ProtocolDAG
-        What to run.
+        The DAG to run.
     shared_basedir, scratch_basedir : Path
         Existing directories for the files of the units.
     raise_error : bool, default False
-        Raise when a unit fails, instead of recording it in the result.
+        Raise if a unit fails, instead of recording the failure in the result.
     n_retries : int, default 0
-        How often what failed is tried again.
+        The number of retries of a failed unit.
 
     Returns
     -------
     ProtocolDAGResult
-        With all successes and failures; see :func:`result_ok`.
+        All successes and failures; see :func:`result_ok`.
     """
     return protocoldag.execute_DAG(
         dag,
@@ -75,5 +77,5 @@ def execute_dag(
 
 
 def result_ok(result: GufeTokenizable) -> bool:
-    """Tell whether every unit of a ``ProtocolDAGResult`` has succeeded."""
+    """Check whether every unit of a ``ProtocolDAGResult`` succeeded."""
     return bool(result.ok())

@@ -1,22 +1,24 @@
-"""What only gufe 0.4 needs. To drop 0.4, delete this file and the test of the version in ``chemistry/installed.py``."""
+"""Code that only gufe 0.4 needs.
+
+To drop gufe 0.4, delete this file and the test of the version in ``gufe_adapter/version.py``.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from gufe.protocols import protocoldag
 from gufe.tokenization import TOKENIZABLE_REGISTRY, GufeKey, from_dict
 
-# gufe has no types.
-GufeTokenizable: TypeAlias = Any
+from alchemistore.gufe_adapter.types import GufeTokenizable
 
 
 def build(content: dict[str, Any]) -> GufeTokenizable:
     """Build one object from its document.
 
-    0.4 takes the key of a unit from a document as a bare string, which breaks every use of it, and registers the unit under a
-    throw-away key only.
+    gufe 0.4 reads the key of a unit as a plain string, which has none of the attributes of a key,
+    and registers the unit under a temporary key only.
     """
     if "_key" in content:
         content["_key"] = GufeKey(content["_key"])
@@ -27,11 +29,14 @@ def build(content: dict[str, Any]) -> GufeTokenizable:
 def create_dag(
     transformation: GufeTokenizable, extends: GufeTokenizable | None = None, name: str | None = None
 ) -> GufeTokenizable:
-    """Make the ``ProtocolDAG`` of a transformation; ``Transformation.create`` of 0.4 takes no arguments."""
+    """Create the ``ProtocolDAG`` of a transformation.
+
+    ``Transformation.create`` of gufe 0.4 takes no arguments, so the protocol is called instead.
+    """
     return transformation.protocol.create(
         stateA=transformation.stateA,
         stateB=transformation.stateB,
-        # A NonTransformation of 0.4 has no mapping, and says so with an AttributeError.
+        # A NonTransformation of gufe 0.4 has no mapping.
         mapping=getattr(transformation, "_mapping", None),
         extend_from=extends,
         name=name or str(transformation.key),
@@ -46,7 +51,7 @@ def execute_dag(
     raise_error: bool = False,
     n_retries: int = 0,
 ) -> GufeTokenizable:
-    """Run a ``ProtocolDAG`` in this process; a retry runs all of it again."""
+    """Run a ``ProtocolDAG`` in this process; a retry runs the whole DAG again."""
     for _ in range(n_retries + 1):
         result = protocoldag.execute(dag, shared=Path(shared_basedir))
         if result_ok(result):
@@ -58,6 +63,9 @@ def execute_dag(
 
 
 def result_ok(result: GufeTokenizable) -> bool:
-    """Tell whether every unit has succeeded; ``ok()`` of 0.4 is true when the last unit failed."""
+    """Check whether every unit succeeded.
+
+    ``ok()`` of gufe 0.4 is not used, because it returns True if only the last unit failed.
+    """
     succeeded = {unit.source_key for unit in result.protocol_unit_results if unit.ok()}
     return all(unit.key in succeeded for unit in result.protocol_units)

@@ -1,4 +1,4 @@
-"""Chains from outside: screened and turned into documents without building an object."""
+"""Validate keyed chains from clients and convert them to documents without building objects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from alchemistore.gufe_adapter.codec import CUSTOM, UNPACKED_MAX, frame_size, parse, to_text
 from alchemistore.gufe_adapter.decoding import check_kind
-from alchemistore.gufe_adapter.encoding import REFERENCE, Document, Known, in_order, parse_key
+from alchemistore.gufe_adapter.encoding import REFERENCE, Document, in_order, parse_key
+from alchemistore.gufe_adapter.types import AlreadyStored
 from alchemistore.models.keys import GufeKey
 
 DOCUMENTS_MAX = 200_000
@@ -16,7 +17,8 @@ DOCUMENT_MAX = 64 * 2**20
 DEPTH_MAX = 100
 
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
-# A number raised to a power, as in 9**9**9: pint would compute it for ever. Units raise names only.
+# A number raised to a power, such as 9**9**9, which pint would compute without end. Units raise
+# only names to a power.
 _POWER_OF_NUMBER = re.compile(
     r"[\d)]\s*(\*\*|\^|[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207a\u207b])"
 )
@@ -29,19 +31,23 @@ class _LiveValueError(Exception):
 
 
 def read_chain(
-    chain: Sequence[Sequence[Any]], stored: Known | None = None, *, document_max: int | None = None
+    chain: Sequence[Sequence[Any]],
+    already_stored: AlreadyStored | None = None,
+    *,
+    document_max: int | None = None,
 ) -> list[Document]:
-    """Turn a keyed chain into documents.
+    """Convert a keyed chain to documents.
 
     Parameters
     ----------
     chain : list of (key, keyed dict)
-        As gufe's ``to_keyed_chain`` gives it, or as it stands in gufe's JSON files. The last pair is the root; the others
-        may come in any order.
-    stored : callable, optional
-        Is asked once which of a set of keys are stored already; only those may be missing in the chain.
+        As returned by gufe's ``to_keyed_chain`` or read from gufe's JSON files. The last pair is
+        the root; the others may be in any order.
+    already_stored : callable, optional
+        Takes a set of keys and returns those that are stored already. It is called at most once.
+        Only stored objects may be missing from the chain.
     document_max : int, default 64 MiB
-        How many bytes of JSON one document may have.
+        The largest size of the JSON of one document, in bytes.
 
     Returns
     -------
@@ -51,22 +57,25 @@ def read_chain(
     Raises
     ------
     ValueError
-        For what is not a chain, is not complete or consistent, is too large, or would harm whoever decodes it.
+        If it is not a keyed chain, is incomplete, inconsistent or too large, or is unsafe to
+        decode.
     """
     root, written = _read_pairs(chain, DOCUMENT_MAX if document_max is None else document_max)
     ordered = in_order(root, written)
     outside = frozenset(
         child for document in ordered for child in document.children if child not in written
     )
-    missing = outside - (stored(outside) if stored and outside else frozenset())
+    missing = outside - (already_stored(outside) if already_stored and outside else frozenset())
     if missing:
         raise ValueError(
-            f"the chain refers to {_some(missing)}, which it does not hold and which is not stored"
+            f"the chain refers to {_some(missing)}, which it does not contain"
+            " and which is not stored; send the whole chain"
         )
     if len(ordered) < len(written):
         extra = written.keys() - {document.key for document in ordered}
         raise ValueError(
-            f"the chain's last object, {root}, does not lead to {_some(extra)}; the last must be the root"
+            f"the last object of the chain, {root}, does not refer to {_some(extra)};"
+            " the last object must be the root"
         )
     return ordered
 
@@ -75,9 +84,7 @@ def _read_pairs(
     chain: Sequence[Sequence[Any]], document_max: int
 ) -> tuple[GufeKey, dict[GufeKey, Document]]:
     if not isinstance(chain, Sequence) or isinstance(chain, (str, bytes)) or not chain:
-        raise ValueError(
-            "not a keyed chain: expected a list of [key, document] pairs that is not empty"
-        )
+        raise ValueError("not a keyed chain: expected a non-empty list of [key, document] pairs")
     if len(chain) > DOCUMENTS_MAX:
         raise ValueError(
             f"the chain has {len(chain)} documents; at most {DOCUMENTS_MAX} are allowed"
@@ -115,9 +122,9 @@ def _read_document(key: GufeKey, content: Any, document_max: int) -> Document:
 
 
 def _walk(value: Any, children: dict[GufeKey, None], depth: int) -> None:
-    """Collect the references in a JSON value, and refuse what would harm whoever decodes it."""
+    """Collect the references in a JSON value; raise if the value is unsafe to decode."""
     if depth > DEPTH_MAX:
-        raise ValueError(f"the document is nested deeper than the {DEPTH_MAX} levels allowed")
+        raise ValueError(f"the document is nested deeper than the allowed {DEPTH_MAX} levels")
     if type(value) is list:
         for item in value:
             if type(item) not in _ATOMS:
@@ -126,7 +133,7 @@ def _walk(value: Any, children: dict[GufeKey, None], depth: int) -> None:
         if REFERENCE in value:
             if len(value) > 1:
                 raise ValueError(
-                    f"a dict has {REFERENCE!r}, which marks references, beside other keys"
+                    f"a dict has {REFERENCE!r}, which marks references, and other keys as well"
                 )
             children[parse_key(value[REFERENCE])] = None
             return
@@ -144,7 +151,7 @@ def _walk(value: Any, children: dict[GufeKey, None], depth: int) -> None:
 
 
 def _check_custom(value: dict[str, Any]) -> None:
-    # A codec will be asked to read this: numbers, bytes, units, or a class to be imported.
+    # A codec will decode this dict: numbers, bytes, units, or a class to import.
     for name in ("__module__", "__class__"):
         if name in value and not (isinstance(value[name], str) and _NAME.fullmatch(value[name])):
             raise ValueError(f"{value[name]!r:.200} is not the name of a module or class")
@@ -157,16 +164,17 @@ def _check_custom(value: dict[str, Any]) -> None:
 
 def _check_bytes(value: Any) -> None:
     if not isinstance(value, str):
-        raise ValueError("bytes are not given as text")
-    # gufe unpacks what is a zstd frame and states its size, and takes everything else as it is.
+        raise ValueError("the bytes in a document are not encoded as text")
+    # gufe unpacks a zstd frame that states its size, and uses all other bytes unchanged.
     if value.startswith(_ZSTD_MAGIC) and frame_size(value.encode("latin-1")) > UNPACKED_MAX:
-        raise ValueError(f"bytes unpack to more than the {UNPACKED_MAX} allowed")
+        raise ValueError(f"the bytes in a document unpack to more than the allowed {UNPACKED_MAX}")
 
 
 def _check_expression(value: Any) -> None:
     if isinstance(value, str) and _POWER_OF_NUMBER.search(value):
         raise ValueError(
-            f"{value!r:.200} raises a number to a power, which no unit does and which may take for ever to compute"
+            f"{value!r:.200} raises a number to a power, which may never finish computing;"
+            " a unit does not contain one"
         )
 
 

@@ -1,30 +1,27 @@
-"""What is inside a network, read from documents without building objects."""
+"""Read the members of a network from documents, without building objects."""
 
 from __future__ import annotations
 
-import re
 from typing import Any, NamedTuple
 
 from alchemistore.gufe_adapter.encoding import REFERENCE, Document, parse_key
 from alchemistore.models.keys import GufeKey
-
-# NUL and halves of surrogate pairs.
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+from alchemistore.models.text import is_text
 
 
 class NetworkContent(NamedTuple):
-    """A network.
+    """The members of a network.
 
     Attributes
     ----------
     key : GufeKey
-        Key of the network.
+        The key of the network.
     name : str or None
-        Its name.
+        The name of the network.
     edges : tuple of GufeKey
-        Its transformations.
+        The keys of its transformations.
     nodes : tuple of GufeKey
-        Its chemical systems; gufe puts both end states of every edge among them.
+        The keys of its chemical systems; gufe includes both end states of every edge.
     """
 
     key: GufeKey
@@ -39,11 +36,11 @@ class Edge(NamedTuple):
     Attributes
     ----------
     key : GufeKey
-        Key of the transformation.
+        The key of the transformation.
     name : str or None
-        Its name.
+        The name of the transformation.
     protocol : str
-        Class name of its protocol.
+        The class name of the protocol.
     systems : tuple of (str, GufeKey)
         ``("A", key), ("B", key)``, or ``("system", key)`` for a NonTransformation.
     """
@@ -60,9 +57,9 @@ class Node(NamedTuple):
     Attributes
     ----------
     key : GufeKey
-        Key of the system.
+        The key of the system.
     name : str or None
-        Its name.
+        The name of the system.
     """
 
     key: GufeKey
@@ -70,7 +67,13 @@ class Node(NamedTuple):
 
 
 def network_content(document: Document) -> NetworkContent:
-    """Read the members of a network; a :class:`ValueError` for a document that is not a network's."""
+    """Return the members of a network.
+
+    Raises
+    ------
+    ValueError
+        If the document is not that of a network.
+    """
     content = document.content
     edges, nodes = content.get("edges"), content.get("nodes")
     if not isinstance(edges, list) or not isinstance(nodes, list):
@@ -86,17 +89,17 @@ def network_content(document: Document) -> NetworkContent:
 
 
 def edge_content(document: Document) -> Edge | None:
-    """Read a transformation.
+    """Return the content of a transformation.
 
     Returns
     -------
     Edge or None
-        ``None`` for a document that is not a transformation's.
+        ``None`` if the document is not that of a transformation.
 
     Raises
     ------
     ValueError
-        For a Transformation that transforms a system into itself, which is what NonTransformation is for.
+        If both states of a ``Transformation`` are the same system.
     """
     content = document.content
     if "protocol" not in content:
@@ -111,14 +114,14 @@ def edge_content(document: Document) -> Edge | None:
     if len(systems) == 2 and systems[0][1] == systems[1][1]:
         raise ValueError(
             f"{document.key} uses the same `ChemicalSystem` for both states, {systems[0][1]};"
-            " use a NonTransformation for what does not transform"
+            " use a `NonTransformation` instead"
         )
     protocol = _reference(document.key, content["protocol"])
     return Edge(document.key, _name(document), protocol.qualname, systems)
 
 
 def node_content(document: Document) -> Node | None:
-    """Read a chemical system; ``None`` for a document that is not one's."""
+    """Return the content of a chemical system, or ``None`` if the document is not that of one."""
     return Node(document.key, _name(document)) if "components" in document.content else None
 
 
@@ -139,8 +142,9 @@ def _name(document: Document) -> str | None:
     if not isinstance(name, (str, int, float)):
         raise ValueError(f"{document.key}: a name must be text, not {type(name).__name__}")
     text = str(name)
-    if _NO_TEXT.search(text):
+    if not is_text(text):
         raise ValueError(
-            f"{document.key}: the name {text!r:.200} contains NUL or half of a surrogate pair; choose another name"
+            f"{document.key}: the name {text!r:.200} contains NUL or half of a surrogate pair;"
+            " choose another name"
         )
     return text

@@ -1,4 +1,4 @@
-"""Results as self-contained JSON, for the object store."""
+"""Read and write results as self-contained JSON for the object store."""
 
 from __future__ import annotations
 
@@ -6,32 +6,36 @@ from typing import Any
 
 from alchemistore.gufe_adapter.codec import CUSTOM, from_text, parse, revive, to_text
 from alchemistore.gufe_adapter.decoding import build_object, check_kind, decode_contents, find_slots
-from alchemistore.gufe_adapter.encoding import Document, GufeTokenizable, encode, referring
+from alchemistore.gufe_adapter.encoding import Document, encode, referring
 from alchemistore.gufe_adapter.keyed_chain import read_chain
+from alchemistore.gufe_adapter.types import GufeTokenizable
 
-# A finished result is never refused for its size; memory is the limit.
+# A finished result is never rejected for its size; memory is the limit.
 RESULT_MAX = 2**40
 
 
 def result_to_json(result: GufeTokenizable) -> bytes:
-    """Write a ``ProtocolDAGResult`` and everything it refers to.
+    """Return a ``ProtocolDAGResult`` and everything it refers to as JSON.
 
     Parameters
     ----------
     result : ProtocolDAGResult
-        Successful or not; exceptions that JSON cannot hold are written as their ``repr``.
+        A success or a failure. Exception arguments that JSON cannot represent are written as
+        their ``repr``.
 
     Returns
     -------
     bytes
-        ASCII JSON of its keyed chain, ``[[key, document], ...]``, children first and the result last.
+        The keyed chain as ASCII JSON: ``[[key, document], ...]``, children first, the result last.
     """
     pairs = (f'["{document.key}", {document.text}]' for document in encode(result, verify=False))
     return f"[{', '.join(pairs)}]".encode("ascii")
 
 
 def result_from_json(text: bytes | str) -> GufeTokenizable:
-    """Read what :func:`result_to_json` wrote, or the older form of one dict with all parts nested in it.
+    """Build a result from the JSON of :func:`result_to_json`, or from its older form.
+
+    The older form is one dict with all parts nested in it.
 
     Parameters
     ----------
@@ -41,14 +45,14 @@ def result_from_json(text: bytes | str) -> GufeTokenizable:
     Returns
     -------
     ProtocolDAGResult
-        The living one, if there is one.
+        The existing object if it is in memory.
 
     Raises
     ------
     ValueError
-        For a text that is neither form, or whose parts cannot be built.
+        If the text has neither form, or a part cannot be built.
     ImportError
-        For a part whose class is not installed here.
+        If the class of a part is not installed.
     """
     value = _parse(text)
     if isinstance(value, dict):
@@ -60,7 +64,9 @@ def result_from_json(text: bytes | str) -> GufeTokenizable:
 
 
 def result_to_dict(text: bytes | str) -> dict[str, Any]:
-    """Read a result in either form as one dict with all parts nested in it; no object is built.
+    """Return a result in either form as one dict with all parts nested in it.
+
+    No object is built.
 
     Parameters
     ----------
@@ -70,7 +76,7 @@ def result_to_dict(text: bytes | str) -> dict[str, Any]:
     Returns
     -------
     dict
-        Parts that occur more than once are the same dict each time, so copy before changing anything.
+        A part that occurs more than once is the same dict each time: copy it before changing it.
     """
     value = _parse(text)
     if isinstance(value, dict):
@@ -86,7 +92,7 @@ def result_to_dict(text: bytes | str) -> dict[str, Any]:
 
 
 class _Nested:
-    """Builds the parts of a nested dict from the inside out, as the parser closes them; equal parts once only."""
+    """Builds the parts of a nested dict while it is parsed, innermost first; equal parts once."""
 
     def __init__(self) -> None:
         self.built: dict[str, GufeTokenizable] = {}
@@ -95,7 +101,7 @@ class _Nested:
         result = parse(text, object_hook=self.part)
         if isinstance(result, dict):
             raise ValueError(
-                "not a result: the text is neither a keyed chain nor the dict of a gufe object"
+                "the text is not a result: neither a keyed chain nor the dict of a gufe object"
             )
         return result
 
@@ -104,7 +110,8 @@ class _Nested:
             return revive(dct)
         key = dct.get("_key", f"{dct['__qualname__']}-")
         check_kind(key, dct)
-        # A protein occurs in every unit, and takes far longer to build than to write.
+        # Large parts, such as proteins, occur in every unit. Comparing texts is much faster than
+        # building such a part again.
         text = to_text(referring(dct, {}))
         if text not in self.built:
             self.built[text] = build_object(key, dct)

@@ -1,16 +1,17 @@
-"""Which gufe is installed, and what differs for it."""
+"""Select the code for the installed version of gufe."""
 
 from __future__ import annotations
 
 import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TypeAlias
 
 import gufe
 from gufe.protocols import protocoldag
 
-# The one test of the version: 0.4 does not have this.
+from alchemistore.gufe_adapter.types import GufeTokenizable
+
+# The only test of the version: gufe 0.4 does not have this function.
 if hasattr(protocoldag, "execute_DAG"):
     from alchemistore.gufe_adapter.execution import build, create_dag, execute_dag, result_ok
 else:
@@ -26,9 +27,6 @@ __all__ = [
     "writer_versions",
 ]
 
-# gufe has no types.
-GufeTokenizable: TypeAlias = Any
-
 
 def gather(protocol: GufeTokenizable, results: list[GufeTokenizable]) -> GufeTokenizable:
     """Combine the results of one transformation.
@@ -38,24 +36,24 @@ def gather(protocol: GufeTokenizable, results: list[GufeTokenizable]) -> GufeTok
     protocol : Protocol
         The protocol of the transformation.
     results : list of ProtocolDAGResult
-        What its tasks gave.
+        The results of its tasks.
 
     Returns
     -------
     ProtocolResult
-        With an estimate and its uncertainty.
+        The estimate and its uncertainty.
     """
     return protocol.gather(list(results))
 
 
 def gufe_version() -> str:
-    """Give the version of the installed gufe, such as ``1.9.0``."""
+    """Return the version of the installed gufe, such as ``1.9.0``."""
     return str(gufe.__version__).removeprefix("v")
 
 
 @cache
 def writer_versions() -> str:
-    """Give what writes documents here: the packages whose versions can change keys."""
+    """Return the versions of the packages that can change keys, as one text."""
     versions = {"gufe": gufe_version()}
     for package in ("zstandard", "rdkit"):
         try:

@@ -1,12 +1,14 @@
-"""The embedded default: a private PostgreSQL and a private S3 server under one data directory.
+"""A private PostgreSQL server and a private S3 server under one data directory.
 
-Both are daemons: they outlive the process that starts them and serve every process that names the same directory, until
-:meth:`LocalServers.stop`. Data survive restarts of the servers and of the machine.
+Both servers are daemons. They keep running after the process that started them has ended, and serve
+every process that uses the same directory, until :meth:`LocalServers.stop`. The data survive
+restarts of the servers and of the machine.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,11 +31,11 @@ class ServerStatus:
     Attributes
     ----------
     pid : int
-        Its process.
+        The id of its process.
     address : str
-        Where it listens: a directory with the Unix socket, or a URL.
+        The directory of the Unix socket, or a URL.
     ports : dict
-        The TCP ports of 127.0.0.1 that it uses, by name; empty for PostgreSQL.
+        The TCP ports on 127.0.0.1 that it uses, by name; empty for PostgreSQL.
     """
 
     pid: int
@@ -43,14 +45,14 @@ class ServerStatus:
 
 @dataclass(frozen=True)
 class LocalStatus:
-    """What runs. Holds no secrets.
+    """The state of both servers. It contains no secrets.
 
     Attributes
     ----------
     directory : Path
         The data directory.
     database, s3 : ServerStatus or None
-        ``None`` for a server that does not run.
+        ``None`` if the server is not running.
     """
 
     directory: Path
@@ -64,7 +66,7 @@ class LocalServers:
     Parameters
     ----------
     directory : Path or str
-        Holds all data, keys and logs; made by :meth:`start`.
+        The directory of all data, keys and logs; :meth:`start` creates it.
     """
 
     def __init__(self, directory: Path | str) -> None:
@@ -74,12 +76,12 @@ class LocalServers:
         return f"LocalServers({str(self.directory)!r})"
 
     def start(self, *, database: bool = True, s3: bool = True) -> LocalStatus:
-        """Start the servers that do not run yet; several processes may do so at once.
+        """Start the servers that are not running yet. Several processes may do so at once.
 
         Parameters
         ----------
         database, s3 : bool, default True
-            Which servers are wanted.
+            Which servers to start.
 
         Returns
         -------
@@ -88,7 +90,7 @@ class LocalServers:
         Raises
         ------
         StoreUnavailableError
-            A server is not installed, cannot use the directory, or does not start; the text says what to do.
+            If a server is not installed, cannot use the directory, or does not start.
         """
         postgres, store = self._parts()
         with self._locked():
@@ -99,17 +101,28 @@ class LocalServers:
         return self.status()
 
     def stop(self) -> None:
-        """Stop both servers; open sessions are ended. Nothing happens when none runs."""
+        """Stop both servers and end open sessions. Do nothing if no server is running."""
         if self.directory.exists():
             postgres, store = self._parts()
             with self._locked():
                 store.stop()
                 postgres.stop()
 
+    def remove(self) -> None:
+        """Stop both servers and delete the directory with all data, keys and logs.
+
+        If :meth:`start` created a system user to run PostgreSQL for this directory, and the user
+        runs no other process, the user is deleted, too.
+        """
+        self.stop()
+        if self.directory.exists():
+            self._parts()[0].remove_traces()
+            shutil.rmtree(self.directory)
+
     def status(self) -> LocalStatus:
-        """Tell what runs."""
+        """Return which servers are running."""
         postgres, store = self._parts()
-        with self._explained():
+        with self._translate_errors():
             server, weed = postgres.process(), store.process()
             return LocalStatus(
                 directory=self.directory,
@@ -122,25 +135,25 @@ class LocalServers:
             )
 
     def environment(self) -> dict[str, str]:
-        """Give the environment variables by which every program finds the running servers.
+        """Return the environment variables that tell programs how to reach the running servers.
 
-        This is the one place that gives away the keys of the S3 server.
+        This is the only call that returns the keys of the S3 server.
 
         Returns
         -------
         dict
-            ``ALCHEMISTORE_DATABASE_URL`` and the ``AWS_…`` names, of the servers that run.
+            ``ALCHEMISTORE_DATABASE_URL`` and the ``AWS_…`` variables, for the running servers.
 
         Raises
         ------
         StoreUnavailableError
-            No server runs.
+            If no server is running.
         """
         from alchemistore.local.s3 import BUCKET, PREFIX, REGION
 
         postgres, store = self._parts()
         found = {}
-        with self._explained():
+        with self._translate_errors():
             if url := postgres.url():
                 found["ALCHEMISTORE_DATABASE_URL"] = url
             if store.process() is not None:
@@ -155,7 +168,8 @@ class LocalServers:
                 }
         if not found:
             raise StoreUnavailableError(
-                f"no server runs in {self.directory}; start them with: alchemistore local start"
+                f"no server is running in {self.directory};"
+                " start the servers with: alchemistore local start"
             )
         return found
 
@@ -165,7 +179,8 @@ class LocalServers:
             from alchemistore.local.s3 import PrivateS3
         except ModuleNotFoundError as error:
             raise StoreUnavailableError(
-                f"the private servers need {error.name}; install them with: pip install 'alchemistore[embedded]'"
+                f"the private servers need {error.name};"
+                " install it with: pip install 'alchemistore[embedded]'"
             ) from error
         return PrivatePostgres(self.directory), PrivateS3(self.directory)
 
@@ -173,34 +188,35 @@ class LocalServers:
     def _locked(self) -> Iterator[None]:
         from alchemistore.local import daemon
 
-        with self._explained():
+        with self._translate_errors():
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             owner = self.directory.stat().st_uid
             if owner != os.geteuid():
                 raise StoreUnavailableError(
-                    f"{self.directory} belongs to user {owner}, and this runs as user {os.geteuid()};"
-                    " choose another data directory, or run this as its owner"
+                    f"{self.directory} belongs to user {owner}, but this process runs as user"
+                    f" {os.geteuid()}; choose another data directory, or run this as its owner"
                 )
             with daemon.exclusive(self.directory / "lock"):
                 yield
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except PermissionError as error:
             raise StoreUnavailableError(
-                f"{self.directory} cannot be used by user {os.geteuid()}: {error.strerror}: {error.filename};"
-                " choose another data directory, or run this as the user that owns it"
+                f"{self.directory} cannot be used by user {os.geteuid()}: {error.strerror}:"
+                f" {error.filename}; choose another data directory, or run this as its owner"
             ) from error
         except (NotADirectoryError, FileExistsError) as error:
             raise StoreUnavailableError(
-                f"{self.directory} cannot hold the data: {error.strerror}: {error.filename}; choose another data directory"
+                f"{self.directory} cannot hold the data: {error.strerror}: {error.filename};"
+                " choose another data directory"
             ) from error
 
 
 def database_url(directory: Path | str) -> str:
-    """Give the ``postgresql://`` URL of the private PostgreSQL of a directory, which is started when it does not run.
+    """Return the URL of the private PostgreSQL of a directory. Start the server if necessary.
 
     Parameters
     ----------
@@ -210,11 +226,12 @@ def database_url(directory: Path | str) -> str:
     Returns
     -------
     str
-        A URL without password: only the user that owns the directory can reach the socket.
+        A ``postgresql://`` URL without a password: only the owner of the directory can reach the
+        socket.
     """
     servers = LocalServers(directory)
     postgres, _ = servers._parts()
-    with servers._explained():
+    with servers._translate_errors():
         url = postgres.url()
     if url is None:
         servers.start(s3=False)
@@ -223,7 +240,7 @@ def database_url(directory: Path | str) -> str:
 
 
 def default_directory() -> Path:
-    """Give the data directory for somebody who names none: below the home directory, or ``/var/lib`` for root."""
+    """Return the default data directory: below the home directory, or ``/var/lib`` for root."""
     if os.geteuid() == 0:
         return Path("/var/lib/alchemistore")
     return (

@@ -1,4 +1,4 @@
-"""Processes that outlive the one that starts them, and what several starters need to agree."""
+"""Start, find and stop daemons; lock a directory and choose ports for them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,32 @@ from alchemistore.errors import StoreUnavailableError
 
 LOCK_TIMEOUT = 300.0
 LOG_LIMIT = 10_000_000
-# Below the ports that Linux gives to outgoing connections, so that a server finds its port free again later.
+# Below the ports that Linux uses for outgoing connections, so that a server can reuse its port
+# after a restart.
 PORTS = range(20_000, 32_000)
 INSTALL_HINT = "pip install 'alchemistore[embedded]'"
 
-# A background job of sh is nobody's child once sh has gone, so no starter has to reap it. Output goes to the log.
+# The background job of a shell that has ended is adopted by init, so that the process that
+# started it need not reap it. Its output goes to the log.
 _DETACH = '"$@" </dev/null 1>&2 & echo $!'
 
 
 @contextmanager
 def exclusive(lock: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
-    """Be the only process in the block; the kernel lets go of the lock of a process that was killed."""
+    """Let one process at a time into the block. The kernel releases the lock of a killed process.
+
+    Parameters
+    ----------
+    lock : Path
+        The lock file; created if it does not exist.
+    timeout : float, default 300
+        How long to wait for the lock, in seconds.
+
+    Raises
+    ------
+    StoreUnavailableError
+        If another process holds the lock for longer than `timeout`.
+    """
     deadline = time.monotonic() + timeout
     with lock.open("a") as handle:
         while True:
@@ -39,8 +54,8 @@ def exclusive(lock: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
             except BlockingIOError as error:
                 if time.monotonic() > deadline:
                     raise StoreUnavailableError(
-                        f"another process has been starting or stopping the servers for {timeout:.0f} s;"
-                        f" find it with: fuser {lock}"
+                        "another process has been starting or stopping the servers for"
+                        f" {timeout:.0f} s; find it with: fuser {lock}"
                     ) from error
                 time.sleep(0.02)
         yield
@@ -54,7 +69,13 @@ def spawn(
     environment: Mapping[str, str],
     user: str | None = None,
 ) -> psutil.Process | None:
-    """Start a daemon in a session of its own, with its output appended to `log`; ``None`` if it ended at once."""
+    """Start a daemon in its own session and append its output to `log`.
+
+    Returns
+    -------
+    psutil.Process or None
+        ``None`` if the process has ended already.
+    """
     if log.exists() and log.stat().st_size > LOG_LIMIT:
         log.replace(log.with_suffix(".log.1"))
     handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -82,9 +103,9 @@ def run(
     user: str | None = None,
     stderr: int = subprocess.PIPE,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end in a session of its own, as another user if one is named."""
+    """Run a command in its own session and wait for it, optionally as another user."""
     entry = None if user is None else pwd.getpwnam(user)
-    return subprocess.run(  # noqa: S603 (the programs are ours, and no shell reads the arguments)
+    return subprocess.run(  # noqa: S603 (trusted programs, and no shell)
         list(command),
         stdout=subprocess.PIPE,
         stderr=stderr,
@@ -100,9 +121,9 @@ def run(
 
 
 def alive(process: psutil.Process) -> bool:
-    """Tell whether it runs; one that ended and that nobody reaped does not."""
+    """Check whether a process is running. A zombie is not."""
     try:
-        # The first thread may have ended while others still hold files and ports.
+        # The first thread may have ended while other threads still hold files and ports.
         return process.is_running() and (
             process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
         )
@@ -111,7 +132,10 @@ def alive(process: psutil.Process) -> bool:
 
 
 def process_with(pid: int | None, argument: str) -> psutil.Process | None:
-    """Give the living process of that id if `argument` is on its command line: the id alone may be another's by now."""
+    """Return the running process with an id if `argument` is on its command line.
+
+    The id alone is not enough, because another process may have it by now.
+    """
     if pid is None:
         return None
     try:
@@ -122,7 +146,7 @@ def process_with(pid: int | None, argument: str) -> psutil.Process | None:
 
 
 def search_process(name: str, argument: str) -> psutil.Process | None:
-    """Find a living process by its name and one argument."""
+    """Return a running process with this name and argument, or ``None``."""
     for process in psutil.process_iter(["name", "cmdline"]):
         if (
             process.info["name"] == name
@@ -134,7 +158,13 @@ def search_process(name: str, argument: str) -> psutil.Process | None:
 
 
 def wait_until(ready: Callable[[], bool], process: psutil.Process | None, timeout: float) -> bool:
-    """Wait for the daemon to be ready; false when it ended or the time (in seconds) is over."""
+    """Wait until a daemon is ready.
+
+    Returns
+    -------
+    bool
+        False if the process has ended, or it is not ready after `timeout` seconds.
+    """
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         if ready():
@@ -146,24 +176,43 @@ def wait_until(ready: Callable[[], bool], process: psutil.Process | None, timeou
 
 
 def end(process: psutil.Process, signals: Sequence[tuple[int, float]]) -> None:
-    """Send one signal after the other, each with its seconds to obey, until the process is gone."""
+    """Stop a process.
+
+    Parameters
+    ----------
+    process : psutil.Process
+        The process.
+    signals : sequence of (int, float)
+        The signals to send, one after the other, each with the seconds to wait for the end of the
+        process.
+
+    Raises
+    ------
+    StoreUnavailableError
+        If the process does not end, or belongs to another user.
+    """
     for signal, timeout in signals:
         try:
             process.send_signal(signal)
         except psutil.NoSuchProcess:
             return
+        except psutil.AccessDenied as error:
+            raise StoreUnavailableError(
+                f"process {process.pid} belongs to another user and cannot be stopped by user"
+                f" {os.geteuid()}; stop it as the user that started it"
+            ) from error
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if not alive(process):
                 return
             time.sleep(0.02)
     raise StoreUnavailableError(
-        f"process {process.pid} does not end; it may wait for a disk or be paused"
+        f"process {process.pid} does not end; check whether it is suspended or waits for a disk"
     )
 
 
 def last_lines(log: Path, lines: int = 15) -> str:
-    """Give the end of a log."""
+    """Return the last lines of a log."""
     if not log.exists():
         return "(no log)"
     with log.open("rb") as handle:
@@ -172,7 +221,7 @@ def last_lines(log: Path, lines: int = 15) -> str:
 
 
 def free_ports(count: int, offset: int = 0) -> list[int]:
-    """Find ports of 127.0.0.1 that nobody uses; for the first one, the port `offset` further on is free too."""
+    """Return free ports on 127.0.0.1. The port `offset` above the first of them is free, too."""
     with ExitStack() as held:
         ports: list[int] = []
         while len(ports) < count:
@@ -184,14 +233,14 @@ def free_ports(count: int, offset: int = 0) -> list[int]:
 
 
 def ports_are_free(ports: Sequence[int]) -> bool:
-    """Tell whether all these ports of 127.0.0.1 can be taken."""
+    """Check whether all these ports on 127.0.0.1 are free."""
     with ExitStack() as held:
         return all(_hold(held, port) for port in ports)
 
 
 def _hold(held: ExitStack, port: int) -> bool:
     sock = held.enter_context(socket.socket())
-    # As servers do: a port whose last connections are only fading out counts as free.
+    # As servers do: a port with connections in TIME_WAIT only counts as free.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind(("127.0.0.1", port))

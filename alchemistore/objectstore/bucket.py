@@ -1,4 +1,4 @@
-"""One prefix of one bucket: objects by location, and nothing outside the prefix."""
+"""Read and write the objects below one prefix of one bucket."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
-# Bigger objects are sent in parts of this size, in bytes.
+# Larger objects are sent in parts of this size, in bytes.
 PART = 64 * 2**20
 DELETE_BATCH = 1000
-# What a name may have at most, in bytes.
+# The longest name that S3 allows, in bytes.
 LONGEST = 1024
 
 
@@ -41,7 +41,7 @@ class StoredObject:
     size : int
         In bytes.
     modified : datetime
-        When it was written last, in UTC.
+        The time of the last write, in UTC.
     """
 
     location: str
@@ -50,16 +50,16 @@ class StoredObject:
 
 
 class BucketPrefix:
-    """What lies below a prefix of a bucket.
+    """The objects below a prefix of a bucket.
 
     Parameters
     ----------
     session : boto3.session.Session
         Holds credentials and region.
     bucket, prefix : str
-        The prefix is in front of every location; empty for the whole bucket.
+        The prefix precedes every location; it is empty for the whole bucket.
     endpoint_url : str, optional
-        The server, when it is not Amazon's.
+        The URL of the server; Amazon S3 by default.
     """
 
     def __init__(
@@ -70,37 +70,44 @@ class BucketPrefix:
         endpoint_url: str | None = None,
     ) -> None:
         self.bucket = bucket
-        self.root = prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
-        self._session = session
-        self._endpoint_url = endpoint_url or None
+        self.prefix = prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
+        self.session = session
+        self.endpoint_url = endpoint_url or None
         self._lock = threading.Lock()
-        self._made: tuple[int, S3Client] | None = None
+        self._client: tuple[int, S3Client] | None = None
 
     @property
     def client(self) -> S3Client:
-        """The client, made when first needed."""
-        made = self._made
-        # One client serves all threads, but two must not be made at once, and a fork must not share connections.
-        if made is None or made[0] != os.getpid():
+        """The client, created on first use."""
+        client = self._client
+        # All threads share one client. A forked process needs its own, with its own connections.
+        if client is None or client[0] != os.getpid():
             with self._lock, translate_errors("preparing requests", self.bucket):
-                made = self._made
-                if made is None or made[0] != os.getpid():
-                    made = self._made = (
+                client = self._client
+                if client is None or client[0] != os.getpid():
+                    client = self._client = (
                         os.getpid(),
-                        make_client(self._session, self._endpoint_url),
+                        make_client(self.session, self.endpoint_url),
                     )
-        return made[1]
+        return client[1]
 
     def name(self, location: str) -> str:
-        """Give the name of an object in the bucket; a location that leads out of the prefix is a :class:`ValueError`."""
+        """Return the name of an object in the bucket.
+
+        Raises
+        ------
+        ValueError
+            If the location is outside the prefix.
+        """
         if location.startswith("/") or ".." in location.split("/"):
             raise ValueError(
-                f"{location!r} is not a location: expected a path relative to the store's prefix, without '..'"
+                f"{location!r} is not a location: expected a path relative to the store's prefix,"
+                " without '..'"
             )
-        return f"{self.root}{location}"
+        return f"{self.prefix}{location}"
 
     def put(self, location: str, data: bytes, content_type: str) -> None:
-        """Write an object, or nothing."""
+        """Write an object completely, or not at all."""
         name = self.name(location)
         with translate_errors("writing an object", self.bucket):
             if len(data) <= PART:
@@ -134,14 +141,14 @@ class BucketPrefix:
             self.client.delete_object(Bucket=self.bucket, Key=name)
 
     def has(self, location: str) -> bool:
-        """Tell whether there is an object; where none can be, there is none."""
+        """Check whether an object exists. At an invalid location, none exists."""
         try:
             name = self.name(location)
         except ValueError:
             return False
         if len(name.encode()) > LONGEST:
             return False
-        # HEAD would not say why it is refused, and what is refused is not absent. A name comes before all that begin with it.
+        # A denied HEAD request gives no reason. A list begins with the name itself, if it exists.
         with translate_errors("looking for an object", self.bucket):
             found = self.client.list_objects_v2(Bucket=self.bucket, Prefix=name, MaxKeys=1).get(
                 "Contents", []
@@ -149,8 +156,8 @@ class BucketPrefix:
         return [one["Key"] for one in found] == [name]
 
     def objects(self, prefix: str, after: str = "") -> Iterator[StoredObject]:
-        """Iterate over the objects whose locations begin with a text, from after a location on."""
-        return self._objects(self.name(prefix), f"{self.root}{after}" if after else "")
+        """Iterate over the objects whose locations begin with `prefix` and follow `after`."""
+        return self._objects(self.name(prefix), f"{self.prefix}{after}" if after else "")
 
     def _objects(self, prefix: str, after: str) -> Iterator[StoredObject]:
         with translate_errors("listing objects", self.bucket):
@@ -158,11 +165,11 @@ class BucketPrefix:
             for page in paginator.paginate(Bucket=self.bucket, Prefix=prefix, StartAfter=after):
                 for found in page.get("Contents", ()):
                     yield StoredObject(
-                        found["Key"].removeprefix(self.root), found["Size"], found["LastModified"]
+                        found["Key"].removeprefix(self.prefix), found["Size"], found["LastModified"]
                     )
 
     def create(self) -> None:
-        """Make the bucket if there is none."""
+        """Create the bucket if it does not exist."""
         try:
             with translate_errors("looking for the bucket", self.bucket):
                 self.client.head_bucket(Bucket=self.bucket)
@@ -173,7 +180,7 @@ class BucketPrefix:
                 "NoSuchBucket",
             ):
                 raise
-            with translate_errors("making the bucket", self.bucket):
+            with translate_errors("creating the bucket", self.bucket):
                 self._create()
 
     def _create(self) -> None:
@@ -185,7 +192,7 @@ class BucketPrefix:
                 where: Any = {"LocationConstraint": region}
                 self.client.create_bucket(Bucket=self.bucket, CreateBucketConfiguration=where)
         except self.client.exceptions.BucketAlreadyOwnedByYou:
-            # Another process was faster.
+            # Another process has created it in the meantime.
             return
         self.client.get_waiter("bucket_exists").wait(Bucket=self.bucket)
 
@@ -194,7 +201,7 @@ class BucketPrefix:
         self._delete_all(self._versions())
 
     def remove(self, locations: Iterable[str]) -> None:
-        """Delete objects; those that are gone already are fine."""
+        """Delete objects. Ignore those that do not exist."""
         self._delete_all({"Key": self.name(location)} for location in locations)
 
     def _delete_all(self, names: Iterator[ObjectIdentifierTypeDef]) -> None:
@@ -206,8 +213,9 @@ class BucketPrefix:
             if failed := answer.get("Errors"):
                 first = failed[0]
                 raise S3ObjectStoreError(
-                    f"{len(failed)} of {len(batch)} objects in bucket {self.bucket!r} were not deleted; the first is"
-                    f" {first.get('Key')!r}: {first.get('Code')}: {first.get('Message')}"
+                    f"{len(failed)} of {len(batch)} objects in bucket {self.bucket!r} were not"
+                    f" deleted; the first is {first.get('Key')!r}: {first.get('Code')}:"
+                    f" {first.get('Message')}"
                 )
 
     def _next(self, names: Iterator[ObjectIdentifierTypeDef]) -> list[ObjectIdentifierTypeDef]:
@@ -216,27 +224,27 @@ class BucketPrefix:
 
     def _versions(self) -> Iterator[ObjectIdentifierTypeDef]:
         paginator = self.client.get_paginator("list_object_versions")
-        for page in paginator.paginate(Bucket=self.bucket, Prefix=self.root):
+        for page in paginator.paginate(Bucket=self.bucket, Prefix=self.prefix):
             for found in page.get("Versions", []):
                 yield {"Key": found["Key"], "VersionId": found["VersionId"]}
             for marker in page.get("DeleteMarkers", []):
                 yield {"Key": marker["Key"], "VersionId": marker["VersionId"]}
 
     def probe(self) -> None:
-        """List, write, read and delete; each failure says which it was."""
+        """List, write, read and delete an object. An error names the step that failed."""
         with translate_errors("listing objects", self.bucket):
-            self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.root, MaxKeys=1)
+            self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
         name, content = self.name(f"_check/{uuid.uuid4().hex}"), uuid.uuid4().bytes
         with translate_errors("writing an object", self.bucket):
             written = self.client.put_object(Bucket=self.bucket, Key=name, Body=content)
-        # By its version, so that a bucket that keeps versions does not keep this one.
+        # Delete this version, so that a bucket with versioning does not keep it.
         version: Any = {"VersionId": written["VersionId"]} if written.get("VersionId") else {}
         try:
             with translate_errors("reading an object", self.bucket):
                 found = self.client.get_object(Bucket=self.bucket, Key=name)["Body"].read()
             if found != content:
                 raise S3ObjectStoreError(
-                    f"reading an object in bucket {self.bucket!r} gave something else than was written"
+                    f"the object read from bucket {self.bucket!r} differs from the one written"
                 )
         finally:
             with translate_errors("deleting an object", self.bucket):

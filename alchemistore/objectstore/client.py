@@ -1,4 +1,4 @@
-"""How S3 is spoken to: the client's configuration, and its errors in plain words."""
+"""Configure the S3 client and translate its errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ READ_TIMEOUT = 60
 ATTEMPTS = 4
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-# The answer to HEAD has no text, so its status stands in for the code.
+# The response to HEAD has no text, so the code is the HTTP status.
 ABSENT = {"NoSuchKey", "NoSuchVersion", "404"}
 REFUSED = {
     "InvalidAccessKeyId": "check AWS_ACCESS_KEY_ID",
@@ -43,12 +43,12 @@ REFUSED = {
     "PermanentRedirect": "check AWS_DEFAULT_REGION and AWS_ENDPOINT_URL",
     "IllegalLocationConstraintException": "check AWS_DEFAULT_REGION",
     "AccessDenied": "let these credentials list, read, write and delete in the bucket",
-    "403": "check the credentials, and what they may do in the bucket",
+    "403": "check the credentials and their permissions in the bucket",
 }
 
 
 def make_client(session: boto3.session.Session, endpoint_url: str | None) -> S3Client:
-    """Make a client for Amazon's or another S3 server."""
+    """Create a client for Amazon S3 or another S3 server."""
     host = urlsplit(endpoint_url or "").hostname or ""
     amazon = not host or host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
     config = Config(
@@ -56,17 +56,17 @@ def make_client(session: boto3.session.Session, endpoint_url: str | None) -> S3C
         connect_timeout=CONNECT_TIMEOUT,
         read_timeout=READ_TIMEOUT,
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-        # A proxy of the environment does not know what this machine calls localhost.
+        # A proxy from the environment cannot reach localhost of this machine.
         proxies={} if host in LOOPBACK else None,
         s3={"addressing_style": "auto" if amazon else "path"},
-        # Many servers do not know the checksums that Amazon's takes by default.
+        # Many servers do not support the checksums that boto3 sends by default.
         request_checksum_calculation="when_supported" if amazon else "when_required",
         response_checksum_validation="when_supported" if amazon else "when_required",
     )
     try:
         return session.client("s3", endpoint_url=endpoint_url, config=config)
     except ValueError:
-        # The text would hold the URL, which may hold a password.
+        # The error message contains the URL, which may contain a password.
         raise S3UnavailableError(
             "AWS_ENDPOINT_URL is not a URL; expected 'http://host:port' or 'https://…'"
         ) from None
@@ -74,7 +74,17 @@ def make_client(session: boto3.session.Session, endpoint_url: str | None) -> S3C
 
 @contextmanager
 def translate_errors(step: str, bucket: str, location: str | None = None) -> Iterator[None]:
-    """Turn boto's errors into ours: `step` says what was being done, `location` which object it was about."""
+    """Raise errors of boto3 as errors of this package.
+
+    Parameters
+    ----------
+    step : str
+        The operation, for the message, such as ``"reading an object"``.
+    bucket : str
+        The bucket.
+    location : str, optional
+        The object. If it does not exist, the error is a :class:`MissingStoredObjectError`.
+    """
     what = f"{step} in bucket {bucket!r} failed"
     try:
         yield
@@ -87,23 +97,26 @@ def translate_errors(step: str, bucket: str, location: str | None = None) -> Ite
             raise MissingStoredObjectError(location) from error
         if code == "NoSuchBucket":
             raise S3ObjectStoreError(
-                f"{what}: the bucket does not exist; make it with S3ObjectStore.initialize() or check AWS_S3_BUCKET"
+                f"{what}: the bucket does not exist;"
+                " create it with S3ObjectStore.initialize() or check AWS_S3_BUCKET"
             ) from error
         if code in REFUSED:
             raise S3UnavailableError(f"{what}: {code}: {text}; {REFUSED[code]}") from error
         raise S3ObjectStoreError(f"{what}: {code}: {text}") from error
     except (NoCredentialsError, PartialCredentialsError) as error:
         raise S3UnavailableError(
-            f"{what}: there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the host a role"
+            f"{what}: there are no credentials;"
+            " set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or assign a role to the host"
         ) from error
     except IncompleteReadError as error:
         raise S3ObjectStoreError(
-            f"{what}: the object {location!r} ended too early: {error}"
+            f"{what}: the object {location!r} is truncated: {error}"
         ) from error
     except (NoConnectionError, HTTPClientError) as error:
-        # Their own texts hold the URL, which may hold a password.
+        # The error messages contain the URL, which may contain a password.
         raise S3UnavailableError(
-            f"{what}: the server cannot be reached ({type(error).__name__}); check AWS_ENDPOINT_URL, and that the server runs"
+            f"{what}: the server cannot be reached ({type(error).__name__});"
+            " check AWS_ENDPOINT_URL, and that the server is running"
         ) from error
     except (BotoCoreError, Boto3Error) as error:
         raise S3ObjectStoreError(f"{what}: {error}") from error

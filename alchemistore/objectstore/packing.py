@@ -1,4 +1,4 @@
-"""JSON in its stored form: one zstd frame, or plain text as older deployments wrote it."""
+"""The stored form of JSON: one zstd frame, or plain text as older deployments wrote it."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from alchemistore.errors import S3ObjectStoreError
 LEVEL = 3
 MAGIC = zstandard.FRAME_HEADER
 LIMIT = 2**32
-# A zstd block can grow thirty-thousandfold, so what comes out is counted after every few bytes that went in.
+# A zstd block can expand to 30,000 times its size, so the output is checked after each small slice.
 SLICE = 4096
 
 
 def pack(text: bytes) -> bytes:
-    """Compress, with the size and a checksum in the frame."""
+    """Return compressed text; the frame contains the size and a checksum."""
     return zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(text)
 
 
 def is_packed(data: bytes) -> bool:
-    """Tell the two forms apart."""
+    """Check whether an object is compressed."""
     return data.startswith(MAGIC)
 
 
 def unpack(data: bytes, location: str, limit: int = LIMIT) -> str:
-    """Give the text of an object in either form.
+    """Return the text of an object in either form.
 
     Parameters
     ----------
     data : bytes
         The object.
     location : str
-        Where it was found, for errors.
+        The location of the object, for errors.
     limit : int, default 2**32
-        How many bytes of text are too many.
+        The largest size of the text, in bytes.
 
     Raises
     ------
     S3ObjectStoreError
-        For an object that is truncated, damaged or too big.
+        If the object is truncated, damaged or too large.
     """
     try:
         return str(_decompressed(data, location, limit) if is_packed(data) else data, "utf-8")
@@ -47,7 +47,7 @@ def unpack(data: bytes, location: str, limit: int = LIMIT) -> str:
 
 
 def damaged(location: str, why: str) -> S3ObjectStoreError:
-    """Make the error for an object that cannot be read."""
+    """Return the error for an object that cannot be read."""
     return S3ObjectStoreError(
         f"object {location!r} cannot be read and may be truncated or damaged: {why};"
         " restore it from a backup or an older version of the object, or run its task again"
@@ -60,10 +60,10 @@ def _decompressed(data: bytes, location: str, limit: int) -> bytearray:
         text += frame.decompress(view[start : start + SLICE])
         if len(text) > limit:
             raise S3ObjectStoreError(
-                f"object {location!r} is not read: unpacked it has more than {limit} bytes"
+                f"object {location!r} cannot be read: it unpacks to more than {limit} bytes"
             )
         if frame.eof:
             if frame.unused_data or start + SLICE < len(data):
-                raise damaged(location, "something follows the compressed text")
+                raise damaged(location, "other data follow the compressed text")
             return text
     raise damaged(location, "the compressed text ends too early")

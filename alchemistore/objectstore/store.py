@@ -1,4 +1,4 @@
-"""The object store: where results are, how they are written, read, listed and removed."""
+"""The object store: write, read, list and delete results."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from alchemistore.objectstore.packing import damaged, is_packed, pack, unpack
 from alchemistore.settings import S3ObjectStoreSettings
 
 FILE = "obj.json.zst"
-# What deployments of alchemiscale wrote.
+# Written by deployments of alchemiscale.
 PLAIN_FILE = "obj.json"
-# At the same time; not more than a client keeps connections.
+# Concurrent requests; at most as many as a client keeps connections.
 LOOKUPS = 8
 FORMS = ("gufe", "dict", "json")
 
 
 class S3ObjectStore:
-    """Results in a bucket, all below one prefix; nothing outside the prefix is ever touched.
+    """Results in a bucket, below one prefix. Objects outside the prefix are never accessed.
 
     Parameters
     ----------
     session : boto3.session.Session
-        Holds credentials and region.
+        The credentials and the region.
     bucket : str
-        The bucket; :meth:`initialize` makes it.
+        The bucket; :meth:`initialize` creates it.
     prefix : str
-        In front of every location; empty for the whole bucket.
+        The prefix of every location; empty for the whole bucket.
     endpoint_url : str, optional
-        The server, when it is not Amazon's.
+        The URL of the server; Amazon S3 by default.
     """
 
     def __init__(
@@ -56,24 +56,25 @@ class S3ObjectStore:
         return f"S3ObjectStore(bucket={self.bucket!r}, prefix={self.prefix!r})"
 
     def initialize(self) -> None:
-        """Make the bucket, in the region of the session, if it does not exist.
+        """Create the bucket, in the region of the session, if it does not exist.
 
         Raises
         ------
         S3ObjectStoreError
-            The bucket is somebody else's, or the server does not let us make it.
+            If the bucket belongs to another account, or the server does not allow creating it.
         """
         self.bucket_prefix.create()
 
     def check(self) -> None:
-        """See that the bucket is there and that objects below the prefix can be listed, written, read and deleted.
+        """Check that objects below the prefix can be listed, written, read and deleted.
 
-        Writes one small object of a new name and removes it, so that checks do not disturb one another.
+        Writes one small object with a unique name and deletes it, so that concurrent checks do not
+        interfere.
 
         Raises
         ------
         S3ObjectStoreError
-            Says which step failed, and what to do.
+            If a step failed. The message names the step and says what to do.
         """
         self.bucket_prefix.probe()
 
@@ -83,7 +84,7 @@ class S3ObjectStore:
         Raises
         ------
         S3ObjectStoreError
-            Some object could not be deleted; the others may be gone.
+            If an object was not deleted; others may have been deleted.
         """
         self.bucket_prefix.clear()
 
@@ -98,26 +99,26 @@ class S3ObjectStore:
         Yields
         ------
         str
-            A location as :meth:`pull_protocoldagresult` takes it.
+            A location, as :meth:`pull_protocoldagresult` expects it.
 
         Raises
         ------
         ValueError
-            For a prefix that leads out of the store.
+            If the prefix is outside the store.
         S3ObjectStoreError
-            The bucket cannot be listed.
+            If the bucket cannot be listed.
         """
         return (found.location for found in self.iter_objects(prefix))
 
     def iter_objects(self, prefix: str = "", after: str = "") -> Iterator[StoredObject]:
-        """Iterate over all objects with size and time, in the order of their names.
+        """Iterate over all objects, with size and time, in the order of their names.
 
         Parameters
         ----------
         prefix : str, default ""
             Only locations that begin with this text.
         after : str, default ""
-            Only what comes after this location: where a listing was broken off.
+            Only locations after this one, to continue an interrupted listing.
 
         Yields
         ------
@@ -126,29 +127,29 @@ class S3ObjectStore:
         Raises
         ------
         ValueError
-            For a prefix that leads out of the store.
+            If the prefix is outside the store.
         S3ObjectStoreError
-            The bucket cannot be listed.
+            If the bucket cannot be listed.
         """
         return self.bucket_prefix.objects(prefix, after)
 
     def absent(self, locations: Iterable[str]) -> set[str]:
-        """Look up many objects, a few at a time.
+        """Return the locations at which there is no object.
 
         Parameters
         ----------
         locations : iterable of str
-            Where they should be, relative to the prefix.
+            The locations to look up, relative to the prefix.
 
         Returns
         -------
         set of str
-            The locations where there is no object; among them those that lead out of the store.
+            The locations without an object, including those outside the prefix.
 
         Raises
         ------
         S3ObjectStoreError
-            The bucket cannot be listed.
+            If the bucket cannot be listed.
         """
         asked = list(locations)
         with ThreadPoolExecutor(LOOKUPS) as pool:
@@ -161,19 +162,19 @@ class S3ObjectStore:
             }
 
     def remove(self, locations: Iterable[str]) -> None:
-        """Delete many objects; those that are gone already are fine.
+        """Delete many objects. Ignore those that do not exist.
 
         Parameters
         ----------
         locations : iterable of str
-            Where they are, relative to the prefix.
+            The locations of the objects, relative to the prefix.
 
         Raises
         ------
         ValueError
-            For a location that leads out of the store.
+            If the location is outside the store.
         S3ObjectStoreError
-            Some object could not be deleted; the others may be gone.
+            If an object was not deleted; others may have been deleted.
         """
         self.bucket_prefix.remove(locations)
 
@@ -185,25 +186,25 @@ class S3ObjectStore:
         Parameters
         ----------
         protocoldagresult : gufe.ProtocolDAGResult
-            Successful or not.
+            A success or a failure.
         transformation : ScopedKey or str
-            What it is a result of; the result goes to its scope.
+            The key of its transformation; the result is stored in the same scope.
         creator : str, optional
-            Who made it, in practice the identifier of a compute service.
+            The creator of the result, usually the identifier of a compute service.
 
         Returns
         -------
         ProtocolDAGResultRef
-            To be given to ``StateStore.set_task_result``.
+            The reference for ``StateStore.set_task_result``.
 
         Raises
         ------
         TypeError
-            For something else than a ProtocolDAGResult.
+            If it is not a ProtocolDAGResult.
         S3ObjectStoreError
-            It was not stored.
+            If it was not stored.
         """
-        # gufe is needed for results only: checking and listing do without it.
+        # Imported here, because checking and listing do not need gufe.
         from alchemistore import gufe_adapter
 
         of = _scoped_key(transformation)
@@ -232,20 +233,21 @@ class S3ObjectStore:
         return_as: Literal["gufe", "dict", "json"] = "gufe",
         ok: bool = True,
     ) -> Any:
-        """Fetch a result, by its location or by its key and that of its transformation.
+        """Return a result, found by its location or by its key and that of its transformation.
 
         Parameters
         ----------
         protocoldagresult : ScopedKey or str, optional
-            Key of the result.
+            The key of the result.
         transformation : ScopedKey or str, optional
-            Key of its transformation, in the same scope.
+            The key of its transformation, in the same scope.
         location : str, optional
-            Where it is, relative to the prefix; with it nothing else is needed, and the keys and `ok` do not count.
+            The location of the result, relative to the prefix. If given, the keys and `ok` are
+            ignored.
         return_as : {"gufe", "dict", "json"}, default "gufe"
-            The object; a dict with all its parts nested in it; or the text as it is stored.
+            The object, a dict with all parts nested in it, or the stored text.
         ok : bool, default True
-            Whether it is a success; a failure is found with ``ok=False`` only.
+            True for a success, False for a failure.
 
         Returns
         -------
@@ -254,11 +256,11 @@ class S3ObjectStore:
         Raises
         ------
         KeyError
-            There is no such object.
+            If there is no such object.
         ValueError
-            For arguments that do not name a result.
+            If the arguments do not identify a result.
         S3ObjectStoreError
-            The object cannot be fetched, or is damaged.
+            If the object cannot be read, or is damaged.
         """
         if return_as not in FORMS:
             raise ValueError(
@@ -269,12 +271,14 @@ class S3ObjectStore:
         else:
             if protocoldagresult is None or transformation is None:
                 raise ValueError(
-                    "give either the location, or both protocoldagresult and transformation"
+                    "the result is not identified: pass either location, or both protocoldagresult"
+                    " and transformation"
                 )
             result, of = _scoped_key(protocoldagresult), _scoped_key(transformation)
             if result.scope != of.scope:
                 raise ValueError(
-                    f"the result is in scope {result.scope}, its transformation in {of.scope}; expected one scope"
+                    f"the result is in scope {result.scope}, but its transformation is in"
+                    f" {of.scope}; pass keys of one scope"
                 )
             location, data = self._get_either(_directory(of, result.gufe_key, ok))
         return _revive(data, location, return_as)
@@ -285,16 +289,16 @@ class S3ObjectStore:
         Parameters
         ----------
         location : str
-            Where it is, relative to the prefix.
+            The location of the object, relative to the prefix.
 
         Raises
         ------
         KeyError
-            There is no such object.
+            If there is no such object.
         ValueError
-            For a location that leads out of the store.
+            If the location is outside the store.
         S3ObjectStoreError
-            It was not deleted.
+            If it was not deleted.
         """
         self.bucket_prefix.delete(location)
 
@@ -319,14 +323,14 @@ class S3ObjectStore:
 
 @cache
 def get_s3os(settings: S3ObjectStoreSettings, endpoint_url: str | None = None) -> S3ObjectStore:
-    """Give the object store of these settings; equal arguments give the same one.
+    """Return the object store for these settings. Equal arguments return the same store.
 
     Parameters
     ----------
     settings : S3ObjectStoreSettings
-        Bucket, prefix, region, credentials, endpoint.
+        The bucket, prefix, region, credentials and endpoint.
     endpoint_url : str, optional
-        The server, if it is another than that of the settings.
+        The URL of the server, if it differs from the settings.
 
     Returns
     -------
@@ -369,7 +373,7 @@ def _revive(data: bytes, location: str, return_as: str) -> Any:
         if return_as == "dict":
             return gufe_adapter.result_to_dict(text)
         if not is_packed(data):
-            # The other form carries a checksum.
+            # The compressed form contains a checksum.
             json.loads(text)
     except ValueError as error:
         raise damaged(location, str(error)) from error

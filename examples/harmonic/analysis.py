@@ -1,4 +1,4 @@
-"""What came of the campaign, in numbers."""
+"""Collect the results of the campaign."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from harmonic.system import analytic, environment, ligands
 
 
 @dataclass(frozen=True)
-class Lapse:
-    """A task that a worker lost, because it was not heard of for too long.
+class LostLease:
+    """A task that a worker lost, because its registration expired.
 
     Attributes
     ----------
     late : bool
-        Whether it delivered a result all the same.
+        Whether the worker delivered a result afterwards.
     completed_by : str or None
-        Whose result completed the task; None while none has.
+        The worker whose result completed the task; None if it is not complete.
     superseded : str or None
-        Who was running the task anew when the late result completed it.
+        The worker that was running the task again when the late result completed it.
     """
 
     late: bool
@@ -31,29 +31,29 @@ class Lapse:
 
 @dataclass(frozen=True)
 class Service:
-    """What one worker did.
+    """The attempts of one worker.
 
     Attributes
     ----------
     outcomes : Counter of str
-        Attempts by how they ended.
-    lapses : tuple of Lapse
-        The tasks it lost.
+        The number of attempts by outcome.
+    lost_leases : tuple of LostLease
+        The tasks that the worker lost.
     """
 
     identifier: str
     outcomes: Counter[str]
-    lapses: tuple[Lapse, ...] = ()
+    lost_leases: tuple[LostLease, ...] = ()
 
     @property
     def attempts(self) -> int:
-        """How many tasks it claimed."""
+        """The number of tasks it claimed."""
         return self.outcomes.total()
 
 
 @dataclass(frozen=True)
 class Answers:
-    """All of it."""
+    """All results of a campaign."""
 
     legs: tuple[Leg, ...]
     cycles: tuple[Cycle, ...]
@@ -62,7 +62,7 @@ class Answers:
 
 
 def collect(store: StateStore, objects: S3ObjectStore, network: ScopedKey) -> Answers:
-    """Read the results of a network and put them together.
+    """Read and combine the results of a network.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def _leg(store: StateStore, objects: S3ObjectStore, key: ScopedKey) -> Leg | Non
 
 def _services(store: StateStore, tasks: list[ScopedKey]) -> tuple[Service, ...]:
     outcomes: dict[str, Counter[str]] = {}
-    lapses: dict[str, list[Lapse]] = {}
+    lost_leases: dict[str, list[LostLease]] = {}
     for history in store.get_task_history(tasks):
         if history is None:
             continue
@@ -122,10 +122,10 @@ def _services(store: StateStore, tasks: list[ScopedKey]) -> tuple[Service, ...]:
         completed_by = by_outcome.get("complete") or next(iter(late), None)
         for attempt in history.attempts:
             if attempt.outcome == "expired":
-                lapse = Lapse(
+                lease = LostLease(
                     attempt.result is not None, completed_by, by_outcome.get("superseded")
                 )
-                lapses.setdefault(attempt.service, []).append(lapse)
+                lost_leases.setdefault(attempt.service, []).append(lease)
     return tuple(
-        Service(name, outcomes[name], tuple(lapses.get(name, ()))) for name in sorted(outcomes)
+        Service(name, outcomes[name], tuple(lost_leases.get(name, ()))) for name in sorted(outcomes)
     )

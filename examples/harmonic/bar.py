@@ -1,7 +1,8 @@
-"""Free energy differences from work values: Bennett's acceptance ratio.
+"""Estimate free energy differences from work values with Bennett's acceptance ratio.
 
-C. H. Bennett, J. Comput. Phys. 22, 245 (1976): equation for the estimate (12) and its variance (10);
-the form with unequal numbers of work values is that of M. R. Shirts et al., Phys. Rev. Lett. 91, 140601 (2003).
+C. H. Bennett, J. Comput. Phys. 22, 245 (1976): equation (12) for the estimate and (10) for its
+variance. The form for unequal numbers of work values is from M. R. Shirts et al.,
+Phys. Rev. Lett. 91, 140601 (2003).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def bar(forward: ArrayLike, backward: ArrayLike) -> tuple[float, float]:
     Raises
     ------
     ValueError
-        If a direction has fewer than two work values, or one of them is not a finite number.
+        If a direction has fewer than two work values, or a work value is not finite.
     """
     from_a, from_b = _works(forward, "forward"), _works(backward, "backward")
     offset = log(from_a.size / from_b.size)
@@ -46,8 +47,8 @@ def bar(forward: ArrayLike, backward: ArrayLike) -> tuple[float, float]:
         of_a, of_b = acceptances(estimate)
         return float(of_a.sum() - of_b.sum())
 
-    # The imbalance grows from -n_B to n_A, so it crosses zero once. Beyond these two ends every acceptance of one side is above
-    # one half and every one of the other side below, weighted by the offset.
+    # The imbalance grows from -n_B to n_A, so it has one zero. Beyond these two bounds, all
+    # acceptances of one side are above one half, and those of the other below.
     low = min(from_a.min(), -from_b.max()) - abs(offset) - 1.0
     high = max(from_a.max(), -from_b.min()) + abs(offset) + 1.0
     while imbalance(low) > 0:
@@ -70,7 +71,7 @@ def _works(values: ArrayLike, direction: str) -> Works:
         raise ValueError(f"BAR needs at least two {direction} work values, not {works.size}")
     if not np.isfinite(works).all():
         raise ValueError(
-            f"a {direction} work value is not a finite number: the sampling went wrong"
+            f"a {direction} work value is not a finite number; check the settings of the sampling"
         )
     return works
 

@@ -1,4 +1,4 @@
-"""The campaign from submission to answers: submit, let worker processes run it, report."""
+"""Run the campaign: submit it, execute it with worker processes, and report the results."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from alchemistore import S3ObjectStore, Scope, ScopedKey, StateStore, TaskStatus
 from alchemistore.local import LocalServers
 from alchemistore.settings import S3ObjectStoreSettings
 from harmonic.analysis import collect
-from harmonic.crew import CampaignError, Crew
-from harmonic.mishaps import Mishaps
+from harmonic.fault_injection import FaultInjection
 from harmonic.plot import draw
 from harmonic.protocol import HarmonicProtocol, HarmonicSettings
 from harmonic.report import Report, tell
 from harmonic.system import NETWORK_NAME, analytic, build_network, environment, is_chord
+from harmonic.worker_pool import CampaignError, WorkerPool
 
 SCOPE = Scope("demo", "harmonic", "wells")
-# Transformations with a larger free energy than this (kT) get a task that extends one of the others.
+# A transformation with a larger free energy than this (kT) gets a task that extends another.
 EXTEND_ABOVE = 0.6
-# The ring that joins all ligands comes first, then what closes further cycles; extensions last.
+# The ring that connects all ligands comes first, then the chords, then the extensions.
 PRIORITY_RING, PRIORITY_CHORD, PRIORITY_EXTENSION = 1, 5, 10
 WEIGHTS = {"vacuum": 0.3, "solvent": 0.7}
 
-# Between two looks at the database.
+# Seconds between two queries of the status.
 TICK = 0.25
 
 STATUS_STYLES = {
@@ -47,16 +47,16 @@ STATUS_STYLES = {
 
 @dataclass(frozen=True)
 class Size:
-    """How long the campaign takes.
+    """The size of the campaign.
 
     Attributes
     ----------
     sampling : HarmonicSettings
-        Of each task.
+        The settings of each task.
     repeats : int, default 3
-        Tasks of each transformation, those that extend others not counted.
+        The number of tasks of each transformation, not counting extensions.
     silence : timedelta, default 4 s
-        A worker that was not heard of for this long loses its task.
+        The registration of a worker expires after this time without a heartbeat.
     """
 
     sampling: HarmonicSettings = field(default_factory=HarmonicSettings)
@@ -72,30 +72,31 @@ def run(
     size: Size | None = None,
     console: Console,
 ) -> Report:
-    """Run the campaign, or go on with it, or, when it is finished, just report.
+    """Run or continue the campaign. If it is finished, report the results only.
 
     Parameters
     ----------
     directory : Path
-        Where servers keep their data, and where the plot and the workers' logs are put.
+        The directory for the data of the servers, the plot and the logs of the workers.
     workers : int, default 4
-        How many worker processes.
+        The number of worker processes.
     kill : bool, default True
-        On the way kill one of them and stop another for a while, to show that nothing is lost. It takes two workers.
+        Kill one worker and suspend another for a while, to show that no result is lost. This
+        requires two workers.
     size : Size, optional
-        Of a campaign that is not submitted yet; and its silence.
+        The size of a new campaign. Only `silence` applies to an existing campaign.
     console : Console
-        Where progress and answers are printed.
+        The console for progress and results.
 
     Returns
     -------
     Report
-        Printed already.
+        The report, which has been printed.
 
     Raises
     ------
     CampaignError
-        If no worker is left while there is work to do.
+        If no worker is left and there are tasks to do.
     """
     directory = directory.resolve()
     size = size or Size()
@@ -108,15 +109,16 @@ def run(
         elif found:
             tell(
                 console,
-                "[green]✓[/] The campaign is finished already: these are its answers. Start anew with [bold]make demo-clean[/].",
+                "[green]✓[/] The campaign is finished; its results follow."
+                " To start again, remove it with [bold]make demo-clean[/].",
             )
         else:
             _resume(store, network, console)
         if not found:
-            crew = Crew(network, directory / "logs", variables, console)
-            mishaps = Mishaps(store, network, crew, console) if kill and workers > 1 else None
-            with crew.at_work(workers):
-                _follow(store, network, crew, mishaps, size.silence, console)
+            pool = WorkerPool(network, directory / "logs", variables, console)
+            faults = FaultInjection(store, network, pool, console) if kill and workers > 1 else None
+            with pool.running(workers):
+                _follow(store, network, pool, faults, size.silence, console)
         with console.status("Reading the results ..."):
             answers = collect(store, objects, network)
             plot = directory / "free-energies.png"
@@ -131,10 +133,13 @@ def _introduce(console: Console) -> None:
     console.print()
     tell(
         console,
-        "[bold]A tiny free energy campaign[/]: 12 ligands, each a particle in a harmonic well, in vacuum and in solvent.",
+        "[bold]A tiny free energy campaign[/]:"
+        " 12 ligands, each a particle in a harmonic well, in vacuum and in solvent.",
     )
     tell(
-        console, "Turning one into another costs 0.5·kT·ln(kB/kA), so every answer can be checked."
+        console,
+        "The exact free energy of each transformation is 0.5·kT·ln(kB/kA),"
+        " so every result can be checked.",
     )
     console.print()
 
@@ -149,7 +154,7 @@ def _servers(
         servers.start()
         variables = servers.environment()
         store = StateStore(variables["ALCHEMISTORE_DATABASE_URL"])
-        # The session token is named so that one in the environment, meant for Amazon's servers, is not taken.
+        # The session token is set explicitly, so that one in the environment is not used.
         amazon = {name: value for name, value in variables.items() if name.startswith("AWS_")}
         objects = get_s3os(
             S3ObjectStoreSettings.model_validate({"AWS_SESSION_TOKEN": None, **amazon})
@@ -158,7 +163,8 @@ def _servers(
         objects.initialize()
     tell(
         console,
-        f"[green]✓[/] A private PostgreSQL and a private S3 server are up; their data are in {escape(str(directory))}",
+        "[green]✓[/] A private PostgreSQL server and a private S3 server are running;"
+        f" their data are in {escape(str(directory))}",
     )
     try:
         yield store, objects, variables
@@ -178,7 +184,7 @@ def _finished(store: StateStore, network: ScopedKey) -> bool:
 
 def _submit(store: StateStore, size: Size, console: Console) -> ScopedKey:
     network = build_network(HarmonicProtocol(size.sampling))
-    # All or nothing: an interrupted submission leaves no half of a campaign behind.
+    # In one transaction, so that an interrupted submission leaves nothing behind.
     with store.transaction() as tx:
         key = tx.create_network(network, SCOPE)
         hub = tx.create_taskhub(key)
@@ -196,15 +202,16 @@ def _submit(store: StateStore, size: Size, console: Console) -> ScopedKey:
     extensions = sum(plan.priority == PRIORITY_EXTENSION for plan in tasks.values())
     tell(
         console,
-        f"[green]✓[/] Submitted {len(network.nodes)} chemical systems and {len(network.edges)} transformations,"
-        f" with {len(tasks)} tasks: {size.repeats} for each transformation, and {extensions} that extend another.",
+        f"[green]✓[/] Submitted {len(network.nodes)} chemical systems and {len(network.edges)}"
+        f" transformations with {len(tasks)} tasks: {size.repeats} for each transformation,"
+        f" and {extensions} that extend another task.",
     )
     return key
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How urgent a task is, and how likely to be drawn among the equally urgent."""
+    """The priority and the weight of a task."""
 
     priority: int
     weight: float
@@ -215,7 +222,7 @@ def _create_tasks(
 ) -> dict[ScopedKey, Plan]:
     repeated = [key for key in edges for _ in range(repeats)]
     tasks = tx.create_tasks(repeated, creator="demo")
-    # Of the repeats of a transformation the last stays in the dict; any of them would do.
+    # Any repeat of a transformation can be extended; the dict keeps the last.
     parents = {
         key: task
         for key, task in zip(repeated, tasks, strict=True)
@@ -241,16 +248,16 @@ def _resume(store: StateStore, network: ScopedKey, console: Console) -> None:
     failed = store.get_network_tasks(network, status=TaskStatusEnum.error)
     store.set_task_waiting(failed)
     status = store.get_network_status(network)
-    again = f" {len(failed)} that failed are tried again." if failed else ""
+    again = f" {len(failed)} failed tasks are retried." if failed else ""
     done = f"{status.get('complete', 0)} of {sum(status.values())} tasks are complete"
-    tell(console, f"[green]✓[/] Found the campaign as it was left: {done}.{again}")
+    tell(console, f"[green]✓[/] Continuing the campaign: {done}.{again}")
 
 
 def _follow(
     store: StateStore,
     network: ScopedKey,
-    crew: Crew,
-    mishaps: Mishaps | None,
+    pool: WorkerPool,
+    faults: FaultInjection | None,
     silence: timedelta,
     console: Console,
 ) -> None:
@@ -272,22 +279,23 @@ def _follow(
             for identifier in expired:
                 tell(
                     console,
-                    f"[yellow]↺[/] {identifier} has not been heard of for {silence.total_seconds():g} s: its task goes to the others.",
+                    f"[yellow]↺[/] {identifier} has sent no heartbeat for"
+                    f" {silence.total_seconds():g} s: its task is open to other workers.",
                 )
-            if mishaps:
-                mishaps.lift(expired)
-            # Asked before the status: workers that find nothing left to do go home.
-            manned = crew.muster()
+            if faults:
+                faults.release(expired)
+            # Polled before the status, because workers end when no task is left.
+            has_workers = pool.poll()
             status = store.get_network_status(network)
             complete = status.get("complete", 0)
             progress.update(bar, completed=complete, statuses=_statuses(status))
             if not console.is_terminal and 4 * complete // total > quarters:
-                # Nobody sees the bar move.
+                # A progress bar is not visible.
                 quarters = 4 * complete // total
                 tell(console, f"  {complete} of {total} tasks are complete")
             if not status.get("waiting") and not status.get("running"):
                 return
-            # What extends a failed task waits for ever; anything else would have been claimed by now.
+            # Tasks that extend a failed task keep waiting. Others would have been claimed by now.
             moving_until = (
                 time.monotonic()
                 if status.get("running") or not status.get("error")
@@ -295,11 +303,11 @@ def _follow(
             )
             if time.monotonic() - moving_until > silence.total_seconds():
                 return
-            if mishaps:
-                mishaps.befall(complete / total)
-            if not manned:
+            if faults:
+                faults.inject(complete / total)
+            if not has_workers:
                 raise CampaignError(
-                    f"there are tasks left and no worker to do them: see the logs in {crew.logs}"
+                    f"there are tasks to do but no workers left; see the logs in {pool.logs}"
                 )
             time.sleep(TICK)
 

@@ -1,4 +1,4 @@
-"""Transformations with their answers, and the cycles they form."""
+"""Transformations with their results, and the cycles that they form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from math import sqrt
 
 @dataclass(frozen=True)
 class Leg:
-    """One transformation: what was found and what is true, in kT."""
+    """The estimated and exact free energy of one transformation, in kT."""
 
     first: str
     second: str
@@ -23,7 +23,7 @@ class Leg:
 
     @property
     def error(self) -> float:
-        """Estimate minus truth, kT."""
+        """The estimate minus the exact value, in kT."""
         return self.estimate - self.exact
 
     @property
@@ -34,7 +34,7 @@ class Leg:
 
 @dataclass(frozen=True)
 class Cycle:
-    """Transformations that lead back to where they began, so that their free energies add up to zero."""
+    """A closed path of transformations, whose free energies should add up to zero."""
 
     environment: str
     ligands: tuple[str, ...]
@@ -48,9 +48,10 @@ class Cycle:
 
 
 def cycles(legs: Iterable[Leg]) -> list[Cycle]:
-    """Find independent cycles and by how much they fail to close.
+    """Return independent cycles with their closure errors.
 
-    A spanning tree joins the ligands of each environment; every transformation outside the tree closes one cycle through it.
+    A spanning tree connects the ligands of each environment. Each transformation outside the tree
+    closes one cycle.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ def cycles(legs: Iterable[Leg]) -> list[Cycle]:
     Returns
     -------
     list of Cycle
-        As many as are independent.
+        The independent cycles.
     """
     found = []
     by_environment: dict[str, list[Leg]] = {}
@@ -72,11 +73,11 @@ def cycles(legs: Iterable[Leg]) -> list[Cycle]:
             if id(leg) in in_tree:
                 continue
             up_first, up_second = _to_root(tree, leg.first), _to_root(tree, leg.second)
-            # Above their meeting point both ways run along the same transformations.
+            # Both paths share the transformations between their meeting point and the root.
             while up_first and up_second and up_first[-1][1] is up_second[-1][1]:
                 up_first.pop()
                 up_second.pop()
-            # first -> second by the leg, up to the meeting point, and down again to first.
+            # From first to second, up to the meeting point, and down to first again.
             back = [(_other(step, name), step) for name, step in reversed(up_first)]
             way = [(leg.first, leg), *up_second, *back]
             found.append(
@@ -98,7 +99,10 @@ def _other(leg: Leg, name: str) -> str:
 
 
 def _spanning_tree(legs: list[Leg]) -> dict[str, Leg | None]:
-    """Give for each ligand the transformation towards the root, breadth first so that ways are short; None for a root."""
+    """Return the transformation from each ligand towards the root, None for a root.
+
+    The search is breadth-first, so that paths are short.
+    """
     neighbours: dict[str, list[Leg]] = {}
     for leg in legs:
         for name in (leg.first, leg.second):

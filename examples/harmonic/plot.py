@@ -1,4 +1,4 @@
-"""The picture: estimate against truth."""
+"""Plot estimated against exact free energies."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ STYLE = {
 
 
 def draw(legs: Sequence[Leg], path: Path) -> None:
-    """Draw estimate against exact free energy, and below what is between them, one column per environment.
+    """Draw estimated against exact free energies, and the errors below; one column per environment.
 
     Parameters
     ----------
     legs : sequence of Leg
     path : Path
-        A PNG file, written anew.
+        The PNG file; an existing file is replaced.
     """
     environments = sorted({leg.environment for leg in legs})
     with mpl.rc_context(STYLE):
@@ -43,7 +43,7 @@ def draw(legs: Sequence[Leg], path: Path) -> None:
             2, len(environments), sharex="col", sharey="row", height_ratios=[3, 1.3], squeeze=False
         )
         figure.suptitle(
-            f"Harmonic wells: {len(legs)} transformations, estimated with BAR against the exact answer",
+            f"Harmonic wells: {len(legs)} transformations, BAR estimates and exact values",
             fontsize=12,
             weight="bold",
         )
@@ -82,7 +82,8 @@ def draw(legs: Sequence[Leg], path: Path) -> None:
             above.text(
                 0.97,
                 0.05,
-                f"rms error {rms:.4f} kT\nlargest deviation {np.abs(error / uncertainty).max():.1f} σ",
+                f"rms error {rms:.4f} kT\n"
+                f"largest deviation {np.abs(error / uncertainty).max():.1f} σ",
                 transform=above.transAxes,
                 ha="right",
                 va="bottom",

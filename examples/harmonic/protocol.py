@@ -1,6 +1,6 @@
-"""How a transformation is run: Monte Carlo in both end states, then Bennett's acceptance ratio.
+"""The protocol: Monte Carlo in both end states, then Bennett's acceptance ratio.
 
-Written to the part of gufe that is the same from 0.4 to 1.x.
+It uses only those parts of gufe that are the same in 0.4 and 1.x.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ from harmonic.bar import bar
 from harmonic.system import force_constant
 
 Positions = NDArray[np.float64]
-# Work values by the run of sampling they come from, so that what two results share is counted once.
+# Work values by sampling run, so that a run that is part of two results is counted once.
 Runs = dict[str, list[float]]
 
-# Frames thrown away before the first that counts.
+# The number of frames discarded for equilibration.
 EQUILIBRATION = 2
 
 
 class HarmonicSettings(GufeTokenizable):
-    """How long to sample.
+    """The settings of the sampling.
 
     Parameters
     ----------
     walkers : int, default 32
-        Particles moved side by side, each on its own.
+        The number of independent particles.
     frames : int, default 32
-        Samples taken from each of them.
+        The number of samples of each particle.
     stride : int, default 800
-        Monte Carlo moves between two samples: enough for them to be independent in the softest well.
+        The number of Monte Carlo moves between two samples. The default makes samples independent
+        in the softest well.
     step : float, default 0.05
-        The largest move, nm.
+        The largest move, in nm.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class HarmonicSettings(GufeTokenizable):
             )
 
     def frozen_copy(self) -> HarmonicSettings:
-        """Settings cannot be changed, so they are their own frozen copy."""
+        """Return the settings themselves, because they are immutable."""
         return self
 
     @classmethod
@@ -89,18 +90,18 @@ def sample(
     Parameters
     ----------
     constant : float
-        Force constant, kT/nm^2.
+        The force constant, in kT/nm^2.
     start : ndarray
-        Where the walkers are, nm.
+        The initial positions of the walkers, in nm.
     frames, stride, step
         As in :class:`HarmonicSettings`.
     rng : Generator
-        Where the random numbers come from.
+        The random number generator.
 
     Returns
     -------
     ndarray
-        Positions, frames by walkers.
+        The positions in nm, frames by walkers.
     """
     trajectory = np.empty((frames, start.size))
     here = np.array(start, dtype=np.float64)
@@ -109,7 +110,8 @@ def sample(
         for _ in range(stride):
             there = here + rng.uniform(-step, step, here.size)
             energy_there = 0.5 * constant * there**2
-            # -ln(u) of a uniform u is exponentially distributed: this is u < exp(energy - energy_there).
+            # For uniform u, -ln(u) is exponentially distributed. This is the Metropolis criterion
+            # u < exp(energy - energy_there).
             accepted = rng.standard_exponential(here.size) > energy_there - energy
             here = np.where(accepted, there, here)
             energy = np.where(accepted, energy_there, energy)
@@ -118,7 +120,7 @@ def sample(
 
 
 class EndState(gufe.ProtocolUnit):
-    """Samples one end state and measures the work of switching to the other."""
+    """Samples one end state and computes the work of switching to the other."""
 
     @staticmethod
     def _execute(
@@ -149,7 +151,7 @@ class EndState(gufe.ProtocolUnit):
 
 
 class FreeEnergy(gufe.ProtocolUnit):
-    """Puts the work values of both end states, and those of an earlier result, together to a free energy."""
+    """Estimates the free energy from the work values of both end states and an earlier result."""
 
     @staticmethod
     def _execute(
@@ -175,23 +177,26 @@ class FreeEnergy(gufe.ProtocolUnit):
 
 
 class HarmonicResult(gufe.ProtocolResult):
-    """The free energy from all results of a transformation, in kT."""
+    """The free energy of a transformation from all its results, in kT."""
 
     def get_estimate(self) -> float:
-        """Free energy of state B minus that of state A, kT."""
+        """Return the free energy of state B minus that of state A, in kT."""
         return float(self.data["estimate"])
 
     def get_uncertainty(self) -> float:
-        """Standard error of the estimate, kT."""
+        """Return the standard error of the estimate, in kT."""
         return float(self.data["uncertainty"])
 
     def get_rate_of_convergence(self) -> float:
-        """Uncertainty times the square root of the number of samples, kT: stays the same from where sampling has converged."""
+        """Return the uncertainty times the square root of the number of samples, in kT.
+
+        It is constant once the sampling has converged.
+        """
         return float(self.data["uncertainty"] * self.data["samples"] ** 0.5)
 
     @classmethod
     def _from_dict(cls, dct: dict[str, Any]) -> HarmonicResult:
-        # gufe 1.x counts the results beside the data, 0.4 does not know the argument.
+        # gufe 1.x adds the number of results to the data; 0.4 has no such argument.
         counted = dct.get("n_protocol_dag_results")
         return cls(
             **({} if counted is None else {"n_protocol_dag_results": counted}), **dct["data"]
@@ -201,7 +206,8 @@ class HarmonicResult(gufe.ProtocolResult):
 class HarmonicProtocol(gufe.Protocol):
     """Samples both wells and estimates the free energy between them.
 
-    A result that extends another goes on from where the walkers of that one stopped; its estimate rests on the work of both.
+    A result that extends another continues from the final positions of its walkers. Its estimate
+    uses the work values of both.
 
     Parameters
     ----------
@@ -211,7 +217,7 @@ class HarmonicProtocol(gufe.Protocol):
     result_cls = HarmonicResult
     _settings_cls = HarmonicSettings
 
-    # gufe 0.4 compares settings only.
+    # The methods of gufe 0.4 compare settings only.
     __hash__ = GufeTokenizable.__hash__
     __eq__ = GufeTokenizable.__eq__
 
@@ -265,7 +271,7 @@ class HarmonicProtocol(gufe.Protocol):
             forward.update(outputs["forward"])
             backward.update(outputs["backward"])
         if not forward:
-            raise ValueError("there is no result yet to estimate a free energy from")
+            raise ValueError("there is no result yet; run a task of the transformation first")
         works = _pool(forward), _pool(backward)
         estimate, uncertainty = bar(*works)
         return {
@@ -276,7 +282,7 @@ class HarmonicProtocol(gufe.Protocol):
 
 
 def fresh_seed() -> int:
-    """Draw a seed; it is kept in the result, so that the run can be repeated."""
+    """Return a random seed. It is stored in the result, so that the run can be repeated."""
     return secrets.randbits(63)
 
 
@@ -285,7 +291,7 @@ def _estimation(result: gufe.ProtocolDAGResult) -> dict[str, Any]:
         if unit.ok() and "estimate" in unit.outputs:
             outputs: dict[str, Any] = unit.outputs
             return outputs
-    raise ValueError(f"{result.key} did not get as far as an estimate")
+    raise ValueError(f"{result.key} contains no estimate; run its task again")
 
 
 def _pool(runs: Runs) -> Positions:

@@ -1,4 +1,4 @@
-"""The answers, told to a person."""
+"""Print the results of the campaign."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harmonic.analysis import Answers, Lapse
+from harmonic.analysis import Answers, LostLease
 from harmonic.cycles import Cycle, Leg
 
-# One transformation in 370 is off by more than this although all is well; more than the limit, one in 1.7 million.
+# If all is well, one transformation in 370 deviates by more than NOTABLE, and one in 1.7 million by
+# more than LIMIT.
 NOTABLE = 3.0
 LIMIT = 5.0
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a campaign came to.
+    """The results of a campaign.
 
     Attributes
     ----------
     answers : Answers
     plot : Path
-        The picture.
+        The file of the plot.
     complete : bool
-        Whether every task is done.
+        Whether every task is complete.
     found : bool
-        Whether it was done before this run.
+        Whether the campaign was complete before this run.
     """
 
     answers: Answers
@@ -40,12 +41,12 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether all is done and nothing is further from the truth, or from closing, than chance allows."""
+        """Whether all tasks are complete and all deviations are within the limit."""
         checked: list[Leg | Cycle] = [*self.answers.legs, *self.answers.cycles]
         return self.complete and all(abs(item.deviation) <= LIMIT for item in checked)
 
     def show(self, console: Console) -> None:
-        """Print tables and verdict.
+        """Print tables and a summary.
 
         Parameters
         ----------
@@ -59,7 +60,7 @@ class Report:
         tell(console, f"Plot: [bold]{escape(str(self.plot))}[/]")
 
     def _legs(self) -> Table:
-        table = _table("Free energies in kT: estimate ± standard error against the exact answer")
+        table = _table("Free energies in kT: estimate ± standard error, and the exact value")
         table.add_column("in")
         table.add_column("from → to")
         for heading in ("estimate", "exact", "deviation", "samples"):
@@ -104,7 +105,7 @@ class Report:
         endings = sorted(
             {outcome for service in self.answers.services for outcome in service.outcomes}
         )
-        table = _table("Workers: what became of the tasks they claimed")
+        table = _table("Workers: outcomes of the claimed tasks")
         table.add_column("worker", no_wrap=True)
         table.add_column("claimed", justify="right")
         for outcome in endings:
@@ -117,7 +118,7 @@ class Report:
                 str(service.attempts),
                 *counts,
                 "\n".join(
-                    f"[yellow]{_told(service.identifier, lapse)}" for lapse in service.lapses
+                    f"[yellow]{_told(service.identifier, lease)}" for lease in service.lost_leases
                 ),
             )
         return table
@@ -127,29 +128,31 @@ class Report:
         checked: list[Leg | Cycle] = [*legs, *loops]
         far = [item for item in checked if abs(item.deviation) > NOTABLE]
         if not self.complete:
-            tell(console, "[yellow]The campaign is not complete: run it again to go on.")
+            tell(console, "[yellow]The campaign is not complete: run it again to continue.")
         if not legs:
             return
         if not far:
             tell(
                 console,
-                f"[green]✓[/] All {len(legs)} transformations and {len(loops)} cycles lie within {NOTABLE:.0f} σ of the truth.",
+                f"[green]✓[/] All {len(legs)} transformations and {len(loops)} cycles are within"
+                f" {NOTABLE:.0f} σ of the exact values.",
             )
         elif all(abs(item.deviation) <= LIMIT for item in far):
             tell(
                 console,
-                f"[yellow]![/] {len(far)} of {len(legs)} transformations and {len(loops)} cycles lie beyond {NOTABLE:.0f} σ."
-                f" That much is chance: it happens once in about seven campaigns.",
+                f"[yellow]![/] {len(far)} of {len(legs)} transformations and {len(loops)} cycles"
+                f" deviate by more than {NOTABLE:.0f} σ."
+                " By chance, this happens in about one of seven campaigns.",
             )
         else:
             tell(
                 console,
-                f"[red]✗[/] Something is wrong: a deviation of more than {LIMIT:.0f} σ is no chance.",
+                f"[red]✗[/] The results are wrong: more than {LIMIT:.0f} σ is not chance.",
             )
 
 
 def tell(console: Console, text: str) -> None:
-    """Print a line as it is: numbers are not coloured, and paths not broken, so that they can be copied."""
+    """Print a line without coloured numbers and without breaking paths."""
     console.print(text, highlight=False, soft_wrap=True)
 
 
@@ -159,17 +162,17 @@ def _table(title: str) -> Table:
     )
 
 
-def _told(identifier: str, lapse: Lapse) -> str:
-    if not lapse.late:
+def _told(identifier: str, lease: LostLease) -> str:
+    if not lease.late:
         return (
-            "vanished; its task is open"
-            if lapse.completed_by is None
-            else f"vanished; {lapse.completed_by} did its task"
+            "lost; its task is open"
+            if lease.completed_by is None
+            else f"lost; {lease.completed_by} completed its task"
         )
-    if lapse.completed_by != identifier:
-        return f"silent for too long; {lapse.completed_by} did its task, its late result is kept"
-    return "silent for too long; its late result counts" + (
-        f", {lapse.superseded} was superseded" if lapse.superseded else ""
+    if lease.completed_by != identifier:
+        return f"expired; {lease.completed_by} completed its task, its late result is kept"
+    return "expired; its late result counts" + (
+        f", {lease.superseded} was superseded" if lease.superseded else ""
     )
 
 

@@ -1,4 +1,4 @@
-"""What is simulated: wells, media, and the network of transformations between them."""
+"""The simulated system: wells, media, and the network of transformations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import gufe
 
 NETWORK_NAME = "harmonic wells"
 
-# Force constants of the ligands, kT/nm^2.
+# The force constants of the ligands, in kT/nm^2.
 LIGANDS = {
     "anna": 8.0,
     "bert": 36.0,
@@ -24,20 +24,20 @@ LIGANDS = {
     "kira": 100.0,
     "liam": 28.0,
 }
-# What each environment adds to the force constant: in solvent, every ligand sits in a cage as well.
+# The force constant that each environment adds, in kT/nm^2.
 ENVIRONMENTS = {"vacuum": 0.0, "solvent": 25.0}
 
-# Every ligand is joined to the next, the last to the first; the chords close further cycles.
+# The ring connects each ligand to the next. The chords close further cycles.
 _RING = [(i, (i + 1) % len(LIGANDS)) for i in range(len(LIGANDS))]
 _CHORDS = [(0, 2), (1, 4), (2, 5), (3, 6), (4, 9), (5, 8), (6, 11), (7, 10)]
 
 
 class _Spring(gufe.Component):
-    """Something that pulls the particle to the origin."""
+    """A spring that pulls the particle to the origin."""
 
     def __init__(self, name: str, force_constant: float) -> None:
         self._name = str(name)
-        # 1 and 1.0 would make two keys of one well.
+        # 1 and 1.0 would give one well two keys.
         self._force_constant = float(force_constant)
 
     @property
@@ -46,7 +46,7 @@ class _Spring(gufe.Component):
 
     @property
     def force_constant(self) -> float:
-        """In kT/nm^2."""
+        """The force constant, in kT/nm^2."""
         return self._force_constant
 
     @property
@@ -72,7 +72,7 @@ class HarmonicWell(_Spring):
     ----------
     name : str
     force_constant : float
-        In kT/nm^2; above zero.
+        The force constant in kT/nm^2; above zero.
     """
 
     def __init__(self, name: str, force_constant: float) -> None:
@@ -84,33 +84,33 @@ class HarmonicWell(_Spring):
 
 
 class Medium(_Spring):
-    """An environment: adds a spring of its own.
+    """An environment, which adds a spring.
 
     Parameters
     ----------
     name : str
     force_constant : float
-        In kT/nm^2; zero in vacuum.
+        The force constant in kT/nm^2; zero in vacuum.
     """
 
 
 def force_constant(system: gufe.ChemicalSystem) -> float:
-    """Sum the springs of a system, in kT/nm^2."""
+    """Return the total force constant of a system, in kT/nm^2."""
     return float(sum(component.force_constant for component in system.components.values()))
 
 
 def analytic(transformation: gufe.Transformation) -> float:
-    """Give the exact free energy of state B minus that of state A, in kT."""
+    """Return the exact free energy of state B minus that of state A, in kT."""
     return 0.5 * log(force_constant(transformation.stateB) / force_constant(transformation.stateA))
 
 
 def environment(transformation: gufe.Transformation) -> str:
-    """Give the name of the environment a transformation happens in."""
+    """Return the name of the environment of a transformation."""
     return str(transformation.stateA.components["environment"].name)
 
 
 def ligands(transformation: gufe.Transformation) -> tuple[str, str]:
-    """Give the names of the ligand before and after."""
+    """Return the names of the ligands of both states."""
     return (
         str(transformation.stateA.components["ligand"].name),
         str(transformation.stateB.components["ligand"].name),
@@ -118,25 +118,26 @@ def ligands(transformation: gufe.Transformation) -> tuple[str, str]:
 
 
 def is_chord(transformation: gufe.Transformation) -> bool:
-    """Tell whether a transformation is beyond those that join each ligand to the next."""
+    """Check whether a transformation is a chord, not a part of the ring."""
     order = list(LIGANDS)
     first, second = (order.index(name) for name in ligands(transformation))
     return (first, second) in _CHORDS
 
 
 def build_network(protocol: gufe.Protocol, name: str = NETWORK_NAME) -> gufe.AlchemicalNetwork:
-    """Join the ligands by transformations, in each environment alike.
+    """Return the network that connects the ligands, with the same transformations in each medium.
 
     Parameters
     ----------
     protocol : Protocol
-        Runs every transformation.
+        The protocol of every transformation.
     name : str, default "harmonic wells"
 
     Returns
     -------
     AlchemicalNetwork
-        24 chemical systems, 40 transformations; connected within each environment, with nine independent cycles in each.
+        24 chemical systems and 40 transformations. Each environment is connected and has nine
+        independent cycles.
     """
     wells = [HarmonicWell(ligand, constant) for ligand, constant in LIGANDS.items()]
     edges = []

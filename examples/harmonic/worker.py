@@ -1,6 +1,7 @@
-"""A compute service: ``python -m harmonic.worker <network>`` claims tasks, runs them and reports, until nothing is left to do.
+"""A compute service: ``python -m harmonic.worker <network>`` runs tasks until none is left.
 
-Where the database and the object store are is read from the environment. SIGTERM ends it after the task in hand.
+It reads the settings of the database and the object store from the environment. SIGTERM ends it
+after the current task.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from alchemistore import (
 from alchemistore.errors import StoreUnavailableError
 from alchemistore.settings import get_s3_settings, get_settings
 
-# Seconds between two looks for work when there was none.
+# Seconds to wait if there is no task to claim.
 POLL = 0.2
 UNFINISHED = (TaskStatusEnum.waiting.value, TaskStatusEnum.running.value)
 
@@ -44,11 +45,11 @@ class Worker:
     store : StateStore
     objects : S3ObjectStore
     network : ScopedKey
-        Its hub is where tasks are claimed.
+        The network whose tasks are claimed.
     identifier : str
-        Under which it registers.
+        The name to register under.
     heartbeat : float
-        Seconds between two signs of life.
+        Seconds between two heartbeats.
     """
 
     def __init__(
@@ -65,11 +66,11 @@ class Worker:
         self._stopped = Event()
 
     def stop(self) -> None:
-        """End after the task in hand."""
+        """Stop after the current task."""
         self._stopped.set()
 
     def run(self) -> None:
-        """Work until stopped, or until every task of the network has come to an end."""
+        """Run tasks until stopped, or until no task of the network is waiting or running."""
         self._register()
         heart = Thread(target=self._beat, name="heartbeat", daemon=True)
         heart.start()
@@ -81,7 +82,7 @@ class Worker:
                 elif self._work_may_come():
                     self._stopped.wait(POLL)
                 else:
-                    log.info("nothing is left to do")
+                    log.info("no tasks are left")
                     break
         finally:
             self._stopped.set()
@@ -99,28 +100,30 @@ class Worker:
             try:
                 self._store.heartbeat_computeservice(self._identifier, datetime.now(UTC))
             except KeyError:
-                log.warning("my registration has expired, and with it my claim")
+                log.warning(
+                    "the registration has expired, and with it the claim; registering again"
+                )
                 self._register()
             except StoreUnavailableError as error:
-                log.warning("no sign of life this time: %s", error)
+                log.warning("the heartbeat failed: %s", error)
 
     def _deregister(self) -> None:
         try:
             self._store.deregister_computeservice(self._identifier)
         except KeyError:
-            log.warning("my registration had expired already")
+            log.warning("the registration has expired already")
 
     def _claim(self) -> ScopedKey | None:
         try:
             [task] = self._store.claim_taskhub_tasks(self._taskhub, self._identifier, count=1)
         except KeyError:
-            # Expired: the next heartbeat registers anew.
+            # The registration has expired; the next heartbeat registers again.
             self._stopped.wait(self._heartbeat)
             return None
         return task
 
     def _work_may_come(self) -> bool:
-        # A task that another worker is running comes back if that worker dies.
+        # A task of another worker can be claimed again if that worker dies.
         status = self._store.get_network_status(self._network)
         return any(status.get(name) for name in UNFINISHED)
 
@@ -148,13 +151,13 @@ class Worker:
     def _report(
         self, task: ScopedKey, transformation: ScopedKey, result: gufe.ProtocolDAGResult
     ) -> None:
-        # The object first: a reference never points to nothing.
+        # Store the object first, so that the reference is never dangling.
         ref = self._objects.push_protocoldagresult(
             result, transformation=transformation, creator=self._identifier
         )
         settlement = self._store.settle_task(task, ref, compute_service_id=self._identifier)
         log.info(
-            "%s: the result is %s, the task is %s",
+            "%s: the result is %s; the status of the task is %s",
             task,
             "a success" if ref.ok else "a failure",
             settlement.status.value,
@@ -164,18 +167,16 @@ class Worker:
 def main() -> None:
     """Run a worker with the arguments of the command line."""
     parser = argparse.ArgumentParser(prog="python -m harmonic.worker", description=__doc__)
+    parser.add_argument("network", type=ScopedKey.from_str, help="scoped key of the network")
     parser.add_argument(
-        "network", type=ScopedKey.from_str, help="scoped key of the network to work for"
-    )
-    parser.add_argument(
-        "--identifier", default=f"worker-{uuid4()}", help="name to register under; unique"
+        "--identifier", default=f"worker-{uuid4()}", help="unique name to register under"
     )
     parser.add_argument(
         "--heartbeat",
         type=float,
         default=1.0,
         metavar="SECONDS",
-        help="time between two signs of life",
+        help="time between two heartbeats",
     )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")

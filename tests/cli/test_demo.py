@@ -1,4 +1,4 @@
-"""The command of the demo: its exit codes, and what it removes."""
+"""The demo command: its exit codes, and the files that it removes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from click.testing import CliRunner, Result
 import harmonic.campaign
 from alchemistore.cli import main
 from harmonic.analysis import Answers
-from harmonic.crew import CampaignError
 from harmonic.report import Report
+from harmonic.worker_pool import CampaignError
 
 
 @pytest.fixture
 def demo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Report | BaseException], Result]:
-    """Runs the command on a campaign that ends in a given way."""
+    """Runs the command on a simulated campaign."""
 
     def invoke(end: Report | BaseException) -> Result:
         def run(*_: Any, **__: Any) -> Report:
@@ -30,7 +30,7 @@ def demo(
             return end
 
         monkeypatch.setattr(harmonic.campaign, "run", run)
-        # The command adds to the path.
+        # The command extends the path.
         monkeypatch.setattr(sys, "path", list(sys.path))
         return CliRunner().invoke(main, ["demo", "-d", str(tmp_path / "demo")])
 

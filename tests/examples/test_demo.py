@@ -1,4 +1,4 @@
-"""The whole demo, made small: nothing that befalls its workers costs a result."""
+"""A small version of the demo: no fault of a worker loses a result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIZE = Size(
 
 
 def played(directory: Path) -> tuple[Report, str]:
-    """Run the demo and give what it came to and what it said."""
+    """Run the demo. Return its report and its output."""
     console = Console(file=StringIO(), width=160)
     report = run(directory, workers=3, size=SIZE, console=console)
     assert isinstance(console.file, StringIO)
@@ -32,7 +32,7 @@ def played(directory: Path) -> tuple[Report, str]:
 
 
 def named(text: str, beginning: str) -> str:
-    """Give the one worker that this happened to."""
+    """Return the worker in the line that begins with this text."""
     [line] = [line for line in text.splitlines() if line.startswith(beginning)]
     return line.removeprefix(beginning).split()[0]
 
@@ -55,7 +55,7 @@ def histories(directory: Path) -> list[TaskHistory]:
 
 
 def lost(told: list[TaskHistory], service: str, late: bool) -> list[tuple[TaskHistory, Attempt]]:
-    """Give the attempts that this worker lost, with or without a late result, and all that happened to their tasks."""
+    """Return the attempts that this worker lost, with the histories of their tasks."""
     return [
         (history, attempt)
         for history in told
@@ -73,10 +73,10 @@ def test_a_killed_and_a_stopped_worker_cost_no_result(fresh_directory: Path) -> 
     assert not report.found
     assert len(report.answers.legs) == 40
     assert report.plot.read_bytes().startswith(b"\x89PNG")
-    stopped, killed = named(text, "‖ Stopped "), named(text, "✗ Killed ")
+    stopped, killed = named(text, "‖ Suspended "), named(text, "✗ Killed ")
     assert stopped != killed
-    assert text.index("Stopped") < text.index("Killed")
-    assert named(text, "▸ Let ") == stopped
+    assert text.index("Suspended") < text.index("Killed")
+    assert named(text, "▸ Resumed ") == stopped
 
     told = histories(fresh_directory)
     assert len(told) == report.answers.tasks == 55
@@ -93,23 +93,23 @@ def test_a_killed_and_a_stopped_worker_cost_no_result(fresh_directory: Path) -> 
         "waiting",
     ]
 
-    # More than one if the machine is so busy that this worker is not heard of for too long once more.
+    # There can be more if the machine is so busy that heartbeats of this worker are late again.
     history, attempt = lost(told, stopped, late=True)[0]
     assert attempt.attempt == 1
     first = [str(one.service) for one in history.attempts if one.outcome == "complete"]
-    # All but always it is the first: it is on its way when another begins anew.
+    # Usually the late result comes first, because its attempt started first.
     assert first or history.changes[-1].reason == "attempt 1 delivered its result late"
 
     services = {service.identifier: service for service in report.answers.services}
-    assert [lapse.completed_by for lapse in services[killed].lapses if not lapse.late] == [
+    assert [lease.completed_by for lease in services[killed].lost_leases if not lease.late] == [
         last.service
     ]
-    assert services[stopped].lapses[0].late
-    assert services[stopped].lapses[0].completed_by == (first or [stopped])[0]
+    assert services[stopped].lost_leases[0].late
+    assert services[stopped].lost_leases[0].completed_by == (first or [stopped])[0]
 
     again, text = played(fresh_directory)
     assert again.found
     assert again.ok
     assert again.answers == report.answers
-    assert "finished already" in text
+    assert "is finished" in text
     assert histories(fresh_directory) == told

@@ -1,4 +1,4 @@
-"""The example campaign: its answers are right, its errors honest, its objects portable."""
+"""The example campaign: correct estimates and uncertainties, portable objects."""
 
 from __future__ import annotations
 
@@ -125,7 +125,8 @@ def test_the_error_of_bar_covers_the_truth_as_often_as_it_says() -> None:
         estimate, uncertainty = bar(*works(10, 60, 200, rng))
         deviations.append((estimate - 0.5 * log(6)) / uncertainty)
     within = np.abs(deviations)
-    # Of a normal distribution 68.3 % and 95.4 % lie within one and two sigmas; 600 draws are good to 1.9 and 0.9 %.
+    # In a normal distribution, 68.3 % and 95.4 % are within one and two sigmas. With 600 draws, the
+    # standard errors are 1.9 % and 0.9 %.
     assert np.mean(within < 1) == pytest.approx(0.683, abs=0.057)
     assert np.mean(within < 2) == pytest.approx(0.954, abs=0.026)
     assert np.std(deviations) == pytest.approx(1, abs=0.1)
@@ -284,7 +285,7 @@ def test_objects_round_trip(run: Run, transformation: gufe.Transformation) -> No
         result,
     ):
         document = original.to_dict()
-        # gufe hands out the living object of a key rather than a second one.
+        # gufe returns the existing object of a key instead of a second one.
         TOKENIZABLE_REGISTRY.clear()
         copy = type(original).from_dict(document)
         assert copy is not original

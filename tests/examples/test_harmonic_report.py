@@ -1,4 +1,4 @@
-"""The report of the example campaign shows what is right and what is wrong."""
+"""The report of the example campaign."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harmonic.analysis import Answers, Lapse, Service
+from harmonic.analysis import Answers, LostLease, Service
 from harmonic.cycles import Leg, cycles
 from harmonic.plot import draw
 from harmonic.protocol import HarmonicProtocol
@@ -123,7 +123,7 @@ def test_two_transformations_between_the_same_ligands_are_a_cycle() -> None:
 def test_right_answers_are_reported_as_right(legs: list[Leg]) -> None:
     report, text = told(legs)
     assert report.ok
-    assert "All 40 transformations and 18 cycles lie within 3 σ" in text
+    assert "All 40 transformations and 18 cycles are within 3 σ" in text
     assert "plot.png" in text
     assert "!" not in text
     assert "✗" not in text
@@ -140,7 +140,7 @@ def test_a_wrong_answer_is_reported_as_wrong(legs: list[Leg]) -> None:
     report, text = told(shifted(legs, 0, log(2)))
     assert not report.ok
     assert "σ ✗" in text
-    assert "Something is wrong" in text
+    assert "The results are wrong" in text
 
 
 def test_an_incomplete_campaign_says_how_to_go_on(legs: list[Leg]) -> None:
@@ -156,25 +156,27 @@ def test_a_campaign_without_results_can_be_reported() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lapse", "told_as"),
+    ("lease", "told_as"),
     [
-        (Lapse(False, "worker-1"), "vanished; worker-1 did its task"),
-        (Lapse(False, None), "vanished; its task is open"),
-        (Lapse(True, "worker-2"), "silent for too long; its late result counts"),
+        (LostLease(False, "worker-1"), "lost; worker-1 completed its task"),
+        (LostLease(False, None), "lost; its task is open"),
+        (LostLease(True, "worker-2"), "expired; its late result counts"),
         (
-            Lapse(True, "worker-2", "worker-3"),
-            "silent for too long; its late result counts, worker-3 was superseded",
+            LostLease(True, "worker-2", "worker-3"),
+            "expired; its late result counts, worker-3 was superseded",
         ),
         (
-            Lapse(True, "worker-1"),
-            "silent for too long; worker-1 did its task, its late result is kept",
+            LostLease(True, "worker-1"),
+            "expired; worker-1 completed its task, its late result is kept",
         ),
     ],
 )
-def test_what_became_of_a_lost_task_is_told(legs: list[Leg], lapse: Lapse, told_as: str) -> None:
+def test_what_became_of_a_lost_task_is_told(
+    legs: list[Leg], lease: LostLease, told_as: str
+) -> None:
     services = (
         Service("worker-1", Counter(complete=20)),
-        Service("worker-2", Counter(complete=4, expired=1), (lapse,)),
+        Service("worker-2", Counter(complete=4, expired=1), (lease,)),
     )
     _, text = told(legs, services)
     [line] = [line for line in text.splitlines() if line.strip().startswith("worker-2")]

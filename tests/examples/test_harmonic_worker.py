@@ -1,4 +1,4 @@
-"""A worker of the example campaign runs what it claims, reports it, and leaves nothing behind."""
+"""A worker of the example campaign runs and reports the tasks that it claims."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from alchemistore import (
     TaskStatusEnum,
     gufe_adapter,
 )
-from harmonic.analysis import Lapse, collect
+from harmonic.analysis import LostLease, collect
 from harmonic.protocol import EndState, HarmonicProtocol, HarmonicSettings
 from harmonic.system import HarmonicWell, Medium
 from harmonic.worker import Worker
@@ -86,7 +86,7 @@ def test_a_worker_completes_every_task_and_goes(
     [cycle] = answers.cycles
     assert sorted(cycle.ligands) == ["a", "b", "c"]
     [service] = answers.services
-    assert (service.identifier, dict(service.outcomes), service.lapses) == (
+    assert (service.identifier, dict(service.outcomes), service.lost_leases) == (
         NAME,
         {"complete": 4},
         (),
@@ -104,7 +104,7 @@ def test_the_result_of_a_task_that_fails_is_kept_and_the_task_is_in_error(
     def fail(*_: object, **__: object) -> dict[str, object]:
         raise ArithmeticError("the well ran dry")
 
-    # The extension would wait for what it extends to be tried again, and the worker with it.
+    # The extension, and with it the worker, would wait for the failed task.
     store.set_task_deleted(tasks[3:])
     monkeypatch.setattr(EndState, "_execute", staticmethod(fail))
     worker.run()
@@ -164,10 +164,10 @@ def test_a_worker_that_was_given_up_registers_again_and_its_work_counts(
     assert set(store.get_task_status(tasks)) == {TaskStatusEnum.complete}
     answers = collect(store, objects, network)
     assert sorted(leg.samples for leg in answers.legs) == [400, 400, 800]
-    # Its late result counted: the task was not run a second time.
+    # The late result counts, so the task is not run again.
     [service] = answers.services
     assert dict(service.outcomes) == {"expired": 1, "complete": 3}
-    assert service.lapses == (Lapse(late=True, completed_by=NAME),)
+    assert service.lost_leases == (LostLease(late=True, completed_by=NAME),)
 
 
 def test_a_lost_task_is_credited_to_whoever_completes_it(
@@ -185,5 +185,5 @@ def test_a_lost_task_is_credited_to_whoever_completes_it(
     worker.run()
     lost, finisher = collect(store, objects, network).services
     assert (lost.identifier, dict(lost.outcomes)) == ("the lost one", {"expired": 1})
-    assert lost.lapses == (Lapse(late=False, completed_by=NAME),)
+    assert lost.lost_leases == (LostLease(late=False, completed_by=NAME),)
     assert (finisher.identifier, dict(finisher.outcomes)) == (NAME, {"complete": 4})

@@ -1,4 +1,4 @@
-"""Data directories whose servers are stopped and removed after the test."""
+"""Data directories for private servers, removed after the test."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from alchemistore.local import LocalServers
 
 @pytest.fixture
 def servers(fresh_directory: Path) -> LocalServers:
-    """The servers of that directory; nothing is started."""
+    """The servers of an empty directory; none is running."""
     return LocalServers(fresh_directory)

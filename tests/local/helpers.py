@@ -1,4 +1,4 @@
-"""What the tests of the private servers do again and again."""
+"""Helpers for the tests of the private servers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def object_store(servers: LocalServers) -> S3ObjectStore:
 
 
 def fill(servers: LocalServers) -> None:
-    """Put something into both servers."""
+    """Store data in both servers."""
     with connect(servers) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
     fill_s3(servers)
@@ -56,7 +56,7 @@ def s3_holds_what_was_filled_in(servers: LocalServers) -> bool:
 
 
 def kill(server: ServerStatus | None) -> None:
-    """Kill a server as a crash does, and wait until it is gone."""
+    """Kill a server and wait until its process has ended."""
     assert server is not None
     process = psutil.Process(server.pid)
     os.kill(server.pid, signal.SIGKILL)
@@ -65,13 +65,13 @@ def kill(server: ServerStatus | None) -> None:
 
 
 def listeners(server: ServerStatus | None) -> set[tuple[str, int]]:
-    """Where a server and its children listen for TCP."""
+    """Return the TCP addresses on which a server and its children listen."""
     assert server is not None
     process = psutil.Process(server.pid)
     found = set()
     for one in [process, *process.children(recursive=True)]:
-        # PostgreSQL's processes come and go with their clients.
-        with suppress(psutil.NoSuchProcess):
+        # Processes of PostgreSQL start and end with their clients.
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             connections = one.net_connections("inet")
             found |= {
                 (each.laddr.ip, each.laddr.port)
@@ -89,12 +89,12 @@ class _Yes(BaseHTTPRequestHandler):
     do_GET = do_PUT
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Write no log."""
 
 
 @contextmanager
 def yes_server(port: int) -> Iterator[None]:
-    """Another server on a port of this machine, which answers every PUT and GET with success."""
+    """Run an HTTP server that answers every PUT and GET with success."""
     with HTTPServer(("127.0.0.1", port), _Yes) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()

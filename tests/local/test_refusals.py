@@ -1,4 +1,4 @@
-"""What keeps the private servers from starting is said in words; and nobody else gets in."""
+"""Errors of the private servers name the cause and the remedy; other users have no access."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_directory_of_another_user_is_refused(servers: LocalServers) -> None:
     os.chown(servers.directory, 12345, 12345)
     with pytest.raises(StoreUnavailableError, match="belongs to user 12345"):
         servers.start()
-    # So that it can be stopped after the test.
+    # The fixture stops the servers after the test.
     os.chown(servers.directory, 0, 0)
 
 
@@ -80,7 +80,7 @@ def test_s3_server_that_dies_is_quoted(
     weed.chmod(0o755)
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
     with pytest.raises(
-        StoreUnavailableError, match=r"s3\.log ends:\n(.*\n)*the disk is made of cheese"
+        StoreUnavailableError, match=r"end of its log .*s3\.log:\n(.*\n)*the disk is made of cheese"
     ):
         servers.start(database=False)
 
@@ -92,7 +92,7 @@ def test_postgresql_that_dies_is_quoted(servers: LocalServers) -> None:
         settings.write("shared_buffers = 'cheese'\n")
     with pytest.raises(
         StoreUnavailableError,
-        match=r"postgres\.log ends:\n(.*\n)*.*invalid value for parameter.*cheese",
+        match=r"end of its log .*postgres\.log:\n(.*\n)*.*invalid value for parameter.*cheese",
     ):
         servers.start(s3=False)
 
@@ -101,7 +101,7 @@ def test_database_of_another_postgresql_is_refused(servers: LocalServers) -> Non
     servers.start(s3=False)
     servers.stop()
     (servers.directory / "postgres" / "PG_VERSION").write_text("12\n")
-    with pytest.raises(StoreUnavailableError, match=r"made by PostgreSQL 12, but .* has only .*18"):
+    with pytest.raises(StoreUnavailableError, match=r"created by PostgreSQL 12.* has only .*18"):
         servers.start(s3=False)
 
 
@@ -136,11 +136,11 @@ def test_socket_of_a_deep_directory_is_for_its_owner_only(fresh_directory: Path)
     servers.stop()
     assert not sockets.exists()
     sockets.mkdir(0o755)
-    with pytest.raises(StoreUnavailableError, match=rf"{sockets}.* open to others; remove it"):
+    with pytest.raises(StoreUnavailableError, match=rf"{sockets}.* open to other users; remove it"):
         servers.start(s3=False)
     sockets.rmdir()
     sockets.symlink_to("/tmp")
-    with pytest.raises(StoreUnavailableError, match=rf"{sockets}.*belongs to somebody else"):
+    with pytest.raises(StoreUnavailableError, match=rf"{sockets}.*belongs to another user"):
         servers.start(s3=False)
     sockets.unlink()
 

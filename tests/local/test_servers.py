@@ -1,4 +1,4 @@
-"""The private servers start once, serve everybody, keep their data, and survive what happens to processes."""
+"""The private servers start once, serve all processes, keep their data, and survive crashes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ from tests.local.helpers import (
     yes_server,
 )
 
-START = "import sys; from alchemistore.local import LocalServers; print(LocalServers(sys.argv[1]).start())"
+START = """
+import sys
+from alchemistore.local import LocalServers
+print(LocalServers(sys.argv[1]).start())
+"""
 HOLD = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -60,7 +64,7 @@ def test_both_servers_work_and_keep_their_data_over_a_restart(servers: LocalServ
     assert (servers.status().database, servers.status().s3) == (None, None)
     servers.start()
     assert holds_what_was_filled_in(servers)
-    # Nobody needs to be told anew.
+    # Addresses and keys stay the same.
     assert servers.environment() == before
 
 
@@ -128,7 +132,7 @@ def test_process_that_inherited_the_id_of_a_killed_server_is_not_taken_for_it(
 ) -> None:
     status = servers.start(s3=False)
     kill(status.database)
-    # Of the user that PostgreSQL runs under, because it takes its own processes only for servers.
+    # PostgreSQL checks processes of its own user only.
     user = SYSTEM_USER if os.geteuid() == 0 else None
     with subprocess.Popen(
         ["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, user=user
@@ -172,7 +176,7 @@ def test_server_that_took_the_port_at_the_last_moment_is_not_taken_for_ours(
     status = servers.start(database=False)
     servers.stop()
     assert status.s3 is not None
-    # It came after the look, and agrees to everything.
+    # The other server starts after the check of the ports, and accepts every request.
     monkeypatch.setattr("alchemistore.local.daemon.ports_are_free", lambda ports: True)
     with yes_server(status.s3.ports["s3.port"]):
         again = servers.start(database=False)
@@ -203,7 +207,8 @@ def test_database_url_starts_postgresql_only(servers: LocalServers) -> None:
 def test_database_speaks_utf8_and_utc_and_sorts_by_code_point(local_servers: LocalServers) -> None:
     with connect(local_servers) as connection:
         row = connection.execute(
-            "SELECT current_setting('server_encoding'), current_setting('timezone'), 'Z' < 'a' COLLATE \"default\""
+            "SELECT current_setting('server_encoding'), current_setting('timezone'),"
+            " 'Z' < 'a' COLLATE \"default\""
         ).fetchone()
     assert row == ("UTF8", "UTC", True)
 

@@ -1,4 +1,4 @@
-"""An object store of its own for each test, on SeaweedFS and on moto; and results of real tasks."""
+"""A separate object store for each test, on SeaweedFS and on moto; results of real tasks."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import pytest
+from botocore.awsrequest import AWSPreparedRequest
 from botocore.loaders import JSONFileLoader
 from moto import mock_aws
+from moto.core.botocore_stubber import BotocoreStubber
 
 from alchemistore import S3ObjectStore, ScopedKey, gufe_adapter
 from alchemistore.objectstore import get_s3os
@@ -30,7 +33,7 @@ def _loaded(path: str) -> Any:
 
 @pytest.fixture(autouse=True, scope="module")
 def descriptions_are_loaded_once() -> Iterator[None]:
-    """Let every store of every test share what botocore knows about S3, which takes longer to load than most tests take."""
+    """Load botocore's description of S3 once for all tests, because loading it is slow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JSONFileLoader, "load_file", lambda _, path: _loaded(path))
         yield
@@ -38,9 +41,17 @@ def descriptions_are_loaded_once() -> Iterator[None]:
 
 @pytest.fixture
 def moto(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3ObjectStoreSettings]:
-    """What looks like Amazon's S3; it is in this process, and gone with the test."""
+    """Settings of a simulated Amazon S3 in this process, which ends with the test."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
+    # moto is not thread-safe, so it handles one request at a time. SeaweedFS handles many at once.
+    lock, process_request = RLock(), BotocoreStubber.process_request
+
+    def process_one_request(stubber: BotocoreStubber, request: AWSPreparedRequest) -> Any:
+        with lock:
+            return process_request(stubber, request)
+
+    monkeypatch.setattr(BotocoreStubber, "process_request", process_one_request)
     with mock_aws():
         yield S3ObjectStoreSettings.model_validate(
             {
@@ -55,14 +66,14 @@ def moto(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3ObjectStoreSettings]:
 
 @pytest.fixture(params=["s3_server", "moto"])
 def s3_settings(request: pytest.FixtureRequest) -> S3ObjectStoreSettings:
-    """How to reach each of the servers."""
+    """The settings of each server."""
     settings: S3ObjectStoreSettings = request.getfixturevalue(request.param)
     return settings
 
 
 @pytest.fixture
 def make_store(s3_settings: S3ObjectStoreSettings) -> Iterator[MakeStore]:
-    """Makes stores, by default all in one bucket of this test; nothing exists yet."""
+    """Creates stores, by default in one bucket of this test; the bucket does not exist yet."""
     bucket = f"test-{uuid.uuid4().hex}"
 
     def make(**settings: str) -> S3ObjectStore:
@@ -84,7 +95,7 @@ def s3os(make_store: MakeStore) -> S3ObjectStore:
 
 @pytest.fixture
 def of() -> ScopedKey:
-    """The transformation that the results are of."""
+    """The key of the transformation of the results."""
     return ScopedKey(
         gufe_key=gufe_adapter.key_of(transformation()),
         org="org",
@@ -95,7 +106,7 @@ def of() -> ScopedKey:
 
 @pytest.fixture
 def make_result(tmp_path: Path) -> Callable[..., Any]:
-    """Runs a task, to success or (``mode="fail"``) to failure."""
+    """Runs a task, which succeeds or (``mode="fail"``) fails."""
 
     def make(mode: str = "work") -> Any:
         dag = gufe_adapter.create_dag(transformation(mode))
@@ -111,16 +122,16 @@ def result(make_result: Callable[..., Any]) -> Any:
 
 
 def put(store: S3ObjectStore, name: str, body: bytes = b"x") -> None:
-    """Put a foreign object into the bucket, wherever it is."""
+    """Write an object under any name in the bucket."""
     store.bucket_prefix.client.put_object(Bucket=store.bucket, Key=name, Body=body)
 
 
 def names(store: S3ObjectStore) -> list[str]:
-    """All names in the bucket, as S3 has them."""
+    """Return all names in the bucket."""
     found = store.bucket_prefix.client.list_objects_v2(Bucket=store.bucket)
     return [content["Key"] for content in found.get("Contents", [])]
 
 
 def body(store: S3ObjectStore, name: str) -> bytes:
-    """What S3 holds under a name."""
+    """Return the content of an object in the bucket."""
     return store.bucket_prefix.client.get_object(Bucket=store.bucket, Key=name)["Body"].read()

@@ -17,8 +17,8 @@ from tests.builders import campaign
 from tests.objectstore.conftest import put
 
 SOON = timedelta(hours=1)
-# Where '-' and '.' stand before '/', servers that list by directory have an order of their own. 'é' comes before '\ufb01' and that before
-# '\U0001f600' in UTF-8, but not in UTF-16, and in most languages before 'z'.
+# '-' and '.' sort before '/', but not on servers that list by directory. 'é', '\ufb01' and
+# '\U0001f600' are in UTF-8 order; UTF-16 and most languages order them differently.
 ODD = [
     "a-b/x",
     "a.b/x",
@@ -63,7 +63,7 @@ def later() -> datetime:
 
 
 def loose(s3os: S3ObjectStore, count: int) -> list[str]:
-    """Put results that nobody refers to."""
+    """Store results without references and return their locations."""
     return fill(
         s3os,
         [f"protocoldagresult/org/c/p/T-{i:02}/results/R-{i:02}/obj.json.zst" for i in range(count)],
@@ -323,7 +323,7 @@ def test_a_reference_without_location_keeps_the_result_of_its_key(
     assert list(s3os.iter_contents()) == [locations[1]]
 
 
-# Of its own: the schema is not what it was afterwards.
+# In a separate database, because the test changes the schema version.
 @pytest.mark.usefixtures("database")
 def test_nothing_is_swept_by_a_version_that_does_not_know_the_schema(
     store: StateStore, s3os: S3ObjectStore

@@ -45,7 +45,7 @@ def test_small_object_that_unpacks_to_too_much_is_not_read() -> None:
     bomb = pack(bytes(50_000_000))
     assert len(bomb) < 10_000
     with pytest.raises(
-        S3ObjectStoreError, match="'here' is not read: unpacked it has more than 1000000 bytes"
+        S3ObjectStoreError, match="'here' cannot be read: it unpacks to more than 1000000 bytes"
     ):
         unpack(bomb, "here", limit=1_000_000)
 

@@ -62,7 +62,7 @@ def test_result_comes_back_by_keys_and_by_location(
     assert s3os.pull_protocoldagresult(keyed(result, of), of) is result
     assert s3os.pull_protocoldagresult(str(keyed(result, of)), str(of)) is result
     assert s3os.pull_protocoldagresult(location=ref.location) is result
-    # Neither the keys nor ok count beside a location.
+    # The keys and ok are ignored if there is a location.
     assert s3os.pull_protocoldagresult(of, of, location=ref.location, ok=False) is result
 
 
@@ -138,7 +138,7 @@ def test_many_threads_share_a_store(make_store: MakeStore, result: Any, of: Scop
     store = make_store()
     store.initialize()
     fresh = S3ObjectStore(
-        store.bucket_prefix._session, store.bucket, "other", store.bucket_prefix._endpoint_url
+        store.bucket_prefix.session, store.bucket, "other", store.bucket_prefix.endpoint_url
     )
     with ThreadPoolExecutor(8) as pool:
         refs = list(pool.map(lambda _: fresh.push_protocoldagresult(result, of), range(16)))
@@ -186,7 +186,7 @@ def test_big_object_goes_in_parts(s3os: S3ObjectStore, monkeypatch: pytest.Monke
 def test_arguments_that_name_no_result_are_refused(
     make_store: MakeStore, arguments: dict[str, Any], what: str
 ) -> None:
-    # No bucket exists, so what is refused was refused before anything was asked of the server.
+    # No bucket exists, so the error is raised before any request.
     with pytest.raises(ValueError, match=what):
         make_store().pull_protocoldagresult(**arguments)
 

@@ -1,4 +1,4 @@
-"""The bucket: made, checked, listed, emptied; the prefix; and what is said when the server does not do as asked."""
+"""The bucket is created, checked, listed and emptied; errors of the server are explained."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_listing_takes_the_beginning_of_locations(s3os: S3ObjectStore) -> None:
 
 @pytest.mark.parametrize("prefix", ["/", "/a", "../", "one/../.."])
 def test_listing_does_not_leave_the_prefix(s3os: S3ObjectStore, prefix: str) -> None:
-    # At the call, not only when the first location is asked for.
+    # At the call, not at the first iteration.
     with pytest.raises(ValueError, match="not a location"):
         s3os.iter_contents(prefix)
 
@@ -101,7 +101,7 @@ def test_prefix_may_be_anything(
     store.initialize()
     store.check()
     ref = store.push_protocoldagresult(result, of)
-    assert names(store) == [os.path.join(prefix, str(ref.location))]  # noqa: PTH118 (what older deployments do)
+    assert names(store) == [os.path.join(prefix, str(ref.location))]  # noqa: PTH118 (as in older deployments)
     assert list(store.iter_contents()) == [ref.location]
     assert store.pull_protocoldagresult(location=ref.location) is result
     store.reset()
@@ -180,13 +180,13 @@ def test_missing_bucket_is_named_with_the_remedy(
     make_store: MakeStore, call: Callable[[S3ObjectStore], Any]
 ) -> None:
     store = make_store()
-    with pytest.raises(S3ObjectStoreError, match=rf"{store.bucket}.* does not exist; make it"):
+    with pytest.raises(S3ObjectStoreError, match=rf"{store.bucket}.* does not exist; create it"):
         call(store)
     assert not store._store_check()
 
 
 def test_pushing_does_not_make_a_bucket(make_store: MakeStore, result: Any, of: ScopedKey) -> None:
-    with pytest.raises(S3ObjectStoreError, match="does not exist; make it"):
+    with pytest.raises(S3ObjectStoreError, match="does not exist; create it"):
         make_store().push_protocoldagresult(result, of)
 
 
@@ -196,7 +196,7 @@ def test_bad_bucket_name_is_one_clear_error(make_store: MakeStore) -> None:
 
 
 class TestRefusals:
-    """On SeaweedFS only: moto lets everybody in."""
+    """On SeaweedFS only, because moto accepts all credentials."""
 
     @pytest.mark.parametrize(
         ("wrong", "hint"),
@@ -312,7 +312,7 @@ def test_child_of_a_fork_makes_connections_of_its_own(s3_server: S3ObjectStoreSe
     store = get_s3os(s3_server)
     before = store.bucket_prefix.client
     assert store.bucket_prefix.client is before
-    made = store.bucket_prefix._made
-    assert made is not None
-    store.bucket_prefix._made = (made[0] + 1, made[1])
+    created = store.bucket_prefix._client
+    assert created is not None
+    store.bucket_prefix._client = (created[0] + 1, created[1])
     assert store.bucket_prefix.client is not before

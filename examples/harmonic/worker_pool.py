@@ -1,4 +1,4 @@
-"""The worker processes: started, watched, asked to end; caught in the middle of a task."""
+"""Start, watch, suspend and stop the worker processes."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from alchemistore.errors import AlchemistoreError
 from alchemistore.models import Attempt
 from harmonic.report import tell
 
-# Seconds between two signs of life of a worker.
+# Seconds between two heartbeats of a worker.
 HEARTBEAT = 0.5
-# How long a worker that was asked to end may take.
+# Seconds to wait for a worker that was asked to stop.
 PATIENCE = 15.0
-# How long a commit that is under way may take to arrive.
+# Seconds to wait for a commit in progress.
 PAUSE = 0.25
 BUSY = "SELECT FROM pg_stat_activity WHERE application_name = %s AND state <> 'idle'"
 
 
 class CampaignError(AlchemistoreError):
-    """The campaign cannot go on; the text says where to look."""
+    """The campaign cannot continue."""
 
 
 @dataclass
-class Crew:
+class WorkerPool:
     """The worker processes."""
 
     network: ScopedKey
@@ -48,21 +48,22 @@ class Crew:
     _caught: set[str] = field(default_factory=set)
 
     @contextmanager
-    def at_work(self, count: int) -> Iterator[None]:
-        """Start workers; at the end ask them to stop, and see to it that they do."""
+    def running(self, count: int) -> Iterator[None]:
+        """Start workers, and stop them at the end of the block."""
         self.logs.mkdir(parents=True, exist_ok=True)
-        # Of theirs together, so that a killed one leaves nothing behind.
+        # All workers share it, so that a killed worker leaves no files behind.
         with tempfile.TemporaryDirectory(prefix="harmonic-") as scratch:
             try:
                 for number in range(1, count + 1):
                     self._start(f"worker-{number}-{uuid4().hex[:4]}", scratch)
                 tell(
                     self.console,
-                    f"[green]✓[/] Started {count} worker processes; what they do is in {escape(str(self.logs))}",
+                    f"[green]✓[/] Started {count} worker processes;"
+                    f" their logs are in {escape(str(self.logs))}",
                 )
                 yield
             except KeyboardInterrupt:
-                tell(self.console, "[yellow]Interrupted. Run it again to go on from here.")
+                tell(self.console, "[yellow]Interrupted. Run the demo again to continue.")
                 raise
             finally:
                 self._end()
@@ -70,7 +71,7 @@ class Crew:
     def _start(self, identifier: str, scratch: str) -> None:
         here = str(Path(__file__).resolve().parents[1])
         path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
-        # Whatever the user has set for Amazon's servers is not meant for the private one.
+        # The user's settings for Amazon S3 must not apply to the private server.
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith("AWS_")
         }
@@ -97,7 +98,7 @@ class Crew:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C is for the driver, which asks them to stop.
+                # Ctrl-C goes to this process only, which then stops the workers.
                 start_new_session=True,
             )
 
@@ -107,7 +108,7 @@ class Crew:
     def _end(self) -> None:
         for process in self.processes.values():
             process.terminate()
-            # One that is stopped would not hear of it.
+            # A suspended worker does not handle SIGTERM.
             process.send_signal(signal.SIGCONT)
         deadline = time.monotonic() + PATIENCE
         for process in self.processes.values():
@@ -117,30 +118,32 @@ class Crew:
                 process.kill()
                 process.wait()
 
-    def muster(self) -> bool:
-        """Tell of workers that ended in error, and whether any is still there."""
+    def poll(self) -> bool:
+        """Report workers that failed. Return whether any worker is running."""
         for identifier, process in list(self.processes.items()):
             if process.poll() not in (None, 0):
                 del self.processes[identifier]
                 tell(
                     self.console,
-                    f"[red]![/] {identifier} ended with code {process.returncode}: see {escape(str(self._log(identifier)))}",
+                    f"[red]![/] {identifier} ended with exit code {process.returncode}:"
+                    f" see {escape(str(self._log(identifier)))}",
                 )
         return any(process.poll() is None for process in self.processes.values())
 
     def catch(self, store: StateStore) -> str | None:
-        """Stop a worker that is in the middle of a task, and was not caught before.
+        """Suspend a worker that is running a task and was not suspended before.
 
         Returns
         -------
         str or None
-            Its identifier; None if nobody could be caught right now.
+            Its identifier; None if there is no such worker now.
         """
         for attempt in _running(store, self.network):
             process = self.processes.get(attempt.service)
             if process is None or attempt.service in self._caught or process.poll() is not None:
                 continue
-            # Only what is stopped cannot finish the task between the look and the blow; the pause lets a commit under way arrive.
+            # Suspend before checking, so that the worker cannot finish its task in between. The
+            # pause lets a commit in progress arrive.
             process.send_signal(signal.SIGSTOP)
             time.sleep(PAUSE)
             if attempt in _running(store, self.network) and not self._in_transaction(
@@ -152,27 +155,27 @@ class Crew:
         return None
 
     def _in_transaction(self, identifier: str) -> bool:
-        # Stopped in a transaction, it would keep its locks, and whoever needs them would wait for it.
+        # A worker suspended in a transaction would keep its locks and block others.
         with psycopg.connect(self.variables["ALCHEMISTORE_DATABASE_URL"]) as connection:
             return connection.execute(BUSY, [identifier]).fetchone() is not None
 
     def kill(self, identifier: str) -> None:
-        """Kill a worker; it has no time to tell anybody."""
+        """Kill a worker, which cannot deregister."""
         process = self.processes.pop(identifier)
         process.kill()
         process.wait()
 
     def resume(self, identifier: str) -> None:
-        """Let a stopped worker go on."""
+        """Resume a suspended worker."""
         self.processes[identifier].send_signal(signal.SIGCONT)
 
 
 def _running(store: StateStore, network: ScopedKey) -> list[Attempt]:
-    """Give the first attempts that go on; those begun first, and so furthest on the way, come first."""
+    """Return the running first attempts, oldest first."""
     running = store.get_task_history(
         store.get_network_tasks(network, status=TaskStatusEnum.running)
     )
-    # A task that somebody has lost already is spared: its story is told by the one who lost it.
+    # Tasks that a worker has lost already are left out, so that each is reported once.
     first = [history.attempts[0] for history in running if history and len(history.attempts) == 1]
     return sorted(
         (attempt for attempt in first if attempt.ended_at is None),

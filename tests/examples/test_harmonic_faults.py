@@ -1,4 +1,4 @@
-"""Workers of the example campaign are caught in the middle of a task only, and each mishap happens once."""
+"""Workers of the example campaign are suspended during tasks only; each fault occurs once."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from alchemistore import (
     ScopedKey,
     StateStore,
 )
-from harmonic.crew import Crew
-from harmonic.mishaps import Mishaps
+from harmonic.fault_injection import FaultInjection
+from harmonic.worker_pool import WorkerPool
 from tests.builders import star
 from tests.databases import libpq
 
@@ -40,25 +40,25 @@ def network(store: StateStore, scope: Scope) -> ScopedKey:
 
 
 @pytest.fixture
-def crew(network: ScopedKey, database: str, tmp_path: Path) -> Iterator[Crew]:
-    """A crew whose processes do nothing."""
-    crew = Crew(
+def pool(network: ScopedKey, database: str, tmp_path: Path) -> Iterator[WorkerPool]:
+    """A pool whose processes do nothing."""
+    pool = WorkerPool(
         network, tmp_path, {"ALCHEMISTORE_DATABASE_URL": libpq(database)}, Console(file=StringIO())
     )
-    yield crew
-    for process in crew.processes.values():
+    yield pool
+    for process in pool.processes.values():
         process.kill()
         process.wait()
 
 
 @pytest.fixture
-def process(crew: Crew) -> psutil.Process:
-    return hired(crew, NAME)
+def process(pool: WorkerPool) -> psutil.Process:
+    return start_process(pool, NAME)
 
 
-def hired(crew: Crew, name: str) -> psutil.Process:
-    crew.processes[name] = subprocess.Popen(["sleep", "600"])
-    return psutil.Process(crew.processes[name].pid)
+def start_process(pool: WorkerPool, name: str) -> psutil.Process:
+    pool.processes[name] = subprocess.Popen(["sleep", "600"])
+    return psutil.Process(pool.processes[name].pid)
 
 
 def claim(store: StateStore, network: ScopedKey, name: str) -> ScopedKey:
@@ -86,103 +86,106 @@ def stopped(process: psutil.Process) -> bool:
 
 
 def test_a_worker_in_the_middle_of_a_task_is_stopped_once(
-    store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process
+    store: StateStore, network: ScopedKey, pool: WorkerPool, process: psutil.Process
 ) -> None:
     claim(store, network, NAME)
-    assert crew.catch(store) == NAME
+    assert pool.catch(store) == NAME
     assert stopped(process)
-    crew.resume(NAME)
-    assert crew.catch(store) is None
+    pool.resume(NAME)
+    assert pool.catch(store) is None
     assert not stopped(process)
 
 
 def test_a_worker_without_a_task_is_left_alone(
-    store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process
+    store: StateStore, network: ScopedKey, pool: WorkerPool, process: psutil.Process
 ) -> None:
     task = claim(store, network, NAME)
     store.settle_task(task, result(task), NAME)
-    assert crew.catch(store) is None
+    assert pool.catch(store) is None
     assert not stopped(process)
 
 
 def test_a_worker_in_a_transaction_goes_on_lest_others_wait_for_its_locks(
-    store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process, database: str
+    store: StateStore, network: ScopedKey, pool: WorkerPool, process: psutil.Process, database: str
 ) -> None:
     claim(store, network, NAME)
     with psycopg.connect(libpq(database), application_name=NAME) as connection:
         connection.execute("SELECT")
-        assert crew.catch(store) is None
+        assert pool.catch(store) is None
         assert not stopped(process)
-    assert crew.catch(store) == NAME
+    assert pool.catch(store) == NAME
 
 
-def test_a_stopped_worker_hears_that_it_is_to_end(crew: Crew) -> None:
-    # Like a worker it ends in its own way: one that does not would end while stopped.
-    code = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); print(flush=True); signal.pause()"
-    crew.processes[NAME] = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    with crew.processes[NAME] as process:
+def test_a_stopped_worker_hears_that_it_is_to_end(pool: WorkerPool) -> None:
+    # Like a worker, it handles SIGTERM. Without a handler, it would end while suspended.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7));"
+        " print(flush=True); signal.pause()"
+    )
+    pool.processes[NAME] = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    with pool.processes[NAME] as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGSTOP)
-        crew._end()
+        pool._end()
         assert process.returncode == 7
 
 
 def test_a_worker_is_stopped_until_it_has_lost_its_task(
-    store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process
+    store: StateStore, network: ScopedKey, pool: WorkerPool, process: psutil.Process
 ) -> None:
-    mishaps = Mishaps(store, network, crew, crew.console)
+    faults = FaultInjection(store, network, pool, pool.console)
     claim(store, network, NAME)
-    mishaps.befall(0.1)
+    faults.inject(0.1)
     assert not stopped(process)
-    mishaps.befall(0.2)
+    faults.inject(0.2)
     assert stopped(process)
-    mishaps.lift(["worker-2"])
+    faults.release(["worker-2"])
     assert stopped(process)
-    mishaps.lift(["worker-2", NAME])
+    faults.release(["worker-2", NAME])
     assert not stopped(process)
-    mishaps.befall(0.3)
+    faults.inject(0.3)
     assert not stopped(process)
 
 
 def test_another_worker_is_killed(
-    store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process
+    store: StateStore, network: ScopedKey, pool: WorkerPool, process: psutil.Process
 ) -> None:
-    mishaps = Mishaps(store, network, crew, crew.console)
-    other = hired(crew, "worker-2")
+    faults = FaultInjection(store, network, pool, pool.console)
+    other = start_process(pool, "worker-2")
     for name in (NAME, "worker-2"):
         claim(store, network, name)
-    mishaps.befall(1)
-    mishaps.befall(1)
+    faults.inject(1)
+    faults.inject(1)
     assert stopped(process)
     assert not other.is_running()
 
 
 @pytest.mark.parametrize("expired", [True, False])
 def test_a_campaign_that_lost_a_worker_before_kills_none(
-    store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process, expired: bool
+    store: StateStore, network: ScopedKey, pool: WorkerPool, process: psutil.Process, expired: bool
 ) -> None:
     claim(store, network, "worker-0")
     if expired:
         expire(store)
-    mishaps = Mishaps(store, network, crew, crew.console)
-    hired(crew, "worker-2")
+    faults = FaultInjection(store, network, pool, pool.console)
+    start_process(pool, "worker-2")
     for name in (NAME, "worker-2"):
         claim(store, network, name)
-    mishaps.befall(1)
-    mishaps.befall(1)
-    assert set(crew.processes) == {NAME, "worker-2"}
+    faults.inject(1)
+    faults.inject(1)
+    assert set(pool.processes) == {NAME, "worker-2"}
 
 
 def test_a_campaign_that_had_a_late_result_before_stops_none(
-    store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process
+    store: StateStore, network: ScopedKey, pool: WorkerPool, process: psutil.Process
 ) -> None:
     task = claim(store, network, "worker-0")
     expire(store)
     store.settle_task(task, result(task), "worker-0")
-    mishaps = Mishaps(store, network, crew, crew.console)
+    faults = FaultInjection(store, network, pool, pool.console)
     claim(store, network, NAME)
-    mishaps.befall(0.2)
+    faults.inject(0.2)
     assert not stopped(process)
-    mishaps.befall(0.4)
+    faults.inject(0.4)
     assert not process.is_running()

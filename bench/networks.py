@@ -23,8 +23,8 @@ from alchemistore import Scope, ScopedKey, StateStore, gufe_adapter
 from bench.run import Run
 from bench.servers import opened
 from bench.timing import BenchError, Measure, Target, alternate, clocked, compare
-from tests.builders import star
-from tests.unit.gufe_classes import PushProtocol
+from tests.support.campaigns import star
+from tests.support.gufe_classes import PushProtocol
 
 # gufe has no types.
 Network: TypeAlias = Any

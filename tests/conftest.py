@@ -16,9 +16,9 @@ from alchemistore import Scope, StateStore
 from alchemistore.database.engine import database_url as parse_url
 from alchemistore.maintenance import invariants
 from alchemistore.operations.key_hashing import DUMMY_HASH
-from tests.databases import Library
+from tests.support.databases import Library
 
-pytest_plugins = ["tests.servers"]
+pytest_plugins = ["tests.support.servers"]
 
 NewDatabase = Callable[..., AbstractContextManager[str]]
 SERVER = "ALCHEMISTORE_TEST_DATABASE_URL"

@@ -22,8 +22,8 @@ from alchemistore import (
     TaskStatusEnum,
 )
 from alchemistore.models import CredentialedUserIdentity
-from tests.builders import Campaign, campaign, register, star
-from tests.deliveries import ref, undone
+from tests.support.campaigns import Campaign, campaign, register, star
+from tests.support.deliveries import ref, undone
 
 MANY = 1000
 SOON = datetime.now(UTC) + timedelta(hours=1)

@@ -10,7 +10,7 @@ import pytest
 
 import alchemistore
 from alchemistore import S3ObjectStore, StateStore
-from tests.architecture.surface import (
+from tests.support.reference_api import (
     ANY,
     BY_NAME_ONLY,
     FUNCTIONS,

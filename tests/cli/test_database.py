@@ -13,9 +13,9 @@ from sqlalchemy import make_url, text
 
 from alchemistore import Scope, StateStore
 from alchemistore.database import migrations
-from tests.builders import Campaign, campaign
 from tests.cli.conftest import Run
-from tests.schema.catalog import catalog_of, is_empty
+from tests.support.campaigns import Campaign, campaign
+from tests.support.catalog import catalog_of, is_empty
 
 NOWHERE = "postgresql://somebody:s3cret@127.0.0.1:1/nothing?connect_timeout=2"
 

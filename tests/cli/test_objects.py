@@ -21,8 +21,8 @@ from alchemistore.errors import S3UnavailableError, StoreUnavailableError
 from alchemistore.maintenance import object_audit
 from alchemistore.models import GufeKey
 from alchemistore.settings import S3ObjectStoreSettings, get_s3_settings
-from tests.builders import campaign
 from tests.cli.conftest import Run
+from tests.support.campaigns import campaign
 
 SOON = timedelta(hours=1)
 LOOSE = "protocoldagresult/o/c/p/T-1/results/R-1/obj.json.zst"

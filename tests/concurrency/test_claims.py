@@ -16,8 +16,8 @@ from sqlalchemy import text
 
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.settings import Settings
-from tests.builders import Campaign, campaign, register
-from tests.threads import Running, together
+from tests.support.campaigns import Campaign, campaign, register
+from tests.support.concurrency import Running, together
 
 CLAIMERS = 16
 SERVICES = [f"service {i}" for i in range(CLAIMERS)]

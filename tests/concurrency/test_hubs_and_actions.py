@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore, TaskStatusEnum
-from tests.builders import campaign, chain, register, star
-from tests.threads import both, meanwhile, together
+from tests.support.campaigns import campaign, chain, register, star
+from tests.support.concurrency import both, meanwhile, together
 
 N = 8
 

@@ -10,11 +10,11 @@ import pytest
 from gufe.tokenization import TOKENIZABLE_REGISTRY
 
 from alchemistore import Scope, ScopedKey, StateStore
-from tests.builders import campaign, star
-from tests.databases import counts
-from tests.deliveries import undone
-from tests.threads import Running, both, meanwhile, together
-from tests.unit import gufe_classes
+from tests.support import gufe_classes
+from tests.support.campaigns import campaign, star
+from tests.support.concurrency import Running, both, meanwhile, together
+from tests.support.databases import counts
+from tests.support.deliveries import undone
 
 N = 8
 

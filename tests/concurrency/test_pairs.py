@@ -14,9 +14,9 @@ from sqlalchemy import text
 
 from alchemistore import ComputeServiceID, ComputeServiceRegistration, Scope, ScopedKey, StateStore
 from alchemistore.maintenance.invariants import violations
-from tests.builders import Campaign, campaign, chain, register
-from tests.deliveries import statuses
-from tests.threads import Running
+from tests.support.campaigns import Campaign, campaign, chain, register
+from tests.support.concurrency import Running
+from tests.support.deliveries import statuses
 
 T = TypeVar("T")
 NOON = datetime(2024, 1, 19, 12, tzinfo=UTC)

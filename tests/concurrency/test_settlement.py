@@ -10,8 +10,9 @@ import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.models import Settlement
-from tests.builders import Campaign, campaign, chain, register, star
-from tests.deliveries import (
+from tests.support.campaigns import Campaign, campaign, chain, register, star
+from tests.support.concurrency import Running, meanwhile
+from tests.support.deliveries import (
     attempts,
     claim,
     expire_silent,
@@ -24,7 +25,6 @@ from tests.deliveries import (
     settle,
     status,
 )
-from tests.threads import Running, meanwhile
 
 
 @pytest.fixture

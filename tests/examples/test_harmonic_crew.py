@@ -25,8 +25,8 @@ from alchemistore import (
 )
 from harmonic.crew import Crew
 from harmonic.mishaps import Mishaps
-from tests.builders import star
-from tests.databases import libpq
+from tests.support.campaigns import star
+from tests.support.databases import libpq
 
 NAME = "worker-1"
 

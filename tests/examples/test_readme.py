@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from alchemistore.settings import get_settings
-from tests.builders import star
+from tests.support.campaigns import star
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -18,8 +18,8 @@ import pytest
 from alchemistore import AttemptOutcome, S3ObjectStore, ScopedKey, StateStore, gufe_adapter
 from alchemistore.models import Settlement
 from alchemistore.settings import S3ObjectStoreSettings
-from tests.builders import Campaign
-from tests.deliveries import attempts, status
+from tests.support.campaigns import Campaign
+from tests.support.deliveries import attempts, status
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +30,7 @@ class WorkerProcess:
     def __init__(self, taskhub: ScopedKey, identifier: str, environment: dict[str, str]) -> None:
         self.identifier = identifier
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.worker", str(taskhub), identifier],
+            [sys.executable, "-m", "tests.support.fault_worker", str(taskhub), identifier],
             cwd=ROOT,
             env={**os.environ, **environment},
             stdin=subprocess.PIPE,

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 import pytest
 
 from alchemistore import S3ObjectStore, Scope, StateStore
-from tests.builders import Campaign, campaign, register
-from tests.deliveries import attempts, expire_silent, history, ref, register_silent, settle
 from tests.faults.conftest import Here, Start, Wire
-from tests.threads import Running
+from tests.support.campaigns import Campaign, campaign, register
+from tests.support.concurrency import Running
+from tests.support.deliveries import attempts, expire_silent, history, ref, register_silent, settle
 
 
 def another_takes_over(store: StateStore, here: Here, made: Campaign) -> None:

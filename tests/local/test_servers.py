@@ -16,7 +16,7 @@ import pytest
 from alchemistore.local import LocalServers, database_url
 from alchemistore.local.daemon import free_ports, run
 from alchemistore.local.postgres import STILL_IN_USE, SYSTEM_USER
-from tests.local.helpers import (
+from tests.support.local_servers import (
     connect,
     fill,
     fill_s3,

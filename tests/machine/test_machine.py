@@ -38,9 +38,7 @@ from alchemistore import (
 from alchemistore.maintenance.invariants import violations
 from alchemistore.models import GufeKey
 from alchemistore.tables import metadata
-from tests.builders import star
-from tests.deliveries import key_of, undone
-from tests.machine.agreement import (
+from tests.support.assertions import (
     OBSERVER,
     claims_agree,
     hub_agrees,
@@ -48,8 +46,10 @@ from tests.machine.agreement import (
     results_agree,
     tasks_agree,
 )
-from tests.machine.model import Model, ModelHub, ModelTask
-from tests.unit.gufe_classes import Effort, PushProtocol, system
+from tests.support.campaigns import star
+from tests.support.deliveries import key_of, undone
+from tests.support.gufe_classes import Effort, PushProtocol, system
+from tests.support.model import Model, ModelHub, ModelTask
 
 EXAMPLES, STEPS = "ALCHEMISTORE_TEST_EXAMPLES", "ALCHEMISTORE_TEST_STEPS"
 HERE, THERE = Scope("org", "campaign", "project"), Scope("org", "campaign", "second")

@@ -13,8 +13,8 @@ from alchemistore import ProtocolDAGResultRef, S3ObjectStore, Scope, ScopedKey, 
 from alchemistore.errors import SchemaError
 from alchemistore.maintenance import object_audit
 from alchemistore.models import GufeKey
-from tests.builders import campaign
 from tests.objectstore.conftest import put
+from tests.support.campaigns import campaign
 
 SOON = timedelta(hours=1)
 # Where '-' and '.' stand before '/', servers that list by directory have an order of their own. 'é' comes before '\ufb01' and that before

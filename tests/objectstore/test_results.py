@@ -17,7 +17,7 @@ from alchemistore.errors import MissingObjectError, S3ObjectStoreError
 from alchemistore.models.clock import now
 from alchemistore.objectstore.packing import pack
 from tests.objectstore.conftest import MakeStore, body, names, put
-from tests.unit.gufe_classes import network
+from tests.support.gufe_classes import network
 
 
 def keyed(result: Any, of: ScopedKey) -> ScopedKey:

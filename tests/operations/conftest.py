@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from alchemistore import Scope, StateStore
-from tests.builders import Campaign
-from tests.deliveries import one_task
+from tests.support.campaigns import Campaign
+from tests.support.deliveries import one_task
 
 
 @pytest.fixture

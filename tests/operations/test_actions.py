@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore
-from tests.builders import STATUSES, Campaign, bring, campaign, chain, register
+from tests.support.campaigns import STATUSES, Campaign, bring, campaign, chain, register
 
 BAD_WEIGHTS: list[Any] = [
     -0.1,

@@ -6,8 +6,8 @@ import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.models import Blocker, BlockerKind
-from tests.builders import Campaign, campaign, chain, register, star
-from tests.deliveries import ref, settle
+from tests.support.campaigns import Campaign, campaign, chain, register, star
+from tests.support.deliveries import ref, settle
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import gufe
 import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore
-from tests.builders import Campaign, campaign, chain, register, star
-from tests.deliveries import attempts, statuses
-from tests.unit.gufe_classes import Effort, PushProtocol, network, system
+from tests.support.campaigns import Campaign, campaign, chain, register, star
+from tests.support.deliveries import attempts, statuses
+from tests.support.gufe_classes import Effort, PushProtocol, network, system
 
 
 class RareProtocol(PushProtocol):

@@ -12,10 +12,10 @@ from scipy.stats import chisquare
 from sqlalchemy import text
 
 from alchemistore import Scope, ScopedKey, StateStore
-from tests.builders import Campaign, campaign, register
-from tests.databases import everything
-from tests.deliveries import undone
-from tests.unit.gufe_classes import Effort, PushProtocol, system
+from tests.support.campaigns import Campaign, campaign, register
+from tests.support.databases import everything
+from tests.support.deliveries import undone
+from tests.support.gufe_classes import Effort, PushProtocol, system
 
 HERE, NEAR, FAR = (
     Scope("org", "one", "here"),

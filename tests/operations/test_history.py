@@ -9,8 +9,8 @@ import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore, TaskStatusEnum
 from alchemistore.models import StatusChange
-from tests.builders import Campaign, campaign, chain, register
-from tests.deliveries import attempts, claim, expire_silent, history, key_of, ref, settle
+from tests.support.campaigns import Campaign, campaign, chain, register
+from tests.support.deliveries import attempts, claim, expire_silent, history, key_of, ref, settle
 
 
 def told(changes: tuple[StatusChange, ...]) -> list[tuple[str, str | None]]:

@@ -15,11 +15,11 @@ from gufe.tokenization import JSON_HANDLER, TOKENIZABLE_REGISTRY, GufeTokenizabl
 
 from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey, StateStore
 from alchemistore.models import GufeKey
-from tests.builders import ZERO, campaign, register, star
-from tests.databases import counts
-from tests.deliveries import statuses
-from tests.unit import gufe_classes
-from tests.unit.gufe_classes import Effort, PushProtocol, system, transformation
+from tests.support import gufe_classes
+from tests.support.campaigns import ZERO, campaign, register, star
+from tests.support.databases import counts
+from tests.support.deliveries import statuses
+from tests.support.gufe_classes import Effort, PushProtocol, system, transformation
 
 Chain = list[list[Any]]
 

@@ -23,10 +23,10 @@ from alchemistore import (
 )
 from alchemistore.errors import StateStoreError
 from alchemistore.models import GufeKey
-from tests.builders import ZERO, Campaign, campaign, register, star
-from tests.databases import counts
-from tests.unit import gufe_classes
-from tests.unit.gufe_classes import Effort, Holder, Outer, PushProtocol, system
+from tests.support import gufe_classes
+from tests.support.campaigns import ZERO, Campaign, campaign, register, star
+from tests.support.databases import counts
+from tests.support.gufe_classes import Effort, Holder, Outer, PushProtocol, system
 
 
 class Grid(Holder):

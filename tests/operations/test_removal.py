@@ -12,8 +12,8 @@ from sqlalchemy import text
 
 from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey, StateStore
 from alchemistore.models import GufeKey
-from tests.builders import Campaign, campaign, chain, register, tree
-from tests.threads import Running, together
+from tests.support.campaigns import Campaign, campaign, chain, register, tree
+from tests.support.concurrency import Running, together
 
 NUMBERS = count()
 OF_TASKS = ("actions", "attempts", "claims", "extends", "queue", "status_changes", "task_results")

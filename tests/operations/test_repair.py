@@ -11,8 +11,8 @@ from sqlalchemy import Row, text
 
 from alchemistore import QueueRepair, Scope, ScopedKey, StateStore
 from alchemistore.maintenance import repair
-from tests.builders import Campaign, campaign, chain, register
-from tests.threads import Running
+from tests.support.campaigns import Campaign, campaign, chain, register
+from tests.support.concurrency import Running
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import gufe
 import pytest
 
 from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey, StateStore
-from tests import deliveries
-from tests.builders import Campaign, campaign, chain, register
+from tests.support import deliveries
+from tests.support.campaigns import Campaign, campaign, chain, register
 
 NOON = datetime(2024, 1, 19, 12, 0, 0, 123456, tzinfo=UTC)
 

@@ -9,9 +9,9 @@ from sqlalchemy import text
 
 from alchemistore import Scope, ScopedKey, StateStore, TaskStatusEnum
 from alchemistore.models import AttemptOutcome, Settlement
-from tests.builders import Campaign, campaign, chain, register
-from tests.databases import everything
-from tests.deliveries import (
+from tests.support.campaigns import Campaign, campaign, chain, register
+from tests.support.databases import everything
+from tests.support.deliveries import (
     ENVIRONMENT,
     WAYS,
     attempts,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from alchemistore import Scope, StateStore
-from tests.builders import Campaign
-from tests.databases import everything
-from tests.deliveries import (
+from tests.support.campaigns import Campaign
+from tests.support.databases import everything
+from tests.support.deliveries import (
     ENVIRONMENT,
     attempts,
     check_listed,

@@ -9,9 +9,10 @@ import pytest
 
 from alchemistore import Scope, StateStore, TaskStatusEnum
 from alchemistore.models import AttemptOutcome, Settlement
-from tests.builders import Campaign, campaign, register
-from tests.databases import everything
-from tests.deliveries import (
+from tests.support.campaigns import Campaign, campaign, register
+from tests.support.concurrency import together
+from tests.support.databases import everything
+from tests.support.deliveries import (
     ENVIRONMENT,
     WAYS,
     attempts,
@@ -26,7 +27,6 @@ from tests.deliveries import (
     settle,
     status,
 )
-from tests.threads import together
 
 
 @ok_or_failed

@@ -9,8 +9,8 @@ from uuid import uuid4
 import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore, TaskStatusEnum
-from tests.builders import STATUSES, Campaign, bring, campaign, chain, register, tree
-from tests.deliveries import attempts, statuses
+from tests.support.campaigns import STATUSES, Campaign, bring, campaign, chain, register, tree
+from tests.support.deliveries import attempts, statuses
 
 # From each status: the statuses that can be set.
 TABLE = {

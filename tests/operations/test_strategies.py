@@ -10,8 +10,8 @@ import pytest
 from gufe.tokenization import TOKENIZABLE_REGISTRY
 
 from alchemistore import Scope, ScopedKey, StateStore
-from tests.builders import campaign, star
-from tests.unit.gufe_classes import Ball, Effort, PushProtocol, system
+from tests.support.campaigns import campaign, star
+from tests.support.gufe_classes import Ball, Effort, PushProtocol, system
 
 
 def strategy(mode: str = "work") -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore, TaskHub
-from tests.builders import ZERO, campaign, chain, register, star
+from tests.support.campaigns import ZERO, campaign, chain, register, star
 
 BAD_WEIGHTS: list[Any] = [
     -0.1,

@@ -10,8 +10,8 @@ from gufe.tokenization import TOKENIZABLE_REGISTRY
 
 from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey, StateStore, TaskStatusEnum
 from alchemistore.models import GufeKey
-from tests.builders import STATUSES, ZERO, bring, campaign, chain, star
-from tests.unit import gufe_classes
+from tests.support import gufe_classes
+from tests.support.campaigns import STATUSES, ZERO, bring, campaign, chain, star
 
 
 def family(store: StateStore, transformation: ScopedKey) -> dict[ScopedKey, ScopedKey | None]:

@@ -12,9 +12,9 @@ import pytest
 from gufe.tokenization import TOKENIZABLE_REGISTRY
 
 from alchemistore import Scope, ScopedKey, StateStore
-from tests.builders import ZERO, campaign, star
-from tests.unit import gufe_classes
-from tests.unit.gufe_classes import Effort, PushProtocol, system
+from tests.support import gufe_classes
+from tests.support.campaigns import ZERO, campaign, star
+from tests.support.gufe_classes import Effort, PushProtocol, system
 
 NAMES = [
     'it\'s "quoted" `twice`',

@@ -18,7 +18,7 @@ from scipy.stats import chisquare, nchypergeom_wallenius
 
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.operations import tasks
-from tests.builders import campaign, register
+from tests.support.campaigns import campaign, register
 
 Law = Mapping[str, float]
 FITS = 1e-4

@@ -11,9 +11,9 @@ from gufe.tokenization import TOKENIZABLE_REGISTRY
 from sqlalchemy import text
 
 from alchemistore import StateStore
-from tests.deliveries import ref
-from tests.plans.explain import LARGE, SMALL, Plans, explained, forget_statistics, skew_statistics
-from tests.plans.seed import SCOPE, TASKS, Seeded
+from tests.support.deliveries import ref
+from tests.support.explain import LARGE, SMALL, Plans, explained, forget_statistics, skew_statistics
+from tests.support.seed import SCOPE, TASKS, Seeded
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 STATISTICS = ["fresh", "generic", "never", "skewed", "stale"]

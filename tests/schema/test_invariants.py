@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.errors import CheckError
 from alchemistore.maintenance.invariants import NAMED, RULES, violations
-from tests.builders import Campaign, campaign, chain, register, star
+from tests.support.campaigns import Campaign, campaign, chain, register, star
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, text
 from alchemistore import Scope, StateStore
 from alchemistore.errors import CheckError, SchemaError
 from alchemistore.maintenance import schema_diff
-from tests.builders import campaign
-from tests.schema.catalog import catalog_of, is_empty
+from tests.support.campaigns import campaign
+from tests.support.catalog import catalog_of, is_empty
 
 
 @pytest.fixture

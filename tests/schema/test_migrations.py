@@ -21,8 +21,8 @@ from alchemistore import StateStore
 from alchemistore.database import migrations
 from alchemistore.database.engine import database_url
 from alchemistore.tables import metadata
-from tests.databases import libpq
-from tests.schema.catalog import Catalog, catalog_of, is_empty, read_catalog
+from tests.support.catalog import Catalog, catalog_of, is_empty, read_catalog
+from tests.support.databases import libpq
 
 CHECKOUT = Path(__file__).parents[2]
 

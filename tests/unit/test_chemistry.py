@@ -16,7 +16,7 @@ from gufe.tokenization import TOKENIZABLE_REGISTRY
 from alchemistore import gufe_adapter
 from alchemistore.errors import KeyDriftWarning
 from alchemistore.models import GufeKey
-from tests.unit.gufe_classes import (
+from tests.support.gufe_classes import (
     Ball,
     Holder,
     Outer,

@@ -14,7 +14,7 @@ import pytest
 from alchemistore import gufe_adapter
 from alchemistore.gufe_adapter import keyed_chain
 from alchemistore.models import GufeKey
-from tests.unit.gufe_classes import Effort, Holder, PushProtocol, chain_of, network, system
+from tests.support.gufe_classes import Effort, Holder, PushProtocol, chain_of, network, system
 
 ZERO = "0" * 32
 

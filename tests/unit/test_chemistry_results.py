@@ -14,7 +14,7 @@ import pytest
 from gufe.tokenization import JSON_HANDLER
 
 from alchemistore import gufe_adapter
-from tests.unit.gufe_classes import Ball, Effort, Push, PushProtocol, system, transformation
+from tests.support.gufe_classes import Ball, Effort, Push, PushProtocol, system, transformation
 
 
 def run(

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from alchemistore import StateStore
 from alchemistore.errors import SchemaError, StateStoreError
 from alchemistore.operations import tasks
-from tests.unit.notes import Notes, add
+from tests.support.toy_store import Notes, add
 
 # one transaction per call
 

@@ -12,9 +12,9 @@ from sqlalchemy.exc import DBAPIError
 
 from alchemistore.database.transaction import MAX_ATTEMPTS
 from alchemistore.errors import StateStoreError, StoreUnavailableError
-from tests.databases import libpq
-from tests.threads import Running
-from tests.unit.notes import Notes, add
+from tests.support.concurrency import Running
+from tests.support.databases import libpq
+from tests.support.toy_store import Notes, add
 
 
 def state_of(error: DBAPIError) -> str | None:

@@ -17,7 +17,7 @@ from sqlalchemy import URL
 from alchemistore import StateStore
 from alchemistore.database.engine import database_url
 from alchemistore.errors import StoreUnavailableError
-from tests.databases import libpq
+from tests.support.databases import libpq
 
 PASSWORD = "hunter2-sesame"
 HUB = f"AlchemicalNetwork-{'a' * 32}-o-c-p"

@@ -1,6 +1,6 @@
 """A compute service for tests: it says how far it has come and goes on when told, so that it can be killed at a chosen place.
 
-``python -m tests.faults.worker <taskhub> <identifier>``; where the database and the object store are stands in the environment.
+``python -m tests.support.fault_worker <taskhub> <identifier>``; where the database and the object store are stands in the environment.
 """
 
 from __future__ import annotations

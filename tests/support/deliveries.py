@@ -20,7 +20,7 @@ from alchemistore import (
     StateStore,
 )
 from alchemistore.models import Attempt, Settlement, TaskHistory
-from tests.builders import Campaign, campaign, register
+from tests.support.campaigns import Campaign, campaign, register
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 ENVIRONMENT = {"gufe": "1.1.0", "openmm": "8.1"}

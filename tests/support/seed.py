@@ -10,7 +10,7 @@ from sqlalchemy import Engine, create_engine, text
 
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.tables import metadata
-from tests.unit.gufe_classes import Effort, PushProtocol, system
+from tests.support.gufe_classes import Effort, PushProtocol, system
 
 TASKS = 100_000
 NETWORKS = 11

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from alchemistore import Scope, ScopedKey, StateStore
-from tests.deliveries import key_of, undone
-from tests.machine.model import Model
+from tests.support.deliveries import key_of, undone
+from tests.support.model import Model
 
 # A compute service that looks what it could claim, and gives it back.
 OBSERVER = "observer"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import gufe
 
 from alchemistore import ComputeServiceRegistration, Scope, ScopedKey, StateStore
-from tests.unit.gufe_classes import Effort, PushProtocol, system
+from tests.support.gufe_classes import Effort, PushProtocol, system
 
 # The token of a key under which there is nothing.
 ZERO = "0" * 32

@@ -16,7 +16,7 @@ from alchemistore import Scope, StateStore
 from alchemistore.database.engine import database_url as parse_url
 from alchemistore.maintenance import invariants
 from alchemistore.operations.key_hashing import DUMMY_HASH
-from tests.support.databases import Library
+from tests.support.databases import DatabasePool
 
 pytest_plugins = ["tests.support.servers"]
 
@@ -69,9 +69,9 @@ def template(new_database: NewDatabase) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def library(new_database: NewDatabase, template: str) -> Iterator[Library]:
+def library(new_database: NewDatabase, template: str) -> Iterator[DatabasePool]:
     """Databases with the schema in them, for tests that keep to it."""
-    library = Library(partial(new_database, template))
+    library = DatabasePool(partial(new_database, template))
     yield library
     library.close()
 
@@ -91,9 +91,9 @@ def database(new_database: NewDatabase, template: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def lent_database(library: Library) -> Iterator[str]:
+def lent_database(library: DatabasePool) -> Iterator[str]:
     """The URL of a database with the schema in it, which others get afterwards."""
-    with library.lend() as url:
+    with library.acquire() as url:
         yield url
 
 
@@ -114,9 +114,9 @@ def store(request: pytest.FixtureRequest) -> Iterator[StateStore]:
 
 
 @pytest.fixture(scope="module")
-def shared_store(library: Library) -> Iterator[StateStore]:
+def shared_store(library: DatabasePool) -> Iterator[StateStore]:
     """One store for all tests of a module that change nothing in it, or keep to a scope of their own."""
-    with library.lend() as url:
+    with library.acquire() as url:
         store = StateStore(url)
         yield store
         problems = store.problems()

@@ -23,7 +23,8 @@ from alchemistore import (
 )
 from alchemistore.models import CredentialedUserIdentity
 from tests.support.campaigns import Campaign, campaign, register, star
-from tests.support.deliveries import ref, undone
+from tests.support.databases import rolled_back
+from tests.support.results import ref
 
 MANY = 1000
 SOON = datetime.now(UTC) + timedelta(hours=1)
@@ -400,7 +401,7 @@ def statements(store: StateStore) -> Iterator[list[str]]:
 
 def sent_by(world: World, act: Act, prepare: Prepare, many: bool) -> list[str]:
     sent: list[str] = []
-    with undone(world.store) as tx:
+    with rolled_back(world.store) as tx:
         made = prepare(tx, world, many)
         with statements(world.store) as sent:
             act(tx, made, many)

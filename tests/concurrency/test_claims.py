@@ -17,7 +17,7 @@ from sqlalchemy import text
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.settings import Settings
 from tests.support.campaigns import Campaign, campaign, register
-from tests.support.concurrency import Running, together
+from tests.support.concurrency import Running, run_concurrently
 
 CLAIMERS = 16
 SERVICES = [f"service {i}" for i in range(CLAIMERS)]
@@ -54,7 +54,7 @@ def at_once(work: Callable[[int], list[ScopedKey | None]]) -> list[ScopedKey | N
     """Let all claimers work, from one moment on, and give all that they got."""
     return [
         task
-        for got in together([partial(work, number) for number in range(CLAIMERS)])
+        for got in run_concurrently([partial(work, number) for number in range(CLAIMERS)])
         for task in got
     ]
 

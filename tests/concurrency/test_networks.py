@@ -12,19 +12,23 @@ from gufe.tokenization import TOKENIZABLE_REGISTRY
 from alchemistore import Scope, ScopedKey, StateStore
 from tests.support import gufe_classes
 from tests.support.campaigns import campaign, star
-from tests.support.concurrency import Running, both, meanwhile, together
-from tests.support.databases import counts
-from tests.support.deliveries import undone
+from tests.support.concurrency import (
+    Running,
+    committed_or_rolled_back,
+    run_concurrently,
+    run_while_open,
+)
+from tests.support.databases import rolled_back, row_counts
 
 N = 8
 
 
 def alone(store: StateStore, scope: Scope, *networks: gufe.AlchemicalNetwork) -> dict[str, int]:
     """Give the counts after storing networks one after the other, in a transaction that is undone."""
-    with undone(store) as tx:
+    with rolled_back(store) as tx:
         for network in networks:
             tx.create_network(network, scope)
-        return counts(tx)
+        return row_counts(tx)
 
 
 def whole(store: StateStore, key: ScopedKey, network: gufe.AlchemicalNetwork) -> bool:
@@ -39,9 +43,9 @@ def test_eight_threads_that_create_the_same_network_create_one(
 ) -> None:
     network = gufe_classes.network()
     expected = alone(store, scope, network)
-    keys = together([lambda: store.create_network(network, scope)] * N)
+    keys = run_concurrently([lambda: store.create_network(network, scope)] * N)
     assert len(set(keys)) == 1
-    assert counts(store) == expected
+    assert row_counts(store) == expected
     assert whole(store, keys[0], network)
 
 
@@ -50,8 +54,8 @@ def test_eight_threads_that_create_overlapping_networks_share_the_parts(
 ) -> None:
     networks = [star(n + 2, f"star {n}") for n in range(N)]
     expected = alone(store, scope, *networks)
-    keys = together([partial(store.create_network, network, scope) for network in networks])
-    assert counts(store) == expected
+    keys = run_concurrently([partial(store.create_network, network, scope) for network in networks])
+    assert row_counts(store) == expected
     assert set(store.query_networks()) == set(keys)
     assert all(whole(store, key, network) for key, network in zip(keys, networks, strict=True))
 
@@ -59,12 +63,12 @@ def test_eight_threads_that_create_overlapping_networks_share_the_parts(
 def test_eight_threads_in_scopes_of_their_own(store: StateStore) -> None:
     network = star()
     scopes = [Scope("org", "new", f"project{n}") for n in range(N)]
-    keys = together([partial(store.create_network, network, at) for at in scopes])
+    keys = run_concurrently([partial(store.create_network, network, at) for at in scopes])
     assert [key.scope for key in keys] == scopes
     assert len(store.query_transformations()) == 3 * N
 
 
-@both
+@committed_or_rolled_back
 @pytest.mark.parametrize("name", ["first", "second"], ids=["the same", "overlapping"])
 @pytest.mark.parametrize("known", [True, False], ids=["known scope", "new scope"])
 def test_a_network_is_whole_whatever_becomes_of_one_that_shares_its_parts(
@@ -74,27 +78,27 @@ def test_a_network_is_whole_whatever_becomes_of_one_that_shares_its_parts(
         store.create_network(gufe.AlchemicalNetwork([], name="makes the scope"), scope)
     first, network = star(3, "first"), star(4, name) if name == "second" else star(3, "first")
     expected = alone(store, scope, first, network) if commit else alone(store, scope, network)
-    _, creating = meanwhile(
+    _, creating = run_while_open(
         store,
         lambda tx: tx.create_network(first, scope),
         partial(store.create_network, network, scope),
         commit=commit,
     )
     key = creating.result()
-    assert counts(store) == expected
+    assert row_counts(store) == expected
     assert whole(store, key, network)
     assert store.get_network_transformations(key) == sorted(
         ScopedKey.from_str(f"{edge.key}-{scope}") for edge in network.edges
     )
 
 
-@both
+@committed_or_rolled_back
 def test_creating_again_what_is_being_deleted(
     store: StateStore, scope: Scope, commit: bool
 ) -> None:
     made = campaign(store, scope, tasks=3)
     network = star()
-    _, creating = meanwhile(
+    _, creating = run_while_open(
         store,
         lambda tx: tx.delete_network(made.network),
         partial(store.create_network, network, scope),
@@ -120,7 +124,7 @@ def test_eight_threads_that_delete_a_network_delete_it_once(
         except KeyError:
             return None
 
-    answers = together([delete] * N)
+    answers = run_concurrently([delete] * N)
     assert sorted(map(str, answers)) == sorted([str(made.network), *["None"] * (N - 1)])
     assert store.query_networks() == store.query_taskhubs() == []
     assert set(store.query_tasks()) == set(made.tasks)
@@ -133,7 +137,7 @@ def test_deleting_networks_that_share_parts_while_creating_others(
     new = [star(3 + n, f"new {n}") for n in range(4)]
     calls: list[Callable[[], ScopedKey]] = [partial(store.delete_network, key) for key in old]
     calls += [partial(store.create_network, network, scope) for network in new]
-    answers = together(calls)
+    answers = run_concurrently(calls)
     assert answers[:4] == old
     assert set(store.query_networks()) == set(answers[4:])
     assert all(whole(store, key, network) for key, network in zip(answers[4:], new, strict=True))

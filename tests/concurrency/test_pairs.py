@@ -16,7 +16,7 @@ from alchemistore import ComputeServiceID, ComputeServiceRegistration, Scope, Sc
 from alchemistore.maintenance.invariants import violations
 from tests.support.campaigns import Campaign, campaign, chain, register
 from tests.support.concurrency import Running
-from tests.support.deliveries import statuses
+from tests.support.history import statuses
 
 T = TypeVar("T")
 NOON = datetime(2024, 1, 19, 12, tzinfo=UTC)

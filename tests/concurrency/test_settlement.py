@@ -11,25 +11,15 @@ import pytest
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.models import Settlement
 from tests.support.campaigns import Campaign, campaign, chain, register, star
-from tests.support.concurrency import Running, meanwhile
-from tests.support.deliveries import (
-    attempts,
-    claim,
-    expire_silent,
-    key_of,
-    ok_or_failed,
-    one_task,
-    outcomes,
-    ref,
-    register_silent,
-    settle,
-    status,
-)
+from tests.support.claims import campaign_of_one_task, claim, expire_silent, register_silent
+from tests.support.concurrency import Running, run_while_open
+from tests.support.history import attempts, outcomes, status
+from tests.support.results import ok_or_failed, ref, reference_key, settle
 
 
 @pytest.fixture
 def made(store: StateStore, scope: Scope) -> Campaign:
-    return one_task(store, scope, "b", "c")
+    return campaign_of_one_task(store, scope, "b", "c")
 
 
 @ok_or_failed
@@ -57,7 +47,7 @@ def test_a_settlement_that_finds_its_service_being_expired_comes_late(
     assert settling.result().outcome == "expired"
     assert status(store, task) == ("complete" if ok else "waiting")
     assert [(one.outcome, one.result) for one in attempts(store, task)] == [
-        ("expired", key_of(result, task))
+        ("expired", reference_key(result, task))
     ]
 
 
@@ -121,9 +111,11 @@ def test_two_workers_with_a_result_each_are_both_kept(
         ("b", "superseded" if late_first else "complete"),
     ]
     assert [one.result for one in attempts(store, task)] == [
-        key_of(results[name], task) for name in ("a", "b")
+        reference_key(results[name], task) for name in ("a", "b")
     ]
-    assert store.get_task_results(task) == sorted(key_of(one, task) for one in results.values())
+    assert store.get_task_results(task) == sorted(
+        reference_key(one, task) for one in results.values()
+    )
 
 
 @pytest.mark.parametrize("wanted", ["waiting", "error", "complete", "invalid", "deleted"])
@@ -197,7 +189,7 @@ def test_a_child_that_changes_while_its_parent_is_completed_can_be_claimed(
         return change(which, made, child)
 
     first, second = (settling, changing) if settled_first else (changing, settling)
-    meanwhile(store, first, lambda: second(store), commit=True)[1].result()
+    run_while_open(store, first, lambda: second(store), commit=True)[1].result()
     assert claim(store, made, "b") == child
 
 
@@ -216,7 +208,7 @@ def test_a_child_that_is_born_while_its_parent_is_completed_can_be_claimed(
         )
 
     first, second = (settling, bearing) if settled_first else (bearing, settling)
-    meanwhile(store, first, lambda: second(store), commit=True)[1].result()
+    run_while_open(store, first, lambda: second(store), commit=True)[1].result()
     assert claim(store, made, "b") in store.get_transformation_tasks(
         made.transformations[0], extends=parent
     )
@@ -239,7 +231,7 @@ def test_expiry_and_settlement_race_fifty_times(store: StateStore, scope: Scope,
         result = ref(scope, ok=ok)
         other = Running(expiring)
         ready.wait(60)
-        settlements[task] = settle(store, task, result, "a"), key_of(result, task)
+        settlements[task] = settle(store, task, result, "a"), reference_key(result, task)
         assert other.result() == ["a"]
         assert store.get_service_tasks("a") == []
         if not ok:

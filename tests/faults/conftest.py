@@ -19,7 +19,7 @@ from alchemistore import AttemptOutcome, S3ObjectStore, ScopedKey, StateStore, g
 from alchemistore.models import Settlement
 from alchemistore.settings import S3ObjectStoreSettings
 from tests.support.campaigns import Campaign
-from tests.support.deliveries import attempts, status
+from tests.support.history import attempts, status
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,8 +9,10 @@ import pytest
 from alchemistore import S3ObjectStore, Scope, StateStore
 from tests.faults.conftest import Here, Start, Wire
 from tests.support.campaigns import Campaign, campaign, register
+from tests.support.claims import expire_silent, register_silent
 from tests.support.concurrency import Running
-from tests.support.deliveries import attempts, expire_silent, history, ref, register_silent, settle
+from tests.support.history import attempts, history_of
+from tests.support.results import ref, settle
 
 
 def another_takes_over(store: StateStore, here: Here, made: Campaign) -> None:
@@ -40,7 +42,7 @@ def test_what_a_worker_held_that_was_killed_is_done_by_another(
     assert len(written) == (1 if stage in ("written", "settling") else 0)
 
     another_takes_over(store, here, made)
-    statuses = [change.status.value for change in history(store, worker.task).changes]
+    statuses = [change.status.value for change in history_of(store, worker.task).changes]
     assert statuses == ["waiting", "running", "waiting", "running", "complete"]
 
 
@@ -150,10 +152,10 @@ def test_a_late_failure_after_a_success_changes_nothing_but_the_list_of_failures
     expire_silent(store)
     assert store.claim_taskhub_tasks(made.hub, "other") == [task]
     here.perform(task, "other")
-    before = history(store, task)
+    before = history_of(store, task)
     answer = settle(store, task, ref(scope, ok=False), "late", tracebacks=["too late"])
     assert (answer.status.value, answer.attempt, answer.outcome) == ("complete", 1, "expired")
-    after = history(store, task)
+    after = history_of(store, task)
     assert after.changes == before.changes
     assert after.attempts[1] == before.attempts[1]
     assert [attempt.outcome for attempt in attempts(store, task)] == ["expired", "complete"]

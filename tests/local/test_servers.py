@@ -17,15 +17,15 @@ from alchemistore.local import LocalServers, database_url
 from alchemistore.local.daemon import free_ports, run
 from alchemistore.local.postgres import STILL_IN_USE, SYSTEM_USER
 from tests.support.local_servers import (
+    always_ok_server,
     connect,
     fill,
     fill_s3,
-    holds_what_was_filled_in,
+    is_filled,
     kill,
     listeners,
     object_store,
-    s3_holds_what_was_filled_in,
-    yes_server,
+    s3_is_filled,
 )
 
 START = "import sys; from alchemistore.local import LocalServers; print(LocalServers(sys.argv[1]).start())"
@@ -59,7 +59,7 @@ def test_both_servers_work_and_keep_their_data_over_a_restart(servers: LocalServ
     )
     assert (servers.status().database, servers.status().s3) == (None, None)
     servers.start()
-    assert holds_what_was_filled_in(servers)
+    assert is_filled(servers)
     # Nobody needs to be told anew.
     assert servers.environment() == before
 
@@ -94,7 +94,7 @@ def test_data_survive_a_kill_of_both_servers(servers: LocalServers) -> None:
     assert (servers.status().database, servers.status().s3) == (None, None)
     again = servers.start()
     assert again.database != status.database
-    assert holds_what_was_filled_in(servers)
+    assert is_filled(servers)
 
 
 def test_start_waits_for_the_last_process_of_a_killed_server(servers: LocalServers) -> None:
@@ -163,7 +163,7 @@ def test_ports_in_use_are_survived(servers: LocalServers) -> None:
         again = servers.start(database=False)
         assert again.s3 is not None
         assert again.s3.ports["s3.port"] != status.s3.ports["s3.port"]
-        assert s3_holds_what_was_filled_in(servers)
+        assert s3_is_filled(servers)
 
 
 def test_server_that_took_the_port_at_the_last_moment_is_not_taken_for_ours(
@@ -174,7 +174,7 @@ def test_server_that_took_the_port_at_the_last_moment_is_not_taken_for_ours(
     assert status.s3 is not None
     # It came after the look, and agrees to everything.
     monkeypatch.setattr("alchemistore.local.daemon.ports_are_free", lambda ports: True)
-    with yes_server(status.s3.ports["s3.port"]):
+    with always_ok_server(status.s3.ports["s3.port"]):
         again = servers.start(database=False)
         assert again.s3 is not None
         assert ("127.0.0.1", again.s3.ports["s3.port"]) in listeners(again.s3)
@@ -234,7 +234,7 @@ def test_any_path_will_do(fresh_directory: Path, name: str) -> None:
         fill(servers)
         servers.stop()
         servers.start()
-        assert holds_what_was_filled_in(servers)
+        assert is_filled(servers)
     finally:
         servers.stop()
 

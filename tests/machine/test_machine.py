@@ -47,9 +47,10 @@ from tests.support.assertions import (
     tasks_agree,
 )
 from tests.support.campaigns import star
-from tests.support.deliveries import key_of, undone
+from tests.support.databases import rolled_back
 from tests.support.gufe_classes import Effort, PushProtocol, system
 from tests.support.model import Model, ModelHub, ModelTask
+from tests.support.results import reference_key
 
 EXAMPLES, STEPS = "ALCHEMISTORE_TEST_EXAMPLES", "ALCHEMISTORE_TEST_STEPS"
 HERE, THERE = Scope("org", "campaign", "project"), Scope("org", "campaign", "second")
@@ -307,7 +308,7 @@ class Machine(RuleBasedStateMachine):
                 self.store.settle_task(task, result, service, number)
             return
         answer = self.store.settle_task(task, result, service, number)
-        assert answer.result == key_of(result, task)
+        assert answer.result == reference_key(result, task)
         assert (answer.status.value, answer.attempt, answer.outcome) == self.model.settle(
             task, result, service, number
         )
@@ -322,7 +323,7 @@ class Machine(RuleBasedStateMachine):
 
     def keep(self, task: ScopedKey | None, result: ProtocolDAGResultRef) -> None:
         if task in self.model.tasks:
-            assert self.store.set_task_result(task, result) == key_of(result, task)
+            assert self.store.set_task_result(task, result) == reference_key(result, task)
             what = self.model.tasks[task]
             what.keep(result, len(what.attempts) if what.claim else None)
 
@@ -462,7 +463,7 @@ class Machine(RuleBasedStateMachine):
     def everything_agrees(self) -> None:
         """All that is seen of the tasks, and of one hub, in turns."""
         self.step += 1
-        with undone(self.store) as tx:
+        with rolled_back(self.store) as tx:
             tasks_agree(tx, self.model)
             hub, network = list(zip(self.hubs, self.networks, strict=True))[self.step % 3]
             hub_agrees(tx, self.model, hub, network)
@@ -474,7 +475,7 @@ class Machine(RuleBasedStateMachine):
             return
         with self.store.engine.connect() as connection:
             assert violations(connection) == []
-        with undone(self.store) as tx:
+        with rolled_back(self.store) as tx:
             lists_agree(tx, self.model)
             results_agree(tx, self.model)
             for hub, network in zip(self.hubs, self.networks, strict=True):

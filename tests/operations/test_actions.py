@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore
-from tests.support.campaigns import STATUSES, Campaign, bring, campaign, chain, register
+from tests.support.campaigns import STATUSES, Campaign, campaign, chain, move_to_status, register
 
 BAD_WEIGHTS: list[Any] = [
     -0.1,
@@ -76,7 +76,7 @@ def test_action_task_other_statuses(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope)
     tasks = store.create_tasks(made.transformations[:1] * len(STATUSES))
     for task, status in zip(tasks, STATUSES, strict=True):
-        bring(store, [task], status)
+        move_to_status(store, [task], status)
     waiting, running, _, error, _, _ = tasks
     assert store.action_tasks(tasks, made.hub) == [waiting, running, None, error, None, None]
     assert store.get_taskhub_tasks(made.hub) == sorted([waiting, running, error])

@@ -7,7 +7,7 @@ import pytest
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.models import Blocker, BlockerKind
 from tests.support.campaigns import Campaign, campaign, chain, register, star
-from tests.support.deliveries import ref, settle
+from tests.support.results import ref, settle
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore
 from tests.support.campaigns import Campaign, campaign, chain, register, star
-from tests.support.deliveries import attempts, statuses
 from tests.support.gufe_classes import Effort, PushProtocol, network, system
+from tests.support.history import attempts, statuses
 
 
 class RareProtocol(PushProtocol):

@@ -13,8 +13,7 @@ from sqlalchemy import text
 
 from alchemistore import Scope, ScopedKey, StateStore
 from tests.support.campaigns import Campaign, campaign, register
-from tests.support.databases import everything
-from tests.support.deliveries import undone
+from tests.support.databases import all_rows, rolled_back
 from tests.support.gufe_classes import Effort, PushProtocol, system
 
 HERE, NEAR, FAR = (
@@ -180,7 +179,7 @@ def test_hubs_are_drawn_by_their_weights(seeded: StateStore) -> None:
     seeded.cancel_tasks(made[4].tasks, made[4].hub)
     counts = [0] * len(made)
     for _ in range(TRIALS):
-        with undone(seeded) as tx:
+        with rolled_back(seeded) as tx:
             [task] = tx.claim_tasks([Scope()], "b")
             counts[next(i for i, one in enumerate(made) if task in one.tasks)] += 1
     assert counts[3] == counts[4] == 0
@@ -195,7 +194,7 @@ def test_the_second_hub_is_drawn_by_weight_among_the_rest(seeded: StateStore) ->
         seeded.set_taskhub_weight(one.network, weight)
     orders: Counter[tuple[int, ...]] = Counter()
     for _ in range(TRIALS):
-        with undone(seeded) as tx:
+        with rolled_back(seeded) as tx:
             got = claimed(tx.claim_tasks([HERE], "b", count=3))
             orders[
                 tuple(next(i for i, one in enumerate(made) if task in one.tasks) for task in got)
@@ -224,7 +223,7 @@ def test_a_seed_repeats_the_draw(database: str) -> None:
     draws = []
     for seed in (1, 1, 2, 3):
         again = StateStore(database, rng=random.Random(seed))
-        with undone(again) as tx:
+        with rolled_back(again) as tx:
             draws.append(tx.claim_tasks([HERE], "b", count=6))
         again.close()
     assert draws[0] == draws[1]
@@ -270,11 +269,11 @@ def test_inside_a_hub_priority_comes_first(store: StateStore) -> None:
 def test_who_is_not_registered_claims_and_changes_nothing(store: StateStore) -> None:
     campaign(store, HERE, tasks=3)
     register(store, "b")
-    before = everything(store)
+    before = all_rows(store)
     for scopes in ([HERE], [NOBODY], []):
         with pytest.raises(KeyError, match="'stranger'"):
             store.claim_tasks(scopes, "stranger", count=2)
-    assert everything(store) == before
+    assert all_rows(store) == before
 
 
 @pytest.mark.parametrize(
@@ -283,9 +282,9 @@ def test_who_is_not_registered_claims_and_changes_nothing(store: StateStore) -> 
 def test_a_malformed_scope_is_a_value_error(store: StateStore, malformed: str) -> None:
     campaign(store, HERE, tasks=1)
     register(store, "b")
-    before = everything(store)
+    before = all_rows(store)
     with pytest.raises(ValueError):
         store.claim_tasks([HERE, malformed], "b")
     with pytest.raises(ValueError):
         store.claim_tasks([HERE], "b", exclude_scopes=[malformed])
-    assert everything(store) == before
+    assert all_rows(store) == before

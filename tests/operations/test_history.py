@@ -10,7 +10,9 @@ import pytest
 from alchemistore import Scope, ScopedKey, StateStore, TaskStatusEnum
 from alchemistore.models import StatusChange
 from tests.support.campaigns import Campaign, campaign, chain, register
-from tests.support.deliveries import attempts, claim, expire_silent, history, key_of, ref, settle
+from tests.support.claims import claim, expire_silent
+from tests.support.history import attempts, history_of
+from tests.support.results import ref, reference_key, settle
 
 
 def told(changes: tuple[StatusChange, ...]) -> list[tuple[str, str | None]]:
@@ -23,7 +25,7 @@ def test_the_history_of_a_new_task_is_its_creation(store: StateStore, scope: Sco
     made = campaign(store, scope)
     before = datetime.now(UTC)
     [task] = store.create_tasks(made.transformations[:1], creator="someone")
-    found = history(store, task)
+    found = history_of(store, task)
     assert (found.task, found.attempts) == (task, ())
     [creation] = found.changes
     assert creation.status is TaskStatusEnum.waiting
@@ -42,7 +44,7 @@ def test_a_whole_life_is_told_in_order(store: StateStore, one: Campaign, scope: 
     claim(store, one, "b")
     settle(store, task, success, "b")
 
-    found = history(store, task)
+    found = history_of(store, task)
     changes = told(found.changes)
     assert [status for status, _ in changes] == [
         "waiting",
@@ -66,8 +68,8 @@ def test_a_whole_life_is_told_in_order(store: StateStore, one: Campaign, scope: 
     ]
     assert [one.result for one in found.attempts] == [
         None,
-        key_of(failure, task),
-        key_of(success, task),
+        reference_key(failure, task),
+        reference_key(success, task),
     ]
     for first, second in pairwise(found.attempts):
         assert first.ended_at is not None
@@ -81,7 +83,7 @@ def test_a_late_result_that_counts_tells_whose_it_was(
     expire_silent(store)
     claim(store, one, "b")
     settle(store, task, ref(scope), "a")
-    found = history(store, task)
+    found = history_of(store, task)
     assert told(found.changes)[-2:] == [("running", "b"), ("complete", "a")]
     assert [(one.service, one.outcome) for one in found.attempts] == [
         ("a", "expired"),
@@ -94,7 +96,7 @@ def test_a_late_result_without_any_claim_tells_who_sent_it(
     store: StateStore, one: Campaign, scope: Scope
 ) -> None:
     settle(store, one.tasks[0], ref(scope), "stranger")
-    assert told(history(store, one.tasks[0]).changes)[-1] == ("complete", "stranger")
+    assert told(history_of(store, one.tasks[0]).changes)[-1] == ("complete", "stranger")
 
 
 def test_a_late_failure_is_no_change_of_status(
@@ -102,9 +104,9 @@ def test_a_late_failure_is_no_change_of_status(
 ) -> None:
     task = claim(store, one, "a")
     expire_silent(store)
-    before = history(store, task).changes
+    before = history_of(store, task).changes
     settle(store, task, ref(scope, ok=False), "a")
-    assert history(store, task).changes == before
+    assert history_of(store, task).changes == before
 
 
 def test_releases_and_deregistrations_are_told_apart(store: StateStore, one: Campaign) -> None:
@@ -118,7 +120,7 @@ def test_releases_and_deregistrations_are_told_apart(store: StateStore, one: Cam
         "needed elsewhere",
         "deregistered",
     )
-    changes = history(store, task).changes
+    changes = history_of(store, task).changes
     assert [change.status.value for change in changes] == [
         "waiting",
         "running",
@@ -139,7 +141,7 @@ def test_every_setter_stands_in_the_history_with_reason_and_actor(
             store.set_task_status(one.tasks, step, reason=f"because of {step}", actor="operator")
             == one.tasks
         )
-    found = history(store, one.tasks[0])
+    found = history_of(store, one.tasks[0])
     assert [(c.status.value, c.reason, c.actor) for c in found.changes[1:]] == [
         (step, f"because of {step}", "operator") for step in steps
     ]
@@ -150,10 +152,10 @@ def test_every_setter_stands_in_the_history_with_reason_and_actor(
 def test_a_status_that_was_there_or_is_refused_is_no_change(
     store: StateStore, one: Campaign
 ) -> None:
-    before = history(store, one.tasks[0])
+    before = history_of(store, one.tasks[0])
     assert store.set_task_waiting(one.tasks) == one.tasks
     assert store.set_task_complete(one.tasks) == [None]
-    assert history(store, one.tasks[0]) == before
+    assert history_of(store, one.tasks[0]) == before
 
 
 @pytest.mark.parametrize("final", ["invalid", "deleted"])
@@ -171,10 +173,10 @@ def test_a_cascade_stands_in_the_history_of_all_it_reaches(
         parent
     ]
     for task in (parent, child, grandchild):
-        last = history(store, task).changes[-1]
+        last = history_of(store, task).changes[-1]
         assert (last.status.value, last.actor) == (final, "operator")
         assert last.reason
-    assert history(store, parent).changes[-1].reason == "wrong force field"
+    assert history_of(store, parent).changes[-1].reason == "wrong force field"
     [attempt] = attempts(store, child)
     assert attempt.outcome == final
     assert attempt.ended_at is not None
@@ -187,7 +189,7 @@ def test_the_end_of_a_task_closes_its_attempt_at_that_moment(
     [going_on] = attempts(store, task)
     assert (going_on.ended_at, going_on.provenance) == (None, None)
     settle(store, task, ref(scope), "b")
-    found = history(store, task)
+    found = history_of(store, task)
     [ended] = found.attempts
     assert ended.ended_at == found.changes[-1].changed_at
     assert going_on.claimed_at == found.changes[1].changed_at
@@ -204,7 +206,7 @@ def test_details_tell_where_a_task_stands(store: StateStore, one: Campaign, scop
         [found] = store.get_task_details([task])
         assert found is not None
         assert found.task == task
-        assert found.status_changed_at == history(store, task).changes[-1].changed_at
+        assert found.status_changed_at == history_of(store, task).changes[-1].changed_at
         return (
             found.status.value,
             found.num_attempts,

@@ -17,9 +17,9 @@ from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey, StateStore
 from alchemistore.models import GufeKey
 from tests.support import gufe_classes
 from tests.support.campaigns import ZERO, campaign, register, star
-from tests.support.databases import counts
-from tests.support.deliveries import statuses
+from tests.support.databases import row_counts
 from tests.support.gufe_classes import Effort, PushProtocol, system, transformation
+from tests.support.history import statuses
 
 Chain = list[list[Any]]
 
@@ -94,19 +94,19 @@ def test_create_network_again_gives_the_same_key_and_adds_nothing(
     store: StateStore, scope: Scope
 ) -> None:
     key = store.create_network(star(), scope)
-    before = counts(store)
+    before = row_counts(store)
     assert store.create_network(star(), scope) == key
     assert store.create_network(star(), str(scope)) == key
-    assert counts(store) == before
+    assert row_counts(store) == before
 
 
 def test_create_overlapping_networks(store: StateStore, scope: Scope) -> None:
     first = store.create_network(star(3, "first"), scope)
-    before = counts(store)
+    before = row_counts(store)
     second = store.create_network(star(4, "second"), scope)
     assert set(store.query_networks()) == {first, second}
     # One component, its system, the transformation to it and the network: the rest was there.
-    assert added(before, counts(store)) == {
+    assert added(before, row_counts(store)) == {
         "gufe_objects": 4,
         "networks": 1,
         "transformations": 1,
@@ -121,20 +121,20 @@ def test_a_network_that_differs_in_its_name_only_adds_one_document(
     store: StateStore, scope: Scope
 ) -> None:
     store.create_network(star(3, "first"), scope)
-    before = counts(store)
+    before = row_counts(store)
     store.create_network(star(3, "second"), scope)
-    assert added(before, counts(store))["gufe_objects"] == 1
+    assert added(before, row_counts(store))["gufe_objects"] == 1
 
 
 def test_the_same_network_in_two_scopes_is_two_networks(
     store: StateStore, scope: Scope, other_scope: Scope
 ) -> None:
     here = store.create_network(star(), scope)
-    before = counts(store)
+    before = row_counts(store)
     there = store.create_network(star(), other_scope)
     assert here.gufe_key == there.gufe_key
     assert here != there
-    assert added(before, counts(store)) == {
+    assert added(before, row_counts(store)) == {
         table: n if table != "scopes" else 1 for table, n in before.items() if n
     }
     assert len(store.query_transformations()) == 6
@@ -202,9 +202,9 @@ def test_create_network_takes_a_keyed_chain(
     network = gufe_classes.network()
     key = shared_store.create_network(form(chain_of(network)), scope)
     assert key.gufe_key == network.key
-    before = counts(shared_store)
+    before = row_counts(shared_store)
     assert shared_store.create_network(network, scope) == key
-    assert counts(shared_store) == before
+    assert row_counts(shared_store) == before
     TOKENIZABLE_REGISTRY.clear()
     again = shared_store.get_gufe(key)
     assert again is not network
@@ -265,11 +265,11 @@ def test_a_broken_chain_is_refused_and_leaves_nothing(
     shared_store: StateStore, scope: Scope, how: str
 ) -> None:
     broken = BROKEN[how](copy.deepcopy(chain_of(gufe_classes.network())))
-    before = counts(shared_store)
+    before = row_counts(shared_store)
     with pytest.raises((ValueError, TypeError)) as refused:
         shared_store.create_network(broken, scope)
     assert str(refused.value)
-    assert counts(shared_store) == before
+    assert row_counts(shared_store) == before
 
 
 # Refusing
@@ -279,10 +279,10 @@ def test_a_broken_chain_is_refused_and_leaves_nothing(
 def test_a_transformation_from_a_system_to_itself_is_refused(
     shared_store: StateStore, scope: Scope, form: Callable[[Any], Any]
 ) -> None:
-    before = counts(shared_store)
+    before = row_counts(shared_store)
     with pytest.raises(ValueError, match="uses the same `ChemicalSystem`"):
         shared_store.create_network(form(itself()), scope)
-    assert counts(shared_store) == before
+    assert row_counts(shared_store) == before
 
 
 @pytest.mark.parametrize(
@@ -290,14 +290,14 @@ def test_a_transformation_from_a_system_to_itself_is_refused(
     [Scope(), Scope("a"), Scope("a", "b"), "a-b-*", "*-*-*", "a-b", "", "a-b-c-d", "a'-b-c", None],
 )
 def test_a_scope_that_is_not_specific_is_refused(shared_store: StateStore, bad: Any) -> None:
-    before = counts(shared_store)
+    before = row_counts(shared_store)
     with pytest.raises((ValueError, TypeError)):
         shared_store.create_network(star(), bad)
-    assert counts(shared_store) == before
+    assert row_counts(shared_store) == before
 
 
 def test_what_is_not_a_network_is_refused(shared_store: StateStore, scope: Scope) -> None:
-    before = counts(shared_store)
+    before = row_counts(shared_store)
     things = [
         None,
         7,
@@ -312,14 +312,14 @@ def test_what_is_not_a_network_is_refused(shared_store: StateStore, scope: Scope
     for thing in things:
         with pytest.raises((ValueError, TypeError)):
             shared_store.create_network(thing, scope)
-    assert counts(shared_store) == before
+    assert row_counts(shared_store) == before
 
 
 @pytest.mark.parametrize("name", ["nul \x00 inside", "half a surrogate \ud800"], ids=ascii)
 def test_a_name_that_no_database_text_can_hold_is_refused(
     shared_store: StateStore, scope: Scope, name: str
 ) -> None:
-    before = counts(shared_store)
+    before = row_counts(shared_store)
     node = gufe.ChemicalSystem({}, name=name)
     edge = gufe.Transformation(system("a"), system("b"), PushProtocol(Effort()), name=name)
     for network in (
@@ -330,7 +330,7 @@ def test_a_name_that_no_database_text_can_hold_is_refused(
         for form in (network, chain_of(network)):
             with pytest.raises(ValueError, match="name"):
                 shared_store.create_network(form, scope)
-    assert counts(shared_store) == before
+    assert row_counts(shared_store) == before
     for call in (
         shared_store.query_networks,
         shared_store.query_transformations,
@@ -349,9 +349,9 @@ def test_delete_network_keeps_what_may_be_shared_and_the_tasks(
     systems = store.query_chemicalsystems()
     ref = ProtocolDAGResultRef(obj_key=GufeKey(f"ProtocolDAGResult-{ZERO}"), scope=scope, ok=True)
     result = store.set_task_result(made.tasks[0], ref)
-    before = counts(store)
+    before = row_counts(store)
     assert store.delete_network(str(made.network)) == made.network
-    assert without_queue(added(before, counts(store))) == {
+    assert without_queue(added(before, row_counts(store))) == {
         "gufe_objects": -1,
         "networks": -1,
         "network_transformations": -3,
@@ -411,13 +411,13 @@ def test_claimed_tasks_survive_the_deletion_of_their_network(
 
 def test_a_deleted_network_can_be_created_again(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=2)
-    before = counts(store)
+    before = row_counts(store)
     store.delete_network(made.network)
     assert store.create_network(star(), scope) == made.network
     assert store.create_taskhub(made.network) == made.hub
     assert store.get_taskhub_tasks(made.hub) == []
     assert set(store.get_network_tasks(made.network)) == set(made.tasks)
-    assert without_queue(added(before, counts(store))) == {"actions": -2}
+    assert without_queue(added(before, row_counts(store))) == {"actions": -2}
 
 
 # Status

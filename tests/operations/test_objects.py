@@ -25,7 +25,7 @@ from alchemistore.errors import StateStoreError
 from alchemistore.models import GufeKey
 from tests.support import gufe_classes
 from tests.support.campaigns import ZERO, Campaign, campaign, register, star
-from tests.support.databases import counts
+from tests.support.databases import row_counts
 from tests.support.gufe_classes import Effort, Holder, Outer, PushProtocol, system
 
 
@@ -55,9 +55,9 @@ World = tuple[StateStore, Campaign, dict[str, ScopedKey]]
 def world(shared_store: StateStore) -> Iterator[World]:
     """A campaign, and a key of each kind, in one database for all tests that change nothing in it."""
     made, keys = populate(shared_store, Scope("org", "campaign", "project"))
-    before = counts(shared_store)
+    before = row_counts(shared_store)
     yield shared_store, made, keys
-    assert counts(shared_store) == before
+    assert row_counts(shared_store) == before
 
 
 # Getting
@@ -304,7 +304,7 @@ def test_what_cannot_be_read_back_is_refused_and_leaves_nothing(
         with pytest.raises(ValueError, match=r"cannot be stored|inside a function"):
             store.create_network(gufe.AlchemicalNetwork([edge]), scope)
         TOKENIZABLE_REGISTRY.clear()
-    assert not any(counts(store).values())
+    assert not any(row_counts(store).values())
 
 
 # Keys of nothing: what each call answers
@@ -438,9 +438,9 @@ def test_single_object_calls_refuse_keys_of_nothing(
     expected: dict[str, Any] = dict.fromkeys(absent(keys[kind], other_scope), KeyError)
     expected |= {str(key): ValueError for other, key in keys.items() if other != kind}
     expected |= dict.fromkeys(malformed(keys[kind]), ValueError)
-    before = counts(store)
+    before = row_counts(store)
     assert answers(getattr(store, call), expected, *arguments) == expected
-    assert counts(store) == before
+    assert row_counts(store) == before
 
 
 @pytest.mark.parametrize("call", BULK)
@@ -459,13 +459,13 @@ def test_bulk_calls_answer_none_for_keys_of_nothing(
     method = getattr(store, call)
     if call == "action_tasks":
         store.cancel_tasks([one, two], made.hub)
-    before = counts(store)
+    before = row_counts(store)
     assert method(bad, *arguments) == [None] * len(bad)
     assert method([], *arguments) == method(iter(()), *arguments) == []
     for single in (one, str(one)):
         with pytest.raises(TypeError):
             method(single, *arguments)
-    assert counts(store) == before
+    assert row_counts(store) == before
     good = method([one, *bad, str(two), None, one], *arguments)
     assert good[1:-3] == [None] * len(bad)
     assert good[-2] is None

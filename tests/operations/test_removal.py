@@ -13,7 +13,7 @@ from sqlalchemy import text
 from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey, StateStore
 from alchemistore.models import GufeKey
 from tests.support.campaigns import Campaign, campaign, chain, register, tree
-from tests.support.concurrency import Running, together
+from tests.support.concurrency import Running, run_concurrently
 
 NUMBERS = count()
 OF_TASKS = ("actions", "attempts", "claims", "extends", "queue", "status_changes", "task_results")
@@ -237,7 +237,7 @@ def race(*calls: Callable[[], object]) -> list[object]:
         except ValueError:
             return ValueError
 
-    return together([partial(answer, call) for call in calls])
+    return run_concurrently([partial(answer, call) for call in calls])
 
 
 @pytest.mark.parametrize("force", [False, True])

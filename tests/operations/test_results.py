@@ -11,7 +11,7 @@ import gufe
 import pytest
 
 from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey, StateStore
-from tests.support import deliveries
+from tests.support import results
 from tests.support.campaigns import Campaign, campaign, chain, register
 
 NOON = datetime(2024, 1, 19, 12, 0, 0, 123456, tzinfo=UTC)
@@ -21,7 +21,7 @@ def ref(
     scope: Scope, *, ok: bool = True, created: datetime | None = NOON, **fields: Any
 ) -> ProtocolDAGResultRef:
     """A reference to a result of its own, unless `obj_key` says to which."""
-    return deliveries.ref(scope, ok=ok, datetime_created=created, **{"creator": "a", **fields})
+    return results.ref(scope, ok=ok, datetime_created=created, **{"creator": "a", **fields})
 
 
 def keys(scope: Scope, refs: Sequence[ProtocolDAGResultRef]) -> list[ScopedKey]:

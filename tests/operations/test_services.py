@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from alchemistore import ComputeServiceID, ComputeServiceRegistration, Scope, ScopedKey, StateStore
 from tests.support.campaigns import campaign, chain, register
-from tests.support.deliveries import attempts, statuses
+from tests.support.history import attempts, statuses
 
 NOON = datetime(2024, 1, 19, 12, 0, 0, 123456, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -6,21 +6,16 @@ import pytest
 
 from alchemistore import Scope, StateStore
 from tests.support.campaigns import Campaign
-from tests.support.databases import everything
-from tests.support.deliveries import (
+from tests.support.claims import claim, claim_rows, expire_silent
+from tests.support.databases import all_rows
+from tests.support.history import attempts, history_of, outcomes, status
+from tests.support.results import (
     ENVIRONMENT,
-    attempts,
-    check_listed,
-    claim,
-    claims,
-    expire_silent,
-    history,
-    key_of,
+    assert_listed,
     ok_or_failed,
-    outcomes,
     ref,
+    reference_key,
     settle,
-    status,
 )
 
 
@@ -29,15 +24,15 @@ def test_storing_a_reference_alone_ends_neither_status_nor_claim_nor_attempt(
     store: StateStore, one: Campaign, scope: Scope, ok: bool
 ) -> None:
     task, result = claim(store, one, "b"), ref(scope, ok=ok)
-    before = history(store, task)
-    assert store.set_task_result(task, result) == key_of(result, task)
-    assert (status(store, task), claims(store), history(store, task).changes) == (
+    before = history_of(store, task)
+    assert store.set_task_result(task, result) == reference_key(result, task)
+    assert (status(store, task), claim_rows(store), history_of(store, task).changes) == (
         "running",
         [("b", 1)],
         before.changes,
     )
     assert outcomes(store, task) == [("b", None)]
-    check_listed(store, task, result)
+    assert_listed(store, task, result)
 
 
 def test_a_reference_stored_alone_does_not_take_the_place_of_what_the_holder_delivers(
@@ -47,8 +42,8 @@ def test_a_reference_stored_alone_does_not_take_the_place_of_what_the_holder_del
     store.set_task_result(task, stranger)
     settle(store, task, own, "b")
     [attempt] = attempts(store, task)
-    assert (attempt.outcome, attempt.result) == ("complete", key_of(own, task))
-    check_listed(store, task, stranger, own)
+    assert (attempt.outcome, attempt.result) == ("complete", reference_key(own, task))
+    assert_listed(store, task, stranger, own)
 
 
 @ok_or_failed
@@ -63,7 +58,7 @@ def test_reference_and_status_in_two_calls_end_the_attempt_as_one_does(
     assert (status(store, task), attempt.outcome, attempt.result) == (
         ended,
         ended,
-        key_of(result, task),
+        reference_key(result, task),
     )
 
 
@@ -82,7 +77,7 @@ def test_a_status_set_by_hand_ends_claim_and_attempt(
 ) -> None:
     task = claim(store, one, "b")
     assert store.set_task_status([task], wanted) == [task]
-    assert (status(store, task), claims(store), outcomes(store, task)) == (
+    assert (status(store, task), claim_rows(store), outcomes(store, task)) == (
         wanted,
         [],
         [("b", outcome)],
@@ -93,10 +88,10 @@ def test_setting_running_what_runs_leaves_claim_and_attempt(
     store: StateStore, one: Campaign
 ) -> None:
     task = claim(store, one, "b")
-    before = everything(store)
+    before = all_rows(store)
     assert store.set_task_running([task]) == [task]
     # Floors of lanes rise now and then, whoever calls.
-    assert everything(store) | {"lanes": before["lanes"]} == before
+    assert all_rows(store) | {"lanes": before["lanes"]} == before
 
 
 def test_an_attempt_outlives_the_registration_with_its_host(

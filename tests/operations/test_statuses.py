@@ -9,8 +9,16 @@ from uuid import uuid4
 import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore, TaskStatusEnum
-from tests.support.campaigns import STATUSES, Campaign, bring, campaign, chain, register, tree
-from tests.support.deliveries import attempts, statuses
+from tests.support.campaigns import (
+    STATUSES,
+    Campaign,
+    campaign,
+    chain,
+    move_to_status,
+    register,
+    tree,
+)
+from tests.support.history import attempts, statuses
 
 # From each status: the statuses that can be set.
 TABLE = {
@@ -51,7 +59,7 @@ def test_each_setter_accepts_what_the_table_says(
     answered, followed = {}, {}
     for wanted in STATUSES:
         tasks = store.create_tasks(made.transformations * 3)
-        bring(store, tasks, start)
+        move_to_status(store, tasks, start)
         by_name, by_text, by_enum = tasks[:3], tasks[3:6], tasks[6:]
         answers = [
             *getattr(store, f"set_task_{wanted}")(by_name),
@@ -76,9 +84,9 @@ def test_raise_error_names_the_refused_task_and_changes_nothing(
     made = campaign(store, scope)
     for wanted in STATUSES:
         good, bad = store.create_tasks(made.transformations[:2])
-        bring(store, [bad], start)
+        move_to_status(store, [bad], start)
         if wanted in ("complete", "error"):
-            bring(store, [good], "running")
+            move_to_status(store, [good], "running")
         before = statuses(store, [good, bad])
         if wanted in TABLE[start]:
             assert store.set_task_status([good, bad], wanted, raise_error=True) == [good, bad]
@@ -93,7 +101,7 @@ def test_raise_error_names_the_refused_task_and_changes_nothing(
 
 def test_raise_error_counts_a_missing_task_as_refused(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=1)
-    bring(store, made.tasks, "running")
+    move_to_status(store, made.tasks, "running")
     for wanted, bad in product(
         STATUSES, [missing_task(scope), None, made.hub, made.transformations[0]]
     ):
@@ -110,7 +118,7 @@ def test_one_answer_for_each_input(
 ) -> None:
     made = campaign(store, scope, tasks=3)
     second_hub(store, scope, made.tasks)
-    bring(store, made.tasks, "running")
+    move_to_status(store, made.tasks, "running")
     a, b, c = made.tasks
     elsewhere = ScopedKey.from_str(f"{a.gufe_key}-{other_scope}")
     asked = [b, None, a, missing_task(scope), b, str(c), made.hub, elsewhere, made.network]
@@ -125,8 +133,8 @@ def test_get_task_status_answers_in_order(
 ) -> None:
     made = campaign(store, scope, tasks=3)
     a, b, c = made.tasks
-    bring(store, [a], "error")
-    bring(store, [b], "deleted")
+    move_to_status(store, [a], "error")
+    move_to_status(store, [b], "deleted")
     elsewhere = ScopedKey.from_str(f"{a.gufe_key}-{other_scope}")
     asked = [c, None, b, missing_task(scope), str(a), c, made.hub, elsewhere]
     answers = [
@@ -276,7 +284,7 @@ def test_terminal_descendants_stay_what_they_are(
         status: store.create_task(made.transformations[0], extends=root) for status in STATUSES
     }
     for status, child in children.items():
-        bring(store, [child], status)
+        move_to_status(store, [child], status)
     assert store.set_task_status([root], wanted) == [root]
     expected = [status if status in TERMINAL else wanted for status in STATUSES]
     assert statuses(store, list(children.values())) == expected
@@ -287,7 +295,7 @@ def test_root_and_descendants_in_one_call(store: StateStore, scope: Scope, wante
     made = campaign(store, scope)
     root, child, grandchild = chain(store, made.transformations[0], 3)
     other = "deleted" if wanted == "invalid" else "invalid"
-    bring(store, [grandchild], other)
+    move_to_status(store, [grandchild], other)
     assert store.set_task_status([grandchild, child, root, child], wanted) == [
         None,
         child,
@@ -305,7 +313,7 @@ def test_a_refused_root_takes_nothing_with_it(
     tasks = chain(store, made.transformations[0], 3)
     others = chain(store, made.transformations[1], 3)
     store.action_tasks(others, made.hub)
-    bring(store, [tasks[0]], start)
+    move_to_status(store, [tasks[0]], start)
     with pytest.raises(ValueError, match="Cannot set task"):
         store.set_task_status([others[0], tasks[0]], wanted, raise_error=True)
     assert statuses(store, tasks + others) == [start] * 3 + ["waiting"] * 3
@@ -329,7 +337,7 @@ def counted(store: StateStore, scope: Scope, other_scope: Scope) -> Campaign:
     made = campaign(store, scope)
     tasks = store.create_tasks(made.transformations[:1] * 6)
     for task, status in zip(tasks, STATUSES, strict=True):
-        bring(store, [task], status)
+        move_to_status(store, [task], status)
     store.create_task(made.transformations[1])
     campaign(store, other_scope, tasks=2)
     return made

@@ -11,7 +11,7 @@ from gufe.tokenization import TOKENIZABLE_REGISTRY
 from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey, StateStore, TaskStatusEnum
 from alchemistore.models import GufeKey
 from tests.support import gufe_classes
-from tests.support.campaigns import STATUSES, ZERO, bring, campaign, chain, star
+from tests.support.campaigns import STATUSES, ZERO, campaign, chain, move_to_status, star
 
 
 def family(store: StateStore, transformation: ScopedKey) -> dict[ScopedKey, ScopedKey | None]:
@@ -52,7 +52,7 @@ def test_create_task_extends_a_parent_in_each_status(
 ) -> None:
     transformation = campaign(store, scope).transformations[0]
     parent = store.create_task(transformation)
-    bring(store, [parent], status)
+    move_to_status(store, [parent], status)
     if status in ("invalid", "deleted"):
         for call in (store.create_task, store.set_tasks):
             with pytest.raises(ValueError, match="Cannot extend"):
@@ -173,7 +173,7 @@ def test_set_tasks_counts_live_tasks_that_extend_exactly_that(
     one = campaign(store, scope).transformations[0]
     roots = store.set_tasks(one, count=len(STATUSES))
     for task, status in zip(roots, STATUSES, strict=True):
-        bring(store, [task], status)
+        move_to_status(store, [task], status)
     children = store.set_tasks(one, extends=roots[0], count=2)
     grandchildren = store.set_tasks(one, extends=str(children[0]), count=3)
     assert (len(children), len(grandchildren)) == (2, 3)
@@ -372,7 +372,7 @@ def test_a_task_in_any_status_can_get_a_priority(
     store: StateStore, scope: Scope, status: str
 ) -> None:
     task = store.create_task(campaign(store, scope).transformations[0])
-    bring(store, [task], status)
+    move_to_status(store, [task], status)
     assert store.set_task_priority([task], 3) == [task]
     assert store.get_task_priority([task]) == [3]
 

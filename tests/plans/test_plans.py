@@ -11,8 +11,15 @@ from gufe.tokenization import TOKENIZABLE_REGISTRY
 from sqlalchemy import text
 
 from alchemistore import StateStore
-from tests.support.deliveries import ref
-from tests.support.explain import LARGE, SMALL, Plans, explained, forget_statistics, skew_statistics
+from tests.support.explain import (
+    LARGE,
+    SMALL,
+    Plans,
+    collect_plans,
+    forget_statistics,
+    skew_statistics,
+)
+from tests.support.results import ref
 from tests.support.seed import SCOPE, TASKS, Seeded
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -39,7 +46,7 @@ def plans_of(act: Act, statistics: str, request: pytest.FixtureRequest) -> Plans
             forget_statistics(tx._connection)
         if statistics == "skewed":
             skew_statistics(tx._connection)
-        with explained(seeded.store, generic=statistics == "generic") as found:
+        with collect_plans(seeded.store, generic=statistics == "generic") as found:
             act(tx, seeded)
         raise _Undo
     return found

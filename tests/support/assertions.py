@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 from alchemistore import Scope, ScopedKey, StateStore
-from tests.support.deliveries import key_of, undone
+from tests.support.databases import rolled_back
 from tests.support.model import Model
+from tests.support.results import reference_key
 
 # A compute service that looks what it could claim, and gives it back.
 OBSERVER = "observer"
@@ -29,7 +30,7 @@ def tasks_agree(tx: StateStore, model: Model) -> None:
         assert told is not None
         assert [change.status.value for change in told.changes] == what.statuses
         assert [(one.service, one.outcome, one.result) for one in told.attempts] == [
-            (one.service, one.outcome, one.result and key_of(one.result, task))
+            (one.service, one.outcome, one.result and reference_key(one.result, task))
             for one in what.attempts
         ]
 
@@ -61,10 +62,10 @@ def claims_agree(
     protocols: Iterable[str] | None,
 ) -> None:
     """What could be claimed from a hub, and from all of them."""
-    with undone(tx) as inner:
+    with rolled_back(tx) as inner:
         claimed = inner.claim_taskhub_tasks(hub, OBSERVER, count, protocols)
         assert model.can_give(claimed, [network], count, protocols)
-    with undone(tx) as inner:
+    with rolled_back(tx) as inner:
         claimed = inner.claim_tasks([Scope()], OBSERVER, count, protocols)
         assert model.can_give_anywhere(claimed, [Scope()], [], count, protocols)
 
@@ -93,7 +94,7 @@ def results_agree(tx: StateStore, model: Model) -> None:
     """The results of each task and of each transformation."""
     for task, what in model.tasks.items():
         good, bad = (
-            sorted(key_of(one, task) for one in what.results if one.ok is ok)
+            sorted(reference_key(one, task) for one in what.results if one.ok is ok)
             for ok in (True, False)
         )
         assert (tx.get_task_results(task), tx.get_task_failures(task)) == (good, bad)
@@ -105,7 +106,8 @@ def results_agree(tx: StateStore, model: Model) -> None:
             for one in what.results
         }
         good, bad = (
-            sorted(key_of(one, edge) for one in found if one.ok is ok) for ok in (True, False)
+            sorted(reference_key(one, edge) for one in found if one.ok is ok)
+            for ok in (True, False)
         )
         assert (tx.get_transformation_results(edge), tx.get_transformation_failures(edge)) == (
             good,

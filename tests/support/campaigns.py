@@ -80,7 +80,7 @@ def tree(
     return tasks
 
 
-def bring(store: StateStore, tasks: Sequence[ScopedKey], status: str) -> None:
+def move_to_status(store: StateStore, tasks: Sequence[ScopedKey], status: str) -> None:
     """Bring waiting tasks into a status."""
     for step in {
         "waiting": [],

@@ -19,14 +19,16 @@ LOCKED = text(
 )
 BLOCKED = text("SELECT count(*) FROM pg_stat_activity WHERE :pid = ANY(pg_blocking_pids(pid))")
 
-both = pytest.mark.parametrize("commit", [True, False], ids=["committed", "rolled back"])
+committed_or_rolled_back = pytest.mark.parametrize(
+    "commit", [True, False], ids=["committed", "rolled back"]
+)
 
 
 class RolledBackError(Exception):
     """Ends a transaction without committing it."""
 
 
-def together(calls: Sequence[Callable[[], T]]) -> list[T]:
+def run_concurrently(calls: Sequence[Callable[[], T]]) -> list[T]:
     """Make calls at the same moment, each in a thread of its own; give their answers."""
     barrier = Barrier(len(calls))
 
@@ -86,7 +88,7 @@ class Running(Generic[T]):
         return False
 
 
-def meanwhile(
+def run_while_open(
     store: StateStore, first: Callable[[StateStore], Any], second: Callable[[], T], *, commit: bool
 ) -> tuple[Any, Running[T]]:
     """Make a second call while the transaction of the first is open; commit that then, or undo it."""

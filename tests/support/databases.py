@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 
 import psycopg
@@ -15,7 +15,7 @@ from alchemistore.maintenance import schema_diff
 from alchemistore.tables import metadata
 
 # What was deleted stays in the files, and makes them slow to read in the end.
-LOANS = 60
+MAX_REUSES = 60
 
 
 def libpq(url: str) -> str:
@@ -23,7 +23,7 @@ def libpq(url: str) -> str:
     return url.replace("+psycopg", "", 1)
 
 
-def counts(store: StateStore) -> dict[str, int]:
+def row_counts(store: StateStore) -> dict[str, int]:
     """Count the rows of every table, as seen from the open transaction if there is one."""
     with (
         nullcontext(store._connection)
@@ -37,7 +37,7 @@ def counts(store: StateStore) -> dict[str, int]:
         }
 
 
-def everything(store: StateStore) -> dict[str, list[str]]:
+def all_rows(store: StateStore) -> dict[str, list[str]]:
     """All rows of all tables."""
     with store.engine.connect() as connection:
         names = (
@@ -51,6 +51,14 @@ def everything(store: StateStore) -> dict[str, list[str]]:
         }
 
 
+@contextmanager
+def rolled_back(store: StateStore) -> Iterator[StateStore]:
+    """A transaction that is rolled back at its end."""
+    with suppress(InterruptedError), store.transaction() as tx:
+        yield tx
+        raise InterruptedError
+
+
 @dataclass
 class _Copy:
     url: str
@@ -58,7 +66,7 @@ class _Copy:
     loans: int = 0
 
 
-class Library:
+class DatabasePool:
     """Copies of a template that are lent to whoever keeps to the schema, because to empty one is quicker than to make one."""
 
     def __init__(self, make: Callable[[], AbstractContextManager[str]]) -> None:
@@ -66,14 +74,14 @@ class Library:
         self._idle: list[_Copy] = []
 
     @contextmanager
-    def lend(self) -> Iterator[str]:
+    def acquire(self) -> Iterator[str]:
         """Give the URL of a database with nothing but the schema in it."""
         copy = self._idle.pop() if self._idle else self._acquire()
         try:
             yield copy.url
         finally:
             copy.loans += 1
-            if copy.loans < LOANS:
+            if copy.loans < MAX_REUSES:
                 _empty(copy.url)
                 self._idle.append(copy)
             else:

@@ -140,7 +140,7 @@ def _explain(cursor: Cursor[Any], statement: str, values: Any, generic: bool) ->
 
 
 @contextmanager
-def explained(store: StateStore, generic: bool = False) -> Iterator[Plans]:
+def collect_plans(store: StateStore, generic: bool = False) -> Iterator[Plans]:
     """Collects the plans of what is sent; each statement is run twice, the first time without effect."""
     found = Plans()
 

@@ -177,21 +177,21 @@ def network(name: str | None = "net") -> gufe.AlchemicalNetwork:
     return gufe.AlchemicalNetwork(edges, nodes=[system("alone")], name=name)
 
 
-def stored(obj: Any) -> tuple[str, dict[str, bytes]]:
+def encode_parts(obj: Any) -> tuple[str, dict[str, bytes]]:
     """The key of an object, and the documents of it and its parts by key."""
     documents = gufe_adapter.encode(obj)
     return str(documents[-1].key), {document.key: document.data for document in documents}
 
 
-def cold(make: Callable[[], Any]) -> tuple[str, dict[str, bytes]]:
+def encode_and_forget(make: Callable[[], Any]) -> tuple[str, dict[str, bytes]]:
     """Store what `make` gives, then forget it."""
-    key, documents = stored(make())
+    key, documents = encode_parts(make())
     gc.collect()
     assert gufe_adapter.cached(key) is None
     return key, documents
 
 
-def chain_of(obj: Any) -> list[list[Any]]:
+def keyed_chain_of(obj: Any) -> list[list[Any]]:
     """The keyed chain of an object, as it stands in a JSON file."""
     return [
         [str(document.key), gufe_adapter.plain(document.data)]

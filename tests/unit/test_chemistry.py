@@ -20,9 +20,9 @@ from tests.support.gufe_classes import (
     Ball,
     Holder,
     Outer,
-    cold,
+    encode_and_forget,
+    encode_parts,
     network,
-    stored,
     system,
     transformation,
 )
@@ -197,10 +197,10 @@ def test_local_classes_are_refused() -> None:
     ids=lambda value: repr(value)[:30],
 )
 def test_values_come_back_exactly(value: Any) -> None:
-    key, documents = cold(lambda: Holder(value))
+    key, documents = encode_and_forget(lambda: Holder(value))
     back = gufe_adapter.decode(key, documents)
     assert back.key == key
-    assert stored(back) == (key, documents)
+    assert encode_parts(back) == (key, documents)
     expected = [] if value == () else value
     assert repr(back.content) == repr(expected)
     assert type(back.content) is type(expected)
@@ -221,7 +221,7 @@ def test_values_come_back_exactly(value: Any) -> None:
     ids=lambda array: f"{array.dtype}{array.shape}",
 )
 def test_arrays_come_back_exactly(array: Any) -> None:
-    key, documents = cold(
+    key, documents = encode_and_forget(
         lambda: gufe.ProtocolUnitResult(name="r", source_key="s", inputs={}, outputs={"a": array})
     )
     back = gufe_adapter.decode(key, documents).outputs["a"]
@@ -230,14 +230,14 @@ def test_arrays_come_back_exactly(array: Any) -> None:
 
 
 def test_one_child_under_two_labels_comes_back_under_both() -> None:
-    key, documents = cold(lambda: system("twice"))
+    key, documents = encode_and_forget(lambda: system("twice"))
     back = gufe_adapter.decode(key, documents)
     assert list(back.components) == ["left", "right"]
     assert back.components["left"] is back.components["right"]
 
 
 def test_nested_classes_come_back() -> None:
-    key, documents = cold(lambda: Outer.Inner([Outer.Inner(1)]))
+    key, documents = encode_and_forget(lambda: Outer.Inner([Outer.Inner(1)]))
     assert key.startswith("Outer.Inner-")
     assert type(gufe_adapter.decode(key, documents)) is Outer.Inner
 
@@ -246,10 +246,10 @@ def test_nested_classes_come_back() -> None:
     "make", [network, lambda: network(None), lambda: gufe.AlchemicalNetwork(name="bare")]
 )
 def test_networks_come_back(make: Callable[[], Any]) -> None:
-    key, documents = cold(make)
+    key, documents = encode_and_forget(make)
     back = gufe_adapter.decode(key, documents)
     assert back.key == key
-    assert stored(back) == (key, documents)
+    assert encode_parts(back) == (key, documents)
 
 
 def test_a_chain_of_thousands_of_objects_needs_no_recursion() -> None:
@@ -259,7 +259,7 @@ def test_a_chain_of_thousands_of_objects_needs_no_recursion() -> None:
             root = Holder([root])
         return root
 
-    key, documents = cold(deep)
+    key, documents = encode_and_forget(deep)
     assert len(documents) == 3001
     back = gufe_adapter.decode(key, documents)
     assert back.key == key
@@ -275,7 +275,7 @@ def test_a_chain_of_thousands_of_objects_needs_no_recursion() -> None:
 
 def test_what_is_alive_is_returned_and_its_document_not_read() -> None:
     child = Holder("alive")
-    key, documents = cold(lambda: Holder([child, Holder("dead")]))
+    key, documents = encode_and_forget(lambda: Holder([child, Holder("dead")]))
     documents[child.key] = b"rubbish"
     back = gufe_adapter.decode(key, documents)
     assert back.content[0] is child
@@ -294,7 +294,7 @@ def test_alive_answers_by_key_and_class() -> None:
 
 
 def test_an_object_registered_under_a_key_of_another_class_is_not_taken_for_alive() -> None:
-    key, documents = cold(lambda: Ball("genuine"))
+    key, documents = encode_and_forget(lambda: Ball("genuine"))
     forgery = Holder("forged")
     forgery._key = gufe.tokenization.GufeKey(key)
     TOKENIZABLE_REGISTRY[key] = forgery
@@ -307,7 +307,7 @@ def test_an_object_registered_under_a_key_of_another_class_is_not_taken_for_aliv
 
 
 def test_drifted_keys_warn_with_both_keys_and_children_resolve_by_stored_key() -> None:
-    child_key, child_documents = cold(lambda: Holder("child"))
+    child_key, child_documents = encode_and_forget(lambda: Holder("child"))
     old_child = "Holder-" + "a" * 32
     old_root = "Holder-" + "b" * 32
     root = {
@@ -372,7 +372,7 @@ def test_a_class_that_cannot_be_imported_names_what_is_missing(module: str, mess
 
 
 def test_threads_decode_the_same_network() -> None:
-    key, documents = cold(network)
+    key, documents = encode_and_forget(network)
     with ThreadPoolExecutor(4) as pool:
         keys = list(pool.map(lambda _: str(gufe_adapter.decode(key, documents).key), range(40)))
     assert set(keys) == {key}

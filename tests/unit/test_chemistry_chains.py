@@ -14,7 +14,7 @@ import pytest
 from alchemistore import gufe_adapter
 from alchemistore.gufe_adapter import keyed_chain
 from alchemistore.models import GufeKey
-from tests.support.gufe_classes import Effort, Holder, PushProtocol, chain_of, network, system
+from tests.support.gufe_classes import Effort, Holder, PushProtocol, keyed_chain_of, network, system
 
 ZERO = "0" * 32
 
@@ -68,7 +68,7 @@ def test_data_that_is_not_a_document_is_a_value_error(data: bytes, message: str)
 def test_a_chain_gives_the_documents_of_the_object() -> None:
     net = network()
     documents = gufe_adapter.encode(net)
-    read = gufe_adapter.read_chain(chain_of(net))
+    read = gufe_adapter.read_chain(keyed_chain_of(net))
     assert [(d.key, d.data, d.children) for d in read] == [
         (d.key, d.data, d.children) for d in documents
     ]
@@ -89,7 +89,7 @@ def test_the_content_of_a_live_chain_is_plain() -> None:
 
 
 def test_a_chain_in_any_order_comes_out_children_first() -> None:
-    chain = chain_of(network())
+    chain = keyed_chain_of(network())
     shuffled = chain[:-1][::-1] + chain[-1:]
     read = gufe_adapter.read_chain(shuffled)
     place = {document.key: i for i, document in enumerate(read)}
@@ -100,7 +100,7 @@ def test_a_chain_in_any_order_comes_out_children_first() -> None:
 
 
 def test_a_chain_builds_no_object(monkeypatch: pytest.MonkeyPatch) -> None:
-    chain = chain_of(network())
+    chain = keyed_chain_of(network())
     chain[0][1]["__module__"] = "not_installed_anywhere"
 
     def refuse(*args: Any) -> Any:
@@ -111,7 +111,7 @@ def test_a_chain_builds_no_object(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_chain_may_refer_to_what_is_stored() -> None:
-    chain = chain_of(network())
+    chain = keyed_chain_of(network())
     asked: list[frozenset[GufeKey]] = []
 
     def stored(keys: frozenset[GufeKey]) -> frozenset[GufeKey]:
@@ -129,7 +129,7 @@ def test_a_chain_may_refer_to_what_is_stored() -> None:
 
 
 def test_the_same_document_twice_counts_once() -> None:
-    chain = chain_of(Holder([Holder(1)]))
+    chain = keyed_chain_of(Holder([Holder(1)]))
     assert len(gufe_adapter.read_chain([chain[0], *chain])) == 2
 
 
@@ -255,7 +255,7 @@ def test_chains_beyond_the_limits_are_refused(
 
 def documents_of(obj: Any) -> list[list[gufe_adapter.Document]]:
     """The documents from the object, and from its chain."""
-    return [gufe_adapter.encode(obj), gufe_adapter.read_chain(chain_of(obj))]
+    return [gufe_adapter.encode(obj), gufe_adapter.read_chain(keyed_chain_of(obj))]
 
 
 def test_a_network_names_its_members() -> None:

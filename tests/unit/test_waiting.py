@@ -13,8 +13,9 @@ from sqlalchemy import text
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.settings import Settings
 from tests.support.campaigns import Campaign, campaign, chain, register
+from tests.support.claims import expire_silent, register_silent
 from tests.support.concurrency import Running
-from tests.support.deliveries import expire_silent, ref, register_silent
+from tests.support.results import ref
 
 SPAWN = multiprocessing.get_context("spawn")
 # Seconds: a test that needs so many has failed.

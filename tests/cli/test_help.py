@@ -110,8 +110,8 @@ def test_starting_imports_no_heavy_package(arguments: list[str]) -> None:
     "arguments", [["identity", "list"], ["database", "check"], ["database", "check", "--repair"]]
 )
 def test_commands_on_the_database_import_neither_gufe_nor_boto3(
-    database: str, arguments: list[str]
+    pooled_database: str, arguments: list[str]
 ) -> None:
-    loaded = loaded_by(*arguments, "--url", database)
+    loaded = loaded_by(*arguments, "--url", pooled_database)
     assert "sqlalchemy" in loaded
     assert not loaded & {"boto3", "botocore", "gufe", "rdkit"}

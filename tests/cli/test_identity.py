@@ -31,9 +31,11 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def commands(run: Run, store: StateStore, database: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+def commands(
+    run: Run, store: StateStore, pooled_database: str, monkeypatch: pytest.MonkeyPatch
+) -> Run:
     """Runs commands of this group on the store."""
-    monkeypatch.setenv("ALCHEMISTORE_DATABASE_URL", database)
+    monkeypatch.setenv("ALCHEMISTORE_DATABASE_URL", pooled_database)
     return lambda *arguments, typed=None: run("identity", *arguments, typed=typed)
 
 

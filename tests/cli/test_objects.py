@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -50,12 +51,10 @@ main()
 
 @pytest.fixture
 def objects(
-    s3_server: S3ObjectStoreSettings, monkeypatch: pytest.MonkeyPatch, database: str
+    s3_server: S3ObjectStoreSettings, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[S3ObjectStore]:
     """An object store that the environment names."""
-    settings = s3_server.model_copy(
-        update={"AWS_S3_PREFIX": database.rpartition("/")[2].partition("?")[0]}
-    )
+    settings = s3_server.model_copy(update={"AWS_S3_PREFIX": uuid.uuid4().hex})
     for name, value in settings:
         if value is not None:
             monkeypatch.setenv(
@@ -94,16 +93,24 @@ def lost(store: StateStore, scope: Scope) -> list[str]:
 
 
 def test_sweep_says_what_it_would_do_and_does_it(
-    run: Run, database: str, objects: S3ObjectStore, loose: list[str]
+    run: Run, pooled_database: str, objects: S3ObjectStore, loose: list[str]
 ) -> None:
-    would = run("objects", "sweep", "--url", database, "--older-than", "0s", "--dry-run")
+    would = run("objects", "sweep", "--url", pooled_database, "--older-than", "0s", "--dry-run")
     assert (would.exit_code, would.stderr) == (0, "")
     assert (
         would.stdout
         == "".join(f"{location}\n" for location in loose) + "Would remove 4 objects, 4 bytes.\n"
     )
     done = run(
-        "objects", "sweep", "--url", database, "--older-than", "0s", "--json", "--after", loose[0]
+        "objects",
+        "sweep",
+        "--url",
+        pooled_database,
+        "--older-than",
+        "0s",
+        "--json",
+        "--after",
+        loose[0],
     )
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [one.pop("location") for one in found] == loose[1:]
@@ -113,8 +120,8 @@ def test_sweep_says_what_it_would_do_and_does_it(
 
 
 @pytest.mark.parametrize("age", ["7", "d", "-1d", "7 days", ""])
-def test_an_age_without_a_unit_is_a_usage_error(run: Run, database: str, age: str) -> None:
-    result = run("objects", "sweep", "--url", database, "--older-than", age)
+def test_an_age_without_a_unit_is_a_usage_error(run: Run, pooled_database: str, age: str) -> None:
+    result = run("objects", "sweep", "--url", pooled_database, "--older-than", age)
     assert result.exit_code == 2
     assert "7d" in result.stderr
 
@@ -138,25 +145,27 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_audit, "PAGE", 1)
 
 
-def test_check_leaves_young_objects_alone(run: Run, database: str, loose: list[str]) -> None:
-    done = run("database", "check", "--url", database, "--objects")
+def test_check_leaves_young_objects_alone(run: Run, pooled_database: str, loose: list[str]) -> None:
+    done = run("database", "check", "--url", pooled_database, "--objects")
     assert (done.exit_code, done.stdout, done.stderr) == (0, "No inconsistencies found.\n", "")
 
 
 def test_check_names_what_either_side_lacks(
-    run: Run, database: str, loose: list[str], lost: list[str], at_once: None
+    run: Run, pooled_database: str, loose: list[str], lost: list[str], at_once: None
 ) -> None:
     unreferenced = [
         f"nothing refers to the object {location}; see 'alchemistore objects sweep'"
         for location in loose
     ]
-    done = run("database", "check", "--url", database, "--objects")
+    done = run("database", "check", "--url", pooled_database, "--objects")
     assert (done.exit_code, done.stderr) == (1, "")
     assert (
         done.stdout
         == "".join(f"- {problem}\n" for problem in [*lost, *unreferenced]) + "7 problems found.\n"
     )
-    done = run("database", "check", "--url", database, "--objects", "--json", "--after", "a/0/x")
+    done = run(
+        "database", "check", "--url", pooled_database, "--objects", "--json", "--after", "a/0/x"
+    )
     assert done.exit_code == 1
     assert json.loads(done.stdout) == {
         "ok": False,
@@ -172,7 +181,7 @@ def test_check_names_what_either_side_lacks(
 @pytest.mark.parametrize("pages", [0, 2])
 def test_a_check_that_loses_its_connection_says_what_it_found_and_how_to_go_on(
     run: Run,
-    database: str,
+    pooled_database: str,
     objects: S3ObjectStore,
     lost: list[str],
     at_once: None,
@@ -189,7 +198,7 @@ def test_a_check_that_loses_its_connection_says_what_it_found_and_how_to_go_on(
             yield page
 
     monkeypatch.setattr(object_audit, "walk", breaking)
-    done = run("database", "check", "--url", database, "--objects", "--json")
+    done = run("database", "check", "--url", pooled_database, "--objects", "--json")
     assert done.exit_code == 2
     assert json.loads(done.stdout) == {
         "ok": False if pages else None,
@@ -199,15 +208,15 @@ def test_a_check_that_loses_its_connection_says_what_it_found_and_how_to_go_on(
     }
     hint = "To go on where it was broken off, give --after a/1/x\n" if pages else ""
     assert done.stderr == f"{hint}Error: no server\n"
-    done = run("database", "check", "--url", database, "--objects")
+    done = run("database", "check", "--url", pooled_database, "--objects")
     assert done.exit_code == 2
     assert done.stdout == "".join(f"- {problem}\n" for problem in lost[:pages]) + (
         "2 problems so far.\n" if pages else ""
     )
 
 
-def test_after_without_objects_is_a_usage_error(run: Run, database: str) -> None:
-    done = run("database", "check", "--url", database, "--after", "x")
+def test_after_without_objects_is_a_usage_error(run: Run, pooled_database: str) -> None:
+    done = run("database", "check", "--url", pooled_database, "--after", "x")
     assert done.exit_code == 2
     assert "--objects" in done.stderr
 
@@ -220,11 +229,15 @@ def test_after_without_objects_is_a_usage_error(run: Run, database: str) -> None
     [["database", "check", "--objects", "--json"], ["objects", "sweep", "--older-than", "0s"]],
 )
 def test_an_interrupted_walk_says_how_to_go_on(
-    database: str, objects: S3ObjectStore, loose: list[str], lost: list[str], command: list[str]
+    pooled_database: str,
+    objects: S3ObjectStore,
+    loose: list[str],
+    lost: list[str],
+    command: list[str],
 ) -> None:
     wanted = "a/1/x" if "check" in command else loose[1]
     with subprocess.Popen(
-        [sys.executable, "-c", HALTING, *command, "--url", database],
+        [sys.executable, "-c", HALTING, *command, "--url", pooled_database],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -250,11 +263,11 @@ def test_an_interrupted_walk_says_how_to_go_on(
 
 
 def test_a_terminal_shows_where_the_walk_is_and_nothing_of_it_gets_into_the_output(
-    database: str, objects: S3ObjectStore, loose: list[str], lost: list[str], tmp_path: Path
+    pooled_database: str, objects: S3ObjectStore, loose: list[str], lost: list[str], tmp_path: Path
 ) -> None:
     ours, theirs = pty.openpty()
     with (tmp_path / "out").open("w+") as out:
-        command = [*PROGRAM, "database", "check", "--objects", "--json", "--url", database]
+        command = [*PROGRAM, "database", "check", "--objects", "--json", "--url", pooled_database]
         environment = {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
         program = subprocess.Popen(command, stdout=out, stderr=theirs, env=environment)
         os.close(theirs)

@@ -23,16 +23,20 @@ CLAIMERS = 16
 SERVICES = [f"service {i}" for i in range(CLAIMERS)]
 
 
-def open_store(database: str) -> StateStore:
+def open_store(url: str) -> StateStore:
     """A store with a connection for each claimer."""
-    options = {"database_url": database, "pool_size": CLAIMERS + 2, "application_name": "claimers"}
+    options = {
+        "database_url": url,
+        "pool_size": CLAIMERS + 2,
+        "application_name": "claimers",
+    }
     return StateStore(Settings.model_validate(options))
 
 
 @pytest.fixture
-def wide(store: StateStore, database: str) -> Iterator[StateStore]:
+def wide(store: StateStore, pooled_database: str) -> Iterator[StateStore]:
     """A store with a connection for each claimer; at the end the database must not have seen a deadlock."""
-    wide = open_store(database)
+    wide = open_store(pooled_database)
     yield wide
     wide.close()
     with store.engine.connect() as connection:
@@ -133,9 +137,9 @@ def test_claimers_empty_hubs_without_losing_a_task(
         assert wide.claim_taskhub_tasks(hub, SERVICES[0]) == [None]
 
 
-def claim_all(database: str, hubs: list[str], service: str) -> list[ScopedKey]:
+def claim_all(url: str, hubs: list[str], service: str) -> list[ScopedKey]:
     """Claim until there is nothing left; runs in a process of its own."""
-    store = open_store(database)
+    store = open_store(url)
     got: list[ScopedKey] = []
     while True:
         answer = store.claim_taskhub_tasks(hubs[len(got) % len(hubs)], service, 3)
@@ -145,12 +149,16 @@ def claim_all(database: str, hubs: list[str], service: str) -> list[ScopedKey]:
             return got
 
 
-def test_processes_claim_every_task_once(wide: StateStore, database: str, scope: Scope) -> None:
+def test_processes_claim_every_task_once(
+    wide: StateStore, pooled_database: str, scope: Scope
+) -> None:
     made, shared = hubs_of(wide, scope, 2, 300)
     register(wide, *SERVICES[:3])
     keys = [str(hub) for hub in shared]
     with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as processes:
-        work = [processes.submit(claim_all, database, keys, service) for service in SERVICES[:3]]
+        work = [
+            processes.submit(claim_all, pooled_database, keys, service) for service in SERVICES[:3]
+        ]
         claimed: list[ScopedKey | None] = [task for one in work for task in one.result(timeout=120)]
     claimed += wide.claim_taskhub_tasks(made.hub, SERVICES[0], 300)
     assert_each_claimed_once(wide, made.tasks, claimed)

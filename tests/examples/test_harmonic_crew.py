@@ -40,10 +40,13 @@ def network(store: StateStore, scope: Scope) -> ScopedKey:
 
 
 @pytest.fixture
-def crew(network: ScopedKey, database: str, tmp_path: Path) -> Iterator[Crew]:
+def crew(network: ScopedKey, pooled_database: str, tmp_path: Path) -> Iterator[Crew]:
     """A crew whose processes do nothing."""
     crew = Crew(
-        network, tmp_path, {"ALCHEMISTORE_DATABASE_URL": libpq(database)}, Console(file=StringIO())
+        network,
+        tmp_path,
+        {"ALCHEMISTORE_DATABASE_URL": libpq(pooled_database)},
+        Console(file=StringIO()),
     )
     yield crew
     for process in crew.processes.values():
@@ -106,10 +109,10 @@ def test_a_worker_without_a_task_is_left_alone(
 
 
 def test_a_worker_in_a_transaction_goes_on_lest_others_wait_for_its_locks(
-    store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process, database: str
+    store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process, pooled_database: str
 ) -> None:
     claim(store, network, NAME)
-    with psycopg.connect(libpq(database), application_name=NAME) as connection:
+    with psycopg.connect(libpq(pooled_database), application_name=NAME) as connection:
         connection.execute("SELECT")
         assert crew.catch(store) is None
         assert not stopped(process)

@@ -12,10 +12,10 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 def test_the_library_example_runs(
-    database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    pooled_database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     [code] = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    monkeypatch.setenv("ALCHEMISTORE_DATABASE_URL", database)
+    monkeypatch.setenv("ALCHEMISTORE_DATABASE_URL", pooled_database)
     get_settings.cache_clear()
     names = {"alchemical_network": star(3), "result_key": "ProtocolDAGResult-" + "0" * 32}
     exec(code, names)

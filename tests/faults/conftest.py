@@ -158,13 +158,15 @@ Start = Callable[..., WorkerProcess]
 
 
 @pytest.fixture
-def start(database: str, objects: S3ObjectStore, bucket: S3ObjectStoreSettings) -> Iterator[Start]:
+def start(
+    pooled_database: str, objects: S3ObjectStore, bucket: S3ObjectStoreSettings
+) -> Iterator[Start]:
     """Starts workers, which have claimed a task then; none outlives the test."""
     started: list[WorkerProcess] = []
 
     def start(taskhub: ScopedKey, identifier: str, endpoint: str | None = None) -> WorkerProcess:
         environment = {
-            "ALCHEMISTORE_DATABASE_URL": database,
+            "ALCHEMISTORE_DATABASE_URL": pooled_database,
             "ALCHEMISTORE_APPLICATION_NAME": identifier,
         }
         for name, value in bucket.model_dump().items():

@@ -323,14 +323,12 @@ def test_a_reference_without_location_keeps_the_result_of_its_key(
     assert list(s3os.iter_contents()) == [locations[1]]
 
 
-# Of its own: the schema is not what it was afterwards.
-@pytest.mark.usefixtures("database")
 def test_nothing_is_swept_by_a_version_that_does_not_know_the_schema(
-    store: StateStore, s3os: S3ObjectStore
+    own_store: StateStore, s3os: S3ObjectStore
 ) -> None:
     loose(s3os, 1)
-    with store.engine.begin() as connection:
+    with own_store.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(SchemaError, match="9999"):
-        list(object_audit.sweep(store.engine, s3os, later()))
+        list(object_audit.sweep(own_store.engine, s3os, later()))
     assert len(list(s3os.iter_contents())) == 1

@@ -389,9 +389,12 @@ def test_priorities_come_in_order_across_protocols(
 
 
 @pytest.fixture
-def seeded(store: StateStore, database: str) -> Iterator[tuple[StateStore, StateStore]]:
+def seeded(store: StateStore, pooled_database: str) -> Iterator[tuple[StateStore, StateStore]]:
     """Two stores on one database whose random numbers are the same."""
-    stores = StateStore(database, rng=random.Random(7)), StateStore(database, rng=random.Random(7))
+    stores = (
+        StateStore(pooled_database, rng=random.Random(7)),
+        StateStore(pooled_database, rng=random.Random(7)),
+    )
     yield stores
     for one in stores:
         one.close()

@@ -31,9 +31,9 @@ class SlowProtocol(PushProtocol):
 
 
 @pytest.fixture
-def seeded(database: str) -> Iterator[StateStore]:
+def seeded(pooled_database: str) -> Iterator[StateStore]:
     """A store whose draws can be repeated, with the service `b`."""
-    store = StateStore(database, rng=random.Random(20240119))
+    store = StateStore(pooled_database, rng=random.Random(20240119))
     register(store, "b")
     yield store
     problems = store.problems()
@@ -214,15 +214,15 @@ def test_the_second_hub_is_drawn_by_weight_among_the_rest(seeded: StateStore) ->
     )
 
 
-def test_a_seed_repeats_the_draw(database: str) -> None:
-    store = StateStore(database)
+def test_a_seed_repeats_the_draw(pooled_database: str) -> None:
+    store = StateStore(pooled_database)
     register(store, "b")
     for i in range(6):
         campaign(store, HERE, tasks=1, name=f"net {i}")
     store.close()
     draws = []
     for seed in (1, 1, 2, 3):
-        again = StateStore(database, rng=random.Random(seed))
+        again = StateStore(pooled_database, rng=random.Random(seed))
         with rolled_back(again) as tx:
             draws.append(tx.claim_tasks([HERE], "b", count=6))
         again.close()

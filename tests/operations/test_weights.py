@@ -136,13 +136,13 @@ class Trials:
 
 @pytest.fixture
 def seeded(
-    store: StateStore, database: str, monkeypatch: pytest.MonkeyPatch
+    store: StateStore, pooled_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[StateStore]:
     """A store whose draws are the same in every run, as are the keys of its tasks, on which draws depend; and a service `a`."""
     keys = random.Random(1)
     monkeypatch.setattr(tasks, "uuid7", lambda: UUID(int=keys.getrandbits(128)))
     register(store, "a")
-    seeded = StateStore(database, rng=random.Random(20240119))
+    seeded = StateStore(pooled_database, rng=random.Random(20240119))
     yield seeded
     seeded.close()
 

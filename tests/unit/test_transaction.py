@@ -78,8 +78,8 @@ def test_a_refused_call_in_a_savepoint_leaves_the_rest_usable(notes: Notes) -> N
     assert notes.numbers() == [1, 2]
 
 
-def test_a_bound_store_is_a_store_of_the_same_kind(database: str) -> None:
-    store = StateStore(database)
+def test_a_bound_store_is_a_store_of_the_same_kind(pooled_database: str) -> None:
+    store = StateStore(pooled_database)
     with store.transaction() as tx:
         assert type(tx) is StateStore
         assert tx.query_tasks() == []

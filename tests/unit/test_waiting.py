@@ -55,11 +55,11 @@ def act(url: str, commands: Connection) -> None:
 
 
 @pytest.fixture
-def elsewhere(database: str) -> Iterator[Connection]:
+def elsewhere(pooled_database: str) -> Iterator[Connection]:
     """Somebody in another process, who calls what is sent."""
     # A new one for each test: a process speaks up at most once a second.
     here, there = SPAWN.Pipe()
-    process = SPAWN.Process(target=act, args=(database, there))
+    process = SPAWN.Process(target=act, args=(pooled_database, there))
     process.start()
     assert here.recv() == "ready"
     yield here
@@ -221,7 +221,7 @@ def test_the_connection_comes_back_clean(
 
 @pytest.mark.parametrize("waiters", [1, 3])
 def test_who_waits_leaves_the_pool_to_those_who_work(
-    database: str,
+    pooled_database: str,
     store: StateStore,
     made: Campaign,
     scope: Scope,
@@ -229,7 +229,9 @@ def test_who_waits_leaves_the_pool_to_those_who_work(
     waiters: int,
 ) -> None:
     small = StateStore(
-        Settings.model_validate({"database_url": database, "pool_size": 1, "pool_timeout": 2})
+        Settings.model_validate(
+            {"database_url": pooled_database, "pool_size": 1, "pool_timeout": 2}
+        )
     )
     waiting = [Running(lambda: small.wait_for_tasks([scope], timeout=20)) for _ in range(waiters)]
     try:

@@ -47,20 +47,20 @@ def test_imports_only_point_down() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_importing_the_package_costs_nothing() -> None:
+def test_import_of_the_package_loads_no_heavy_package() -> None:
     assert not loaded_by("import alchemistore") & HEAVY
 
 
-def test_the_models_need_neither_a_database_nor_gufe() -> None:
+def test_models_need_neither_a_database_nor_gufe() -> None:
     loaded = loaded_by("from alchemistore import Scope, ScopedKey, Task, Settings")
     assert not loaded & {"alembic", "boto3", "botocore", "gufe", "psycopg", "sqlalchemy"}
 
 
-def test_the_state_store_does_not_load_boto3() -> None:
+def test_state_store_does_not_load_boto3() -> None:
     assert not loaded_by("from alchemistore import StateStore") & {"boto3", "botocore"}
 
 
-def test_the_object_store_does_not_load_the_database() -> None:
+def test_object_store_does_not_load_the_database() -> None:
     assert not loaded_by("from alchemistore import S3ObjectStore") & {
         "alembic",
         "psycopg",
@@ -68,16 +68,16 @@ def test_the_object_store_does_not_load_the_database() -> None:
     }
 
 
-def test_the_command_line_loads_neither_gufe_nor_boto3() -> None:
+def test_command_line_loads_neither_gufe_nor_boto3() -> None:
     assert not loaded_by("import alchemistore.cli") & {"boto3", "botocore", "gufe"}
 
 
 @pytest.mark.parametrize("name", alchemistore.__all__)
-def test_every_public_name_is_there(name: str) -> None:
+def test_every_public_name_is_importable(name: str) -> None:
     assert getattr(alchemistore, name) is not None
     assert name in dir(alchemistore)
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+def test_missing_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         alchemistore.nonsense

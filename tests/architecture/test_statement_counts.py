@@ -411,7 +411,7 @@ def sent_by(world: World, act: Act, prepare: Prepare, many: bool) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "act", "prepare"), CASES, ids=[f"{name} {i}" for i, (name, _, _) in enumerate(CASES)]
 )
-def test_a_thousand_take_the_statements_of_one(
+def test_thousand_items_take_as_many_statements_as_one(
     world: World, name: str, act: Act, prepare: Prepare
 ) -> None:
     one, thousand = (
@@ -422,14 +422,14 @@ def test_a_thousand_take_the_statements_of_one(
     assert thousand == one
 
 
-def test_every_call_is_counted_or_about_one_object() -> None:
+def test_every_call_is_counted_or_takes_one_object() -> None:
     calls = {
         name for name in dir(StateStore) if hasattr(getattr(StateStore, name, None), "operation")
     }
     assert calls - {name for name, _, _ in CASES} == ABOUT_ONE
 
 
-def test_the_counter_counts(world: World) -> None:
+def test_statement_counter_counts(world: World) -> None:
     with world.store.engine.connect() as connection, statements(world.store) as sent:
         connection.execute(text("SELECT 1"))
         connection.execute(text("SELECT 2"))

@@ -50,7 +50,7 @@ def functions_with_a_transaction(file: Path) -> Iterator[ast.FunctionDef]:
             yield node
 
 
-def test_the_parser_sees_what_it_is_to_forbid() -> None:
+def test_parser_detects_forbidden_code() -> None:
     spoilt = ast.parse(
         "def f(tx):\n    tx.commit()\n    tx.execute(text(f'{name}'))\n    tx.execute('%s' % name)\n"
     )
@@ -76,7 +76,7 @@ def test_only_the_known_modules_open_connections(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", OPERATIONS, ids=lambda file: file.stem)
-def test_the_transaction_comes_first(file: Path) -> None:
+def test_transaction_comes_first(file: Path) -> None:
     for function in functions_with_a_transaction(file):
         assert function.args.args[0].arg == "tx", function.name
 
@@ -122,7 +122,7 @@ def _pasted(node: ast.AST) -> Iterator[ast.AST]:
 
 
 @pytest.mark.parametrize("file", OPERATIONS, ids=lambda file: file.stem)
-def test_a_statement_is_made_of_constants(file: Path) -> None:
+def test_statement_is_made_of_constants(file: Path) -> None:
     for function in functions_with_a_transaction(file):
         for call in _texts(function):
             pytest.fail(
@@ -135,7 +135,7 @@ def test_a_statement_is_made_of_constants(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", OPERATIONS, ids=lambda file: file.stem)
-def test_what_is_executed_is_a_constant_or_chosen_from_constants(file: Path) -> None:
+def test_executed_statement_is_a_constant_or_chosen_from_constants(file: Path) -> None:
     for function in functions_with_a_transaction(file):
         names = {argument.arg for argument in function.args.args}
         local = {
@@ -171,6 +171,6 @@ def test_what_is_executed_is_a_constant_or_chosen_from_constants(file: Path) -> 
     [*OPERATIONS, *sorted((PACKAGE / "database").glob("*.py"))],
     ids=lambda file: file.stem,
 )
-def test_nothing_is_left_in_the_session(file: Path) -> None:
+def test_session_state_is_not_changed(file: Path) -> None:
     code = file.read_text()
     assert not [word for word in SESSION_STATE if word in code]

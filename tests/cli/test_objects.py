@@ -92,7 +92,7 @@ def lost(store: StateStore, scope: Scope) -> list[str]:
 # Sweeping
 
 
-def test_sweep_says_what_it_would_do_and_does_it(
+def test_sweep_dry_run_lists_objects_and_sweep_removes_them(
     run: Run, pooled_database: str, objects: S3ObjectStore, loose: list[str]
 ) -> None:
     would = run("objects", "sweep", "--url", pooled_database, "--older-than", "0s", "--dry-run")
@@ -120,7 +120,7 @@ def test_sweep_says_what_it_would_do_and_does_it(
 
 
 @pytest.mark.parametrize("age", ["7", "d", "-1d", "7 days", ""])
-def test_an_age_without_a_unit_is_a_usage_error(run: Run, pooled_database: str, age: str) -> None:
+def test_age_without_a_unit_is_a_usage_error(run: Run, pooled_database: str, age: str) -> None:
     result = run("objects", "sweep", "--url", pooled_database, "--older-than", age)
     assert result.exit_code == 2
     assert "7d" in result.stderr
@@ -150,7 +150,7 @@ def test_check_leaves_young_objects_alone(run: Run, pooled_database: str, loose:
     assert (done.exit_code, done.stdout, done.stderr) == (0, "No inconsistencies found.\n", "")
 
 
-def test_check_names_what_either_side_lacks(
+def test_check_names_objects_and_references_missing_on_either_side(
     run: Run, pooled_database: str, loose: list[str], lost: list[str], at_once: None
 ) -> None:
     unreferenced = [
@@ -179,7 +179,7 @@ def test_check_names_what_either_side_lacks(
     "error", [S3UnavailableError("no server"), StoreUnavailableError("no server")]
 )
 @pytest.mark.parametrize("pages", [0, 2])
-def test_a_check_that_loses_its_connection_says_what_it_found_and_how_to_go_on(
+def test_check_that_loses_its_connection_prints_findings_and_resume_location(
     run: Run,
     pooled_database: str,
     objects: S3ObjectStore,
@@ -228,7 +228,7 @@ def test_after_without_objects_is_a_usage_error(run: Run, pooled_database: str) 
     "command",
     [["database", "check", "--objects", "--json"], ["objects", "sweep", "--older-than", "0s"]],
 )
-def test_an_interrupted_walk_says_how_to_go_on(
+def test_interrupted_command_prints_the_resume_location(
     pooled_database: str,
     objects: S3ObjectStore,
     loose: list[str],
@@ -262,7 +262,7 @@ def test_an_interrupted_walk_says_how_to_go_on(
         assert list(objects.iter_contents()) == loose[2:]
 
 
-def test_a_terminal_shows_where_the_walk_is_and_nothing_of_it_gets_into_the_output(
+def test_progress_is_shown_on_a_terminal_and_not_in_the_output(
     pooled_database: str, objects: S3ObjectStore, loose: list[str], lost: list[str], tmp_path: Path
 ) -> None:
     ours, theirs = pty.openpty()

@@ -92,7 +92,7 @@ def assert_each_claimed_once(
 
 @pytest.mark.parametrize("hubs", [1, 2])
 @pytest.mark.parametrize("count", [1, 5])
-def test_every_answer_is_complete_while_there_is_work(
+def test_claims_return_the_full_count_while_tasks_remain(
     wide: StateStore, scope: Scope, hubs: int, count: int
 ) -> None:
     rounds = 20 // count
@@ -164,7 +164,7 @@ def test_processes_claim_every_task_once(
     assert_each_claimed_once(wide, made.tasks, claimed)
 
 
-def test_expiry_while_claiming_strands_nothing(wide: StateStore, scope: Scope) -> None:
+def test_expiry_during_claims_strands_no_task(wide: StateStore, scope: Scope) -> None:
     made, shared = hubs_of(wide, scope, 2, 120)
     register(wide, *SERVICES)
     done = Event()
@@ -203,7 +203,7 @@ def test_expiry_while_claiming_strands_nothing(wide: StateStore, scope: Scope) -
     assert set(wide.claim_taskhub_tasks(shared[1], "survivor", 120)) == set(made.tasks)
 
 
-def test_everything_at_once_ends_in_order(wide: StateStore, scope: Scope) -> None:
+def test_concurrent_calls_of_all_kinds_break_no_invariant(wide: StateStore, scope: Scope) -> None:
     made, shared = hubs_of(wide, scope, 2, 60)
     children = wide.create_tasks(
         [made.transformations[i % 3] for i in range(60)], extends=made.tasks

@@ -17,7 +17,7 @@ N = 8
 # Hubs
 
 
-def test_eight_threads_that_create_a_hub_create_one(store: StateStore, scope: Scope) -> None:
+def test_concurrent_creation_of_a_hub_creates_one(store: StateStore, scope: Scope) -> None:
     network = store.create_network(star(), scope)
     hubs = run_concurrently([partial(store.create_taskhub, network)] * N)
     assert len(set(hubs)) == 1
@@ -25,7 +25,7 @@ def test_eight_threads_that_create_a_hub_create_one(store: StateStore, scope: Sc
 
 
 @committed_or_rolled_back
-def test_a_hub_that_is_being_created_elsewhere(
+def test_create_taskhub_waits_for_concurrent_creation(
     store: StateStore, scope: Scope, commit: bool
 ) -> None:
     network = store.create_network(star(), scope)
@@ -39,7 +39,7 @@ def test_a_hub_that_is_being_created_elsewhere(
     assert store.query_taskhubs() == [hub]
 
 
-def test_eight_threads_that_delete_a_hub_delete_it_once(store: StateStore, scope: Scope) -> None:
+def test_concurrent_deletion_of_a_hub_deletes_it_once(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=20)
 
     def delete() -> ScopedKey | None:
@@ -54,7 +54,7 @@ def test_eight_threads_that_delete_a_hub_delete_it_once(store: StateStore, scope
 
 
 @committed_or_rolled_back
-def test_actioning_on_a_hub_that_is_being_deleted(
+def test_action_waits_for_concurrent_deletion_of_the_hub(
     store: StateStore, scope: Scope, commit: bool
 ) -> None:
     made = campaign(store, scope, tasks=4, action=False)
@@ -70,7 +70,7 @@ def test_actioning_on_a_hub_that_is_being_deleted(
 
 
 @committed_or_rolled_back
-def test_deleting_a_hub_on_which_tasks_are_being_actioned(
+def test_hub_deletion_waits_for_concurrent_action(
     store: StateStore, scope: Scope, commit: bool
 ) -> None:
     made = campaign(store, scope, tasks=4, action=False)
@@ -89,9 +89,7 @@ def test_deleting_a_hub_on_which_tasks_are_being_actioned(
 # Actions
 
 
-def test_of_eight_threads_that_action_the_same_tasks_one_gets_each_key(
-    store: StateStore, scope: Scope
-) -> None:
+def test_concurrent_action_returns_each_task_to_one_caller(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=60, action=False)
     orders = [made.tasks if n % 2 else made.tasks[::-1] for n in range(N)]
     answers = run_concurrently([partial(store.action_tasks, order, made.hub) for order in orders])
@@ -105,9 +103,7 @@ def test_of_eight_threads_that_action_the_same_tasks_one_gets_each_key(
     assert store.get_task_weights(made.tasks, made.hub) == [0.5] * 60
 
 
-def test_of_eight_threads_that_cancel_the_same_tasks_one_gets_each_key(
-    store: StateStore, scope: Scope
-) -> None:
+def test_concurrent_cancel_returns_each_task_to_one_caller(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=60)
     orders = [made.tasks if n % 2 else made.tasks[::-1] for n in range(N)]
     answers = run_concurrently([partial(store.cancel_tasks, order, made.hub) for order in orders])
@@ -115,7 +111,7 @@ def test_of_eight_threads_that_cancel_the_same_tasks_one_gets_each_key(
     assert store.get_taskhub_tasks(made.hub) == []
 
 
-def test_actioning_and_cancelling_at_once_come_out_even(store: StateStore, scope: Scope) -> None:
+def test_concurrent_action_and_cancel_counts_balance(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=40, action=False)
     orders = [made.tasks if n % 4 < 2 else made.tasks[::-1] for n in range(N)]
     calls = [
@@ -131,7 +127,7 @@ def test_actioning_and_cancelling_at_once_come_out_even(store: StateStore, scope
 
 
 @committed_or_rolled_back
-def test_actioning_what_is_being_actioned(store: StateStore, scope: Scope, commit: bool) -> None:
+def test_action_waits_for_concurrent_action(store: StateStore, scope: Scope, commit: bool) -> None:
     made = campaign(store, scope, tasks=4, action=False)
     first, second = run_while_open(
         store,
@@ -145,7 +141,7 @@ def test_actioning_what_is_being_actioned(store: StateStore, scope: Scope, commi
 
 
 @committed_or_rolled_back
-def test_actioning_what_is_being_cancelled(store: StateStore, scope: Scope, commit: bool) -> None:
+def test_action_waits_for_concurrent_cancel(store: StateStore, scope: Scope, commit: bool) -> None:
     made = campaign(store, scope, tasks=3)
     first, second = run_while_open(
         store,
@@ -161,7 +157,7 @@ def test_actioning_what_is_being_cancelled(store: StateStore, scope: Scope, comm
 
 
 @committed_or_rolled_back
-def test_cancelling_what_is_being_actioned(store: StateStore, scope: Scope, commit: bool) -> None:
+def test_cancel_waits_for_concurrent_action(store: StateStore, scope: Scope, commit: bool) -> None:
     made = campaign(store, scope, tasks=3, action=False)
     _, second = run_while_open(
         store,
@@ -179,7 +175,7 @@ def test_cancelling_what_is_being_actioned(store: StateStore, scope: Scope, comm
 
 @committed_or_rolled_back
 @pytest.mark.parametrize("status", ["invalid", "deleted"])
-def test_actioning_what_is_being_given_up(
+def test_action_waits_for_concurrent_terminal_status(
     store: StateStore, scope: Scope, status: str, commit: bool
 ) -> None:
     made = campaign(store, scope, tasks=3, action=False)
@@ -195,7 +191,9 @@ def test_actioning_what_is_being_given_up(
 
 
 @committed_or_rolled_back
-def test_giving_up_what_is_being_actioned(store: StateStore, scope: Scope, commit: bool) -> None:
+def test_terminal_status_waits_for_concurrent_action(
+    store: StateStore, scope: Scope, commit: bool
+) -> None:
     made = campaign(store, scope, tasks=3, action=False)
     _, second = run_while_open(
         store,
@@ -208,7 +206,9 @@ def test_giving_up_what_is_being_actioned(store: StateStore, scope: Scope, commi
 
 
 @committed_or_rolled_back
-def test_weighing_what_is_being_cancelled(store: StateStore, scope: Scope, commit: bool) -> None:
+def test_set_weights_waits_for_concurrent_cancel(
+    store: StateStore, scope: Scope, commit: bool
+) -> None:
     made = campaign(store, scope, tasks=3)
     _, second = run_while_open(
         store,
@@ -225,7 +225,7 @@ def test_weighing_what_is_being_cancelled(store: StateStore, scope: Scope, commi
 # Tasks
 
 
-def test_eight_threads_that_ask_for_five_tasks_leave_five(store: StateStore, scope: Scope) -> None:
+def test_concurrent_set_tasks_with_count_five_creates_five(store: StateStore, scope: Scope) -> None:
     transformation = campaign(store, scope).transformations[0]
     answers = run_concurrently([partial(store.set_tasks, transformation, None, 5)] * N)
     assert all(answer == answers[0] for answer in answers)
@@ -240,7 +240,7 @@ def test_eight_threads_that_ask_for_five_tasks_leave_five(store: StateStore, sco
 
 
 @committed_or_rolled_back
-def test_asking_for_tasks_that_are_being_made(
+def test_set_tasks_waits_for_concurrent_set_tasks(
     store: StateStore, scope: Scope, commit: bool
 ) -> None:
     transformation = campaign(store, scope).transformations[0]
@@ -258,7 +258,7 @@ def test_asking_for_tasks_that_are_being_made(
 @committed_or_rolled_back
 @pytest.mark.parametrize("status", [TaskStatusEnum.invalid, TaskStatusEnum.deleted])
 @pytest.mark.parametrize("how", ["create_task", "create_tasks", "set_tasks"])
-def test_extending_a_parent_that_is_being_given_up(
+def test_create_task_waits_for_terminal_status_of_its_parent(
     store: StateStore, scope: Scope, how: str, status: TaskStatusEnum, commit: bool
 ) -> None:
     transformation = campaign(store, scope).transformations[0]
@@ -283,7 +283,7 @@ def test_extending_a_parent_that_is_being_given_up(
 
 @committed_or_rolled_back
 @pytest.mark.parametrize("generations", [1, 3])
-def test_giving_up_a_parent_that_is_being_extended(
+def test_terminal_status_of_a_parent_waits_for_its_new_child(
     store: StateStore, scope: Scope, generations: int, commit: bool
 ) -> None:
     made = campaign(store, scope)
@@ -303,9 +303,7 @@ def test_giving_up_a_parent_that_is_being_extended(
     assert store.get_taskhub_tasks(made.hub) == []
 
 
-def test_eight_threads_that_set_priorities_of_the_same_tasks(
-    store: StateStore, scope: Scope
-) -> None:
+def test_concurrent_set_priority_does_not_deadlock(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=40)
     orders = [made.tasks if n % 2 else made.tasks[::-1] for n in range(N)]
     answers = run_concurrently(

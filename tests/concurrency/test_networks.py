@@ -38,9 +38,7 @@ def whole(store: StateStore, key: ScopedKey, network: gufe.AlchemicalNetwork) ->
     return bool(again is not network and again.key == network.key and again.edges == network.edges)
 
 
-def test_eight_threads_that_create_the_same_network_create_one(
-    store: StateStore, scope: Scope
-) -> None:
+def test_concurrent_creation_of_a_network_creates_one(store: StateStore, scope: Scope) -> None:
     network = gufe_classes.network()
     expected = alone(store, scope, network)
     keys = run_concurrently([lambda: store.create_network(network, scope)] * N)
@@ -49,7 +47,7 @@ def test_eight_threads_that_create_the_same_network_create_one(
     assert whole(store, keys[0], network)
 
 
-def test_eight_threads_that_create_overlapping_networks_share_the_parts(
+def test_concurrent_creation_of_overlapping_networks_shares_parts(
     store: StateStore, scope: Scope
 ) -> None:
     networks = [star(n + 2, f"star {n}") for n in range(N)]
@@ -60,7 +58,7 @@ def test_eight_threads_that_create_overlapping_networks_share_the_parts(
     assert all(whole(store, key, network) for key, network in zip(keys, networks, strict=True))
 
 
-def test_eight_threads_in_scopes_of_their_own(store: StateStore) -> None:
+def test_concurrent_creation_in_separate_scopes_is_independent(store: StateStore) -> None:
     network = star()
     scopes = [Scope("org", "new", f"project{n}") for n in range(N)]
     keys = run_concurrently([partial(store.create_network, network, at) for at in scopes])
@@ -71,7 +69,7 @@ def test_eight_threads_in_scopes_of_their_own(store: StateStore) -> None:
 @committed_or_rolled_back
 @pytest.mark.parametrize("name", ["first", "second"], ids=["the same", "overlapping"])
 @pytest.mark.parametrize("known", [True, False], ids=["known scope", "new scope"])
-def test_a_network_is_whole_whatever_becomes_of_one_that_shares_its_parts(
+def test_network_is_complete_after_commit_or_rollback_of_an_overlapping_one(
     store: StateStore, scope: Scope, commit: bool, name: str, known: bool
 ) -> None:
     if known:
@@ -93,7 +91,7 @@ def test_a_network_is_whole_whatever_becomes_of_one_that_shares_its_parts(
 
 
 @committed_or_rolled_back
-def test_creating_again_what_is_being_deleted(
+def test_create_network_waits_for_its_concurrent_deletion(
     store: StateStore, scope: Scope, commit: bool
 ) -> None:
     made = campaign(store, scope, tasks=3)
@@ -113,9 +111,7 @@ def test_creating_again_what_is_being_deleted(
     assert store.query_taskhubs() == ([] if commit else [made.hub])
 
 
-def test_eight_threads_that_delete_a_network_delete_it_once(
-    store: StateStore, scope: Scope
-) -> None:
+def test_concurrent_deletion_of_a_network_deletes_it_once(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=3)
 
     def delete() -> ScopedKey | None:
@@ -130,7 +126,7 @@ def test_eight_threads_that_delete_a_network_delete_it_once(
     assert set(store.query_tasks()) == set(made.tasks)
 
 
-def test_deleting_networks_that_share_parts_while_creating_others(
+def test_deletion_and_creation_of_overlapping_networks_do_not_conflict(
     store: StateStore, scope: Scope
 ) -> None:
     old = [campaign(store, scope, name=f"old {n}").network for n in range(4)]
@@ -144,7 +140,7 @@ def test_deleting_networks_that_share_parts_while_creating_others(
 
 
 @pytest.mark.parametrize("first", ["the hub", "the deletion"])
-def test_a_hub_of_a_network_that_is_being_deleted(
+def test_create_taskhub_and_delete_network_wait_for_each_other(
     store: StateStore, scope: Scope, first: str
 ) -> None:
     network = store.create_network(star(), scope)

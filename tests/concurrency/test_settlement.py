@@ -23,7 +23,7 @@ def made(store: StateStore, scope: Scope) -> Campaign:
 
 
 @ok_or_failed
-def test_the_same_delivery_waits_for_the_first_and_answers_the_same(
+def test_repeated_settlement_waits_for_the_first_and_returns_the_same(
     store: StateStore, made: Campaign, scope: Scope, ok: bool
 ) -> None:
     task, result = claim(store, made, "b"), ref(scope, ok=ok)
@@ -36,7 +36,7 @@ def test_the_same_delivery_waits_for_the_first_and_answers_the_same(
 
 
 @ok_or_failed
-def test_a_settlement_that_finds_its_service_being_expired_comes_late(
+def test_settlement_during_expiry_of_its_service_is_late(
     store: StateStore, made: Campaign, scope: Scope, ok: bool
 ) -> None:
     task, result = claim(store, made, "a"), ref(scope, ok=ok)
@@ -52,7 +52,7 @@ def test_a_settlement_that_finds_its_service_being_expired_comes_late(
 
 
 @ok_or_failed
-def test_an_expiry_that_finds_the_task_being_settled_takes_nothing_back(
+def test_expiry_during_settlement_does_not_revert_the_task(
     store: StateStore, made: Campaign, scope: Scope, ok: bool
 ) -> None:
     task, ended = claim(store, made, "a"), "complete" if ok else "error"
@@ -64,7 +64,7 @@ def test_an_expiry_that_finds_the_task_being_settled_takes_nothing_back(
     assert (status(store, task), outcomes(store, task)) == (ended, [("a", ended)])
 
 
-def test_a_claim_passes_over_what_a_late_result_is_completing(
+def test_claim_skips_a_task_being_completed_by_a_late_result(
     store: StateStore, made: Campaign, scope: Scope
 ) -> None:
     task = claim(store, made, "a")
@@ -77,7 +77,7 @@ def test_a_claim_passes_over_what_a_late_result_is_completing(
 
 
 @ok_or_failed
-def test_a_late_result_waits_for_the_claim_of_its_task(
+def test_late_result_waits_for_the_claim_of_its_task(
     store: StateStore, made: Campaign, scope: Scope, ok: bool
 ) -> None:
     task = claim(store, made, "a")
@@ -92,7 +92,7 @@ def test_a_late_result_waits_for_the_claim_of_its_task(
 
 
 @pytest.mark.parametrize("late_first", [True, False])
-def test_two_workers_with_a_result_each_are_both_kept(
+def test_results_of_two_workers_are_both_kept(
     store: StateStore, made: Campaign, scope: Scope, late_first: bool
 ) -> None:
     task = claim(store, made, "a")
@@ -120,7 +120,7 @@ def test_two_workers_with_a_result_each_are_both_kept(
 
 @pytest.mark.parametrize("wanted", ["waiting", "error", "complete", "invalid", "deleted"])
 @ok_or_failed
-def test_a_setter_and_a_settlement_go_one_after_the_other(
+def test_setter_and_a_settlement_go_one_after_the_other(
     store: StateStore, made: Campaign, scope: Scope, wanted: str, ok: bool
 ) -> None:
     task, ended = claim(store, made, "b"), "complete" if ok else "error"
@@ -169,7 +169,7 @@ Change = Callable[[StateStore, Campaign, ScopedKey], object]
 @pytest.mark.parametrize(
     "change", [child_actioned, child_given_weight, child_set_waiting, child_given_priority]
 )
-def test_a_child_that_changes_while_its_parent_is_completed_can_be_claimed(
+def test_child_changed_during_completion_of_its_parent_is_claimable(
     store: StateStore, made: Campaign, scope: Scope, change: Change, settled_first: bool
 ) -> None:
     parent, child = chain(store, made.transformations[0], 2)
@@ -194,7 +194,7 @@ def test_a_child_that_changes_while_its_parent_is_completed_can_be_claimed(
 
 
 @pytest.mark.parametrize("settled_first", [True, False])
-def test_a_child_that_is_born_while_its_parent_is_completed_can_be_claimed(
+def test_child_created_during_completion_of_its_parent_is_claimable(
     store: StateStore, made: Campaign, scope: Scope, settled_first: bool
 ) -> None:
     [parent] = made.tasks
@@ -215,7 +215,9 @@ def test_a_child_that_is_born_while_its_parent_is_completed_can_be_claimed(
 
 
 @ok_or_failed
-def test_expiry_and_settlement_race_fifty_times(store: StateStore, scope: Scope, ok: bool) -> None:
+def test_expiry_and_settlement_at_once_agree_with_a_serial_order(
+    store: StateStore, scope: Scope, ok: bool
+) -> None:
     register(store, "c")
     made, ended = campaign(store, scope, tasks=50, arms=1), "complete" if ok else "error"
     settlements: dict[ScopedKey, tuple[Settlement, ScopedKey]] = {}
@@ -247,7 +249,7 @@ def test_expiry_and_settlement_race_fifty_times(store: StateStore, scope: Scope,
     assert set(store.claim_taskhub_tasks(made.hub, "c", count=60)) - {None} == waiting
 
 
-def test_settlements_on_shared_hubs_and_chains_run_with_everything_else(
+def test_concurrent_settlements_on_shared_hubs_and_chains_do_not_deadlock(
     store: StateStore, scope: Scope
 ) -> None:
     """Claimers that settle, an operator who changes everything, and expiry: no deadlock comes through, nothing is lost."""

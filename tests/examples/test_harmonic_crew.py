@@ -88,7 +88,7 @@ def stopped(process: psutil.Process) -> bool:
     return bool(process.status() == psutil.STATUS_STOPPED)
 
 
-def test_a_worker_in_the_middle_of_a_task_is_stopped_once(
+def test_worker_in_the_middle_of_a_task_is_stopped_once(
     store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process
 ) -> None:
     claim(store, network, NAME)
@@ -99,7 +99,7 @@ def test_a_worker_in_the_middle_of_a_task_is_stopped_once(
     assert not stopped(process)
 
 
-def test_a_worker_without_a_task_is_left_alone(
+def test_worker_without_a_task_is_left_alone(
     store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process
 ) -> None:
     task = claim(store, network, NAME)
@@ -108,7 +108,7 @@ def test_a_worker_without_a_task_is_left_alone(
     assert not stopped(process)
 
 
-def test_a_worker_in_a_transaction_goes_on_lest_others_wait_for_its_locks(
+def test_worker_in_a_transaction_is_resumed_to_release_its_locks(
     store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process, pooled_database: str
 ) -> None:
     claim(store, network, NAME)
@@ -119,7 +119,7 @@ def test_a_worker_in_a_transaction_goes_on_lest_others_wait_for_its_locks(
     assert crew.catch(store) == NAME
 
 
-def test_a_stopped_worker_hears_that_it_is_to_end(crew: Crew) -> None:
+def test_stopped_worker_ends_on_request(crew: Crew) -> None:
     # Like a worker it ends in its own way: one that does not would end while stopped.
     code = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); print(flush=True); signal.pause()"
     crew.processes[NAME] = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
@@ -131,7 +131,7 @@ def test_a_stopped_worker_hears_that_it_is_to_end(crew: Crew) -> None:
         assert process.returncode == 7
 
 
-def test_a_worker_is_stopped_until_it_has_lost_its_task(
+def test_worker_is_stopped_until_it_has_lost_its_task(
     store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process
 ) -> None:
     mishaps = Mishaps(store, network, crew, crew.console)
@@ -162,7 +162,7 @@ def test_another_worker_is_killed(
 
 
 @pytest.mark.parametrize("expired", [True, False])
-def test_a_campaign_that_lost_a_worker_before_kills_none(
+def test_campaign_that_lost_a_worker_before_kills_none(
     store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process, expired: bool
 ) -> None:
     claim(store, network, "worker-0")
@@ -177,7 +177,7 @@ def test_a_campaign_that_lost_a_worker_before_kills_none(
     assert set(crew.processes) == {NAME, "worker-2"}
 
 
-def test_a_campaign_that_had_a_late_result_before_stops_none(
+def test_campaign_that_had_a_late_result_before_stops_none(
     store: StateStore, network: ScopedKey, crew: Crew, process: psutil.Process
 ) -> None:
     task = claim(store, network, "worker-0")

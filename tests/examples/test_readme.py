@@ -11,7 +11,7 @@ from tests.support.campaigns import star
 README = Path(__file__).parents[2] / "README.md"
 
 
-def test_the_library_example_runs(
+def test_library_example_runs(
     pooled_database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     [code] = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)

@@ -28,7 +28,7 @@ def another_takes_over(store: StateStore, here: Here, made: Campaign) -> None:
 
 
 @pytest.mark.parametrize("stage", ["computed", "written", "settling"])
-def test_what_a_worker_held_that_was_killed_is_done_by_another(
+def test_task_of_a_killed_worker_is_completed_by_another(
     store: StateStore, objects: S3ObjectStore, scope: Scope, start: Start, here: Here, stage: str
 ) -> None:
     made = campaign(store, scope, tasks=1, arms=1)
@@ -46,7 +46,7 @@ def test_what_a_worker_held_that_was_killed_is_done_by_another(
     assert statuses == ["waiting", "running", "waiting", "running", "complete"]
 
 
-def test_a_worker_that_is_killed_while_it_writes_leaves_no_half_of_a_result(
+def test_worker_killed_while_writing_leaves_no_partial_result(
     store: StateStore, objects: S3ObjectStore, scope: Scope, start: Start, here: Here, wire: Wire
 ) -> None:
     made = campaign(store, scope, tasks=1, arms=1)
@@ -62,7 +62,7 @@ def test_a_worker_that_is_killed_while_it_writes_leaves_no_half_of_a_result(
     assert len(list(objects.iter_contents())) == 1
 
 
-def test_what_a_worker_settled_stays_when_it_is_killed(
+def test_settled_result_survives_the_kill_of_its_worker(
     store: StateStore, scope: Scope, start: Start, here: Here
 ) -> None:
     made = campaign(store, scope, tasks=1, arms=1)
@@ -77,7 +77,7 @@ def test_what_a_worker_settled_stays_when_it_is_killed(
 
 
 @pytest.mark.parametrize("meanwhile", ["waiting", "running", "complete"])
-def test_a_worker_that_was_frozen_past_expiry_delivers_late_and_it_counts(
+def test_worker_frozen_past_expiry_delivers_a_late_result_that_counts(
     store: StateStore, scope: Scope, start: Start, here: Here, meanwhile: str
 ) -> None:
     made = campaign(store, scope, tasks=1, arms=1)
@@ -142,7 +142,7 @@ def test_two_workers_settle_one_task_and_both_results_are_kept(
     here.nothing_is_stranded(made)
 
 
-def test_a_late_failure_after_a_success_changes_nothing_but_the_list_of_failures(
+def test_late_failure_after_success_is_only_listed_as_failure(
     store: StateStore, scope: Scope, here: Here
 ) -> None:
     register_silent(store, "late")

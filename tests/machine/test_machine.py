@@ -484,7 +484,7 @@ class Machine(RuleBasedStateMachine):
                     claims_agree(tx, self.model, hub, network, 100, protocols)
 
 
-def test_the_store_does_what_the_model_does(store: StateStore) -> None:
+def test_store_agrees_with_the_model(store: StateStore) -> None:
     profile = settings(
         max_examples=int(os.environ.get(EXAMPLES, 40)),
         stateful_step_count=int(os.environ.get(STEPS, 15)),

@@ -93,7 +93,7 @@ def test_excluded_scopes_are_left_out(store: StateStore) -> None:
         put_back(store, got)
 
 
-def test_a_claim_goes_on_to_the_next_hub_until_there_are_enough(store: StateStore) -> None:
+def test_claim_continues_with_the_next_hub_until_the_count_is_reached(store: StateStore) -> None:
     register(store, "b")
     made = [campaign(store, HERE, tasks=3, name=f"net {i}") for i in range(4)]
     got = claimed(store.claim_tasks([HERE], "b", count=7))
@@ -110,7 +110,7 @@ def test_a_claim_goes_on_to_the_next_hub_until_there_are_enough(store: StateStor
     assert store.claim_tasks([HERE], "b", count=2) == [None, None]
 
 
-def test_many_hubs_with_one_task_each_give_all_that_is_asked(store: StateStore) -> None:
+def test_many_hubs_with_one_task_each_fill_one_claim(store: StateStore) -> None:
     register(store, "b")
     made = [campaign(store, HERE, tasks=1, arms=1, name=f"net {i}") for i in range(40)]
     assert len(claimed(store.claim_tasks([HERE], "b", count=40))) == len(made)
@@ -142,7 +142,7 @@ def test_tasks_that_several_hubs_share_are_claimed_once_each(
 
 
 @pytest.mark.parametrize("count", [0, -1])
-def test_nothing_asked_is_nothing_claimed(store: StateStore, count: int) -> None:
+def test_claim_with_count_zero_returns_nothing(store: StateStore, count: int) -> None:
     register(store, "b")
     made = campaign(store, HERE, tasks=1)
     assert store.claim_tasks([HERE], "b", count=count) == []
@@ -155,7 +155,7 @@ def test_one_task_is_claimed_by_default(store: StateStore) -> None:
     assert len(claimed(store.claim_tasks([str(HERE)], "b"))) == 1
 
 
-def test_a_hub_of_weight_zero_gives_nothing(store: StateStore) -> None:
+def test_hub_of_weight_zero_is_not_claimed_from(store: StateStore) -> None:
     register(store, "b")
     off, on = (campaign(store, HERE, tasks=2, name=name) for name in ("off", "on"))
     store.set_taskhub_weight(off.network, 0)
@@ -187,7 +187,7 @@ def test_hubs_are_drawn_by_their_weights(seeded: StateStore) -> None:
     assert chisquare(counts[:3]).pvalue < 1e-6
 
 
-def test_the_second_hub_is_drawn_by_weight_among_the_rest(seeded: StateStore) -> None:
+def test_second_hub_is_drawn_by_weight_among_the_rest(seeded: StateStore) -> None:
     weights = [0.8, 0.3, 0.1]
     made = [campaign(seeded, HERE, tasks=1, name=f"net {i}") for i in range(3)]
     for one, weight in zip(made, weights, strict=True):
@@ -214,7 +214,7 @@ def test_the_second_hub_is_drawn_by_weight_among_the_rest(seeded: StateStore) ->
     )
 
 
-def test_a_seed_repeats_the_draw(pooled_database: str) -> None:
+def test_seed_repeats_the_draw(pooled_database: str) -> None:
     store = StateStore(pooled_database)
     register(store, "b")
     for i in range(6):
@@ -230,7 +230,7 @@ def test_a_seed_repeats_the_draw(pooled_database: str) -> None:
     assert draws[0] not in draws[2:]
 
 
-def test_protocols_choose_hubs_and_tasks(store: StateStore) -> None:
+def test_protocols_filter_hubs_and_tasks(store: StateStore) -> None:
     register(store, "b")
     quick = campaign(store, HERE, tasks=3, name="quick only")
     slow, fast = (
@@ -257,7 +257,7 @@ def test_protocols_choose_hubs_and_tasks(store: StateStore) -> None:
         put_back(store, got)
 
 
-def test_inside_a_hub_priority_comes_first(store: StateStore) -> None:
+def test_priority_decides_within_a_hub(store: StateStore) -> None:
     register(store, "b")
     made = campaign(store, HERE, tasks=5)
     for priority, task in zip((5, 3, 1, 4, 2), made.tasks, strict=True):
@@ -266,7 +266,7 @@ def test_inside_a_hub_priority_comes_first(store: StateStore) -> None:
     assert store.claim_tasks([HERE], "b", count=5) == order
 
 
-def test_who_is_not_registered_claims_and_changes_nothing(store: StateStore) -> None:
+def test_claim_by_scope_by_an_unregistered_service_is_a_key_error(store: StateStore) -> None:
     campaign(store, HERE, tasks=3)
     register(store, "b")
     before = all_rows(store)
@@ -279,7 +279,7 @@ def test_who_is_not_registered_claims_and_changes_nothing(store: StateStore) -> 
 @pytest.mark.parametrize(
     "malformed", ["org-one", "org-*-here", "1-2-3", "", "org-one-here-there", "org'-one-here"]
 )
-def test_a_malformed_scope_is_a_value_error(store: StateStore, malformed: str) -> None:
+def test_malformed_scope_is_a_value_error(store: StateStore, malformed: str) -> None:
     campaign(store, HERE, tasks=1)
     register(store, "b")
     before = all_rows(store)

@@ -117,7 +117,7 @@ def test_create_overlapping_networks(store: StateStore, scope: Scope) -> None:
     }
 
 
-def test_a_network_that_differs_in_its_name_only_adds_one_document(
+def test_network_that_differs_in_its_name_only_adds_one_document(
     store: StateStore, scope: Scope
 ) -> None:
     store.create_network(star(3, "first"), scope)
@@ -126,7 +126,7 @@ def test_a_network_that_differs_in_its_name_only_adds_one_document(
     assert added(before, row_counts(store))["gufe_objects"] == 1
 
 
-def test_the_same_network_in_two_scopes_is_two_networks(
+def test_same_network_in_two_scopes_is_two_networks(
     store: StateStore, scope: Scope, other_scope: Scope
 ) -> None:
     here = store.create_network(star(), scope)
@@ -141,7 +141,7 @@ def test_the_same_network_in_two_scopes_is_two_networks(
     assert len(store.query_chemicalsystems()) == 8
 
 
-def test_an_empty_network_is_fine(shared_store: StateStore, scope: Scope) -> None:
+def test_empty_network_is_accepted(shared_store: StateStore, scope: Scope) -> None:
     key = shared_store.create_network(gufe.AlchemicalNetwork([], nodes=[], name="empty"), scope)
     assert (
         shared_store.get_network_transformations(key)
@@ -157,14 +157,14 @@ def test_an_empty_network_is_fine(shared_store: StateStore, scope: Scope) -> Non
     assert shared_store.get_network_status(key) == {}
 
 
-def test_a_network_may_have_no_name(shared_store: StateStore, scope: Scope) -> None:
+def test_network_may_have_no_name(shared_store: StateStore, scope: Scope) -> None:
     unnamed = shared_store.create_network(gufe_classes.network(name=None), scope)
     named = shared_store.create_network(gufe_classes.network(name="None"), scope)
     assert shared_store.query_networks(name="None", scope=scope) == [named]
     assert set(shared_store.query_networks(scope=scope)) == {unnamed, named}
 
 
-def test_a_nontransformation_is_a_transformation_to_every_query(
+def test_nontransformation_is_a_transformation_to_every_query(
     shared_store: StateStore, scope: Scope
 ) -> None:
     network = shared_store.create_network(gufe_classes.network(), scope)
@@ -211,7 +211,9 @@ def test_create_network_takes_a_keyed_chain(
     assert (again.key, again.edges, again.nodes) == (network.key, network.edges, network.nodes)
 
 
-def test_of_a_chain_no_object_is_built(shared_store: StateStore, scope: Scope) -> None:
+def test_create_network_from_a_chain_builds_no_object(
+    shared_store: StateStore, scope: Scope
+) -> None:
     chain = chain_of(gufe_classes.network("only a chain"))
     gc.collect()
     TOKENIZABLE_REGISTRY.clear()
@@ -261,7 +263,7 @@ BROKEN: dict[str, Callable[[Chain], Any]] = {
 
 
 @pytest.mark.parametrize("how", BROKEN)
-def test_a_broken_chain_is_refused_and_leaves_nothing(
+def test_broken_chain_is_refused_and_leaves_nothing(
     shared_store: StateStore, scope: Scope, how: str
 ) -> None:
     broken = BROKEN[how](copy.deepcopy(chain_of(gufe_classes.network())))
@@ -276,7 +278,7 @@ def test_a_broken_chain_is_refused_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("form", [lambda network: network, chain_of], ids=["object", "chain"])
-def test_a_transformation_from_a_system_to_itself_is_refused(
+def test_transformation_from_a_system_to_itself_is_refused(
     shared_store: StateStore, scope: Scope, form: Callable[[Any], Any]
 ) -> None:
     before = row_counts(shared_store)
@@ -289,14 +291,14 @@ def test_a_transformation_from_a_system_to_itself_is_refused(
     "bad",
     [Scope(), Scope("a"), Scope("a", "b"), "a-b-*", "*-*-*", "a-b", "", "a-b-c-d", "a'-b-c", None],
 )
-def test_a_scope_that_is_not_specific_is_refused(shared_store: StateStore, bad: Any) -> None:
+def test_scope_that_is_not_specific_is_refused(shared_store: StateStore, bad: Any) -> None:
     before = row_counts(shared_store)
     with pytest.raises((ValueError, TypeError)):
         shared_store.create_network(star(), bad)
     assert row_counts(shared_store) == before
 
 
-def test_what_is_not_a_network_is_refused(shared_store: StateStore, scope: Scope) -> None:
+def test_other_object_than_a_network_is_refused(shared_store: StateStore, scope: Scope) -> None:
     before = row_counts(shared_store)
     things = [
         None,
@@ -316,7 +318,7 @@ def test_what_is_not_a_network_is_refused(shared_store: StateStore, scope: Scope
 
 
 @pytest.mark.parametrize("name", ["nul \x00 inside", "half a surrogate \ud800"], ids=ascii)
-def test_a_name_that_no_database_text_can_hold_is_refused(
+def test_name_with_unstorable_characters_is_refused(
     shared_store: StateStore, scope: Scope, name: str
 ) -> None:
     before = row_counts(shared_store)
@@ -342,9 +344,7 @@ def test_a_name_that_no_database_text_can_hold_is_refused(
 # Deleting
 
 
-def test_delete_network_keeps_what_may_be_shared_and_the_tasks(
-    store: StateStore, scope: Scope
-) -> None:
+def test_delete_network_keeps_shared_parts_and_tasks(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=3)
     systems = store.query_chemicalsystems()
     ref = ProtocolDAGResultRef(obj_key=GufeKey(f"ProtocolDAGResult-{ZERO}"), scope=scope, ok=True)
@@ -409,7 +409,7 @@ def test_claimed_tasks_survive_the_deletion_of_their_network(
     assert store.set_task_complete([task]) == [task]
 
 
-def test_a_deleted_network_can_be_created_again(store: StateStore, scope: Scope) -> None:
+def test_deleted_network_can_be_created_again(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=2)
     before = row_counts(store)
     store.delete_network(made.network)

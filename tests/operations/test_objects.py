@@ -63,7 +63,7 @@ def world(shared_store: StateStore) -> Iterator[World]:
 # Getting
 
 
-def test_get_network_gives_the_living_object_and_an_equal_one_when_it_is_gone(
+def test_get_network_returns_the_object_in_memory_or_decodes_an_equal_one(
     store: StateStore, scope: Scope
 ) -> None:
     network = gufe_classes.network()
@@ -171,7 +171,7 @@ def test_get_scoped_key_of_records(store: StateStore, scope: Scope) -> None:
         store.get_scoped_key(Task(), scope)
 
 
-def test_check_existence_and_get_gufe_of_what_is_not_there(
+def test_check_existence_and_get_gufe_of_missing_objects(
     store: StateStore, scope: Scope, other_scope: Scope
 ) -> None:
     made = campaign(store, scope, tasks=1)
@@ -236,7 +236,7 @@ def _values() -> dict[str, Any]:
     }
 
 
-def test_contents_come_back_exactly(store: StateStore, scope: Scope) -> None:
+def test_contents_are_returned_exactly(store: StateStore, scope: Scope) -> None:
     holders = {label: Holder(value) for label, value in _values().items()}
     node = gufe.ChemicalSystem(
         {**holders, "none again": holders["none"], "inner": Outer.Inner([holders["empty"]])}
@@ -257,7 +257,7 @@ def test_contents_come_back_exactly(store: StateStore, scope: Scope) -> None:
     assert store.get_gufe(f"{node.components['inner'].key}-{scope}") is again.components["inner"]
 
 
-def test_arrays_come_back_exactly(store: StateStore, scope: Scope) -> None:
+def test_arrays_are_decoded_exactly(store: StateStore, scope: Scope) -> None:
     arrays = [
         np.arange(12.0).reshape(3, 4),
         np.asfortranarray([[1, 2], [3, 4]], dtype="i2"),
@@ -277,9 +277,7 @@ def test_arrays_come_back_exactly(store: StateStore, scope: Scope) -> None:
         assert (found.dtype, found.shape) == (array.dtype, array.shape)
 
 
-def test_the_same_child_under_two_labels_is_under_both_again(
-    store: StateStore, scope: Scope
-) -> None:
+def test_child_under_two_labels_is_returned_under_both(store: StateStore, scope: Scope) -> None:
     key = store.create_network(
         gufe.AlchemicalNetwork([], nodes=[system("twice"), gufe.ChemicalSystem({})]), scope
     )
@@ -291,7 +289,7 @@ def test_the_same_child_under_two_labels_is_under_both_again(
     assert dict(empty.components) == {}
 
 
-def test_what_cannot_be_read_back_is_refused_and_leaves_nothing(
+def test_content_that_cannot_be_decoded_is_refused_and_not_stored(
     store: StateStore, scope: Scope
 ) -> None:
     class Local(Holder):
@@ -416,7 +414,7 @@ def answers(call: Callable[..., Any], keys: Iterable[Any], *arguments: Any) -> d
 
 
 @pytest.mark.parametrize("call", LISTING)
-def test_listing_calls_are_empty_for_keys_of_nothing(
+def test_listing_calls_return_nothing_for_unknown_keys(
     world: World, other_scope: Scope, call: str
 ) -> None:
     store, _, keys = world
@@ -430,7 +428,7 @@ def test_listing_calls_are_empty_for_keys_of_nothing(
 
 
 @pytest.mark.parametrize("call", SINGLE)
-def test_single_object_calls_refuse_keys_of_nothing(
+def test_single_object_calls_refuse_unknown_keys(
     world: World, other_scope: Scope, call: str
 ) -> None:
     store, _, keys = world
@@ -444,7 +442,7 @@ def test_single_object_calls_refuse_keys_of_nothing(
 
 
 @pytest.mark.parametrize("call", BULK)
-def test_bulk_calls_answer_none_for_keys_of_nothing(
+def test_bulk_calls_return_none_for_unknown_keys(
     store: StateStore, scope: Scope, other_scope: Scope, call: str
 ) -> None:
     made, keys = populate(store, scope)
@@ -483,7 +481,7 @@ def test_check_existence_and_get_gufe_refuse_malformed_keys(world: World) -> Non
 
 
 @pytest.mark.parametrize("call", [call for call, arguments in BULK.items() if "hub" in arguments])
-def test_calls_about_a_hub_that_is_none_answer_none(
+def test_calls_with_a_key_of_no_hub_return_none(
     world: World, other_scope: Scope, call: str
 ) -> None:
     store, made, keys = world

@@ -25,7 +25,7 @@ from tests.support.task_states import TASK_STATES
 
 
 @ok_or_failed
-def test_a_result_from_who_holds_the_claim_ends_the_task(
+def test_result_from_the_claim_holder_ends_the_task(
     store: StateStore, one: Campaign, scope: Scope, ok: bool
 ) -> None:
     task, result = claim(store, one, "b"), ref(scope, ok=ok)
@@ -55,7 +55,7 @@ def test_a_result_from_who_holds_the_claim_ends_the_task(
 @ok_or_failed
 @pytest.mark.parametrize("way", TASK_STATES)
 @pytest.mark.parametrize("sender", ["lost", "never", "nobody"])
-def test_a_result_from_who_holds_no_claim_completes_what_is_open_or_changes_no_status(
+def test_result_without_claim_completes_an_open_task_or_changes_no_status(
     store: StateStore, one: Campaign, scope: Scope, sender: str, way: str, ok: bool
 ) -> None:
     [task], result = one.tasks, ref(scope, ok=ok)
@@ -118,7 +118,7 @@ LOSSES: dict[str, tuple[str, Callable[[StateStore, ScopedKey], object], str]] = 
 
 @ok_or_failed
 @pytest.mark.parametrize("loss", LOSSES)
-def test_however_a_claim_was_lost_its_late_result_is_linked_and_its_end_stays(
+def test_late_result_of_a_lost_claim_is_linked_and_the_outcome_is_kept(
     store: StateStore, one: Campaign, scope: Scope, loss: str, ok: bool
 ) -> None:
     task, result = claim(store, one, "a"), ref(scope, ok=ok)
@@ -142,7 +142,7 @@ def test_however_a_claim_was_lost_its_late_result_is_linked_and_its_end_stays(
 
 
 @ok_or_failed
-def test_the_result_of_a_superseded_holder_is_kept_too(
+def test_result_of_a_superseded_claim_holder_is_kept(
     store: StateStore, one: Campaign, scope: Scope, ok: bool
 ) -> None:
     task = claim(store, one, "a")
@@ -161,7 +161,7 @@ def test_the_result_of_a_superseded_holder_is_kept_too(
 
 
 @ok_or_failed
-def test_an_earlier_attempt_of_the_service_that_runs_the_task_again_is_settled_by_its_number(
+def test_attempt_number_settles_an_earlier_attempt_of_the_running_service(
     store: StateStore, one: Campaign, scope: Scope, ok: bool
 ) -> None:
     task, late = claim(store, one, "b"), ref(scope, ok=ok)
@@ -178,7 +178,7 @@ def test_an_earlier_attempt_of_the_service_that_runs_the_task_again_is_settled_b
     assert_listed(store, task, late)
 
 
-def test_without_a_number_the_last_attempt_of_the_service_is_meant(
+def test_missing_attempt_number_means_the_last_attempt_of_the_service(
     store: StateStore, one: Campaign, scope: Scope
 ) -> None:
     task = claim(store, one, "b")
@@ -190,7 +190,7 @@ def test_without_a_number_the_last_attempt_of_the_service_is_meant(
 
 
 @pytest.mark.parametrize("number", [1, 7])
-def test_a_number_that_is_not_the_senders_own_makes_nobody_a_holder(
+def test_attempt_number_of_another_service_is_not_trusted(
     store: StateStore, one: Campaign, scope: Scope, number: int
 ) -> None:
     task, failure, success = claim(store, one, "b"), ref(scope, ok=False), ref(scope)
@@ -206,9 +206,7 @@ def test_a_number_that_is_not_the_senders_own_makes_nobody_a_holder(
     assert_listed(store, task, failure, success)
 
 
-def test_the_children_become_claimable_in_the_same_transaction(
-    store: StateStore, scope: Scope
-) -> None:
+def test_children_become_claimable_in_the_same_transaction(store: StateStore, scope: Scope) -> None:
     register(store, "b")
     made = campaign(store, scope, arms=1)
     parent, child, grandchild = chain(store, made.transformations[0], 3)
@@ -224,7 +222,7 @@ def test_the_children_become_claimable_in_the_same_transaction(
     assert store.claim_taskhub_tasks(made.hub, "b") == [grandchild]
 
 
-def test_what_is_rolled_back_was_not_settled(
+def test_rolled_back_settlement_changes_nothing(
     store: StateStore, one: Campaign, scope: Scope
 ) -> None:
     task = claim(store, one, "b")
@@ -237,7 +235,7 @@ def test_what_is_rolled_back_was_not_settled(
     assert settle(store, task, ref(scope), "b").outcome == "complete"
 
 
-def test_a_task_that_is_missing_is_a_key_error_and_another_key_a_value_error(
+def test_missing_task_is_a_key_error_and_another_class_a_value_error(
     store: StateStore, one: Campaign, scope: Scope
 ) -> None:
     missing = ScopedKey.from_str(f"Task-{'0' * 32}-{scope}")
@@ -250,12 +248,12 @@ def test_a_task_that_is_missing_is_a_key_error_and_another_key_a_value_error(
     assert all_rows(store) == before
 
 
-def test_keys_may_be_text(store: StateStore, one: Campaign, scope: Scope) -> None:
+def test_key_is_accepted_as_text(store: StateStore, one: Campaign, scope: Scope) -> None:
     task, result = claim(store, one, "b"), ref(scope)
     assert store.settle_task(str(task), result, "b").result == reference_key(result, task)
 
 
-def test_an_environment_is_kept_with_its_attempt_and_stored_once(
+def test_environment_is_kept_with_its_attempt_and_stored_once(
     store: StateStore, scope: Scope
 ) -> None:
     register(store, "b")
@@ -272,14 +270,14 @@ def test_an_environment_is_kept_with_its_attempt_and_stored_once(
         assert connection.execute(query, {"project": scope.project}).scalar_one() == 2
 
 
-def test_an_environment_of_who_never_claimed_is_no_error(
+def test_environment_of_a_service_without_claim_is_no_error(
     store: StateStore, one: Campaign, scope: Scope
 ) -> None:
     answer = settle(store, one.tasks[0], ref(scope), "stranger", environment=ENVIRONMENT)
     assert (answer.status.value, answer.attempt) == ("complete", None)
 
 
-def test_tracebacks_are_read_back_together_in_the_order_they_came(
+def test_tracebacks_are_returned_in_the_order_of_settlement(
     store: StateStore, one: Campaign, scope: Scope
 ) -> None:
     task = one.tasks[0]

@@ -20,7 +20,7 @@ from tests.support.results import (
 
 
 @ok_or_failed
-def test_storing_a_reference_alone_ends_neither_status_nor_claim_nor_attempt(
+def test_set_task_result_keeps_status_claim_and_attempt(
     store: StateStore, one: Campaign, scope: Scope, ok: bool
 ) -> None:
     task, result = claim(store, one, "b"), ref(scope, ok=ok)
@@ -35,7 +35,7 @@ def test_storing_a_reference_alone_ends_neither_status_nor_claim_nor_attempt(
     assert_listed(store, task, result)
 
 
-def test_a_reference_stored_alone_does_not_take_the_place_of_what_the_holder_delivers(
+def test_set_task_result_does_not_replace_the_result_of_the_claim_holder(
     store: StateStore, one: Campaign, scope: Scope
 ) -> None:
     task, stranger, own = claim(store, one, "b"), ref(scope, ok=False), ref(scope)
@@ -47,7 +47,7 @@ def test_a_reference_stored_alone_does_not_take_the_place_of_what_the_holder_del
 
 
 @ok_or_failed
-def test_reference_and_status_in_two_calls_end_the_attempt_as_one_does(
+def test_set_task_result_and_set_task_status_together_end_the_attempt(
     store: StateStore, one: Campaign, scope: Scope, ok: bool
 ) -> None:
     task, result = claim(store, one, "b"), ref(scope, ok=ok)
@@ -72,7 +72,7 @@ def test_reference_and_status_in_two_calls_end_the_attempt_as_one_does(
         ("deleted", "deleted"),
     ],
 )
-def test_a_status_set_by_hand_ends_claim_and_attempt(
+def test_status_set_by_hand_ends_claim_and_attempt(
     store: StateStore, one: Campaign, wanted: str, outcome: str
 ) -> None:
     task = claim(store, one, "b")
@@ -84,7 +84,7 @@ def test_a_status_set_by_hand_ends_claim_and_attempt(
     )
 
 
-def test_setting_running_what_runs_leaves_claim_and_attempt(
+def test_set_task_running_on_a_running_task_keeps_claim_and_attempt(
     store: StateStore, one: Campaign
 ) -> None:
     task = claim(store, one, "b")
@@ -94,9 +94,7 @@ def test_setting_running_what_runs_leaves_claim_and_attempt(
     assert all_rows(store) | {"lanes": before["lanes"]} == before
 
 
-def test_an_attempt_outlives_the_registration_with_its_host(
-    store: StateStore, one: Campaign
-) -> None:
+def test_attempt_outlives_the_registration_with_its_host(store: StateStore, one: Campaign) -> None:
     task = claim(store, one, "a")
     expire_silent(store)
     with pytest.raises(KeyError):
@@ -105,7 +103,7 @@ def test_an_attempt_outlives_the_registration_with_its_host(
     assert (attempt.service, attempt.hostname, attempt.outcome) == ("a", "host", "expired")
 
 
-def test_an_ended_attempt_changes_no_more(store: StateStore, one: Campaign, scope: Scope) -> None:
+def test_ended_attempt_does_not_change(store: StateStore, one: Campaign, scope: Scope) -> None:
     task = claim(store, one, "b")
     settle(store, task, ref(scope, ok=False), "b", environment=ENVIRONMENT)
     [ended] = attempts(store, task)

@@ -29,7 +29,7 @@ from tests.support.task_states import TASK_STATES
 @pytest.mark.parametrize(
     "way", ["holds", "waiting", "running by b", "error by b", "complete by b", "invalid"]
 )
-def test_settling_again_changes_nothing_and_answers_the_same(
+def test_repeated_settlement_changes_nothing_and_returns_the_same(
     store: StateStore, one: Campaign, scope: Scope, way: str, ok: bool
 ) -> None:
     task, result = claim(store, one, "a"), ref(scope, ok=ok)
@@ -45,7 +45,9 @@ def test_settling_again_changes_nothing_and_answers_the_same(
 
 
 @ok_or_failed
-def test_ten_at_once_settle_once(store: StateStore, one: Campaign, scope: Scope, ok: bool) -> None:
+def test_ten_concurrent_settlements_settle_once(
+    store: StateStore, one: Campaign, scope: Scope, ok: bool
+) -> None:
     task, result = claim(store, one, "b"), ref(scope, ok=ok)
     deliver = partial(
         settle, store, task, result, "b", tracebacks=["no luck"], environment=ENVIRONMENT
@@ -69,7 +71,7 @@ def test_ten_at_once_settle_once(store: StateStore, one: Campaign, scope: Scope,
     assert_listed(store, task, result)
 
 
-def test_a_failure_delivered_again_does_not_end_the_next_attempt_of_its_service(
+def test_repeated_failure_does_not_end_the_next_attempt_of_its_service(
     store: StateStore, one: Campaign, scope: Scope
 ) -> None:
     task, failure = claim(store, one, "b"), ref(scope, ok=False)
@@ -84,7 +86,7 @@ def test_a_failure_delivered_again_does_not_end_the_next_attempt_of_its_service(
 
 
 @ok_or_failed
-def test_a_reference_that_is_stored_already_settles_all_the_same(
+def test_stored_reference_can_still_be_settled(
     store: StateStore, one: Campaign, scope: Scope, ok: bool
 ) -> None:
     task, result = claim(store, one, "b"), ref(scope, ok=ok)
@@ -98,7 +100,7 @@ def test_a_reference_that_is_stored_already_settles_all_the_same(
     assert_listed(store, task, result)
 
 
-def test_a_failure_that_is_also_somebody_elses_delivered_again_does_not_end_the_next_attempt(
+def test_repeated_shared_failure_does_not_end_the_next_attempt(
     store: StateStore, one: Campaign, scope: Scope
 ) -> None:
     failure = ref(scope, ok=False)
@@ -113,7 +115,7 @@ def test_a_failure_that_is_also_somebody_elses_delivered_again_does_not_end_the_
     assert all_rows(store) == before
 
 
-def test_two_services_that_come_to_the_same_result_both_end_their_attempts(
+def test_equal_results_of_two_services_end_both_attempts(
     store: StateStore, one: Campaign, scope: Scope
 ) -> None:
     task, same = claim(store, one, "b"), ref(scope, ok=False)
@@ -127,7 +129,7 @@ def test_two_services_that_come_to_the_same_result_both_end_their_attempts(
     assert_listed(store, task, same)
 
 
-def test_a_result_delivered_late_by_somebody_else_with_the_same_reference_is_that_of_both(
+def test_late_result_with_the_same_reference_is_linked_to_both_attempts(
     store: StateStore, one: Campaign, scope: Scope
 ) -> None:
     task, same = claim(store, one, "a"), ref(scope)
@@ -140,7 +142,7 @@ def test_a_result_delivered_late_by_somebody_else_with_the_same_reference_is_tha
     assert_listed(store, task, same)
 
 
-def test_one_reference_may_be_the_result_of_several_tasks(store: StateStore, scope: Scope) -> None:
+def test_one_reference_can_be_the_result_of_several_tasks(store: StateStore, scope: Scope) -> None:
     register(store, "b")
     made, shared = campaign(store, scope, tasks=3), ref(scope)
     assert set(store.claim_taskhub_tasks(made.hub, "b", count=3)) == set(made.tasks)

@@ -52,7 +52,7 @@ def second_hub(store: StateStore, scope: Scope, tasks: Sequence[ScopedKey]) -> S
 
 
 @pytest.mark.parametrize("start", STATUSES)
-def test_each_setter_accepts_what_the_table_says(
+def test_each_setter_accepts_the_transitions_of_the_table(
     store: StateStore, scope: Scope, start: str
 ) -> None:
     made = campaign(store, scope)
@@ -113,7 +113,7 @@ def test_raise_error_counts_a_missing_task_as_refused(store: StateStore, scope: 
 
 
 @pytest.mark.parametrize("wanted", STATUSES)
-def test_one_answer_for_each_input(
+def test_setter_returns_one_entry_per_input(
     store: StateStore, scope: Scope, other_scope: Scope, wanted: str
 ) -> None:
     made = campaign(store, scope, tasks=3)
@@ -128,7 +128,7 @@ def test_one_answer_for_each_input(
     assert store.set_task_status([], wanted, raise_error=True) == []
 
 
-def test_get_task_status_answers_in_order(
+def test_get_task_status_returns_statuses_in_order(
     store: StateStore, scope: Scope, other_scope: Scope
 ) -> None:
     made = campaign(store, scope, tasks=3)
@@ -149,7 +149,7 @@ def test_get_task_status_answers_in_order(
     assert store.get_task_status([]) == []
 
 
-def test_an_unknown_status_is_refused(store: StateStore, scope: Scope) -> None:
+def test_unknown_status_is_refused(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=1)
     for tasks, unknown in product(
         [made.tasks, []], ["", "Waiting", "done", "TaskStatusEnum.waiting"]
@@ -160,7 +160,7 @@ def test_an_unknown_status_is_refused(store: StateStore, scope: Scope) -> None:
 
 
 @pytest.mark.parametrize("wanted", STATUSES)
-def test_what_setting_a_status_does_to_hubs_and_claims(
+def test_status_change_updates_hubs_and_claims(
     store: StateStore, scope: Scope, wanted: str
 ) -> None:
     made = campaign(store, scope, tasks=2)
@@ -188,7 +188,7 @@ def test_what_setting_a_status_does_to_hubs_and_claims(
     assert store.claim_taskhub_tasks(hubs[1], "a") == again
 
 
-def test_an_error_set_back_to_waiting_is_claimable_again(store: StateStore, scope: Scope) -> None:
+def test_error_set_to_waiting_is_claimable_again(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=1)
     register(store, "a", "b")
     for service, ending in [("a", "error"), ("b", "error"), ("a", "waiting"), ("b", "error")]:
@@ -223,7 +223,7 @@ def test_running_by_hand_makes_no_claim(store: StateStore, scope: Scope) -> None
 
 @pytest.mark.parametrize("wanted", TERMINAL)
 @pytest.mark.parametrize("root_is_on_a_hub", [True, False])
-def test_a_terminal_status_goes_down_to_every_descendant(
+def test_terminal_status_is_set_on_every_descendant(
     store: StateStore, scope: Scope, wanted: str, root_is_on_a_hub: bool
 ) -> None:
     made = campaign(store, scope)
@@ -240,7 +240,7 @@ def test_a_terminal_status_goes_down_to_every_descendant(
 
 
 @pytest.mark.parametrize("wanted", TERMINAL)
-def test_a_terminal_status_leaves_what_is_above_and_beside(
+def test_terminal_status_leaves_ancestors_and_siblings(
     store: StateStore, scope: Scope, wanted: str
 ) -> None:
     made = campaign(store, scope)
@@ -275,7 +275,7 @@ def test_descendants_lose_their_claims(store: StateStore, scope: Scope, wanted: 
 
 
 @pytest.mark.parametrize("wanted", TERMINAL)
-def test_terminal_descendants_stay_what_they_are(
+def test_terminal_descendants_keep_their_status(
     store: StateStore, scope: Scope, wanted: str
 ) -> None:
     made = campaign(store, scope)
@@ -291,7 +291,9 @@ def test_terminal_descendants_stay_what_they_are(
 
 
 @pytest.mark.parametrize("wanted", TERMINAL)
-def test_root_and_descendants_in_one_call(store: StateStore, scope: Scope, wanted: str) -> None:
+def test_terminal_status_of_root_and_descendants_in_one_call(
+    store: StateStore, scope: Scope, wanted: str
+) -> None:
     made = campaign(store, scope)
     root, child, grandchild = chain(store, made.transformations[0], 3)
     other = "deleted" if wanted == "invalid" else "invalid"
@@ -306,7 +308,7 @@ def test_root_and_descendants_in_one_call(store: StateStore, scope: Scope, wante
 
 
 @pytest.mark.parametrize(("start", "wanted"), [("invalid", "deleted"), ("deleted", "invalid")])
-def test_a_refused_root_takes_nothing_with_it(
+def test_refused_root_leaves_its_descendants(
     store: StateStore, scope: Scope, start: str, wanted: str
 ) -> None:
     made = campaign(store, scope)
@@ -322,7 +324,7 @@ def test_a_refused_root_takes_nothing_with_it(
     assert statuses(store, tasks + others) == [start] * 3 + ["waiting", wanted, wanted]
 
 
-def test_a_long_chain_falls_at_once(store: StateStore, scope: Scope) -> None:
+def test_terminal_status_reaches_the_end_of_a_long_chain(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope)
     line = chain(store, made.transformations[0], 100)
     store.action_tasks(line, made.hub)

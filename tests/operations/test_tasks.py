@@ -69,7 +69,9 @@ def test_create_task_extends_a_parent_in_each_status(
         }
 
 
-def test_what_a_task_cannot_extend(store: StateStore, scope: Scope, other_scope: Scope) -> None:
+def test_task_cannot_extend_other_objects(
+    store: StateStore, scope: Scope, other_scope: Scope
+) -> None:
     made, elsewhere = (
         campaign(store, scope, tasks=3, action=False),
         campaign(store, other_scope, tasks=3, action=False),
@@ -102,7 +104,7 @@ def test_what_a_task_cannot_extend(store: StateStore, scope: Scope, other_scope:
     assert store.query_tasks() == before
 
 
-def test_create_tasks_answers_in_the_order_given(store: StateStore, scope: Scope) -> None:
+def test_create_tasks_returns_keys_in_order(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope)
     store.create_network(gufe_classes.network(), scope)
     kinds = store.query_transformations()
@@ -146,7 +148,7 @@ def test_create_tasks_makes_all_or_none(
 # As many as wanted
 
 
-def test_set_tasks_makes_what_is_missing(store: StateStore, scope: Scope) -> None:
+def test_set_tasks_creates_missing_tasks(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope)
     one, other = made.transformations[:2]
     assert len(store.set_tasks(one)) == 1
@@ -167,9 +169,7 @@ def test_set_tasks_makes_what_is_missing(store: StateStore, scope: Scope) -> Non
     assert store.get_transformation_status(one) == {"waiting": 5}
 
 
-def test_set_tasks_counts_live_tasks_that_extend_exactly_that(
-    store: StateStore, scope: Scope
-) -> None:
+def test_set_tasks_counts_live_tasks_with_the_same_parent(store: StateStore, scope: Scope) -> None:
     one = campaign(store, scope).transformations[0]
     roots = store.set_tasks(one, count=len(STATUSES))
     for task, status in zip(roots, STATUSES, strict=True):
@@ -368,7 +368,7 @@ def test_set_and_get_task_priority(store: StateStore, scope: Scope) -> None:
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_a_task_in_any_status_can_get_a_priority(
+def test_task_in_any_status_can_get_a_priority(
     store: StateStore, scope: Scope, status: str
 ) -> None:
     task = store.create_task(campaign(store, scope).transformations[0])
@@ -377,7 +377,7 @@ def test_a_task_in_any_status_can_get_a_priority(
     assert store.get_task_priority([task]) == [3]
 
 
-def test_a_priority_out_of_bounds_is_refused(store: StateStore, scope: Scope) -> None:
+def test_priority_out_of_bounds_is_refused(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=2)
     for priority in (-1, 0, 2**63, -(2**63), 10**30):
         for tasks in (made.tasks, [], [None]):

@@ -147,7 +147,7 @@ def seeded(
     seeded.close()
 
 
-def test_the_laws_add_up_and_are_told_apart() -> None:
+def test_laws_are_normalized_and_distinguishable() -> None:
     assert sum(STATIC.values()) == pytest.approx(1)
     assert STATIC["wxyz"] == pytest.approx(1 / 1.875 * 0.5 / 0.875 * 0.25 / 0.375)
     assert in_turn({"a": 1.0, "b": 3.0}, {"a": 2, "b": 1}) == pytest.approx(
@@ -159,7 +159,9 @@ def test_the_laws_add_up_and_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("way", ["set waiting", "by way of error", "cancelled and actioned again"])
-def test_a_static_set_drawn_many_times(seeded: StateStore, scope: Scope, way: str) -> None:
+def test_draws_of_a_static_set_follow_the_weights(
+    seeded: StateStore, scope: Scope, way: str
+) -> None:
     trials = Trials(seeded, scope, 100, **ONE_EACH)
     trials.weigh(WEIGHTS)
     orders = []
@@ -177,7 +179,9 @@ def test_a_static_set_drawn_many_times(seeded: StateStore, scope: Scope, way: st
 
 
 @pytest.mark.parametrize("protocols", [None, ["PushProtocol"]])
-def test_claims_of_one(seeded: StateStore, scope: Scope, protocols: list[str] | None) -> None:
+def test_claims_of_one_task_follow_the_weights(
+    seeded: StateStore, scope: Scope, protocols: list[str] | None
+) -> None:
     trials = Trials(seeded, scope, **ONE_EACH)
     trials.weigh(WEIGHTS)
     orders = []
@@ -189,7 +193,7 @@ def test_claims_of_one(seeded: StateStore, scope: Scope, protocols: list[str] | 
     holds(orders, STATIC, uniform(STATIC))
 
 
-def test_claims_of_ten(seeded: StateStore, scope: Scope) -> None:
+def test_claims_of_ten_tasks_follow_the_weights(seeded: StateStore, scope: Scope) -> None:
     trials = Trials(seeded, scope, heavy=10, light=10)
     trials.weigh({"h": 1.0, "l": 0.25})
     heavies = []
@@ -205,7 +209,7 @@ def test_claims_of_ten(seeded: StateStore, scope: Scope) -> None:
     holds(heavies, by_weight, heedless)
 
 
-def test_one_drawn_and_put_back_again_and_again(seeded: StateStore, scope: Scope) -> None:
+def test_draws_with_replacement_follow_the_weights(seeded: StateStore, scope: Scope) -> None:
     trials = Trials(seeded, scope, 1, **ONE_EACH)
     trials.weigh(WEIGHTS)
     drawn = []
@@ -306,7 +310,9 @@ def test_children_of_a_parent_that_completes_late_neither_overtake_nor_queue_up(
 
 
 @pytest.mark.parametrize("way", ["changed", "lowered to 0 between", "cancelled and actioned again"])
-def test_weights_changed_while_waiting(seeded: StateStore, scope: Scope, way: str) -> None:
+def test_draws_follow_weights_changed_while_waiting(
+    seeded: StateStore, scope: Scope, way: str
+) -> None:
     trials = Trials(seeded, scope, o=8)
     orders = []
     for _ in range(ROUNDS):
@@ -325,7 +331,9 @@ def test_weights_changed_while_waiting(seeded: StateStore, scope: Scope, way: st
     holds(orders, STATIC, uniform(STATIC))
 
 
-def test_priority_changed_into_a_race_that_has_not_begun(seeded: StateStore, scope: Scope) -> None:
+def test_draws_follow_the_weights_after_a_change_to_a_new_priority(
+    seeded: StateStore, scope: Scope
+) -> None:
     trials = Trials(seeded, scope, 2 * PRIORITIES, o=8)
     orders = []
     for _ in range(ROUNDS):
@@ -342,9 +350,7 @@ def test_priority_changed_into_a_race_that_has_not_begun(seeded: StateStore, sco
     holds(orders, TWO_AND_TWO, uniform(TWO_AND_TWO), {"nnoo": 1}, {"oonn": 1})
 
 
-def test_two_hubs_that_share_tasks_draw_each_by_its_own_weights(
-    seeded: StateStore, scope: Scope
-) -> None:
+def test_hubs_sharing_tasks_draw_by_their_own_weights(seeded: StateStore, scope: Scope) -> None:
     here, there = {"x": 1.0, "y": 0.3, "z": 0.1}, {"x": 0.1, "y": 0.3, "z": 1.0}
     trials = Trials(seeded, scope, x=1, y=1, z=1)
     other = campaign(seeded, scope, name="other").hub

@@ -100,7 +100,7 @@ CLAIMS: dict[str, tuple[Act, int]] = {
 
 @pytest.mark.parametrize("statistics", STATISTICS)
 @pytest.mark.parametrize(("act", "bound"), CLAIMS.values(), ids=CLAIMS)
-def test_a_claim_walks_the_head_of_the_queue(
+def test_claim_reads_only_the_head_of_the_queue(
     act: Act, bound: int, statistics: str, request: pytest.FixtureRequest
 ) -> None:
     plans = plans_of(act, statistics, request)
@@ -154,7 +154,7 @@ BULK_CALLS: dict[str, Callable[[StateStore, Seeded, int], object]] = {
 
 @pytest.mark.parametrize("statistics", ["fresh", "generic"])
 @pytest.mark.parametrize("act", BULK_CALLS.values(), ids=BULK_CALLS)
-def test_a_bulk_call_about_few_tasks_reads_no_table_whole(
+def test_bulk_call_with_few_tasks_scans_no_whole_table(
     act: Callable[[StateStore, Seeded, int], object],
     statistics: str,
     request: pytest.FixtureRequest,
@@ -167,7 +167,7 @@ def test_a_bulk_call_about_few_tasks_reads_no_table_whole(
 
 @pytest.mark.parametrize("statistics", STATISTICS)
 @pytest.mark.parametrize("act", BULK_CALLS.values(), ids=BULK_CALLS)
-def test_a_bulk_call_about_many_tasks_reads_nothing_twice(
+def test_bulk_call_with_many_tasks_reads_no_row_twice(
     act: Callable[[StateStore, Seeded, int], object],
     statistics: str,
     request: pytest.FixtureRequest,
@@ -255,7 +255,7 @@ SINGLE_CALLS: dict[str, tuple[Act, int]] = {
 
 @pytest.mark.parametrize("statistics", STATISTICS)
 @pytest.mark.parametrize(("act", "bound"), SINGLE_CALLS.values(), ids=SINGLE_CALLS)
-def test_a_call_about_one_object_touches_little(
+def test_call_with_one_object_touches_few_rows(
     act: Act, bound: int, statistics: str, request: pytest.FixtureRequest
 ) -> None:
     if statistics == "skewed" and (act, bound) == SINGLE_CALLS["get_transformation_status"]:
@@ -267,13 +267,11 @@ def test_a_call_about_one_object_touches_little(
     assert plans.touched <= bound, str(plans)
 
 
-def test_the_seed_is_sound(fresh: Seeded) -> None:
+def test_seeded_database_breaks_no_invariant(fresh: Seeded) -> None:
     assert list(fresh.store.problems()) == []
 
 
-def test_a_scan_of_a_large_table_would_be_seen(
-    fresh: Seeded, request: pytest.FixtureRequest
-) -> None:
+def test_scan_of_a_large_table_is_detected(fresh: Seeded, request: pytest.FixtureRequest) -> None:
     plans = plans_of(lambda tx, s: tx.get_scope_status(SCOPE), "fresh", request)
     assert read_whole(plans)
     assert plans.touched > 100_000

@@ -36,7 +36,7 @@ def run(store: StateStore, *statements: str) -> None:
             connection.execute(text(statement))
 
 
-def test_a_fresh_schema_has_no_problems(worn: StateStore) -> None:
+def test_fresh_schema_has_no_problems(worn: StateStore) -> None:
     assert list(worn.problems()) == []
     worn.check()
 
@@ -50,14 +50,14 @@ def test_initialize_twice_changes_nothing(worn: StateStore, database: str, scope
 
 
 @pytest.mark.parametrize("call", [StateStore.check, StateStore.problems], ids=["check", "problems"])
-def test_a_missing_schema_is_an_error_that_names_the_command(
+def test_missing_schema_is_an_error_that_names_the_command(
     bare: StateStore, call: Callable[[StateStore], object]
 ) -> None:
     with pytest.raises(SchemaError, match="alchemistore database init"):
         call(bare)
 
 
-def test_a_call_without_a_schema_is_an_error_that_names_the_command(
+def test_call_without_schema_is_an_error_that_names_the_command(
     bare: StateStore, scope: Scope
 ) -> None:
     with pytest.raises(SchemaError, match="alchemistore database"):
@@ -71,7 +71,7 @@ def test_a_call_without_a_schema_is_an_error_that_names_the_command(
     [StateStore.check, StateStore.problems, StateStore.initialize],
     ids=["check", "problems", "initialize"],
 )
-def test_a_newer_schema_is_an_error_that_says_what_to_do(
+def test_newer_schema_is_an_error_that_says_what_to_do(
     worn: StateStore, call: Callable[[StateStore], object]
 ) -> None:
     run(worn, "UPDATE alembic_version SET version_num = '9999'")
@@ -79,7 +79,7 @@ def test_a_newer_schema_is_an_error_that_says_what_to_do(
         call(worn)
 
 
-def test_an_older_schema_is_an_error_that_names_the_command(
+def test_older_schema_is_an_error_that_names_the_command(
     worn: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from alchemistore.database import migrations
@@ -138,7 +138,7 @@ DRIFT = {
 
 
 @pytest.mark.parametrize(("statements", "named"), DRIFT.values(), ids=DRIFT)
-def test_drift_of_the_catalog_is_named(
+def test_schema_drift_is_reported_by_name(
     shared_store: StateStore, statements: str, named: str
 ) -> None:
     with shared_store.engine.connect() as connection:
@@ -160,7 +160,7 @@ def test_check_lists_every_problem(worn: StateStore) -> None:
     assert tuple(worn.problems()) == raised.value.problems
 
 
-def test_problems_with_a_lost_table_are_named_and_not_an_error_of_the_database(
+def test_missing_table_is_reported_and_raises_no_database_error(
     worn: StateStore,
 ) -> None:
     run(worn, "DROP TABLE status_changes")
@@ -168,13 +168,13 @@ def test_problems_with_a_lost_table_are_named_and_not_an_error_of_the_database(
         worn.check()
 
 
-def test_problems_with_a_lost_table_that_rules_are_about_are_named_too(worn: StateStore) -> None:
+def test_missing_table_used_by_invariants_is_reported(worn: StateStore) -> None:
     run(worn, "DROP TABLE queue")
     with pytest.raises(CheckError, match="queue"):
         worn.check()
 
 
-def test_check_changes_nothing_and_can_run_beside_writers(worn: StateStore, scope: Scope) -> None:
+def test_check_changes_nothing_and_runs_beside_writers(worn: StateStore, scope: Scope) -> None:
     made = campaign(worn, scope, tasks=2)
     with worn.engine.begin() as connection:
         connection.execute(text("UPDATE tasks SET reason = 'being written'"))
@@ -214,7 +214,7 @@ def _notes(connection: Connection) -> list[str]:
     return list(connection.scalars(text("SELECT note FROM their_notes")))
 
 
-def test_tables_of_others_are_left_alone(worn: StateStore) -> None:
+def test_foreign_tables_are_left_alone(worn: StateStore) -> None:
     run(worn, *FOREIGN.split(";"), "INSERT INTO their_notes VALUES (1, 'mine')")
     worn.check()
     worn.initialize()
@@ -226,7 +226,7 @@ def test_tables_of_others_are_left_alone(worn: StateStore) -> None:
     worn.check()
 
 
-def test_a_schema_is_made_beside_tables_of_others(bare: StateStore) -> None:
+def test_schema_is_created_beside_foreign_tables(bare: StateStore) -> None:
     run(bare, *FOREIGN.split(";"))
     with pytest.raises(SchemaError):
         bare.check()

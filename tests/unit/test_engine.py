@@ -31,7 +31,7 @@ def engine_of(url: str, **fields: Any) -> Iterator[Engine]:
 @pytest.mark.parametrize(
     "scheme", ["postgresql", "postgres", "postgresql+psycopg", "postgresql+psycopg2"]
 )
-def test_the_driver_is_psycopg_whatever_the_url_says(scheme: str) -> None:
+def test_driver_is_always_psycopg(scheme: str) -> None:
     url = database_url(f"{scheme}://user:{PASSWORD}@host:5433/name?sslmode=require")
     assert url.drivername == "postgresql+psycopg"
     assert (url.username, url.password, url.host, url.port, url.database) == (
@@ -53,7 +53,7 @@ def test_the_driver_is_psycopg_whatever_the_url_says(scheme: str) -> None:
         f"postgresql://user:{PASSWORD}@host:port/name",
     ],
 )
-def test_another_url_is_refused_without_being_told(url: str) -> None:
+def test_url_of_another_database_is_refused_without_being_shown(url: str) -> None:
     with pytest.raises(ValueError, match="URL") as raised:
         database_url(url)
     assert PASSWORD not in "".join(traceback.format_exception(raised.value))
@@ -66,7 +66,7 @@ def test_nothing_is_connected_before_the_first_call() -> None:
         assert "nowhere.invalid" in repr(store)
 
 
-def test_the_server_is_told_who_connects(pooled_database: str) -> None:
+def test_connection_has_an_application_name(pooled_database: str) -> None:
     with (
         engine_of(pooled_database, application_name="my campaign") as engine,
         engine.connect() as connection,
@@ -74,7 +74,7 @@ def test_the_server_is_told_who_connects(pooled_database: str) -> None:
         assert connection.scalar(text("SHOW application_name")) == "my campaign"
 
 
-def test_a_statement_that_takes_too_long_is_cancelled(pooled_database: str) -> None:
+def test_statement_that_takes_too_long_is_cancelled(pooled_database: str) -> None:
     with (
         engine_of(pooled_database, statement_timeout=0.05) as engine,
         engine.connect() as connection,
@@ -83,13 +83,13 @@ def test_a_statement_that_takes_too_long_is_cancelled(pooled_database: str) -> N
         connection.execute(text("SELECT pg_sleep(60)"))
 
 
-def test_no_statement_timeout_is_set_without_being_asked_for(pooled_database: str) -> None:
+def test_statement_timeout_is_not_set_by_default(pooled_database: str) -> None:
     with engine_of(pooled_database) as engine, engine.connect() as connection:
         assert connection.scalar(text("SHOW statement_timeout")) == "0"
 
 
 @pytest.mark.parametrize(("prepare", "expected"), [(True, True), (False, False)])
-def test_statements_are_prepared_unless_that_is_turned_off(
+def test_statements_are_prepared_unless_turned_off(
     pooled_database: str, prepare: bool, expected: bool
 ) -> None:
     with (
@@ -102,7 +102,7 @@ def test_statements_are_prepared_unless_that_is_turned_off(
         assert bool(prepared) is expected
 
 
-def test_a_pool_that_is_used_up_is_an_error_that_says_what_to_do(pooled_database: str) -> None:
+def test_exhausted_pool_is_an_error_that_says_what_to_do(pooled_database: str) -> None:
     settings = Settings(database_url=pooled_database, pool_size=1, pool_timeout=0.05)  # type: ignore[arg-type]  # pydantic makes a secret of it
     with (
         closing(StateStore(settings)) as store,
@@ -113,7 +113,7 @@ def test_a_pool_that_is_used_up_is_an_error_that_says_what_to_do(pooled_database
         store.query_tasks()
 
 
-def test_connections_are_kept_and_used_again(pooled_database: str) -> None:
+def test_connections_are_reused(pooled_database: str) -> None:
     with engine_of(pooled_database) as engine:
         pids = []
         for _ in range(3):
@@ -122,7 +122,7 @@ def test_connections_are_kept_and_used_again(pooled_database: str) -> None:
     assert len(set(pids)) == 1
 
 
-def test_a_store_is_made_of_a_url_of_settings_and_of_an_engine(pooled_database: str) -> None:
+def test_store_is_created_from_url_settings_or_engine(pooled_database: str) -> None:
     engine = create_engine(database_url(pooled_database))
     settings = Settings(database_url=pooled_database)  # type: ignore[arg-type]  # pydantic makes a secret of it
     for where in (pooled_database, settings, engine):
@@ -130,7 +130,7 @@ def test_a_store_is_made_of_a_url_of_settings_and_of_an_engine(pooled_database: 
             assert store.query_tasks() == []
 
 
-def test_a_store_without_arguments_is_that_of_the_environment(
+def test_store_without_arguments_uses_the_environment(
     pooled_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from alchemistore.settings import get_settings
@@ -142,7 +142,7 @@ def test_a_store_without_arguments_is_that_of_the_environment(
     get_settings.cache_clear()
 
 
-def test_a_closed_store_opens_new_connections(pooled_database: str) -> None:
+def test_closed_store_opens_new_connections(pooled_database: str) -> None:
     store = StateStore(pooled_database)
     assert store.query_tasks() == []
     store.close()
@@ -162,7 +162,7 @@ def _tell_pid(store: StateStore, pipe: Pipe) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("given", ["url", "engine"])
-def test_a_forked_child_has_connections_of_its_own(pooled_database: str, given: str) -> None:
+def test_forked_child_uses_its_own_connections(pooled_database: str, given: str) -> None:
     with closing(
         StateStore(
             pooled_database if given == "url" else create_engine(database_url(pooled_database))
@@ -185,7 +185,7 @@ def test_a_forked_child_has_connections_of_its_own(pooled_database: str, given: 
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_child_that_dies_leaves_the_connection_of_its_parent_alone(pooled_database: str) -> None:
+def test_killed_child_leaves_the_connection_of_its_parent_usable(pooled_database: str) -> None:
     with closing(StateStore(pooled_database)) as store, store.transaction() as tx:
         assert tx._connection is not None
         before = tx._connection.scalar(text("SELECT pg_backend_pid()"))

@@ -82,7 +82,7 @@ def listeners(store: StateStore, waiting: Running[bool]) -> list[tuple[str, bool
     raise AssertionError(f"it did not wait, but answered {waiting.result()}")
 
 
-def test_work_that_is_there_is_seen_at_once(store: StateStore, made: Campaign) -> None:
+def test_existing_work_ends_the_wait_at_once(store: StateStore, made: Campaign) -> None:
     store.action_tasks(made.tasks, made.hub)
     assert store.wait_for_tasks()
     assert store.wait_for_tasks([Scope()], timeout=0)
@@ -91,13 +91,13 @@ def test_work_that_is_there_is_seen_at_once(store: StateStore, made: Campaign) -
 
 
 @pytest.mark.parametrize("timeout", [-1.0, 0.0, 0.3])
-def test_without_work_it_gives_up_after_the_timeout(
+def test_wait_without_work_ends_after_the_timeout(
     store: StateStore, made: Campaign, no_second_look: None, timeout: float
 ) -> None:
     assert not store.wait_for_tasks(timeout=timeout)
 
 
-def test_what_nobody_can_claim_is_not_work(store: StateStore, made: Campaign) -> None:
+def test_unclaimable_tasks_do_not_end_the_wait(store: StateStore, made: Campaign) -> None:
     weightless, running = made.tasks
     parent, child = chain(store, made.transformations[0], 2)
     store.action_tasks([weightless, running, child], made.hub)
@@ -111,16 +111,14 @@ def test_what_nobody_can_claim_is_not_work(store: StateStore, made: Campaign) ->
     assert store.claim_tasks([Scope()], "b") == [None]
 
 
-def test_a_hub_that_is_named_is_work_if_it_can_be_claimed_from(
-    store: StateStore, made: Campaign
-) -> None:
+def test_claimable_task_of_a_named_hub_ends_the_wait(store: StateStore, made: Campaign) -> None:
     store.action_tasks(made.tasks[:1], made.hub)
     store.set_taskhub_weight(made.network, 0)
     seen = store.wait_for_tasks(taskhubs=[made.hub], timeout=0)
     assert seen == (store.claim_taskhub_tasks(made.hub, "b") != [None])
 
 
-def test_only_work_that_was_asked_for_counts(
+def test_work_outside_the_filters_does_not_end_the_wait(
     store: StateStore, made: Campaign, scope: Scope, other_scope: Scope
 ) -> None:
     other = campaign(store, other_scope, tasks=1)
@@ -137,7 +135,7 @@ def test_only_work_that_was_asked_for_counts(
     assert store.wait_for_tasks(protocols=iter(["NoProtocol", "PushProtocol"]), timeout=0)
 
 
-def test_a_malformed_scope_is_a_value_error(store: StateStore) -> None:
+def test_malformed_scope_is_a_value_error(store: StateStore) -> None:
     with pytest.raises(ValueError):
         store.wait_for_tasks(["org-one"], timeout=0)
     with pytest.raises(ValueError):
@@ -154,7 +152,7 @@ def test_tasks_that_another_process_actions_end_the_wait(
     assert waiting.result()
 
 
-def test_a_parent_that_another_process_completes_ends_the_wait(
+def test_parent_that_another_process_completes_ends_the_wait(
     store: StateStore, made: Campaign, scope: Scope, no_second_look: None, elsewhere: Connection
 ) -> None:
     parent, child = chain(store, made.transformations[0], 2)
@@ -170,7 +168,7 @@ def test_a_parent_that_another_process_completes_ends_the_wait(
     assert [one.result() for one in waiting] == [True] * 3
 
 
-def test_where_no_notification_comes_work_is_found_by_looking(
+def test_work_without_notification_is_found_by_polling(
     store: StateStore, made: Campaign, scope: Scope, no_notification: None
 ) -> None:
     waiting = Running(lambda: store.wait_for_tasks([scope], timeout=FOREVER))
@@ -179,7 +177,7 @@ def test_where_no_notification_comes_work_is_found_by_looking(
     assert waiting.result()
 
 
-def test_what_an_expired_service_held_is_found_by_looking(
+def test_task_of_an_expired_service_is_found_by_polling(
     store: StateStore, made: Campaign, scope: Scope, no_notification: None
 ) -> None:
     register_silent(store, "a")
@@ -191,7 +189,7 @@ def test_what_an_expired_service_held_is_found_by_looking(
     assert waiting.result()
 
 
-def test_a_notification_about_other_work_does_not_end_the_wait(
+def test_notification_about_other_work_does_not_end_the_wait(
     store: StateStore,
     made: Campaign,
     scope: Scope,
@@ -206,7 +204,7 @@ def test_a_notification_about_other_work_does_not_end_the_wait(
     assert not waiting.result()
 
 
-def test_the_connection_comes_back_clean(
+def test_listening_connection_returns_to_the_pool_clean(
     store: StateStore, made: Campaign, no_second_look: None
 ) -> None:
     assert not store.wait_for_tasks(timeout=0.1)
@@ -220,7 +218,7 @@ def test_the_connection_comes_back_clean(
 
 
 @pytest.mark.parametrize("waiters", [1, 3])
-def test_who_waits_leaves_the_pool_to_those_who_work(
+def test_waiting_calls_leave_pooled_connections_to_other_calls(
     pooled_database: str,
     store: StateStore,
     made: Campaign,
@@ -246,7 +244,7 @@ def test_who_waits_leaves_the_pool_to_those_who_work(
     assert [one.result() for one in waiting] == [True] * waiters
 
 
-def test_a_result_of_the_wrong_kind_of_protocol_keeps_waiting(
+def test_task_of_another_protocol_does_not_end_the_wait(
     store: StateStore, made: Campaign, scope: Scope
 ) -> None:
     store.action_tasks(made.tasks, made.hub)

@@ -114,7 +114,7 @@ def _claim(store: StateStore, job: Job, outcome: Outcome) -> None:
 def send(jobs: Sequence[Job]) -> list[Outcome]:
     """Let claimers loose, all at once."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.crowds"])
+    context.set_forkserver_preload(["bench.contention"])
     barrier = context.Barrier(len(jobs))
     with ProcessPoolExecutor(
         len(jobs), mp_context=context, initializer=_enter, initargs=(barrier,)

@@ -22,9 +22,9 @@ from gufe import tokenization
 from alchemistore import Scope, ScopedKey, StateStore, gufe_adapter
 from bench.run import Run
 from bench.servers import opened
+from bench.star import star
 from bench.timing import BenchError, Measure, Target, alternate, clocked, compare
-from tests.support.campaigns import star
-from tests.support.gufe_classes import PushProtocol
+from harmonic.protocol import HarmonicProtocol, HarmonicSettings
 
 # gufe has no types.
 Network: TypeAlias = Any
@@ -66,7 +66,7 @@ def read(path: Path) -> Network:
             for one in molecules
         ]
         edges = [
-            gufe.Transformation(systems[0], one, PushProtocol(PushProtocol.default_settings()))
+            gufe.Transformation(systems[0], one, HarmonicProtocol(HarmonicSettings()))
             for one in systems[1:]
         ]
         return gufe.AlchemicalNetwork(edges, name=path.name)

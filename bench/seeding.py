@@ -14,7 +14,7 @@ from alchemistore import ComputeServiceRegistration, Scope, ScopedKey, StateStor
 from alchemistore.models.task import DEFAULT_PRIORITY, DEFAULT_WEIGHT
 from alchemistore.operations.queue.refresh import WEIGHT_MIN
 from bench.servers import connect
-from tests.support.campaigns import star
+from bench.star import star
 
 SCOPE = Scope("bench", "bench", "bench")
 CHUNK = 100_000

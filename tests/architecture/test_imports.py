@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -81,3 +82,22 @@ def test_every_public_name_is_importable(name: str) -> None:
 def test_missing_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         alchemistore.nonsense
+
+
+def test_bench_imports_nothing_from_tests() -> None:
+    files = sorted((CHECKOUT / "bench").glob("*.py"))
+    assert "run.py" in {file.name for file in files}
+    imported = {
+        (file.name, module)
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text()))
+        for module in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert ("run.py", "bench.report") in imported
+    assert not {found for found in imported if found[1].partition(".")[0] == "tests"}

@@ -1,4 +1,4 @@
-"""Every public call says what it takes."""
+"""Docstrings of the public calls."""
 
 from __future__ import annotations
 

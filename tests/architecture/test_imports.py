@@ -1,4 +1,4 @@
-"""Who may import whom, and what an import costs."""
+"""Import layers, and the packages that an import loads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No call sends more statements, or other ones, for a thousand objects than for one."""
+"""Bulk calls send the same statements for one object and for a thousand."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SOON = datetime.now(UTC) + timedelta(hours=1)
 
 @dataclass(frozen=True)
 class World:
-    """A campaign of one task, and one of a thousand transformations with a thousand tasks, each with results.
+    """A campaign of one task, and one of a thousand transformations and tasks with results.
 
     In those that are extended all tasks are of one transformation, and each has another that extends it.
     """
@@ -389,7 +389,7 @@ def statements(store: StateStore) -> Iterator[list[str]]:
         connection: Any, cursor: Any, statement: str, values: Any, context: Any, executemany: bool
     ) -> None:
         assert not executemany
-        # Floors are raised by whoever comes along a second later; notifications are sent when there is something to say.
+        # Raising floors and notifications depend on time, not on the number of objects.
         if "candidate_xid" not in statement and "pg_notify" not in statement:
             # A limit may stand in the statement, for the planner to know it.
             sent.append(re.sub(r"LIMIT \d+", "LIMIT n", statement))

@@ -1,4 +1,4 @@
-"""The public calls have the names, parameters and defaults that users of the reference interface write."""
+"""Public calls have the names, parameters and defaults of the reference interface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operation may not do: open or end a transaction, or paste text into a statement."""
+"""Operations neither open transactions nor build statements from values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAY_CONNECT = {
     "store.py",
 }
 CONNECTS = {"begin", "begin_nested", "commit", "connect", "raw_connection", "rollback"}
-# Whatever goes through the connection in another way, or keeps something from one call to the next.
+# Methods that use the connection in another way, or keep state between calls.
 SESSION_STATE = (
     "SET SESSION",
     "SET LOCAL",
@@ -82,7 +82,7 @@ def test_transaction_comes_first(file: Path) -> None:
 
 
 def _is_constant(node: ast.AST) -> bool:
-    """Whether an expression is text of ours: a literal, the name of a constant, or both put together."""
+    """Check whether an expression is a literal, the name of a constant, or both combined."""
     if isinstance(node, ast.JoinedStr):
         return all(_is_constant(part) for part in node.values)
     if isinstance(node, ast.FormattedValue):
@@ -156,7 +156,7 @@ def test_executed_statement_is_a_constant_or_chosen_from_constants(file: Path) -
             statement = call.args[0]
             while isinstance(statement, ast.Subscript):
                 statement = statement.value
-            # Parameters called `statement` are typed as such and lead back to a constant of the caller.
+            # A parameter named `statement` receives a constant of the caller.
             named = isinstance(statement, ast.Name) and statement.id in {*names, *local} & {
                 "statement"
             }

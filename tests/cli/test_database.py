@@ -1,4 +1,4 @@
-"""`alchemistore database`: exit codes, what is printed, and what never is."""
+"""`alchemistore database`: exit codes and output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command of the demo: its exit codes, and what it removes."""
+"""The demo command: exit codes and cleaning up."""
 
 from __future__ import annotations
 

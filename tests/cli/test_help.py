@@ -1,4 +1,4 @@
-"""Every command explains itself, and none pays for packages it does not use."""
+"""Help texts, and the packages that the command line imports."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_version_is_printed(run: Run) -> None:
 
 
 def loaded_by(*arguments: str) -> set[str]:
-    """What the program has imported when it ends."""
+    """Return the modules that the program has imported when it ends."""
     command = [
         sys.executable,
         "-X",

@@ -1,4 +1,4 @@
-"""`alchemistore identity`: what each command does, says and answers to a script."""
+"""`alchemistore identity`: effects, output and exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many claimers at once: no task twice, none lost, nobody comes back short while there is work, and no deadlock."""
+"""Many concurrent claimers: no task claimed twice or lost, and no deadlock."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def open_store(url: str) -> StateStore:
 
 @pytest.fixture
 def wide(store: StateStore, pooled_database: str) -> Iterator[StateStore]:
-    """A store with a connection for each claimer; at the end the database must not have seen a deadlock."""
+    """A store with a connection for each claimer; fails if the database saw a deadlock."""
     wide = open_store(pooled_database)
     yield wide
     wide.close()
@@ -130,7 +130,7 @@ def test_claimers_empty_hubs_without_losing_a_task(
                 return got
 
     claimed = at_once(claim)
-    # Whoever comes when all are done finds what the others were just passing by.
+    # A claim after all others finds the tasks that they skipped.
     claimed += wide.claim_taskhub_tasks(made.hub, SERVICES[0], 400)
     assert_each_claimed_once(wide, made.tasks, claimed)
     for hub in shared:

@@ -1,4 +1,4 @@
-"""Hubs, actions and tasks at the same moment."""
+"""Concurrent calls about hubs, actions and tasks."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_cancel_waits_for_concurrent_action(store: StateStore, scope: Scope, com
         partial(store.cancel_tasks, made.tasks, made.hub),
         commit=commit,
     )
-    # Who cannot see the actions yet may come first: then there was nothing to cancel, and they stay.
+    # A cancel that does not see the actions yet may run first: then the actions stay.
     cancelled = second.result()
     assert cancelled in ([made.tasks, [None] * 3] if commit else [[None] * 3])
     assert store.get_taskhub_tasks(made.hub) == (

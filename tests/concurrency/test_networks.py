@@ -1,4 +1,4 @@
-"""Networks at the same moment: nothing twice, nothing half, nothing lost when one of two is rolled back."""
+"""Concurrent creation and deletion of networks that share parts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ N = 8
 
 
 def alone(store: StateStore, scope: Scope, *networks: gufe.AlchemicalNetwork) -> dict[str, int]:
-    """Give the counts after storing networks one after the other, in a transaction that is undone."""
+    """Return the counts after storing networks serially, in a transaction that is rolled back."""
     with rolled_back(store) as tx:
         for network in networks:
             tx.create_network(network, scope)
@@ -32,7 +32,7 @@ def alone(store: StateStore, scope: Scope, *networks: gufe.AlchemicalNetwork) ->
 
 
 def whole(store: StateStore, key: ScopedKey, network: gufe.AlchemicalNetwork) -> bool:
-    """Tell whether a network can be read from the database alone."""
+    """Check whether a network can be read from the database alone."""
     TOKENIZABLE_REGISTRY.clear()
     again = store.get_gufe(key)
     return bool(again is not network and again.key == network.key and again.edges == network.edges)

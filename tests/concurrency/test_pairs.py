@@ -1,4 +1,4 @@
-"""Two open transactions on one task, for each pair of calls: who waits, and that the end is that of one after the other."""
+"""Pairs of open transactions on one task have the effect of a serial order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MINUTE = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class Arena:
-    """A task on one of two hubs, the task that it extends, a service that may hold it, and one that may claim it."""
+    """A task on one of two hubs, its parent, a service that holds it and one that may claim it."""
 
     hub: ScopedKey
     other_hub: ScopedKey
@@ -63,7 +63,7 @@ class Ring:
 
     @contextmanager
     def arena(self, *names: str) -> Iterator[Arena]:
-        """An arena for these calls: with `expire` the task is held, with `complete parent` its parent is not complete yet."""
+        """Return the start for these calls: a held task for `expire`, or an incomplete parent."""
         self.count += 1
         store, made = self.store, self.made
         parent, task = chain(store, made.transformations[0], 2)
@@ -87,7 +87,7 @@ class Ring:
         store.expire_registrations(NOON + 2 * MINUTE)
 
     def outcome(self, arena: Arena) -> dict[str, Any]:
-        """What became of the task."""
+        """Return the final state of the task."""
         with self.store.engine.connect() as connection:
             assert violations(connection) == []
             attempts = connection.execute(

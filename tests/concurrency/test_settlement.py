@@ -1,4 +1,4 @@
-"""Two transactions at the same moment, one of which settles a task: in whichever order they get there, nothing is lost."""
+"""Settlement concurrent with claims, expiry, setters and other settlements."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ def test_expiry_and_settlement_at_once_agree_with_a_serial_order(
 def test_concurrent_settlements_on_shared_hubs_and_chains_do_not_deadlock(
     store: StateStore, scope: Scope
 ) -> None:
-    """Claimers that settle, an operator who changes everything, and expiry: no deadlock comes through, nothing is lost."""
+    """Claimers that settle, an operator and expiry run at once without deadlocks or losses."""
     register(store, "b", "c", "d")
     made = campaign(store, scope, arms=1)
     hub = store.create_taskhub(

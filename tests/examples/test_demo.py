@@ -1,4 +1,4 @@
-"""The whole demo, made small: nothing that befalls its workers costs a result."""
+"""The whole demo at a small size: faults of workers cost no result."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def played(directory: Path) -> tuple[Report, str]:
 
 
 def named(text: str, beginning: str) -> str:
-    """Give the one worker that this happened to."""
+    """Return the one worker with this fault."""
     [line] = [line for line in text.splitlines() if line.startswith(beginning)]
     return line.removeprefix(beginning).split()[0]
 
@@ -55,7 +55,7 @@ def histories(directory: Path) -> list[TaskHistory]:
 
 
 def lost(told: list[TaskHistory], service: str, late: bool) -> list[tuple[TaskHistory, Attempt]]:
-    """Give the attempts that this worker lost, with or without a late result, and all that happened to their tasks."""
+    """Return the attempts that this worker lost, and the histories of their tasks."""
     return [
         (history, attempt)
         for history in told
@@ -93,11 +93,11 @@ def test_killed_and_a_stopped_worker_cost_no_result(fresh_directory: Path) -> No
         "waiting",
     ]
 
-    # More than one if the machine is so busy that this worker is not heard of for too long once more.
+    # On a busy machine the worker may miss its heartbeats again, so there may be more than one.
     history, attempt = lost(told, stopped, late=True)[0]
     assert attempt.attempt == 1
     first = [str(one.service) for one in history.attempts if one.outcome == "complete"]
-    # All but always it is the first: it is on its way when another begins anew.
+    # Nearly always the first result counts: it is being delivered when another worker starts.
     assert first or history.changes[-1].reason == "attempt 1 delivered its result late"
 
     services = {service.identifier: service for service in report.answers.services}

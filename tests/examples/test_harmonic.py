@@ -1,4 +1,4 @@
-"""The example campaign: its answers are right, its errors honest, its objects portable."""
+"""The example campaign: free energies, errors and objects."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_error_of_bar_has_the_stated_coverage() -> None:
         estimate, uncertainty = bar(*works(10, 60, 200, rng))
         deviations.append((estimate - 0.5 * log(6)) / uncertainty)
     within = np.abs(deviations)
-    # Of a normal distribution 68.3 % and 95.4 % lie within one and two sigmas; 600 draws are good to 1.9 and 0.9 %.
+    # Normal: 68.3 % and 95.4 % within one and two sigmas, to 1.9 and 0.9 % for 600 draws.
     assert np.mean(within < 1) == pytest.approx(0.683, abs=0.057)
     assert np.mean(within < 2) == pytest.approx(0.954, abs=0.026)
     assert np.std(deviations) == pytest.approx(1, abs=0.1)

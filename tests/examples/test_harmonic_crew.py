@@ -1,4 +1,4 @@
-"""Workers of the example campaign are caught in the middle of a task only, and each mishap happens once."""
+"""Faults of the example campaign happen once, and only in the middle of a task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of the example campaign shows what is right and what is wrong."""
+"""The report of the example campaign shows correct and wrong free energies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker of the example campaign runs what it claims, reports it, and leaves nothing behind."""
+"""A worker of the example campaign runs and reports its tasks."""
 
 from __future__ import annotations
 

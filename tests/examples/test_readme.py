@@ -1,4 +1,4 @@
-"""What the README shows really runs."""
+"""The code and the files that the README names exist and work."""
 
 import re
 from pathlib import Path

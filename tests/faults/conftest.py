@@ -1,4 +1,4 @@
-"""Workers in processes of their own, an object store, and a wire to it that can be held."""
+"""Worker processes, an object store, and a proxy to it that can be held."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class WorkerProcess:
         self._process.stdin.flush()
 
     def until(self, stage: str) -> str:
-        """Wait until it has reached a stage, letting it go on from those before; give what it says about it."""
+        """Let the worker run until it reaches a stage, and return its message about it."""
         assert self._process.stdout is not None
         while line := self._process.stdout.readline():
             if line.startswith(f"{stage} "):
@@ -204,7 +204,7 @@ class Here:
         return self._store.settle_task(task, ref, compute_service_id=service)
 
     def story(self, task: ScopedKey) -> tuple[str, list[tuple[str, AttemptOutcome | None, bool]]]:
-        """Status of a task, and of each attempt its service, outcome, and whether there is a result of it that can be read."""
+        """Return the status of a task and, by attempt: service, outcome, has a readable result."""
         told = []
         for attempt in attempts(self._store, task):
             if attempt.result is not None:
@@ -216,7 +216,7 @@ class Here:
         return status(self._store, task), told
 
     def nothing_is_stranded(self, made: Campaign) -> None:
-        """See that each task is complete, or can be claimed, or is being run by a service that is there."""
+        """Assert that each task is complete, claimable, or run by a registered service."""
         for task in made.tasks:
             found = status(self._store, task)
             if found == "running":

@@ -1,4 +1,4 @@
-"""Workers die, freeze and meet one another: every finished result is kept, no task is stranded, and the history tells it."""
+"""Killed and frozen workers: finished results are kept and no task is stranded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What keeps the private servers from starting is said in words; and nobody else gets in."""
+"""Errors of the private servers, and access by other users."""
 
 from __future__ import annotations
 

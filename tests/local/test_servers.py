@@ -1,4 +1,4 @@
-"""The private servers start once, serve everybody, keep their data, and survive what happens to processes."""
+"""Private servers: start, stop, crashes and kept data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ from tests.support.local_servers import (
     s3_is_filled,
 )
 
-START = "import sys; from alchemistore.local import LocalServers; print(LocalServers(sys.argv[1]).start())"
+START = """
+import sys
+from alchemistore.local import LocalServers
+print(LocalServers(sys.argv[1]).start())
+"""
 HOLD = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -60,7 +64,7 @@ def test_both_servers_work_and_keep_their_data_over_a_restart(servers: LocalServ
     assert (servers.status().database, servers.status().s3) == (None, None)
     servers.start()
     assert is_filled(servers)
-    # Nobody needs to be told anew.
+    # The environment stays the same.
     assert servers.environment() == before
 
 

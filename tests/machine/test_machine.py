@@ -62,7 +62,7 @@ RESULTS = [
 ]
 FILTERS = (None, ["PushProtocol"], ["PullProtocol"], ["PushProtocol", "PullProtocol", "NoProtocol"])
 
-# Which of the attempts in question, its result, and what the sender says of himself; "nothing new" is what he delivered before, again.
+# An attempt, its result, and the sender's identification; "nothing new" repeats an old result.
 Delivery = tuple[int, ProtocolDAGResultRef, str]
 
 hubs = st.integers(0, 2)
@@ -144,7 +144,7 @@ class Machine(RuleBasedStateMachine):
         late=deliveries,
     )
     def begin(self, again: bool, claims: list[tuple[str, int]], late: list[Delivery]) -> Any:
-        """Some tasks on all hubs; c failed at one of them and lost another, and c or others hold some now."""
+        """Create tasks on all hubs; some have failed, were lost, or are claimed."""
         roots = self.create([(self.edges[edge], None) for edge in (0, 0, 1, 2, 2, 3)])
         tasks = [*roots, *self.create([(self.edges[0], roots[0]), (self.edges[2], roots[4])])]
         self.prioritize(tasks[:2], 2)
@@ -470,7 +470,7 @@ class Machine(RuleBasedStateMachine):
             claims_agree(tx, self.model, hub, network, 1 + self.step % 5, FILTERS[self.step % 4])
 
     def teardown(self) -> None:
-        """Look once at what is seen elsewhere; not where something failed already, or hypothesis broke off in the middle."""
+        """Compare the lists once at the end, unless a step failed or hypothesis stopped early."""
         if sys.exception() is not None:
             return
         with self.store.engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""An object store of its own for each test, on SeaweedFS and on moto; and results of real tasks."""
+"""An object store for each test, on SeaweedFS and on moto, and results of real tasks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _loaded(path: str) -> Any:
 
 @pytest.fixture(autouse=True, scope="module")
 def descriptions_are_loaded_once() -> Iterator[None]:
-    """Let every store of every test share what botocore knows about S3, which takes longer to load than most tests take."""
+    """Load botocore's description of S3 once: loading takes longer than most tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JSONFileLoader, "load_file", lambda _, path: _loaded(path))
         yield
@@ -38,7 +38,7 @@ def descriptions_are_loaded_once() -> Iterator[None]:
 
 @pytest.fixture
 def moto(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3ObjectStoreSettings]:
-    """What looks like Amazon's S3; it is in this process, and gone with the test."""
+    """An imitation of Amazon S3 in this process, for the duration of the test."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     with mock_aws():
@@ -122,5 +122,5 @@ def names(store: S3ObjectStore) -> list[str]:
 
 
 def body(store: S3ObjectStore, name: str) -> bytes:
-    """What S3 holds under a name."""
+    """Return the object of this name."""
     return store.bucket_prefix.client.get_object(Bucket=store.bucket, Key=name)["Body"].read()

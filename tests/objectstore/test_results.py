@@ -1,4 +1,4 @@
-"""Results go to the object store and come back."""
+"""Results are pushed to the object store and pulled again."""
 
 from __future__ import annotations
 

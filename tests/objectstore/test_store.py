@@ -1,4 +1,4 @@
-"""The bucket: made, checked, listed, emptied; the prefix; and what is said when the server does not do as asked."""
+"""The bucket and its prefix: initialize, check, list, reset, and errors of the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of settlement and of history begin with."""
+"""Fixtures for the tests of settlement and history."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from tests.support.claims import campaign_of_one_task
 
 @pytest.fixture
 def one(store: StateStore, scope: Scope) -> Campaign:
-    """A task on a hub; `a`, which will fall silent, and `b` and `c`."""
+    """A task on a hub, the silent service `a`, and the services `b` and `c`."""
     return campaign_of_one_task(store, scope, "b", "c")

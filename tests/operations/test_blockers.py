@@ -1,4 +1,4 @@
-"""Why a task is not being run."""
+"""Reasons why a task cannot be claimed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def blockers(store: StateStore, task: ScopedKey) -> tuple[Blocker, ...]:
 def the_only(
     store: StateStore, task: ScopedKey
 ) -> tuple[BlockerKind, ScopedKey | None, ScopedKey | None, int | None]:
-    """What the one blocker of a task says."""
+    """Return the fields of the one blocker of a task."""
     [found] = blockers(store, task)
     return found.kind, found.task, found.taskhub, found.count
 

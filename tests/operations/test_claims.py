@@ -1,4 +1,4 @@
-"""Who may claim what, in which order, and when a task becomes claimable."""
+"""Claims from one hub: order, eligibility and protocols."""
 
 from __future__ import annotations
 

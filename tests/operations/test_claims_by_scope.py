@@ -1,4 +1,4 @@
-"""Tasks are claimed from whichever hubs of some scopes have work, hubs drawn by their weight."""
+"""Claims from all hubs of some scopes; hubs are drawn by weight."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def seeded(pooled_database: str) -> Iterator[StateStore]:
 
 
 def claimed(answer: Sequence[ScopedKey | None]) -> list[ScopedKey]:
-    """What was really claimed, after seeing that the padding is at the end."""
+    """Return the claimed tasks, and assert that the padding is at the end."""
     got = [task for task in answer if task is not None]
     assert list(answer) == got + [None] * (len(answer) - len(got))
     assert len(set(got)) == len(got)
@@ -175,7 +175,7 @@ def test_hubs_are_drawn_by_their_weights(seeded: StateStore) -> None:
     ]
     for one, weight in zip(made, weights, strict=True):
         seeded.set_taskhub_weight(one.network, weight)
-    # A hub without work has no part in the draw, whatever its weight.
+    # A hub without work takes no part in the draw.
     seeded.cancel_tasks(made[4].tasks, made[4].hub)
     counts = [0] * len(made)
     for _ in range(TRIALS):

@@ -1,4 +1,4 @@
-"""What happened to a task is told in full and in order, and where it stands."""
+"""History and details of tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Identities: created and changed, granted scopes, and let in or not."""
+"""Identities: creation, changes, scopes and authentication."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def scope() -> Scope:
 
 
 def added(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
-    """Tell which tables grew, by how much."""
+    """Return the tables that grew, and by how much."""
     return {table: after[table] - before[table] for table in after if after[table] != before[table]}
 
 
@@ -41,7 +41,7 @@ def without_queue(growth: dict[str, int]) -> dict[str, int]:
 
 
 def chain_of(root: Any) -> Chain:
-    """Give the keyed chain of an object, children first, as it comes out of a JSON file."""
+    """Return the keyed chain of an object, children first, as read from a JSON file."""
     found: dict[str, Any] = {}
 
     def visit(value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Objects: what comes back from the database, under which keys, and what every call answers to keys of nothing."""
+"""Stored objects, their keys, and answers to unknown keys."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Grid(Holder):
 
 
 def parts(obj: Any) -> dict[str, Any]:
-    """Give an object and all in it by their keys."""
+    """Return an object and all its parts by key."""
     found = {}
     if isinstance(obj, GufeTokenizable):
         found = {str(obj.key): obj, **parts(obj.to_shallow_dict())}
@@ -53,7 +53,7 @@ World = tuple[StateStore, Campaign, dict[str, ScopedKey]]
 
 @pytest.fixture(scope="module")
 def world(shared_store: StateStore) -> Iterator[World]:
-    """A campaign, and a key of each kind, in one database for all tests that change nothing in it."""
+    """A campaign and a key of each kind, in one database for all tests that change nothing."""
     made, keys = populate(shared_store, Scope("org", "campaign", "project"))
     before = row_counts(shared_store)
     yield shared_store, made, keys
@@ -387,7 +387,7 @@ def populate(store: StateStore, scope: Scope) -> tuple[Campaign, dict[str, Scope
 
 
 def absent(key: ScopedKey, other_scope: Scope) -> list[str]:
-    """Give keys of the same kind under which there is nothing."""
+    """Return unknown keys of the same kind."""
     return [
         f"{key.gufe_key}-{other_scope}",
         f"{key.qualname}-{ZERO}-{key.scope}",
@@ -396,12 +396,12 @@ def absent(key: ScopedKey, other_scope: Scope) -> list[str]:
 
 
 def malformed(key: ScopedKey) -> list[str]:
-    """Give texts that are no keys."""
+    """Return malformed keys."""
     return [text.format(kind=key.qualname, token=key.gufe_key.token) for text in MALFORMED]
 
 
 def answers(call: Callable[..., Any], keys: Iterable[Any], *arguments: Any) -> dict[str, Any]:
-    """Give for each key what is answered, or the error raised."""
+    """Return the answer or the error for each key."""
     found = {}
     for key in keys:
         try:

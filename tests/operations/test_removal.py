@@ -1,4 +1,4 @@
-"""Removing tasks for good: what is in the way, what goes with them, and what stays."""
+"""Permanent removal of tasks: obstacles, removed rows and kept rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The queue is a cache: whatever happened to it, it can be made again from tasks and actions."""
+"""The queue can always be rebuilt from tasks and actions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.concurrency import Running
 
 @pytest.fixture
 def made(store: StateStore, scope: Scope) -> Campaign:
-    """Six tasks on a hub: one of them claimed, one that waits for another, two of another priority."""
+    """Six tasks on a hub: one claimed, one child of a waiting parent, two of another priority."""
     register(store, "a")
     made = campaign(store, scope, tasks=4)
     store.claim_taskhub_tasks(made.hub, "a", count=1)

@@ -1,4 +1,4 @@
-"""References to results: kept as they are, shared by tasks, told apart by success."""
+"""References to results: kept unchanged, shared by tasks, listed by success."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compute services come, are heard of, and go; what they were running waits again."""
+"""Compute services: registration, heartbeats, expiry and removal."""
 
 from __future__ import annotations
 

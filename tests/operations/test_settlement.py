@@ -1,4 +1,4 @@
-"""A result is delivered: by whom, of which kind and to which task decides what becomes of the task, never of the result."""
+"""Settlement: effect on the task by sender, status and success; results are always kept."""
 
 from __future__ import annotations
 

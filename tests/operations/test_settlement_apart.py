@@ -1,4 +1,4 @@
-"""What settling does in one call, done in two: a reference is stored alone, a status is set by hand; and what stays of an attempt."""
+"""Results stored and statuses set by separate calls, and what an attempt keeps."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_set_task_running_on_a_running_task_keeps_claim_and_attempt(
     task = claim(store, one, "b")
     before = all_rows(store)
     assert store.set_task_running([task]) == [task]
-    # Floors of lanes rise now and then, whoever calls.
+    # Any call may raise the floors of lanes.
     assert all_rows(store) | {"lanes": before["lanes"]} == before
 
 

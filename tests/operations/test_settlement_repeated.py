@@ -1,4 +1,4 @@
-"""A result is delivered again, or one reference by several: nothing is settled twice, and every attempt has its result."""
+"""Repeated settlement, and references shared by several services or tasks."""
 
 from __future__ import annotations
 

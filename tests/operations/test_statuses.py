@@ -1,4 +1,4 @@
-"""Which status follows which, and what a change of status does to hubs, claims, attempts and descendants."""
+"""Status transitions and their effects on hubs, claims, attempts and descendants."""
 
 from __future__ import annotations
 
@@ -335,7 +335,7 @@ def test_terminal_status_reaches_the_end_of_a_long_chain(store: StateStore, scop
 
 @pytest.fixture
 def counted(store: StateStore, scope: Scope, other_scope: Scope) -> Campaign:
-    """Six tasks of one transformation, one in each status, one task of another, and two in another scope."""
+    """Six tasks of one transformation, one per status, one of another, and two elsewhere."""
     made = campaign(store, scope)
     tasks = store.create_tasks(made.transformations[:1] * 6)
     for task, status in zip(tasks, STATUSES, strict=True):

@@ -1,4 +1,4 @@
-"""Strategies: stored with a network, and given back."""
+"""Strategies of networks."""
 
 from __future__ import annotations
 

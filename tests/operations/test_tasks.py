@@ -1,4 +1,4 @@
-"""Tasks: creating, finding, what they continue from, and how urgent they are."""
+"""Tasks: creation, queries, parents and priorities."""
 
 from __future__ import annotations
 

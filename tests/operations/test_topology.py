@@ -1,4 +1,4 @@
-"""Finding things: by name, key and scope, in pages, and by what is in what."""
+"""Queries by name, key and scope, in pages, and between networks and their members."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_name_of_a_megabyte_is_kept_and_found(store: StateStore, scope: Scope) -
 
 
 def keys_of(objects: Any, scope: Scope) -> set[ScopedKey]:
-    """Give the keys that objects have in a scope."""
+    """Return the keys of objects in a scope."""
     return {ScopedKey.from_str(f"{item.key}-{scope}") for item in objects}
 
 

@@ -31,7 +31,7 @@ WEIGHTS = {"w": 1.0, "x": 0.5, "y": 0.25, "z": 0.125}
 def in_turn(
     weights: Mapping[str, float], counts: Mapping[str, int], drawn: str = ""
 ) -> dict[str, float]:
-    """The probability of each order in which labelled tasks are drawn, by weight, without replacement."""
+    """Return the probability of each order of labels, drawn by weight without replacement."""
     total = sum(weights[label] * count for label, count in counts.items())
     if not total:
         return {drawn: 1.0}
@@ -46,7 +46,7 @@ def in_turn(
 
 
 def p_value(orders: Sequence[str], law: Law) -> float:
-    """How likely a deviation from the law as large as that of the orders drawn is, if the law holds."""
+    """Return the p-value of the drawn orders under the law."""
     found, largest = Counter(orders), max(law, key=lambda order: law[order])
     if not set(found) <= set(law):
         return 0.0
@@ -104,7 +104,7 @@ class Trials:
         self.start("".join(label[0] for label in labels))
 
     def start(self, labels: str) -> None:
-        """Make all tasks wait, in the priority of their trial, and put those labelled so on the hub."""
+        """Set all tasks to waiting with the priority of their trial, and action these labels."""
         everything = list(self.label)
         with self.store.transaction() as tx:
             tx.cancel_tasks(everything, self.hub)
@@ -138,7 +138,7 @@ class Trials:
 def seeded(
     store: StateStore, pooled_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[StateStore]:
-    """A store whose draws are the same in every run, as are the keys of its tasks, on which draws depend; and a service `a`."""
+    """A store with reproducible task keys and draws, and a service `a`."""
     keys = random.Random(1)
     monkeypatch.setattr(tasks, "uuid7", lambda: UUID(int=keys.getrandbits(128)))
     register(store, "a")
@@ -223,7 +223,7 @@ def test_draws_with_replacement_follow_the_weights(seeded: StateStore, scope: Sc
     holds(drawn, law, uniform(law))
 
 
-# Ways in which the two tasks "n" of each trial become claimable late: a preparation of all trials, and then in each trial a step.
+# How the two tasks "n" of a trial become claimable late: a preparation, then a step per trial.
 Preparation = Callable[[Trials, StateStore], object]
 Step = Callable[[Trials, StateStore, list[ScopedKey]], object]
 
@@ -267,7 +267,7 @@ TWO_AND_TWO = in_turn({"o": OLD, "n": NEW}, {"o": 2, "n": 2})
 
 
 def without_clock(trials: int = 20_000) -> Law:
-    """The order of the last two of eight "o" and two "n" if late arrivals raced from 0, as if they had been there all along."""
+    """Return the law of the last two of eight "o" and two "n" if late arrivals raced from 0."""
     generator, orders = random.Random(1), Counter[str]()
     for _ in range(trials):
         left = sorted(generator.expovariate(OLD) for _ in range(8))[6:]

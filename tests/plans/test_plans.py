@@ -1,4 +1,4 @@
-"""Hot statements use their indexes and touch what they must, whatever the planner believes."""
+"""Hot statements use their indexes, whatever statistics the planner has."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_claim_reads_only_the_head_of_the_queue(
 ) -> None:
     plans = plans_of(act, statistics, request)
     assert not read_whole(plans), str(plans)
-    # No scan, no sort, no join lets more rows through than that; small tables may be read as they are.
+    # No scan, sort or join passes more rows than that; small tables may be read completely.
     assert max(node.touched for node in plans.nodes if node.relation not in SMALL) <= bound, str(
         plans
     )
@@ -173,7 +173,7 @@ def test_bulk_call_with_many_tasks_reads_no_row_twice(
     request: pytest.FixtureRequest,
 ) -> None:
     plans = plans_of(lambda tx, seeded: act(tx, seeded, 1000), statistics, request)
-    # To read a whole table once may be quickest; what grows with the square of the tasks is a multiple of that.
+    # One scan of a whole table may be fastest; quadratic growth would touch a multiple of it.
     assert max(node.touched for node in plans.nodes) <= 1.2 * TASKS, str(plans)
 
 

@@ -1,4 +1,4 @@
-"""Every rule about the data is broken by hand once, and the check names the rule and the object."""
+"""Every invariant is broken once; the check names the rule and the object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Initialize, check, reset: what they say and what they leave alone."""
+"""Initialize, check and reset."""
 
 from __future__ import annotations
 

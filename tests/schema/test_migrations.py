@@ -1,4 +1,4 @@
-"""Migrations lead to exactly the tables that the code declares, from wherever they are started."""
+"""Migrations create exactly the declared tables."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ WAITING = """
 
 
 def _while_locked(url: str, upgrades: Callable[[], list[Future[None]]]) -> None:
-    """Start upgrades while the migration lock is held, and let go when both wait for it or have given up."""
+    """Start upgrades while the migration lock is held; release it when both wait or have failed."""
     with psycopg.connect(libpq(url), autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", [migrations.MIGRATION_LOCK])
         running = upgrades()

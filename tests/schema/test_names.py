@@ -1,4 +1,4 @@
-"""What the tables promise about names and tenants."""
+"""Naming and scoping rules of all tables."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ SUFFIXES = {
     CheckConstraint: "__ck",
 }
 
-# What belongs to no tenant: `scopes` is the list of tenants, services and identities work for several.
+# Tables without a scope: `scopes` is the list of scopes; services and identities span several.
 WITHOUT_SCOPE = {"compute_services", "identities", "identity_scopes", "scopes"}
-# What a table with tenants is also looked up by across all of them: a service by its claims, the object store by its paths.
+# Indexes that span scopes: claims by service, and objects by path.
 ACROSS_SCOPES = {"claims__service__ix", "claims__compute_services__fk", "results__location__ix"}
 
 

@@ -1,4 +1,4 @@
-"""What can be seen of a store, held against the model."""
+"""Comparisons of everything visible in a store with the model."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tests.support.databases import rolled_back
 from tests.support.model import Model
 from tests.support.results import reference_key
 
-# A compute service that looks what it could claim, and gives it back.
+# A compute service whose claims are rolled back.
 OBSERVER = "observer"
 
 
 def tasks_agree(tx: StateStore, model: Model) -> None:
-    """Where each task stands, and what happened to it."""
+    """Compare the state and the history of each task."""
     tasks, known = list(model.tasks), list(model.tasks.values())
     details = [one for one in tx.get_task_details(tasks) if one is not None]
     oks = [Counter(result.ok for result in what.results) for what in known]
@@ -36,7 +36,7 @@ def tasks_agree(tx: StateStore, model: Model) -> None:
 
 
 def hub_agrees(tx: StateStore, model: Model, hub: ScopedKey, network: ScopedKey) -> None:
-    """What is on a hub."""
+    """Compare the tasks on a hub."""
     actions = model.actions(network)
     assert tx.get_taskhub_actioned_tasks(hub) == actions
     shown = tx.get_taskhub_tasks(hub, return_gufe=True)
@@ -61,7 +61,7 @@ def claims_agree(
     count: int,
     protocols: Iterable[str] | None,
 ) -> None:
-    """What could be claimed from a hub, and from all of them."""
+    """Compare what can be claimed from one hub and from all hubs."""
     with rolled_back(tx) as inner:
         claimed = inner.claim_taskhub_tasks(hub, OBSERVER, count, protocols)
         assert model.can_give(claimed, [network], count, protocols)
@@ -71,7 +71,7 @@ def claims_agree(
 
 
 def lists_agree(tx: StateStore, model: Model) -> None:
-    """All tasks, how urgent they are, how many there are of a status, who holds them; and the weights of hubs."""
+    """Compare all tasks, priorities, status counts, claims, and the weights of hubs."""
     tasks = model.tasks
     in_order = sorted(tasks, key=lambda task: (task.scope, task.gufe_key))
     assert tx.query_tasks() == in_order
@@ -91,7 +91,7 @@ def lists_agree(tx: StateStore, model: Model) -> None:
 
 
 def results_agree(tx: StateStore, model: Model) -> None:
-    """The results of each task and of each transformation."""
+    """Compare the results of each task and of each transformation."""
     for task, what in model.tasks.items():
         good, bad = (
             sorted(reference_key(one, task) for one in what.results if one.ok is ok)

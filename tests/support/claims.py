@@ -19,7 +19,7 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def register_silent(store: StateStore, *identifiers: str) -> None:
-    """Register services that are never heard of again."""
+    """Register services whose only heartbeat is years old."""
     for identifier in identifiers:
         store.register_computeservice(
             ComputeServiceRegistration(
@@ -32,14 +32,14 @@ def register_silent(store: StateStore, *identifiers: str) -> None:
 
 
 def expire_silent(store: StateStore) -> list[str]:
-    """Expire them; services that were heard of stay."""
+    """Expire the silent services only, and return their identifiers."""
     return [
         str(identifier) for identifier in store.expire_registrations(LONG_AGO + timedelta(days=1))
     ]
 
 
 def campaign_of_one_task(store: StateStore, scope: Scope, *services: str) -> Campaign:
-    """A task on a hub; `a`, which will fall silent, and other services."""
+    """Store a task on a hub, and register the silent service `a` and other services."""
     register_silent(store, "a")
     register(store, *services)
     return campaign(store, scope, tasks=1, arms=1)
@@ -53,7 +53,7 @@ def claim(store: StateStore, made: Campaign, service: str) -> ScopedKey:
 
 
 def claim_rows(store: StateStore) -> list[tuple[str, int]]:
-    """Who holds a claim, as which attempt."""
+    """Return the service and the attempt number of each claim."""
     with store.engine.connect() as connection:
         return [
             (row.service, row.attempt)

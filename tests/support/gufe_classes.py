@@ -1,4 +1,4 @@
-"""Small gufe classes for tests; they live in a module so that documents can name them, and suit every gufe from 0.4 on."""
+"""Small gufe classes that work with every gufe from 0.4 on."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Ball(gufe.Component):
 
 
 class Effort(GufeTokenizable):
-    """Settings: what the units do, ``work``, ``fail``, or ``fail badly`` with what JSON does not know."""
+    """Settings: units ``work``, ``fail``, or ``fail badly`` with arguments unknown to JSON."""
 
     def __init__(self, mode: str = "work") -> None:
         self.mode = mode

@@ -1,4 +1,4 @@
-"""What the tests of the private servers do again and again."""
+"""Helpers for the tests of the private servers."""
 
 from __future__ import annotations
 

@@ -22,13 +22,13 @@ ok_or_failed = pytest.mark.parametrize("ok", [True, False], ids=["ok", "failed"]
 
 
 def ref(scope: Scope, *, ok: bool = True, **fields: Any) -> ProtocolDAGResultRef:
-    """A reference to a result of its own."""
+    """Return a reference to a new result."""
     fields = {"obj_key": f"ProtocolDAGResult-{uuid4().hex}", "location": "a/b/obj.json", **fields}
     return ProtocolDAGResultRef(scope=scope, ok=ok, **fields)
 
 
 def reference_key(one: ProtocolDAGResultRef, task: ScopedKey) -> ScopedKey:
-    """Under which key the store keeps the reference to a result of a task."""
+    """Return the key under which the store keeps a reference to a result of a task."""
     return ScopedKey.from_str(f"{one.key}-{task.scope}")
 
 
@@ -39,14 +39,14 @@ def settle(
     service: str | None = None,
     **more: Any,
 ) -> Settlement:
-    """Settle, and see that the answer is about this reference."""
+    """Settle a task, and assert that the answer names this reference."""
     answer = store.settle_task(task, one, compute_service_id=service, **more)
     assert answer.result == reference_key(one, task)
     return answer
 
 
 def assert_listed(store: StateStore, task: ScopedKey, *refs: ProtocolDAGResultRef) -> None:
-    """See that these results of the task are listed, and no others."""
+    """Assert that exactly these results of the task are listed."""
     assert store.get_task_results(task) == sorted(
         reference_key(one, task) for one in refs if one.ok
     )

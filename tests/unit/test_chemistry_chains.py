@@ -1,4 +1,4 @@
-"""The byte format, chains from outside, and what is inside a network."""
+"""Document bytes, keyed chains from outside, and members of a network."""
 
 from __future__ import annotations
 

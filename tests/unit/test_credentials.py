@@ -1,4 +1,4 @@
-"""Only the whole key fits its hash, and hashes made elsewhere go on to fit."""
+"""Hashes of keys, including hashes made by other software."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from alchemistore.operations.key_hashing import DUMMY_HASH, hash_key, verify_key
 
-# Made with other software: published test vectors of bcrypt (the last key but one has 72 bytes), and of passlib's bcrypt_sha256.
+# Made with other software: test vectors of bcrypt (one with 72 bytes) and of bcrypt_sha256.
 ELSEWHERE = [
     ("password", "$2a$12$GhvMmNVjRW29ulnudl.LbuAnUtN/LRfe1JsBm1Xu6LE3059z5Tr8m"),
     ("U*U", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"),

@@ -1,4 +1,4 @@
-"""From settings to connections: what the server is told, and what a forked child does."""
+"""Engines made of settings: server parameters, pools and forks."""
 
 from __future__ import annotations
 

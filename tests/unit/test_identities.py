@@ -1,4 +1,4 @@
-"""What an identity may be made of."""
+"""Fields of identities."""
 
 from __future__ import annotations
 

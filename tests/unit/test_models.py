@@ -1,4 +1,4 @@
-"""The records users see: defaults, what they refuse, their keys, and that nothing is shared between them."""
+"""Public records: defaults, validation, keys and copies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scopes and the keys within them: what is well formed, what contains what, what equals what."""
+"""Scopes and scoped keys: form, containment, equality and order."""
 
 from __future__ import annotations
 

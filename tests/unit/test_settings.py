@@ -1,4 +1,4 @@
-"""Settings: the environment, the arguments that win over it, and secrets that stay secret."""
+"""Settings: environment, arguments and secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One transaction per call: what is committed together, what is rolled back, and what errors say."""
+"""One transaction per call: commit, rollback and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is tried again: calls that lost a race, a deadlock or their connection; and what is not."""
+"""Retries after serialization failures, deadlocks and lost connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A database that cannot be used is an error that says what to do, and never tells a password."""
+"""Errors of an unavailable database say what to do and contain no password."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HUB = f"AlchemicalNetwork-{'a' * 32}-o-c-p"
 
 
 def unavailable(url: URL) -> str:
-    """What is said of a database that cannot be used, having made sure that no password is anywhere in it."""
+    """Return the error about an unusable database, after asserting that it shows no password."""
     store = StateStore(url.set(password=PASSWORD).render_as_string(hide_password=False))
     for call in (
         store.query_tasks,

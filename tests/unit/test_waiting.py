@@ -1,4 +1,4 @@
-"""Who waits for work sleeps until there is some: woken by a notification, or by looking again where none comes."""
+"""Waiting for work: woken by a notification, or by polling."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def elsewhere(pooled_database: str) -> Iterator[Connection]:
 
 
 def listeners(store: StateStore, waiting: Running[bool]) -> list[tuple[str, bool]]:
-    """State of each connection that listens, and whether it is in a transaction; as soon as one has gone to sleep."""
+    """Wait for an idle listening connection; return the state of each and if in a transaction."""
     query = text("""
         SELECT state, xact_start IS NOT NULL FROM pg_stat_activity
         WHERE datname = current_database() AND query LIKE 'LISTEN%' AND state <> 'active'
@@ -237,7 +237,7 @@ def test_waiting_calls_leave_pooled_connections_to_other_calls(
             listeners(store, one)
         assert small.action_tasks(made.tasks, made.hub) == made.tasks
     finally:
-        # Whatever became of it, no thread may outlive its store.
+        # No thread may outlive its store.
         for one in waiting:
             one.done.wait(GENEROUS)
         small.close()

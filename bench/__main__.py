@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from bench.bulk import against_sql
-from bench.counts import counts
 from bench.networks import networks
 from bench.run import main
+from bench.status_counts import counts
 
 if __name__ == "__main__":
     sys.exit(

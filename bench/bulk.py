@@ -1,4 +1,4 @@
-"""One call for 100,000 tasks: against bare SQL that changes as many rows, and against the same without a queue."""
+"""One call for 100,000 tasks, against bare SQL and against the call without a queue."""
 
 from __future__ import annotations
 
@@ -57,13 +57,15 @@ CASES = (
         "set_task_status (error to waiting)",
         "in error",
         lambda store, keys, hub: store.set_task_status(keys, "waiting"),
-        b"UPDATE tasks SET status = 'waiting', status_changed_at = now() WHERE scope_id = %(scope)s AND token = ANY(%(tokens)s)",
+        b"UPDATE tasks SET status = 'waiting', status_changed_at = now()"
+        b" WHERE scope_id = %(scope)s AND token = ANY(%(tokens)s)",
     ),
     Case(
         "set_task_status (waiting to invalid)",
         "queued",
         lambda store, keys, hub: store.set_task_status(keys, "invalid"),
-        b"UPDATE tasks SET status = 'invalid', status_changed_at = now() WHERE scope_id = %(scope)s AND token = ANY(%(tokens)s)",
+        b"UPDATE tasks SET status = 'invalid', status_changed_at = now()"
+        b" WHERE scope_id = %(scope)s AND token = ANY(%(tokens)s)",
     ),
     Case(
         "set_task_priority",
@@ -75,13 +77,15 @@ CASES = (
         "set_task_weights",
         "queued",
         lambda store, keys, hub: store.set_task_weights(keys, hub, WEIGHT),
-        b"UPDATE actions SET weight = 0.25 WHERE scope_id = %(scope)s AND taskhub = %(hub)s AND task = ANY(%(tokens)s)",
+        b"UPDATE actions SET weight = 0.25"
+        b" WHERE scope_id = %(scope)s AND taskhub = %(hub)s AND task = ANY(%(tokens)s)",
     ),
     Case(
         "cancel_tasks",
         "queued",
         lambda store, keys, hub: store.cancel_tasks(keys, hub),
-        b"DELETE FROM actions WHERE scope_id = %(scope)s AND taskhub = %(hub)s AND task = ANY(%(tokens)s)",
+        b"DELETE FROM actions"
+        b" WHERE scope_id = %(scope)s AND taskhub = %(hub)s AND task = ANY(%(tokens)s)",
     ),
 )
 SEEDED: dict[str, dict[str, Any]] = {
@@ -113,7 +117,7 @@ class Field:
                     self.templates[name] = url, hub, task_keys(connection), scope_id(connection)
 
     def by_call(self, case: Case) -> Contestant:
-        """The call, with keys as its user has them."""
+        """Return a contestant that makes the call."""
         template, hub, keys, _ = self.templates[case.seeded]
 
         def turn() -> float:
@@ -124,7 +128,7 @@ class Field:
         return turn
 
     def by_sql(self, case: Case) -> Contestant:
-        """One statement of bare SQL, psycopg in autocommit, that is given the same keys."""
+        """Return a contestant that sends one statement of bare SQL with the same keys."""
         template, hub, keys, scope = self.templates[case.seeded]
         tokens = [key.token for key in keys]
 
@@ -137,7 +141,7 @@ class Field:
         return turn
 
     def without_queue(self, case: Case) -> Contestant:
-        """What the call does in the database, less the queue: lock the tasks, change them, commit."""
+        """Return a contestant with the call's statements except the queue: lock, change, commit."""
         template, hub, keys, scope = self.templates[case.seeded]
         statement, more = WITHOUT_QUEUE[case.name]
         tokens: list[UUID | None] = [key.token for key in keys]
@@ -163,7 +167,10 @@ def against_sql(run: Run) -> list[Measure]:
     """Measure the bulk calls against bare SQL."""
     measures = []
     rounds = run.size(7, 1)
-    note = "every turn on a fresh copy of the same database; bare SQL is one statement that is given the same keys and committed"
+    note = (
+        "every turn on a fresh copy of the same database;"
+        " bare SQL is one committed statement with the same keys"
+    )
     with ExitStack() as stack:
         field = Field(run, stack, list(SEEDED))
         with run.step("bulk calls and bare SQL", len(CASES) * (rounds + 1)) as advance:
@@ -184,7 +191,10 @@ def against_no_queue(run: Run) -> list[Measure]:
     """Measure the bulk calls against their own statements without the queue."""
     measures = []
     rounds = run.size(7, 1)
-    note = "the reference locks the tasks and runs the call's own statement, with ready parameters, and leaves the queue alone"
+    note = (
+        "the reference locks the tasks and runs the call's own statement with ready parameters,"
+        " and does not change the queue"
+    )
     with ExitStack() as stack:
         field = Field(run, stack, ["free", "queued"])
         chosen = [case for case in CASES if case.name in WITHOUT_QUEUE]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from bench.bulk import against_no_queue
-from bench.crowds import throughput, waits
-from bench.depth import depth, naive
-from bench.old import old_transaction
+from bench.contention import throughput, waits
+from bench.long_transaction import old_transaction
+from bench.queue_depth import depth, naive
 from bench.run import main
 
 SUITES = {

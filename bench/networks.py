@@ -1,9 +1,9 @@
 """Networks in and out of the store, against what gufe itself needs to encode and decode them.
 
-Our side is a whole call: find and encode what is not stored yet, send it, have every row checked and made durable; or fetch,
-unpack and decode. gufe's side is what it does to write a network as JSON text in memory, and to read it back: its keyed chain, as
-`to_json` and `from_json` of gufe 1.x do. Nothing is compressed there, sent, or kept. gufe 0.4 has no chain, so it gets the least
-that makes one: each object found once, then its own keyed dict of each.
+The measured side is a whole call: encode and store durably what is missing, or fetch and decode.
+The reference is gufe's conversion of a network to JSON text in memory and back, by its keyed chain,
+as in `to_json` and `from_json` of gufe 1.x, without compression, transfer or storage. gufe 0.4 has
+no keyed chain, so the benchmark builds one from gufe's keyed dict of each object.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from gufe import tokenization
 from alchemistore import Scope, ScopedKey, StateStore, gufe_adapter
 from bench.run import Run
 from bench.servers import opened
+from bench.star import star
 from bench.timing import BenchError, Measure, Target, alternate, clocked, compare
-from tests.builders import star
-from tests.unit.gufe_classes import PushProtocol
+from harmonic.protocol import HarmonicProtocol, HarmonicSettings
 
 # gufe has no types.
 Network: TypeAlias = Any
@@ -66,7 +66,7 @@ def read(path: Path) -> Network:
             for one in molecules
         ]
         edges = [
-            gufe.Transformation(systems[0], one, PushProtocol(PushProtocol.default_settings()))
+            gufe.Transformation(systems[0], one, HarmonicProtocol(HarmonicSettings()))
             for one in systems[1:]
         ]
         return gufe.AlchemicalNetwork(edges, name=path.name)
@@ -132,7 +132,7 @@ def _create(
 
 
 def encode(network: Network) -> str:
-    """Let gufe write the JSON of a network."""
+    """Return the JSON text of a network, written by gufe."""
     chain = (
         KeyedChain.from_gufe(network)
         if KeyedChain
@@ -157,7 +157,7 @@ def _parts(network: Network) -> list[Any]:
 
 
 def decode(text: str) -> Network:
-    """Let gufe read it back."""
+    """Return the network of a JSON text, read by gufe."""
     chain = json.loads(text, cls=DECODER)
     if KeyedChain:
         return KeyedChain.from_keyed_chain_rep(chain).to_gufe()

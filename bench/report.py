@@ -1,4 +1,4 @@
-"""What was found: a table on the screen and in a file, JSON, and a plot."""
+"""Reports: a table on screen and in a file, JSON, and a plot."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SMALLEST = 0.01
 
 
 def table(title: str, measures: Sequence[Measure]) -> Table:
-    """Give the measures with their targets."""
+    """Return a table of the measures with their targets."""
     made = Table(title=title, title_justify="left", show_lines=False)
     for heading in ("measure", "", "", "value", "quartiles", "target", ""):
         made.add_column(heading, justify="left" if heading in ("measure", "target") else "right")
@@ -47,7 +47,7 @@ def table(title: str, measures: Sequence[Measure]) -> Table:
 def publish(
     name: str, title: str, facts: Mapping[str, str], measures: Sequence[Measure], console: Console
 ) -> None:
-    """Print the table and write ``<name>.txt``, ``.json`` and ``.png`` into the directory of results."""
+    """Print the table and write ``<name>.txt``, ``.json`` and ``.png`` into the results."""
     RESULTS.mkdir(exist_ok=True)
     written = io.StringIO()
     for target in (console, Console(file=written, width=WIDTH)):
@@ -106,7 +106,7 @@ def plot(title: str, measures: Sequence[Measure], path: Path) -> None:
         )
         axes.set_ylim(len(measures) - 0.4, -0.8)
         axes.set_xlabel(
-            "value in units of its target; to the left of the line is reached (grey: no target, the ratio itself)"
+            "value / target; left of the line: target reached (grey: no target, ratio itself)"
         )
         figure.suptitle(title)
         axes.grid(axis="x", alpha=0.3)

@@ -1,4 +1,4 @@
-"""What both benchmarks share: the command line, the progress shown, and the end."""
+"""The command line and progress display of both benchmarks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bench.timing import BenchError, Measure
 
 @dataclass(frozen=True)
 class Run:
-    """What a suite needs.
+    """The parameters of a suite.
 
     Attributes
     ----------
@@ -137,7 +137,7 @@ def _parser(name: str, title: str, suites: Mapping[str, Suite]) -> argparse.Argu
     parser.add_argument(
         "--url",
         metavar="postgresql://...",
-        help="a server to measure on, whose user may create databases; default: a private one below TMPDIR",
+        help="a server to measure, with a user that may create databases (default: a private one)",
     )
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument(

@@ -1,4 +1,4 @@
-"""Data to measure on, written by SQL straight into the tables, with every invariant kept."""
+"""Seed data, written by SQL into the tables with every invariant kept."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from alchemistore import ComputeServiceRegistration, Scope, ScopedKey, StateStor
 from alchemistore.models.task import DEFAULT_PRIORITY, DEFAULT_WEIGHT
 from alchemistore.operations.queue.refresh import WEIGHT_MIN
 from bench.servers import connect
-from tests.builders import star
+from bench.star import star
 
 SCOPE = Scope("bench", "bench", "bench")
 CHUNK = 100_000
 ARMS = 3
 
-# Keys as tasks get them: version 7, in the order of making.
+# Task keys are UUIDs of version 7, in the order of creation.
 FRESH = """
     CREATE TEMPORARY TABLE fresh ON COMMIT DROP AS
     SELECT h.scope_id, edges.tokens[1 + n %% cardinality(edges.tokens)] AS transformation,
         (%(statuses)s::text[])[1 + n %% cardinality(%(statuses)s::text[])] AS status,
-        CAST(lpad(to_hex(%(milliseconds)s + n / 20), 12, '0') || '7' || substr(hash, 1, 3) || '8' || substr(hash, 4, 15) AS uuid) AS token
+        CAST(
+            lpad(to_hex(%(milliseconds)s + n / 20), 12, '0')
+            || '7' || substr(hash, 1, 3) || '8' || substr(hash, 4, 15) AS uuid
+        ) AS token
     FROM generate_series(0, %(count)s - 1) AS n
     CROSS JOIN LATERAL (SELECT md5(%(salt)s || n) AS hash) AS random
     CROSS JOIN (SELECT scope_id, network FROM taskhubs WHERE token = ANY(%(hubs)s) LIMIT 1) AS h
@@ -35,12 +38,14 @@ FRESH = """
     ) AS edges
 """
 TASKS = f"""
-    INSERT INTO tasks (scope_id, token, transformation, status, status_changed_at, priority, attempts, created_at)
+    INSERT INTO tasks
+        (scope_id, token, transformation, status, status_changed_at, priority, attempts, created_at)
     SELECT scope_id, token, transformation, status, now(), {DEFAULT_PRIORITY}, 0, now() FROM fresh
 """
 ACTIONS = f"""
     INSERT INTO actions (scope_id, taskhub, task, weight, created_at)
-    SELECT scope_id, hub, token, {DEFAULT_WEIGHT}, now() FROM fresh CROSS JOIN unnest(%(hubs)s) AS hub
+    SELECT scope_id, hub, token, {DEFAULT_WEIGHT}, now()
+    FROM fresh CROSS JOIN unnest(%(hubs)s) AS hub
     WHERE status IN ('waiting', 'running', 'error')
 """
 LANES = f"""
@@ -50,7 +55,8 @@ LANES = f"""
     CROSS JOIN LATERAL (
         SELECT ''
         UNION ALL
-        SELECT tr.protocol FROM transformations AS tr WHERE tr.scope_id = fresh.scope_id AND tr.token = fresh.transformation
+        SELECT tr.protocol FROM transformations AS tr
+        WHERE tr.scope_id = fresh.scope_id AND tr.token = fresh.transformation
     ) AS lane (protocol)
     ON CONFLICT DO NOTHING
 """
@@ -76,7 +82,7 @@ QUEUE = f"""
 
 
 def make_hubs(store: StateStore, count: int) -> list[ScopedKey]:
-    """Make networks of the same transformations, with a hub each; a task of them can be on every hub."""
+    """Create networks of the same transformations, with a hub each; tasks can be on every hub."""
     return [
         store.create_taskhub(store.create_network(star(ARMS, name=f"network {i}"), SCOPE))
         for i in range(count)
@@ -146,7 +152,7 @@ def seed(
     actioned: bool = True,
     advance: Callable[[int], None] = lambda done: None,
 ) -> list[ScopedKey]:
-    """Fill an empty database: hubs with `count` tasks each, or with `shared` the same `count` tasks on all hubs."""
+    """Fill an empty database: `count` tasks per hub, or with `shared` the same ones on all hubs."""
     made = make_hubs(store, hubs)
     with connect(url) as connection:
         for group in [made] if shared else [[hub] for hub in made]:
@@ -166,7 +172,7 @@ def register(store: StateStore, *identifiers: str) -> None:
 
 
 def task_keys(connection: psycopg.Connection[Any]) -> list[ScopedKey]:
-    """Give the keys of all tasks, in their order."""
+    """Return the keys of all tasks in order."""
     org, campaign, project = (str(part) for part in SCOPE.to_tuple())
     rows: list[tuple[UUID]] = connection.execute(
         "SELECT token FROM tasks ORDER BY scope_id, token"
@@ -175,7 +181,7 @@ def task_keys(connection: psycopg.Connection[Any]) -> list[ScopedKey]:
 
 
 def scope_id(connection: psycopg.Connection[Any]) -> int:
-    """Give the id of the scope that everything is in."""
+    """Return the id of the only scope."""
     row = connection.execute("SELECT id FROM scopes").fetchone()
     assert row is not None
     return int(row[0])

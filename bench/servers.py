@@ -1,4 +1,4 @@
-"""The server that is measured, and the databases made on it for the purpose."""
+"""The measured server and its databases."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Server:
 
     @contextmanager
     def database(self, template: str | None = None) -> Iterator[str]:
-        """Make a database with the schema in it, or a copy of a database that nobody is connected to; drop it at the end.
+        """Create a database with the schema, or a copy of an unused database; drop it at the end.
 
         Yields
         ------
@@ -73,7 +73,7 @@ class Server:
                 )
 
     def facts(self) -> dict[str, str]:
-        """Say what was measured, and where."""
+        """Return versions, settings and load of the server and the machine."""
         with connect(self.url) as connection:
             settings = {name: str(_one(connection, f"SHOW {name}")) for name in SETTINGS}
         return {
@@ -88,7 +88,7 @@ class Server:
 
 @contextmanager
 def server(url: str | None) -> Iterator[Server]:
-    """Give the operator's server, or a private one in a temporary directory with PostgreSQL's own, durable settings."""
+    """Yield the server at `url`, or a temporary private one with PostgreSQL's durable defaults."""
     with ExitStack() as stack:
         if url is None:
             directory = Path(tempfile.mkdtemp(prefix="alchemistore-bench-"))
@@ -109,7 +109,7 @@ def connect(url: URL | str) -> psycopg.Connection[Any]:
 
 @contextmanager
 def opened(url: str) -> Iterator[StateStore]:
-    """Give a store, and close it at the end."""
+    """Yield a store, and close it at the end."""
     store = StateStore(url)
     try:
         yield store

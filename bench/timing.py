@@ -1,4 +1,4 @@
-"""Contestants take turns, A B A B, so that whatever slows the machine down slows all of them."""
+"""Contestants take turns, so that a slow machine slows down all of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-# Does its work and gives the seconds that count.
+# A contestant does its work and returns the seconds that count.
 Contestant = Callable[[], float]
 
 
@@ -18,7 +18,7 @@ class BenchError(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """What a value should be: at most `limit`, or at least."""
+    """The limit of a value: an upper one, or with `at_least` a lower one."""
 
     limit: float
     at_least: bool = False
@@ -27,7 +27,7 @@ class Target:
         return value >= self.limit if self.at_least else value <= self.limit
 
     def strain(self, value: float) -> float:
-        """Give the value in units of the target: 1 or less is reached, whichever way the target points."""
+        """Return the value in units of the target; 1 or less means that it is reached."""
         return self.limit / value if self.at_least else value / self.limit
 
 
@@ -71,7 +71,7 @@ class Measure:
 
 
 def clocked(action: Callable[[], object]) -> float:
-    """Give the seconds that an action takes."""
+    """Return the seconds that an action takes."""
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
@@ -85,7 +85,7 @@ def alternate(
     Parameters
     ----------
     contestants : mapping of str to callable
-        Each gives the seconds of one turn.
+        Each returns the seconds of one turn.
     rounds : int
         Turns of each that count.
     warmup : int
@@ -118,7 +118,7 @@ def compare(
     unit: str = "s",
     note: str = "",
 ) -> Measure:
-    """Make a measure of the ratio of the first contestant to another.
+    """Return the ratio of the first contestant to another.
 
     Parameters
     ----------

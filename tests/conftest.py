@@ -1,4 +1,4 @@
-"""A PostgreSQL server for the run, a template database for each worker, a database of its own for each test."""
+"""One PostgreSQL server for the run, a template database for each worker, and stores."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from alchemistore import Scope, StateStore
 from alchemistore.database.engine import database_url as parse_url
 from alchemistore.maintenance import invariants
 from alchemistore.operations.key_hashing import DUMMY_HASH
-from tests.databases import Library
+from tests.support.databases import DatabasePool
 
-pytest_plugins = ["tests.servers"]
+pytest_plugins = ["tests.support.servers"]
 
 NewDatabase = Callable[..., AbstractContextManager[str]]
 SERVER = "ALCHEMISTORE_TEST_DATABASE_URL"
@@ -26,14 +26,14 @@ SERVER = "ALCHEMISTORE_TEST_DATABASE_URL"
 
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest) -> URL:
-    """The server that tests run on: the one named by the environment, else an embedded one."""
+    """The server that the environment names, or else an embedded one."""
     url = os.environ.get(SERVER) or request.getfixturevalue("database_server")
     return parse_url(url)
 
 
 @pytest.fixture(scope="session")
 def run_sql(server: URL) -> Iterator[Callable[[str], None]]:
-    """Runs a statement on the server, outside any transaction."""
+    """A function that runs a statement on the server, outside any transaction."""
     engine = create_engine(server, isolation_level="AUTOCOMMIT")
 
     def run(statement: str) -> None:
@@ -46,7 +46,7 @@ def run_sql(server: URL) -> Iterator[Callable[[str], None]]:
 
 @pytest.fixture(scope="session")
 def new_database(server: URL, run_sql: Callable[[str], None]) -> NewDatabase:
-    """Makes databases, dropped at the end of a block: empty ones, or copies of a template."""
+    """A context manager that creates a database, by default an empty one, and drops it."""
 
     @contextmanager
     def make(template: str = "template1") -> Iterator[str]:
@@ -60,7 +60,7 @@ def new_database(server: URL, run_sql: Callable[[str], None]) -> NewDatabase:
 
 @pytest.fixture(scope="session")
 def template(new_database: NewDatabase) -> Iterator[str]:
-    """The name of a database with the schema in it, to be copied."""
+    """The name of a database with the schema, to be copied."""
     with new_database() as url:
         store = StateStore(url)
         store.initialize()
@@ -69,41 +69,36 @@ def template(new_database: NewDatabase) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def library(new_database: NewDatabase, template: str) -> Iterator[Library]:
-    """Databases with the schema in them, for tests that keep to it."""
-    library = Library(partial(new_database, template))
-    yield library
-    library.close()
+def database_pool(new_database: NewDatabase, template: str) -> Iterator[DatabasePool]:
+    """Databases with the schema, for tests that change rows only."""
+    pool = DatabasePool(partial(new_database, template))
+    yield pool
+    pool.close()
 
 
 @pytest.fixture
 def empty_database(new_database: NewDatabase) -> Iterator[str]:
-    """The URL of a database with nothing in it."""
+    """The URL of a database without a schema."""
     with new_database() as url:
         yield url
 
 
 @pytest.fixture
 def database(new_database: NewDatabase, template: str) -> Iterator[str]:
-    """The URL of a database with the schema in it, to do anything to."""
+    """The URL of a database with the schema, which the test may change in any way."""
     with new_database(template) as url:
         yield url
 
 
 @pytest.fixture
-def lent_database(library: Library) -> Iterator[str]:
-    """The URL of a database with the schema in it, which others get afterwards."""
-    with library.lend() as url:
+def pooled_database(database_pool: DatabasePool) -> Iterator[str]:
+    """The URL of a database with the schema, which is emptied and used again after the test."""
+    with database_pool.acquire() as url:
         yield url
 
 
-@pytest.fixture
-def store(request: pytest.FixtureRequest) -> Iterator[StateStore]:
-    """A state store on a database of its own. Whatever a test did to it must leave it sound."""
-    # Who asks for the database too may do to it what no other test should find.
-    url = request.getfixturevalue(
-        "database" if "database" in request.fixturenames else "lent_database"
-    )
+@contextmanager
+def _open_store(url: str) -> Iterator[StateStore]:
     store = StateStore(url)
     yield store
     try:
@@ -113,10 +108,24 @@ def store(request: pytest.FixtureRequest) -> Iterator[StateStore]:
         store.close()
 
 
+@pytest.fixture
+def store(pooled_database: str) -> Iterator[StateStore]:
+    """A state store on the pooled database; no test may leave a broken invariant behind."""
+    with _open_store(pooled_database) as store:
+        yield store
+
+
+@pytest.fixture
+def own_store(database: str) -> Iterator[StateStore]:
+    """A state store like `store`, on a database whose schema the test may change."""
+    with _open_store(database) as store:
+        yield store
+
+
 @pytest.fixture(scope="module")
-def shared_store(library: Library) -> Iterator[StateStore]:
-    """One store for all tests of a module that change nothing in it, or keep to a scope of their own."""
-    with library.lend() as url:
+def shared_store(database_pool: DatabasePool) -> Iterator[StateStore]:
+    """A store for all tests of a module that change nothing, or only rows of their own scope."""
+    with database_pool.acquire() as url:
         store = StateStore(url)
         yield store
         problems = store.problems()
@@ -132,13 +141,13 @@ def scope() -> Scope:
 
 @pytest.fixture
 def other_scope() -> Scope:
-    """Another one."""
+    """A second scope of the same campaign."""
     return Scope("org", "campaign", "other_project")
 
 
 @pytest.fixture
 def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hashes of keys, and the verification of what is no hash, take a millisecond."""
+    """Make the cost of hashing and verifying a key one millisecond."""
     original = bcrypt.gensalt
     monkeypatch.setattr(bcrypt, "gensalt", lambda: original(rounds=4))
     for module in ("alchemistore.operations.key_hashing", "alchemistore.operations.identities"):
@@ -146,7 +155,7 @@ def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_report_header() -> str:
-    """Say on which server the tests run, without its password."""
+    """Return the line that names the server, without its password."""
     url = os.environ.get(SERVER)
     return (
         f"database: {make_url(url).render_as_string(hide_password=True)}"

@@ -1,4 +1,4 @@
-"""Every public call says what it takes."""
+"""Docstrings of the public calls."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def parameters(call: Callable[..., Any]) -> list[str]:
 
 
 @pytest.mark.parametrize(("name", "call"), CALLS, ids=IDS)
-def test_a_call_says_in_a_sentence_what_it_does(name: str, call: Callable[..., Any]) -> None:
+def test_docstring_starts_with_one_sentence(name: str, call: Callable[..., Any]) -> None:
     first = sections(call)[""].splitlines()[0]
     assert first[0].isupper()
     assert first.endswith(".")
 
 
 @pytest.mark.parametrize(("name", "call"), CALLS, ids=IDS)
-def test_a_call_names_its_parameters(name: str, call: Callable[..., Any]) -> None:
+def test_docstring_lists_all_parameters(name: str, call: Callable[..., Any]) -> None:
     parts, names = sections(call), parameters(call)
     if "Parameters" in parts:
         assert documented(parts["Parameters"]) == names
@@ -73,7 +73,7 @@ def defaults(call: Callable[..., Any]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("name", "call"), CALLS, ids=IDS)
-def test_a_default_in_the_docstring_is_the_default(name: str, call: Callable[..., Any]) -> None:
+def test_docstring_defaults_match_the_signature(name: str, call: Callable[..., Any]) -> None:
     parameters = inspect.signature(call).parameters
     for parameter, said in defaults(call).items():
         if said != "all":
@@ -81,12 +81,12 @@ def test_a_default_in_the_docstring_is_the_default(name: str, call: Callable[...
             assert said in (str(default), f"{default:g}" if isinstance(default, float) else "")
 
 
-def test_there_are_defaults_to_compare() -> None:
+def test_docstrings_contain_defaults_to_compare() -> None:
     assert defaults(StateStore.create_network) == {}
     assert defaults(StateStore.claim_taskhub_tasks)["count"] == "1"
 
 
 @pytest.mark.parametrize(("name", "call"), CALLS, ids=IDS)
-def test_a_section_is_one_that_numpydoc_knows(name: str, call: Callable[..., Any]) -> None:
+def test_docstring_sections_are_known_to_numpydoc(name: str, call: Callable[..., Any]) -> None:
     known = ["", "Parameters", "Returns", "Yields", "Raises", "Notes", "Examples", "Attributes"]
     assert set(sections(call)) <= set(known)

@@ -1,4 +1,4 @@
-"""No call sends more statements, or other ones, for a thousand objects than for one."""
+"""Bulk calls send the same statements for one object and for a thousand."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from alchemistore import (
     TaskStatusEnum,
 )
 from alchemistore.models import CredentialedUserIdentity
-from tests.builders import Campaign, campaign, register, star
-from tests.deliveries import ref, undone
+from tests.support.campaigns import Campaign, campaign, register, star
+from tests.support.databases import rolled_back
+from tests.support.results import ref
 
 MANY = 1000
 SOON = datetime.now(UTC) + timedelta(hours=1)
@@ -31,7 +32,7 @@ SOON = datetime.now(UTC) + timedelta(hours=1)
 
 @dataclass(frozen=True)
 class World:
-    """A campaign of one task, and one of a thousand transformations with a thousand tasks, each with results.
+    """A campaign of one task, and one of a thousand transformations and tasks with results.
 
     In those that are extended all tasks are of one transformation, and each has another that extends it.
     """
@@ -388,7 +389,7 @@ def statements(store: StateStore) -> Iterator[list[str]]:
         connection: Any, cursor: Any, statement: str, values: Any, context: Any, executemany: bool
     ) -> None:
         assert not executemany
-        # Floors are raised by whoever comes along a second later; notifications are sent when there is something to say.
+        # Raising floors and notifications depend on time, not on the number of objects.
         if "candidate_xid" not in statement and "pg_notify" not in statement:
             # A limit may stand in the statement, for the planner to know it.
             sent.append(re.sub(r"LIMIT \d+", "LIMIT n", statement))
@@ -400,7 +401,7 @@ def statements(store: StateStore) -> Iterator[list[str]]:
 
 def sent_by(world: World, act: Act, prepare: Prepare, many: bool) -> list[str]:
     sent: list[str] = []
-    with undone(world.store) as tx:
+    with rolled_back(world.store) as tx:
         made = prepare(tx, world, many)
         with statements(world.store) as sent:
             act(tx, made, many)
@@ -410,7 +411,7 @@ def sent_by(world: World, act: Act, prepare: Prepare, many: bool) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "act", "prepare"), CASES, ids=[f"{name} {i}" for i, (name, _, _) in enumerate(CASES)]
 )
-def test_a_thousand_take_the_statements_of_one(
+def test_thousand_items_take_as_many_statements_as_one(
     world: World, name: str, act: Act, prepare: Prepare
 ) -> None:
     one, thousand = (
@@ -421,14 +422,14 @@ def test_a_thousand_take_the_statements_of_one(
     assert thousand == one
 
 
-def test_every_call_is_counted_or_about_one_object() -> None:
+def test_every_call_is_counted_or_takes_one_object() -> None:
     calls = {
         name for name in dir(StateStore) if hasattr(getattr(StateStore, name, None), "operation")
     }
     assert calls - {name for name, _, _ in CASES} == ABOUT_ONE
 
 
-def test_the_counter_counts(world: World) -> None:
+def test_statement_counter_counts(world: World) -> None:
     with world.store.engine.connect() as connection, statements(world.store) as sent:
         connection.execute(text("SELECT 1"))
         connection.execute(text("SELECT 2"))

@@ -1,4 +1,4 @@
-"""The public calls have the names, parameters and defaults that users of the reference interface write."""
+"""Public calls have the names, parameters and defaults of the reference interface."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 import alchemistore
 from alchemistore import S3ObjectStore, StateStore
-from tests.architecture.surface import (
+from tests.support.reference_api import (
     ANY,
     BY_NAME_ONLY,
     FUNCTIONS,
@@ -48,21 +48,21 @@ def check(
 
 
 @pytest.mark.parametrize("name", STATE_STORE)
-def test_a_call_of_the_state_store(name: str) -> None:
+def test_state_store_call_has_the_reference_signature(name: str) -> None:
     check(getattr(STORE, name), STATE_STORE[name], name in BY_NAME_ONLY)
 
 
 @pytest.mark.parametrize("name", OBJECT_STORE)
-def test_a_call_of_the_object_store(name: str) -> None:
+def test_object_store_call_has_the_reference_signature(name: str) -> None:
     check(getattr(S3ObjectStore, name), OBJECT_STORE[name])
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_function(name: str) -> None:
+def test_function_has_the_reference_signature(name: str) -> None:
     check(getattr(alchemistore, name), FUNCTIONS[name])
 
 
-def test_a_call_has_its_signature_on_the_class_too() -> None:
+def test_call_has_its_signature_on_the_class_too() -> None:
     # What help() and documentation tools look at.
     call: Any = StateStore.get_task_priority
     assert callable(call)
@@ -79,6 +79,6 @@ def test_no_call_has_a_parameter_called_tx() -> None:
     "name",
     [name for name in dir(StateStore) if hasattr(getattr(StateStore, name, None), "operation")],
 )
-def test_reads_and_writes_are_told_apart_by_their_names(name: str) -> None:
+def test_call_names_distinguish_reads_from_writes(name: str) -> None:
     reads = name.startswith(("get_", "query_", "check_", "list_", "authenticate"))
     assert getattr(StateStore, name).readonly is reads

@@ -1,4 +1,4 @@
-"""What an operation may not do: open or end a transaction, or paste text into a statement."""
+"""Operations neither open transactions nor build statements from values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAY_CONNECT = {
     "store.py",
 }
 CONNECTS = {"begin", "begin_nested", "commit", "connect", "raw_connection", "rollback"}
-# Whatever goes through the connection in another way, or keeps something from one call to the next.
+# Methods that use the connection in another way, or keep state between calls.
 SESSION_STATE = (
     "SET SESSION",
     "SET LOCAL",
@@ -50,7 +50,7 @@ def functions_with_a_transaction(file: Path) -> Iterator[ast.FunctionDef]:
             yield node
 
 
-def test_the_parser_sees_what_it_is_to_forbid() -> None:
+def test_parser_detects_forbidden_code() -> None:
     spoilt = ast.parse(
         "def f(tx):\n    tx.commit()\n    tx.execute(text(f'{name}'))\n    tx.execute('%s' % name)\n"
     )
@@ -76,13 +76,13 @@ def test_only_the_known_modules_open_connections(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", OPERATIONS, ids=lambda file: file.stem)
-def test_the_transaction_comes_first(file: Path) -> None:
+def test_transaction_comes_first(file: Path) -> None:
     for function in functions_with_a_transaction(file):
         assert function.args.args[0].arg == "tx", function.name
 
 
 def _is_constant(node: ast.AST) -> bool:
-    """Whether an expression is text of ours: a literal, the name of a constant, or both put together."""
+    """Check whether an expression is a literal, the name of a constant, or both combined."""
     if isinstance(node, ast.JoinedStr):
         return all(_is_constant(part) for part in node.values)
     if isinstance(node, ast.FormattedValue):
@@ -122,7 +122,7 @@ def _pasted(node: ast.AST) -> Iterator[ast.AST]:
 
 
 @pytest.mark.parametrize("file", OPERATIONS, ids=lambda file: file.stem)
-def test_a_statement_is_made_of_constants(file: Path) -> None:
+def test_statement_is_made_of_constants(file: Path) -> None:
     for function in functions_with_a_transaction(file):
         for call in _texts(function):
             pytest.fail(
@@ -135,7 +135,7 @@ def test_a_statement_is_made_of_constants(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", OPERATIONS, ids=lambda file: file.stem)
-def test_what_is_executed_is_a_constant_or_chosen_from_constants(file: Path) -> None:
+def test_executed_statement_is_a_constant_or_chosen_from_constants(file: Path) -> None:
     for function in functions_with_a_transaction(file):
         names = {argument.arg for argument in function.args.args}
         local = {
@@ -156,7 +156,7 @@ def test_what_is_executed_is_a_constant_or_chosen_from_constants(file: Path) -> 
             statement = call.args[0]
             while isinstance(statement, ast.Subscript):
                 statement = statement.value
-            # Parameters called `statement` are typed as such and lead back to a constant of the caller.
+            # A parameter named `statement` receives a constant of the caller.
             named = isinstance(statement, ast.Name) and statement.id in {*names, *local} & {
                 "statement"
             }
@@ -171,6 +171,6 @@ def test_what_is_executed_is_a_constant_or_chosen_from_constants(file: Path) -> 
     [*OPERATIONS, *sorted((PACKAGE / "database").glob("*.py"))],
     ids=lambda file: file.stem,
 )
-def test_nothing_is_left_in_the_session(file: Path) -> None:
+def test_session_state_is_not_changed(file: Path) -> None:
     code = file.read_text()
     assert not [word for word in SESSION_STATE if word in code]

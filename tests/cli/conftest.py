@@ -1,4 +1,4 @@
-"""A way to run commands in this process."""
+"""A fixture that runs commands in this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`alchemistore database`: exit codes, what is printed, and what never is."""
+"""`alchemistore database`: exit codes and output."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sqlalchemy import make_url, text
 
 from alchemistore import Scope, StateStore
 from alchemistore.database import migrations
-from tests.builders import Campaign, campaign
 from tests.cli.conftest import Run
-from tests.schema.catalog import catalog_of, is_empty
+from tests.support.campaigns import Campaign, campaign
+from tests.support.catalog import catalog_of, is_empty
 
 NOWHERE = "postgresql://somebody:s3cret@127.0.0.1:1/nothing?connect_timeout=2"
 
@@ -42,7 +42,7 @@ def spoil(store: StateStore, statement: str, **values: object) -> None:
 
 
 @pytest.mark.parametrize("command", ["init", "upgrade"])
-def test_the_schema_is_made_and_the_second_time_left_alone(
+def test_init_creates_the_schema_and_a_second_init_changes_nothing(
     run: Run, empty_database: str, command: str
 ) -> None:
     first, second = (run("database", command, "--url", empty_database) for _ in range(2))
@@ -57,14 +57,14 @@ def test_the_schema_is_made_and_the_second_time_left_alone(
     assert run("database", "check", "--url", empty_database).exit_code == 0
 
 
-def test_the_url_can_come_from_the_environment(
+def test_url_can_come_from_the_environment(
     run: Run, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALCHEMISTORE_DATABASE_URL", database)
     assert run("database", "check").exit_code == 0
 
 
-def test_the_option_wins_over_the_environment(
+def test_option_wins_over_the_environment(
     run: Run, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALCHEMISTORE_DATABASE_URL", NOWHERE)
@@ -72,7 +72,7 @@ def test_the_option_wins_over_the_environment(
 
 
 @pytest.mark.parametrize("command", ["init", "upgrade", "check"])
-def test_a_newer_schema_is_left_alone_and_explained(
+def test_newer_schema_is_left_alone_and_explained(
     run: Run, worn: StateStore, database: str, command: str
 ) -> None:
     spoil(worn, "UPDATE alembic_version SET version_num = '9999'")
@@ -83,7 +83,7 @@ def test_a_newer_schema_is_left_alone_and_explained(
     assert "newer; install" in done.stderr
 
 
-def test_an_older_schema_is_explained_with_the_command_to_run(
+def test_older_schema_is_explained_with_the_command_to_run(
     run: Run, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrations, "head", lambda: "9999")
@@ -104,7 +104,7 @@ def test_check_of_a_sound_database(run: Run, made: Campaign, database: str) -> N
     assert json.loads(done.stdout) == {"ok": True, "repaired": None, "after": None}
 
 
-def test_check_names_what_is_broken(
+def test_check_names_broken_objects(
     run: Run, worn: StateStore, made: Campaign, database: str
 ) -> None:
     spoil(worn, "UPDATE tasks SET attempts = 7 WHERE token = :task", task=made.tasks[1].token)
@@ -122,7 +122,7 @@ def test_check_names_what_is_broken(
     ]
 
 
-def test_check_without_a_schema_cannot_tell(run: Run, empty_database: str) -> None:
+def test_check_without_schema_exits_with_failure(run: Run, empty_database: str) -> None:
     done = run("database", "check", "--url", empty_database)
     assert (done.exit_code, done.stdout) == (2, "")
     assert "alchemistore database init" in done.stderr
@@ -136,7 +136,7 @@ def test_check_alone_repairs_nothing(
         assert run("database", "check", "--url", database).exit_code == 1
 
 
-def test_repair_makes_the_queue_again(
+def test_repair_rebuilds_the_queue(
     run: Run, worn: StateStore, made: Campaign, database: str
 ) -> None:
     spoil(worn, "DELETE FROM queue WHERE task = :task", task=made.tasks[0].token)
@@ -163,7 +163,7 @@ def test_repair_of_a_sound_database_does_nothing(run: Run, made: Campaign, datab
     assert (done.exit_code, done.stdout) == (0, "No problems found.\n")
 
 
-def test_repair_leaves_alone_what_is_not_the_queue(
+def test_repair_changes_nothing_but_the_queue(
     run: Run, worn: StateStore, made: Campaign, database: str
 ) -> None:
     spoil(worn, "DELETE FROM queue")
@@ -190,7 +190,7 @@ def test_reset_asks_and_removes_everything(
 
 
 @pytest.mark.parametrize("typed", ["n\n", "\n", ""])
-def test_reset_removes_nothing_unless_told(
+def test_reset_without_confirmation_removes_nothing(
     run: Run, worn: StateStore, made: Campaign, database: str, typed: str
 ) -> None:
     done = run("database", "reset", "--url", database, typed=typed)
@@ -226,14 +226,14 @@ def test_without_a_server_the_error_says_what_to_do_and_not_the_password(
     "url",
     ["mysql://me:s3cret@host/db", "nonsense s3cret", "postgresql://me:s3cret@host:port/db", ""],
 )
-def test_a_url_of_something_else_is_refused_without_showing_it(run: Run, url: str) -> None:
+def test_url_of_another_database_is_refused_without_showing_it(run: Run, url: str) -> None:
     done = run("database", "check", "--url", url)
     assert done.exit_code == 2
     assert "database URL" in done.stderr or "--url" in done.stderr
     assert "s3cret" not in done.output
 
 
-def test_a_usage_error_does_not_show_the_password(run: Run) -> None:
+def test_usage_error_does_not_show_the_password(run: Run) -> None:
     for arguments in (
         ["check", "--url", NOWHERE, "--nonsense"],
         ["nonsense", "--url", NOWHERE],
@@ -245,7 +245,7 @@ def test_a_usage_error_does_not_show_the_password(run: Run) -> None:
 
 
 @pytest.mark.parametrize(("fixture", "code"), [("database", 0), ("empty_database", 2)])
-def test_the_program_answers_a_script_by_its_exit_code(
+def test_program_reports_by_exit_code(
     request: pytest.FixtureRequest, fixture: str, code: int
 ) -> None:
     url = request.getfixturevalue(fixture)

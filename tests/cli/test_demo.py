@@ -41,22 +41,22 @@ def came_to(complete: bool) -> Report:
     return Report(Answers((), (), (), tasks=1), Path("plot.png"), complete)
 
 
-def test_a_campaign_that_went_well_ends_with_code_0(demo: Callable[[Report], Result]) -> None:
+def test_successful_campaign_exits_with_code_0(demo: Callable[[Report], Result]) -> None:
     assert demo(came_to(complete=True)).exit_code == 0
 
 
-def test_a_campaign_that_did_not_ends_with_code_1(demo: Callable[[Report], Result]) -> None:
+def test_failed_campaign_exits_with_code_1(demo: Callable[[Report], Result]) -> None:
     assert demo(came_to(complete=False)).exit_code == 1
 
 
-def test_interrupt_ends_with_code_130(
+def test_interrupted_demo_exits_quietly_with_code_130(
     demo: Callable[[BaseException], Result],
 ) -> None:
     result = demo(KeyboardInterrupt())
     assert (result.exit_code, result.output) == (130, "Interrupted.\n")
 
 
-def test_a_campaign_that_cannot_go_on_says_why_with_code_2(
+def test_campaign_that_cannot_continue_explains_and_exits_with_code_2(
     demo: Callable[[BaseException], Result],
 ) -> None:
     result = demo(CampaignError("no worker is left"))

@@ -1,4 +1,4 @@
-"""Every command explains itself, and none pays for packages it does not use."""
+"""Help texts, and the packages that the command line imports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALL = list(commands())
 IDENTITY = {"add", "list", "remove", "add-scope", "list-scope", "remove-scope", "disable", "enable"}
 
 
-def test_the_commands_are_all_there() -> None:
+def test_all_commands_are_listed() -> None:
     assert {path[1] for path in ALL if path[:1] == ("identity",) and len(path) > 1} == IDENTITY
     assert {path[1] for path in ALL if path[:1] == ("database",) and len(path) > 1} == {
         "init",
@@ -39,7 +39,7 @@ def test_the_commands_are_all_there() -> None:
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
 @pytest.mark.parametrize("option", ["--help", "-h"])
-def test_help(run: Run, path: tuple[str, ...], option: str) -> None:
+def test_help_of_every_command_is_printed(run: Run, path: tuple[str, ...], option: str) -> None:
     done = run(*path, option)
     assert done.exit_code == 0
     usage, _, description = done.stdout.partition("\n\n")
@@ -60,7 +60,7 @@ def test_every_option_is_explained(path: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("path", [path for path in ALL if len(path) == 1], ids=" ".join)
-def test_a_group_without_a_command_prints_its_help(run: Run, path: tuple[str, ...]) -> None:
+def test_group_without_a_command_prints_its_help(run: Run, path: tuple[str, ...]) -> None:
     if not isinstance(main.commands[path[0]], click.Group):
         return
     done = run(*path)
@@ -68,12 +68,12 @@ def test_a_group_without_a_command_prints_its_help(run: Run, path: tuple[str, ..
     assert "Commands:" in done.output
 
 
-def test_version(run: Run) -> None:
+def test_version_is_printed(run: Run) -> None:
     assert run("--version").stdout == f"alchemistore, version {__version__}\n"
 
 
 def loaded_by(*arguments: str) -> set[str]:
-    """What the program has imported when it ends."""
+    """Return the modules that the program has imported when it ends."""
     command = [
         sys.executable,
         "-X",
@@ -110,8 +110,8 @@ def test_starting_imports_no_heavy_package(arguments: list[str]) -> None:
     "arguments", [["identity", "list"], ["database", "check"], ["database", "check", "--repair"]]
 )
 def test_commands_on_the_database_import_neither_gufe_nor_boto3(
-    database: str, arguments: list[str]
+    pooled_database: str, arguments: list[str]
 ) -> None:
-    loaded = loaded_by(*arguments, "--url", database)
+    loaded = loaded_by(*arguments, "--url", pooled_database)
     assert "sqlalchemy" in loaded
     assert not loaded & {"boto3", "botocore", "gufe", "rdkit"}

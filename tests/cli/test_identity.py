@@ -1,4 +1,4 @@
-"""`alchemistore identity`: what each command does, says and answers to a script."""
+"""`alchemistore identity`: effects, output and exit codes."""
 
 from __future__ import annotations
 
@@ -31,9 +31,11 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def commands(run: Run, store: StateStore, database: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+def commands(
+    run: Run, store: StateStore, pooled_database: str, monkeypatch: pytest.MonkeyPatch
+) -> Run:
     """Runs commands of this group on the store."""
-    monkeypatch.setenv("ALCHEMISTORE_DATABASE_URL", database)
+    monkeypatch.setenv("ALCHEMISTORE_DATABASE_URL", pooled_database)
     return lambda *arguments, typed=None: run("identity", *arguments, typed=typed)
 
 
@@ -55,7 +57,7 @@ def test_add_makes_an_identity_that_may_log_in(commands: Run, store: StateStore,
     assert store.authenticate("bill", "other", CLASSES[kind]) is None
 
 
-def test_the_type_is_user_by_default_and_may_be_written_in_any_case(
+def test_type_is_user_by_default_and_may_be_written_in_any_case(
     commands: Run, store: StateStore
 ) -> None:
     assert commands("add", "-i", "bill", "-k", "key").exit_code == 0
@@ -80,19 +82,19 @@ def test_add_again_changes_the_key_and_keeps_the_rest(commands: Run, store: Stat
 
 
 @pytest.mark.parametrize("typed", ["key\n", "key\r\n", "key"])
-def test_the_key_can_come_by_standard_input(commands: Run, store: StateStore, typed: str) -> None:
+def test_key_is_read_from_standard_input(commands: Run, store: StateStore, typed: str) -> None:
     assert commands("add", "-i", "bill", "--key-stdin", typed=typed).exit_code == 0
     assert store.authenticate("bill", "key", CredentialedUserIdentity)
 
 
-def test_the_key_is_asked_for_twice_and_not_shown(commands: Run, store: StateStore) -> None:
+def test_key_is_prompted_twice_and_not_shown(commands: Run, store: StateStore) -> None:
     done = commands("add", "-i", "bill", typed="s3cret\ns3cret\n")
     assert done.exit_code == 0
     assert "s3cret" not in done.output
     assert store.authenticate("bill", "s3cret", CredentialedUserIdentity)
 
 
-def test_a_key_typed_differently_is_asked_for_again(commands: Run, store: StateStore) -> None:
+def test_mistyped_key_is_prompted_again(commands: Run, store: StateStore) -> None:
     done = commands("add", "-i", "bill", typed="one\ntwo\nthree\nthree\n")
     assert done.exit_code == 0
     assert "do not match" in done.output
@@ -121,7 +123,7 @@ def test_without_a_key_nothing_is_added(
 
 
 @pytest.mark.parametrize("identifier", ["", "a\0b"], ids=ascii)
-def test_an_identifier_that_cannot_be_stored_is_refused_without_showing_the_key(
+def test_identifier_that_cannot_be_stored_is_refused_without_showing_the_key(
     commands: Run, identifier: str
 ) -> None:
     done = commands("add", "-i", identifier, "-k", "s3cret")
@@ -144,7 +146,7 @@ def test_list_prints_one_identifier_per_line_in_order(commands: Run, kind: str) 
 
 
 @TYPES
-def test_remove(commands: Run, store: StateStore, kind: str) -> None:
+def test_remove_deletes_an_identity(commands: Run, store: StateStore, kind: str) -> None:
     add(commands, "bill", kind)
     assert commands("remove", "-t", kind, "-i", "bill").exit_code == 0
     with pytest.raises(KeyError):
@@ -176,7 +178,7 @@ def test_scopes_are_added_listed_and_removed(commands: Run, store: StateStore, k
 
 
 @pytest.mark.parametrize("command", ["add-scope", "remove-scope"])
-def test_one_malformed_scope_and_none_is_applied(
+def test_one_malformed_scope_prevents_all_changes(
     commands: Run, store: StateStore, command: str
 ) -> None:
     add(commands, "bill")
@@ -194,7 +196,7 @@ def test_one_malformed_scope_and_none_is_applied(
 
 
 @pytest.mark.parametrize("command", ["add-scope", "remove-scope"])
-def test_scopes_are_read_before_the_database_is_asked(run: Run, command: str) -> None:
+def test_scopes_are_parsed_before_the_database_is_used(run: Run, command: str) -> None:
     nowhere = "postgresql://somebody@127.0.0.1:1/nothing"
     done = run("identity", command, "--url", nowhere, "-i", "bill", "-s", "a-b-c", "-s", "nonsense")
     assert done.exit_code == 2
@@ -219,7 +221,9 @@ def test_scopes_are_applied_in_one_transaction(
 
 
 @TYPES
-def test_disable_and_enable(commands: Run, store: StateStore, kind: str) -> None:
+def test_disable_and_enable_change_whether_an_identity_may_log_in(
+    commands: Run, store: StateStore, kind: str
+) -> None:
     add(commands, "bill", kind)
     assert commands("disable", "-t", kind, "-i", "bill").exit_code == 0
     assert store.authenticate("bill", "key", CLASSES[kind]) is None
@@ -239,7 +243,7 @@ def test_disable_and_enable(commands: Run, store: StateStore, kind: str) -> None
     ],
     ids=lambda command: command[0],
 )
-def test_an_unknown_identity_is_an_error_of_one_line(commands: Run, command: list[str]) -> None:
+def test_unknown_identity_is_an_error_of_one_line(commands: Run, command: list[str]) -> None:
     add(commands, "bill", "compute")
     done = commands(*command, "-i", "bill")
     assert (done.exit_code, done.stdout) == (2, "")
@@ -257,7 +261,7 @@ def test_an_unknown_identity_is_an_error_of_one_line(commands: Run, command: lis
         ["add_scope", "-i", "bill", "-s", "a-b-c"],
     ],
 )
-def test_a_wrong_command_line_is_explained(commands: Run, arguments: list[str]) -> None:
+def test_wrong_command_line_is_explained(commands: Run, arguments: list[str]) -> None:
     done = commands(*arguments)
     assert done.exit_code == 2
     assert "Usage:" in done.stderr

@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import timedelta
@@ -23,8 +24,8 @@ from alchemistore.maintenance import object_audit
 from alchemistore.maintenance.findings import Finding, FindingKind
 from alchemistore.models import GufeKey
 from alchemistore.settings import S3ObjectStoreSettings, get_s3_settings
-from tests.builders import campaign
 from tests.cli.conftest import Run
+from tests.support.campaigns import campaign
 
 SOON = timedelta(hours=1)
 LOOSE = "protocoldagresult/o/c/p/T-1/results/R-1/obj.json.zst"
@@ -52,12 +53,10 @@ main()
 
 @pytest.fixture
 def objects(
-    s3_server: S3ObjectStoreSettings, monkeypatch: pytest.MonkeyPatch, database: str
+    s3_server: S3ObjectStoreSettings, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[S3ObjectStore]:
     """An object store that the environment names."""
-    settings = s3_server.model_copy(
-        update={"AWS_S3_PREFIX": database.rpartition("/")[2].partition("?")[0]}
-    )
+    settings = s3_server.model_copy(update={"AWS_S3_PREFIX": uuid.uuid4().hex})
     for name, value in settings:
         if value is not None:
             monkeypatch.setenv(
@@ -104,17 +103,25 @@ def json_lines(printed: str) -> list[dict[str, Any]]:
 # Sweeping
 
 
-def test_sweep_says_what_it_would_do_and_does_it(
-    run: Run, database: str, objects: S3ObjectStore, loose: list[str]
+def test_sweep_dry_run_lists_objects_and_sweep_removes_them(
+    run: Run, pooled_database: str, objects: S3ObjectStore, loose: list[str]
 ) -> None:
-    would = run("objects", "sweep", "--url", database, "--older-than", "0s", "--dry-run")
+    would = run("objects", "sweep", "--url", pooled_database, "--older-than", "0s", "--dry-run")
     assert (would.exit_code, would.stderr) == (0, "")
     assert (
         would.stdout
         == "".join(f"{location}\n" for location in loose) + "Would remove 4 objects, 4 bytes.\n"
     )
     done = run(
-        "objects", "sweep", "--url", database, "--older-than", "0s", "--json", "--after", loose[0]
+        "objects",
+        "sweep",
+        "--url",
+        pooled_database,
+        "--older-than",
+        "0s",
+        "--json",
+        "--after",
+        loose[0],
     )
     found = json_lines(done.stdout)
     assert [one.pop("location") for one in found] == loose[1:]
@@ -124,8 +131,8 @@ def test_sweep_says_what_it_would_do_and_does_it(
 
 
 @pytest.mark.parametrize("age", ["7", "d", "-1d", "7 days", ""])
-def test_an_age_without_a_unit_is_a_usage_error(run: Run, database: str, age: str) -> None:
-    result = run("objects", "sweep", "--url", database, "--older-than", age)
+def test_age_without_a_unit_is_a_usage_error(run: Run, pooled_database: str, age: str) -> None:
+    result = run("objects", "sweep", "--url", pooled_database, "--older-than", age)
     assert result.exit_code == 2
     assert "7d" in result.stderr
 
@@ -149,13 +156,13 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_audit, "PAGE", 1)
 
 
-def test_check_leaves_young_objects_alone(run: Run, database: str, loose: list[str]) -> None:
-    done = run("database", "check", "--url", database, "--objects")
+def test_check_leaves_young_objects_alone(run: Run, pooled_database: str, loose: list[str]) -> None:
+    done = run("database", "check", "--url", pooled_database, "--objects")
     assert (done.exit_code, done.stdout, done.stderr) == (0, "No problems found.\n", "")
 
 
-def test_check_names_what_either_side_lacks(
-    run: Run, database: str, loose: list[str], lost: list[Finding], at_once: None
+def test_check_names_objects_and_references_missing_on_either_side(
+    run: Run, pooled_database: str, loose: list[str], lost: list[Finding], at_once: None
 ) -> None:
     unreferenced = [
         Finding(
@@ -165,14 +172,16 @@ def test_check_names_what_either_side_lacks(
         )
         for location in loose
     ]
-    done = run("database", "check", "--url", database, "--objects")
+    done = run("database", "check", "--url", pooled_database, "--objects")
     assert (done.exit_code, done.stderr) == (1, "")
     assert (
         done.stdout
         == "".join(f"- {finding.text}\n" for finding in [*lost, *unreferenced])
         + "7 problems found.\n"
     )
-    done = run("database", "check", "--url", database, "--objects", "--json", "--after", "a/0/x")
+    done = run(
+        "database", "check", "--url", pooled_database, "--objects", "--json", "--after", "a/0/x"
+    )
     assert done.exit_code == 1
     assert json_lines(done.stdout) == [
         *map(asdict, [*lost[1:], *unreferenced]),
@@ -184,9 +193,9 @@ def test_check_names_what_either_side_lacks(
     "error", [S3UnavailableError("no server"), StoreUnavailableError("no server")]
 )
 @pytest.mark.parametrize("pages", [0, 2])
-def test_a_check_that_loses_its_connection_says_what_it_found_and_how_to_go_on(
+def test_check_that_loses_its_connection_prints_findings_and_resume_location(
     run: Run,
-    database: str,
+    pooled_database: str,
     objects: S3ObjectStore,
     lost: list[Finding],
     at_once: None,
@@ -203,7 +212,7 @@ def test_a_check_that_loses_its_connection_says_what_it_found_and_how_to_go_on(
             yield page
 
     monkeypatch.setattr(object_audit, "walk", breaking)
-    done = run("database", "check", "--url", database, "--objects", "--json")
+    done = run("database", "check", "--url", pooled_database, "--objects", "--json")
     assert done.exit_code == 2
     after = "a/1/x" if pages else ""
     assert json_lines(done.stdout) == [
@@ -212,15 +221,15 @@ def test_a_check_that_loses_its_connection_says_what_it_found_and_how_to_go_on(
     ]
     hint = "To resume, run again with --after a/1/x\n" if pages else ""
     assert done.stderr == f"{hint}Error: no server\n"
-    done = run("database", "check", "--url", database, "--objects")
+    done = run("database", "check", "--url", pooled_database, "--objects")
     assert done.exit_code == 2
     assert done.stdout == "".join(f"- {finding.text}\n" for finding in lost[:pages]) + (
         "2 problems so far.\n" if pages else ""
     )
 
 
-def test_after_without_objects_is_a_usage_error(run: Run, database: str) -> None:
-    done = run("database", "check", "--url", database, "--after", "x")
+def test_after_without_objects_is_a_usage_error(run: Run, pooled_database: str) -> None:
+    done = run("database", "check", "--url", pooled_database, "--after", "x")
     assert done.exit_code == 2
     assert "--objects" in done.stderr
 
@@ -232,12 +241,16 @@ def test_after_without_objects_is_a_usage_error(run: Run, database: str) -> None
     "command",
     [["database", "check", "--objects", "--json"], ["objects", "sweep", "--older-than", "0s"]],
 )
-def test_an_interrupted_walk_says_how_to_go_on(
-    database: str, objects: S3ObjectStore, loose: list[str], lost: list[Finding], command: list[str]
+def test_interrupted_command_prints_the_resume_location(
+    pooled_database: str,
+    objects: S3ObjectStore,
+    loose: list[str],
+    lost: list[Finding],
+    command: list[str],
 ) -> None:
     wanted = "a/1/x" if "check" in command else loose[1]
     with subprocess.Popen(
-        [sys.executable, "-c", HALTING, *command, "--url", database],
+        [sys.executable, "-c", HALTING, *command, "--url", pooled_database],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -264,12 +277,16 @@ def test_an_interrupted_walk_says_how_to_go_on(
         assert list(objects.iter_contents()) == loose[2:]
 
 
-def test_a_terminal_shows_where_the_walk_is_and_nothing_of_it_gets_into_the_output(
-    database: str, objects: S3ObjectStore, loose: list[str], lost: list[Finding], tmp_path: Path
+def test_progress_is_shown_on_a_terminal_and_not_in_the_output(
+    pooled_database: str,
+    objects: S3ObjectStore,
+    loose: list[str],
+    lost: list[Finding],
+    tmp_path: Path,
 ) -> None:
     ours, theirs = pty.openpty()
     with (tmp_path / "out").open("w+") as out:
-        command = [*PROGRAM, "database", "check", "--objects", "--json", "--url", database]
+        command = [*PROGRAM, "database", "check", "--objects", "--json", "--url", pooled_database]
         environment = {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
         program = subprocess.Popen(command, stdout=out, stderr=theirs, env=environment)
         os.close(theirs)

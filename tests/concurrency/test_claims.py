@@ -1,4 +1,4 @@
-"""Many claimers at once: no task twice, none lost, nobody comes back short while there is work, and no deadlock."""
+"""Many concurrent claimers: no task claimed twice or lost, and no deadlock."""
 
 from __future__ import annotations
 
@@ -16,23 +16,27 @@ from sqlalchemy import text
 
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.settings import Settings
-from tests.builders import Campaign, campaign, register
-from tests.threads import Running, together
+from tests.support.campaigns import Campaign, campaign, register
+from tests.support.concurrency import Running, run_concurrently
 
 CLAIMERS = 16
 SERVICES = [f"service {i}" for i in range(CLAIMERS)]
 
 
-def open_store(database: str) -> StateStore:
+def open_store(url: str) -> StateStore:
     """A store with a connection for each claimer."""
-    options = {"database_url": database, "pool_size": CLAIMERS + 2, "application_name": "claimers"}
+    options = {
+        "database_url": url,
+        "pool_size": CLAIMERS + 2,
+        "application_name": "claimers",
+    }
     return StateStore(Settings.model_validate(options))
 
 
 @pytest.fixture
-def wide(store: StateStore, database: str) -> Iterator[StateStore]:
-    """A store with a connection for each claimer; at the end the database must not have seen a deadlock."""
-    wide = open_store(database)
+def wide(store: StateStore, pooled_database: str) -> Iterator[StateStore]:
+    """A store with a connection for each claimer; fails if the database saw a deadlock."""
+    wide = open_store(pooled_database)
     yield wide
     wide.close()
     with store.engine.connect() as connection:
@@ -54,7 +58,7 @@ def at_once(work: Callable[[int], list[ScopedKey | None]]) -> list[ScopedKey | N
     """Let all claimers work, from one moment on, and give all that they got."""
     return [
         task
-        for got in together([partial(work, number) for number in range(CLAIMERS)])
+        for got in run_concurrently([partial(work, number) for number in range(CLAIMERS)])
         for task in got
     ]
 
@@ -88,7 +92,7 @@ def assert_each_claimed_once(
 
 @pytest.mark.parametrize("hubs", [1, 2])
 @pytest.mark.parametrize("count", [1, 5])
-def test_every_answer_is_complete_while_there_is_work(
+def test_claims_return_the_full_count_while_tasks_remain(
     wide: StateStore, scope: Scope, hubs: int, count: int
 ) -> None:
     rounds = 20 // count
@@ -126,16 +130,16 @@ def test_claimers_empty_hubs_without_losing_a_task(
                 return got
 
     claimed = at_once(claim)
-    # Whoever comes when all are done finds what the others were just passing by.
+    # A claim after all others finds the tasks that they skipped.
     claimed += wide.claim_taskhub_tasks(made.hub, SERVICES[0], 400)
     assert_each_claimed_once(wide, made.tasks, claimed)
     for hub in shared:
         assert wide.claim_taskhub_tasks(hub, SERVICES[0]) == [None]
 
 
-def claim_all(database: str, hubs: list[str], service: str) -> list[ScopedKey]:
+def claim_all(url: str, hubs: list[str], service: str) -> list[ScopedKey]:
     """Claim until there is nothing left; runs in a process of its own."""
-    store = open_store(database)
+    store = open_store(url)
     got: list[ScopedKey] = []
     while True:
         answer = store.claim_taskhub_tasks(hubs[len(got) % len(hubs)], service, 3)
@@ -145,18 +149,22 @@ def claim_all(database: str, hubs: list[str], service: str) -> list[ScopedKey]:
             return got
 
 
-def test_processes_claim_every_task_once(wide: StateStore, database: str, scope: Scope) -> None:
+def test_processes_claim_every_task_once(
+    wide: StateStore, pooled_database: str, scope: Scope
+) -> None:
     made, shared = hubs_of(wide, scope, 2, 300)
     register(wide, *SERVICES[:3])
     keys = [str(hub) for hub in shared]
     with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as processes:
-        work = [processes.submit(claim_all, database, keys, service) for service in SERVICES[:3]]
+        work = [
+            processes.submit(claim_all, pooled_database, keys, service) for service in SERVICES[:3]
+        ]
         claimed: list[ScopedKey | None] = [task for one in work for task in one.result(timeout=120)]
     claimed += wide.claim_taskhub_tasks(made.hub, SERVICES[0], 300)
     assert_each_claimed_once(wide, made.tasks, claimed)
 
 
-def test_expiry_while_claiming_strands_nothing(wide: StateStore, scope: Scope) -> None:
+def test_expiry_during_claims_strands_no_task(wide: StateStore, scope: Scope) -> None:
     made, shared = hubs_of(wide, scope, 2, 120)
     register(wide, *SERVICES)
     done = Event()
@@ -195,7 +203,7 @@ def test_expiry_while_claiming_strands_nothing(wide: StateStore, scope: Scope) -
     assert set(wide.claim_taskhub_tasks(shared[1], "survivor", 120)) == set(made.tasks)
 
 
-def test_everything_at_once_ends_in_order(wide: StateStore, scope: Scope) -> None:
+def test_concurrent_calls_of_all_kinds_break_no_invariant(wide: StateStore, scope: Scope) -> None:
     made, shared = hubs_of(wide, scope, 2, 60)
     children = wide.create_tasks(
         [made.transformations[i % 3] for i in range(60)], extends=made.tasks

@@ -1,4 +1,4 @@
-"""Hubs, actions and tasks at the same moment."""
+"""Concurrent calls about hubs, actions and tasks."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore, TaskStatusEnum
-from tests.builders import campaign, chain, register, star
-from tests.threads import both, meanwhile, together
+from tests.support.campaigns import campaign, chain, register, star
+from tests.support.concurrency import committed_or_rolled_back, run_concurrently, run_while_open
 
 N = 8
 
@@ -17,19 +17,19 @@ N = 8
 # Hubs
 
 
-def test_eight_threads_that_create_a_hub_create_one(store: StateStore, scope: Scope) -> None:
+def test_concurrent_creation_of_a_hub_creates_one(store: StateStore, scope: Scope) -> None:
     network = store.create_network(star(), scope)
-    hubs = together([partial(store.create_taskhub, network)] * N)
+    hubs = run_concurrently([partial(store.create_taskhub, network)] * N)
     assert len(set(hubs)) == 1
     assert store.query_taskhubs() == hubs[:1]
 
 
-@both
-def test_a_hub_that_is_being_created_elsewhere(
+@committed_or_rolled_back
+def test_create_taskhub_waits_for_concurrent_creation(
     store: StateStore, scope: Scope, commit: bool
 ) -> None:
     network = store.create_network(star(), scope)
-    hub, second = meanwhile(
+    hub, second = run_while_open(
         store,
         lambda tx: tx.create_taskhub(network),
         partial(store.create_taskhub, network),
@@ -39,7 +39,7 @@ def test_a_hub_that_is_being_created_elsewhere(
     assert store.query_taskhubs() == [hub]
 
 
-def test_eight_threads_that_delete_a_hub_delete_it_once(store: StateStore, scope: Scope) -> None:
+def test_concurrent_deletion_of_a_hub_deletes_it_once(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=20)
 
     def delete() -> ScopedKey | None:
@@ -48,17 +48,17 @@ def test_eight_threads_that_delete_a_hub_delete_it_once(store: StateStore, scope
         except KeyError:
             return None
 
-    answers = together([delete] * N)
+    answers = run_concurrently([delete] * N)
     assert [answer for answer in answers if answer] == [made.hub]
     assert store.get_task_actioned_networks(made.tasks[0]) == {}
 
 
-@both
-def test_actioning_on_a_hub_that_is_being_deleted(
+@committed_or_rolled_back
+def test_action_waits_for_concurrent_deletion_of_the_hub(
     store: StateStore, scope: Scope, commit: bool
 ) -> None:
     made = campaign(store, scope, tasks=4, action=False)
-    _, actioned = meanwhile(
+    _, actioned = run_while_open(
         store,
         lambda tx: tx.delete_taskhub(made.network),
         partial(store.action_tasks, made.tasks, made.hub),
@@ -69,12 +69,12 @@ def test_actioning_on_a_hub_that_is_being_deleted(
     assert store.query_taskhubs() == ([] if commit else [made.hub])
 
 
-@both
-def test_deleting_a_hub_on_which_tasks_are_being_actioned(
+@committed_or_rolled_back
+def test_hub_deletion_waits_for_concurrent_action(
     store: StateStore, scope: Scope, commit: bool
 ) -> None:
     made = campaign(store, scope, tasks=4, action=False)
-    _, deleted = meanwhile(
+    _, deleted = run_while_open(
         store,
         lambda tx: tx.action_tasks(made.tasks, made.hub),
         partial(store.delete_taskhub, made.network),
@@ -89,12 +89,10 @@ def test_deleting_a_hub_on_which_tasks_are_being_actioned(
 # Actions
 
 
-def test_of_eight_threads_that_action_the_same_tasks_one_gets_each_key(
-    store: StateStore, scope: Scope
-) -> None:
+def test_concurrent_action_returns_each_task_to_one_caller(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=60, action=False)
     orders = [made.tasks if n % 2 else made.tasks[::-1] for n in range(N)]
-    answers = together([partial(store.action_tasks, order, made.hub) for order in orders])
+    answers = run_concurrently([partial(store.action_tasks, order, made.hub) for order in orders])
     got = [key for answer in answers for key in answer if key]
     assert sorted(got) == sorted(made.tasks)
     assert all(
@@ -105,24 +103,22 @@ def test_of_eight_threads_that_action_the_same_tasks_one_gets_each_key(
     assert store.get_task_weights(made.tasks, made.hub) == [0.5] * 60
 
 
-def test_of_eight_threads_that_cancel_the_same_tasks_one_gets_each_key(
-    store: StateStore, scope: Scope
-) -> None:
+def test_concurrent_cancel_returns_each_task_to_one_caller(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=60)
     orders = [made.tasks if n % 2 else made.tasks[::-1] for n in range(N)]
-    answers = together([partial(store.cancel_tasks, order, made.hub) for order in orders])
+    answers = run_concurrently([partial(store.cancel_tasks, order, made.hub) for order in orders])
     assert sorted(key for answer in answers for key in answer if key) == sorted(made.tasks)
     assert store.get_taskhub_tasks(made.hub) == []
 
 
-def test_actioning_and_cancelling_at_once_come_out_even(store: StateStore, scope: Scope) -> None:
+def test_concurrent_action_and_cancel_counts_balance(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=40, action=False)
     orders = [made.tasks if n % 4 < 2 else made.tasks[::-1] for n in range(N)]
     calls = [
         partial((store.cancel_tasks, store.action_tasks)[n % 2], order, made.hub)
         for n, order in enumerate(orders)
     ]
-    answers = together(calls)
+    answers = run_concurrently(calls)
     left = store.get_taskhub_tasks(made.hub)
     for task in made.tasks:
         gained = sum(answer.count(task) for answer in answers[1::2])
@@ -130,10 +126,10 @@ def test_actioning_and_cancelling_at_once_come_out_even(store: StateStore, scope
         assert gained - lost == (task in left)
 
 
-@both
-def test_actioning_what_is_being_actioned(store: StateStore, scope: Scope, commit: bool) -> None:
+@committed_or_rolled_back
+def test_action_waits_for_concurrent_action(store: StateStore, scope: Scope, commit: bool) -> None:
     made = campaign(store, scope, tasks=4, action=False)
-    first, second = meanwhile(
+    first, second = run_while_open(
         store,
         lambda tx: tx.action_tasks(made.tasks[:3], made.hub),
         partial(store.action_tasks, made.tasks[::-1], made.hub),
@@ -144,10 +140,10 @@ def test_actioning_what_is_being_actioned(store: StateStore, scope: Scope, commi
     assert store.get_taskhub_tasks(made.hub) == sorted(made.tasks)
 
 
-@both
-def test_actioning_what_is_being_cancelled(store: StateStore, scope: Scope, commit: bool) -> None:
+@committed_or_rolled_back
+def test_action_waits_for_concurrent_cancel(store: StateStore, scope: Scope, commit: bool) -> None:
     made = campaign(store, scope, tasks=3)
-    first, second = meanwhile(
+    first, second = run_while_open(
         store,
         lambda tx: tx.cancel_tasks(made.tasks, made.hub),
         partial(store.action_tasks, made.tasks, made.hub),
@@ -160,16 +156,16 @@ def test_actioning_what_is_being_cancelled(store: StateStore, scope: Scope, comm
     assert set(store.claim_taskhub_tasks(made.hub, "service", count=3)) == set(made.tasks)
 
 
-@both
-def test_cancelling_what_is_being_actioned(store: StateStore, scope: Scope, commit: bool) -> None:
+@committed_or_rolled_back
+def test_cancel_waits_for_concurrent_action(store: StateStore, scope: Scope, commit: bool) -> None:
     made = campaign(store, scope, tasks=3, action=False)
-    _, second = meanwhile(
+    _, second = run_while_open(
         store,
         lambda tx: tx.action_tasks(made.tasks, made.hub),
         partial(store.cancel_tasks, made.tasks, made.hub),
         commit=commit,
     )
-    # Who cannot see the actions yet may come first: then there was nothing to cancel, and they stay.
+    # A cancel that does not see the actions yet may run first: then the actions stay.
     cancelled = second.result()
     assert cancelled in ([made.tasks, [None] * 3] if commit else [[None] * 3])
     assert store.get_taskhub_tasks(made.hub) == (
@@ -177,13 +173,13 @@ def test_cancelling_what_is_being_actioned(store: StateStore, scope: Scope, comm
     )
 
 
-@both
+@committed_or_rolled_back
 @pytest.mark.parametrize("status", ["invalid", "deleted"])
-def test_actioning_what_is_being_given_up(
+def test_action_waits_for_concurrent_terminal_status(
     store: StateStore, scope: Scope, status: str, commit: bool
 ) -> None:
     made = campaign(store, scope, tasks=3, action=False)
-    _, second = meanwhile(
+    _, second = run_while_open(
         store,
         lambda tx: tx.set_task_status(made.tasks[:1], status),
         partial(store.action_tasks, made.tasks, made.hub),
@@ -194,10 +190,12 @@ def test_actioning_what_is_being_given_up(
     assert store.get_taskhub_tasks(made.hub) == sorted(left)
 
 
-@both
-def test_giving_up_what_is_being_actioned(store: StateStore, scope: Scope, commit: bool) -> None:
+@committed_or_rolled_back
+def test_terminal_status_waits_for_concurrent_action(
+    store: StateStore, scope: Scope, commit: bool
+) -> None:
     made = campaign(store, scope, tasks=3, action=False)
-    _, second = meanwhile(
+    _, second = run_while_open(
         store,
         lambda tx: tx.action_tasks(made.tasks, made.hub),
         partial(store.set_task_invalid, made.tasks),
@@ -207,10 +205,12 @@ def test_giving_up_what_is_being_actioned(store: StateStore, scope: Scope, commi
     assert store.get_taskhub_tasks(made.hub) == []
 
 
-@both
-def test_weighing_what_is_being_cancelled(store: StateStore, scope: Scope, commit: bool) -> None:
+@committed_or_rolled_back
+def test_set_weights_waits_for_concurrent_cancel(
+    store: StateStore, scope: Scope, commit: bool
+) -> None:
     made = campaign(store, scope, tasks=3)
-    _, second = meanwhile(
+    _, second = run_while_open(
         store,
         lambda tx: tx.cancel_tasks(made.tasks[:2], made.hub),
         partial(store.set_task_weights, made.tasks, made.hub, 0.25),
@@ -225,24 +225,26 @@ def test_weighing_what_is_being_cancelled(store: StateStore, scope: Scope, commi
 # Tasks
 
 
-def test_eight_threads_that_ask_for_five_tasks_leave_five(store: StateStore, scope: Scope) -> None:
+def test_concurrent_set_tasks_with_count_five_creates_five(store: StateStore, scope: Scope) -> None:
     transformation = campaign(store, scope).transformations[0]
-    answers = together([partial(store.set_tasks, transformation, None, 5)] * N)
+    answers = run_concurrently([partial(store.set_tasks, transformation, None, 5)] * N)
     assert all(answer == answers[0] for answer in answers)
     assert store.query_tasks() == answers[0]
     assert len(answers[0]) == 5
     parent = answers[0][0]
-    children = together([partial(store.set_tasks, transformation, parent, n + 1) for n in range(N)])
+    children = run_concurrently(
+        [partial(store.set_tasks, transformation, parent, n + 1) for n in range(N)]
+    )
     assert [len(answer) >= n + 1 for n, answer in enumerate(children)] == [True] * N
     assert len(store.get_transformation_tasks(transformation, extends=parent)) == N
 
 
-@both
-def test_asking_for_tasks_that_are_being_made(
+@committed_or_rolled_back
+def test_set_tasks_waits_for_concurrent_set_tasks(
     store: StateStore, scope: Scope, commit: bool
 ) -> None:
     transformation = campaign(store, scope).transformations[0]
-    first, second = meanwhile(
+    first, second = run_while_open(
         store,
         lambda tx: tx.set_tasks(transformation, count=5),
         partial(store.set_tasks, transformation, None, 5),
@@ -253,10 +255,10 @@ def test_asking_for_tasks_that_are_being_made(
     assert (second.result() == first) is commit
 
 
-@both
+@committed_or_rolled_back
 @pytest.mark.parametrize("status", [TaskStatusEnum.invalid, TaskStatusEnum.deleted])
 @pytest.mark.parametrize("how", ["create_task", "create_tasks", "set_tasks"])
-def test_extending_a_parent_that_is_being_given_up(
+def test_create_task_waits_for_terminal_status_of_its_parent(
     store: StateStore, scope: Scope, how: str, status: TaskStatusEnum, commit: bool
 ) -> None:
     transformation = campaign(store, scope).transformations[0]
@@ -264,7 +266,7 @@ def test_extending_a_parent_that_is_being_given_up(
     arguments: list[Any] = (
         [[transformation], [parent]] if how == "create_tasks" else [transformation, parent]
     )
-    _, second = meanwhile(
+    _, second = run_while_open(
         store,
         lambda tx: tx.set_task_status([parent], status),
         partial(getattr(store, how), *arguments),
@@ -279,9 +281,9 @@ def test_extending_a_parent_that_is_being_given_up(
         assert len(store.query_tasks(status="waiting")) == 2
 
 
-@both
+@committed_or_rolled_back
 @pytest.mark.parametrize("generations", [1, 3])
-def test_giving_up_a_parent_that_is_being_extended(
+def test_terminal_status_of_a_parent_waits_for_its_new_child(
     store: StateStore, scope: Scope, generations: int, commit: bool
 ) -> None:
     made = campaign(store, scope)
@@ -292,7 +294,7 @@ def test_giving_up_a_parent_that_is_being_extended(
         assert tx.action_tasks([child], made.hub) == [child]
         return child
 
-    child, second = meanwhile(
+    child, second = run_while_open(
         store, extend, partial(store.set_task_invalid, line[:1]), commit=commit
     )
     assert second.result() == line[:1]
@@ -301,12 +303,10 @@ def test_giving_up_a_parent_that_is_being_extended(
     assert store.get_taskhub_tasks(made.hub) == []
 
 
-def test_eight_threads_that_set_priorities_of_the_same_tasks(
-    store: StateStore, scope: Scope
-) -> None:
+def test_concurrent_set_priority_does_not_deadlock(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=40)
     orders = [made.tasks if n % 2 else made.tasks[::-1] for n in range(N)]
-    answers = together(
+    answers = run_concurrently(
         [partial(store.set_task_priority, order, n + 1) for n, order in enumerate(orders)]
     )
     assert answers == orders

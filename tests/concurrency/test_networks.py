@@ -1,4 +1,4 @@
-"""Networks at the same moment: nothing twice, nothing half, nothing lost when one of two is rolled back."""
+"""Concurrent creation and deletion of networks that share parts."""
 
 from __future__ import annotations
 
@@ -10,91 +10,93 @@ import pytest
 from gufe.tokenization import TOKENIZABLE_REGISTRY
 
 from alchemistore import Scope, ScopedKey, StateStore
-from tests.builders import campaign, star
-from tests.databases import counts
-from tests.deliveries import undone
-from tests.threads import Running, both, meanwhile, together
-from tests.unit import gufe_classes
+from tests.support import gufe_classes
+from tests.support.campaigns import campaign, star
+from tests.support.concurrency import (
+    Running,
+    committed_or_rolled_back,
+    run_concurrently,
+    run_while_open,
+)
+from tests.support.databases import rolled_back, row_counts
 
 N = 8
 
 
 def alone(store: StateStore, scope: Scope, *networks: gufe.AlchemicalNetwork) -> dict[str, int]:
-    """Give the counts after storing networks one after the other, in a transaction that is undone."""
-    with undone(store) as tx:
+    """Return the counts after storing networks serially, in a transaction that is rolled back."""
+    with rolled_back(store) as tx:
         for network in networks:
             tx.create_network(network, scope)
-        return counts(tx)
+        return row_counts(tx)
 
 
 def whole(store: StateStore, key: ScopedKey, network: gufe.AlchemicalNetwork) -> bool:
-    """Tell whether a network can be read from the database alone."""
+    """Check whether a network can be read from the database alone."""
     TOKENIZABLE_REGISTRY.clear()
     again = store.get_gufe(key)
     return bool(again is not network and again.key == network.key and again.edges == network.edges)
 
 
-def test_eight_threads_that_create_the_same_network_create_one(
-    store: StateStore, scope: Scope
-) -> None:
+def test_concurrent_creation_of_a_network_creates_one(store: StateStore, scope: Scope) -> None:
     network = gufe_classes.network()
     expected = alone(store, scope, network)
-    keys = together([lambda: store.create_network(network, scope)] * N)
+    keys = run_concurrently([lambda: store.create_network(network, scope)] * N)
     assert len(set(keys)) == 1
-    assert counts(store) == expected
+    assert row_counts(store) == expected
     assert whole(store, keys[0], network)
 
 
-def test_eight_threads_that_create_overlapping_networks_share_the_parts(
+def test_concurrent_creation_of_overlapping_networks_shares_parts(
     store: StateStore, scope: Scope
 ) -> None:
     networks = [star(n + 2, f"star {n}") for n in range(N)]
     expected = alone(store, scope, *networks)
-    keys = together([partial(store.create_network, network, scope) for network in networks])
-    assert counts(store) == expected
+    keys = run_concurrently([partial(store.create_network, network, scope) for network in networks])
+    assert row_counts(store) == expected
     assert set(store.query_networks()) == set(keys)
     assert all(whole(store, key, network) for key, network in zip(keys, networks, strict=True))
 
 
-def test_eight_threads_in_scopes_of_their_own(store: StateStore) -> None:
+def test_concurrent_creation_in_separate_scopes_is_independent(store: StateStore) -> None:
     network = star()
     scopes = [Scope("org", "new", f"project{n}") for n in range(N)]
-    keys = together([partial(store.create_network, network, at) for at in scopes])
+    keys = run_concurrently([partial(store.create_network, network, at) for at in scopes])
     assert [key.scope for key in keys] == scopes
     assert len(store.query_transformations()) == 3 * N
 
 
-@both
+@committed_or_rolled_back
 @pytest.mark.parametrize("name", ["first", "second"], ids=["the same", "overlapping"])
 @pytest.mark.parametrize("known", [True, False], ids=["known scope", "new scope"])
-def test_a_network_is_whole_whatever_becomes_of_one_that_shares_its_parts(
+def test_network_is_complete_after_commit_or_rollback_of_an_overlapping_one(
     store: StateStore, scope: Scope, commit: bool, name: str, known: bool
 ) -> None:
     if known:
         store.create_network(gufe.AlchemicalNetwork([], name="makes the scope"), scope)
     first, network = star(3, "first"), star(4, name) if name == "second" else star(3, "first")
     expected = alone(store, scope, first, network) if commit else alone(store, scope, network)
-    _, creating = meanwhile(
+    _, creating = run_while_open(
         store,
         lambda tx: tx.create_network(first, scope),
         partial(store.create_network, network, scope),
         commit=commit,
     )
     key = creating.result()
-    assert counts(store) == expected
+    assert row_counts(store) == expected
     assert whole(store, key, network)
     assert store.get_network_transformations(key) == sorted(
         ScopedKey.from_str(f"{edge.key}-{scope}") for edge in network.edges
     )
 
 
-@both
-def test_creating_again_what_is_being_deleted(
+@committed_or_rolled_back
+def test_create_network_waits_for_its_concurrent_deletion(
     store: StateStore, scope: Scope, commit: bool
 ) -> None:
     made = campaign(store, scope, tasks=3)
     network = star()
-    _, creating = meanwhile(
+    _, creating = run_while_open(
         store,
         lambda tx: tx.delete_network(made.network),
         partial(store.create_network, network, scope),
@@ -109,9 +111,7 @@ def test_creating_again_what_is_being_deleted(
     assert store.query_taskhubs() == ([] if commit else [made.hub])
 
 
-def test_eight_threads_that_delete_a_network_delete_it_once(
-    store: StateStore, scope: Scope
-) -> None:
+def test_concurrent_deletion_of_a_network_deletes_it_once(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=3)
 
     def delete() -> ScopedKey | None:
@@ -120,27 +120,27 @@ def test_eight_threads_that_delete_a_network_delete_it_once(
         except KeyError:
             return None
 
-    answers = together([delete] * N)
+    answers = run_concurrently([delete] * N)
     assert sorted(map(str, answers)) == sorted([str(made.network), *["None"] * (N - 1)])
     assert store.query_networks() == store.query_taskhubs() == []
     assert set(store.query_tasks()) == set(made.tasks)
 
 
-def test_deleting_networks_that_share_parts_while_creating_others(
+def test_deletion_and_creation_of_overlapping_networks_do_not_conflict(
     store: StateStore, scope: Scope
 ) -> None:
     old = [campaign(store, scope, name=f"old {n}").network for n in range(4)]
     new = [star(3 + n, f"new {n}") for n in range(4)]
     calls: list[Callable[[], ScopedKey]] = [partial(store.delete_network, key) for key in old]
     calls += [partial(store.create_network, network, scope) for network in new]
-    answers = together(calls)
+    answers = run_concurrently(calls)
     assert answers[:4] == old
     assert set(store.query_networks()) == set(answers[4:])
     assert all(whole(store, key, network) for key, network in zip(answers[4:], new, strict=True))
 
 
 @pytest.mark.parametrize("first", ["the hub", "the deletion"])
-def test_a_hub_of_a_network_that_is_being_deleted(
+def test_create_taskhub_and_delete_network_wait_for_each_other(
     store: StateStore, scope: Scope, first: str
 ) -> None:
     network = store.create_network(star(), scope)

@@ -1,4 +1,4 @@
-"""Two open transactions on one task, for each pair of calls: who waits, and that the end is that of one after the other."""
+"""Pairs of open transactions on one task have the effect of a serial order."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sqlalchemy import text
 
 from alchemistore import ComputeServiceID, ComputeServiceRegistration, Scope, ScopedKey, StateStore
 from alchemistore.maintenance.invariants import violations
-from tests.builders import Campaign, campaign, chain, register
-from tests.deliveries import statuses
-from tests.threads import Running
+from tests.support.campaigns import Campaign, campaign, chain, register
+from tests.support.concurrency import Running
+from tests.support.history import statuses
 
 T = TypeVar("T")
 NOON = datetime(2024, 1, 19, 12, tzinfo=UTC)
@@ -25,7 +25,7 @@ MINUTE = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class Arena:
-    """A task on one of two hubs, the task that it extends, a service that may hold it, and one that may claim it."""
+    """A task on one of two hubs, its parent, a service that holds it and one that may claim it."""
 
     hub: ScopedKey
     other_hub: ScopedKey
@@ -63,7 +63,7 @@ class Ring:
 
     @contextmanager
     def arena(self, *names: str) -> Iterator[Arena]:
-        """An arena for these calls: with `expire` the task is held, with `complete parent` its parent is not complete yet."""
+        """Return the start for these calls: a held task for `expire`, or an incomplete parent."""
         self.count += 1
         store, made = self.store, self.made
         parent, task = chain(store, made.transformations[0], 2)
@@ -87,7 +87,7 @@ class Ring:
         store.expire_registrations(NOON + 2 * MINUTE)
 
     def outcome(self, arena: Arena) -> dict[str, Any]:
-        """What became of the task."""
+        """Return the final state of the task."""
         with self.store.engine.connect() as connection:
             assert violations(connection) == []
             attempts = connection.execute(
@@ -118,7 +118,7 @@ def in_a_transaction(store: StateStore, call: Callable[..., T], *args: object) -
 
 
 @pytest.mark.parametrize("first", ACTS)
-def test_two_calls_at_once_end_as_one_after_the_other(
+def test_two_concurrent_calls_have_the_effect_of_a_serial_order(
     store: StateStore, scope: Scope, first: str
 ) -> None:
     ring = Ring(store, scope)
@@ -167,7 +167,7 @@ GOING: dict[str, Callable[[StateStore], object]] = {
 
 @pytest.mark.parametrize("way", GOING)
 @pytest.mark.parametrize("goes", [True, False])
-def test_a_claim_waits_while_its_own_registration_is_being_removed(
+def test_claim_waits_while_its_own_registration_is_being_removed(
     store: StateStore, made: Campaign, way: str, goes: bool
 ) -> None:
     with store.transaction(ignore_exceptions=True) as tx:
@@ -185,7 +185,7 @@ def test_a_claim_waits_while_its_own_registration_is_being_removed(
 
 
 @pytest.mark.parametrize("way", GOING)
-def test_who_is_just_claiming_is_removed_with_what_it_claimed(
+def test_removal_of_a_service_waits_for_and_releases_its_open_claim(
     store: StateStore, made: Campaign, way: str
 ) -> None:
     with store.transaction() as tx:
@@ -216,9 +216,7 @@ def test_claims_and_heartbeats_do_not_wait_for_each_other(
         assert not heartbeat.waits_for(tx)
 
 
-def test_a_heartbeat_that_comes_just_in_time_saves_the_service(
-    store: StateStore, made: Campaign
-) -> None:
+def test_heartbeat_before_expiry_keeps_the_service(store: StateStore, made: Campaign) -> None:
     assert store.claim_taskhub_tasks(made.hub, "a") == made.tasks
     limit = datetime.now(UTC) + MINUTE
     with store.transaction() as tx:
@@ -229,7 +227,7 @@ def test_a_heartbeat_that_comes_just_in_time_saves_the_service(
     assert outcomes(store) == [None]
 
 
-def test_a_heartbeat_that_comes_too_late_is_told_so(store: StateStore, made: Campaign) -> None:
+def test_heartbeat_after_expiry_is_a_key_error(store: StateStore, made: Campaign) -> None:
     with store.transaction() as tx:
         tx.expire_registrations(datetime.max)
         heartbeat = in_a_transaction(
@@ -240,7 +238,7 @@ def test_a_heartbeat_that_comes_too_late_is_told_so(store: StateStore, made: Cam
         heartbeat.result()
 
 
-def test_of_two_registrations_one_is_refused(store: StateStore) -> None:
+def test_one_of_two_concurrent_registrations_is_refused(store: StateStore) -> None:
     with store.transaction() as tx:
         register(tx, "a")
         other = in_a_transaction(store, lambda tx: register(tx, "a"))
@@ -249,7 +247,7 @@ def test_of_two_registrations_one_is_refused(store: StateStore) -> None:
         other.result()
 
 
-def test_claims_pass_each_other_by_on_one_hub_and_on_two(
+def test_concurrent_claims_skip_each_other_on_one_hub_and_on_two(
     store: StateStore, made: Campaign, scope: Scope
 ) -> None:
     other_hub = campaign(store, scope, name="other").hub
@@ -275,7 +273,7 @@ def test_claims_pass_each_other_by_on_one_hub_and_on_two(
 @pytest.mark.parametrize(
     ("first", "second"), [("complete", "error"), ("error", "complete"), ("invalid", "deleted")]
 )
-def test_of_two_ends_the_first_stands(
+def test_first_of_two_concurrent_final_statuses_is_kept(
     store: StateStore, made: Campaign, first: str, second: str
 ) -> None:
     store.claim_taskhub_tasks(made.hub, "a")
@@ -288,9 +286,7 @@ def test_of_two_ends_the_first_stands(
     assert outcomes(store) == [first]
 
 
-def test_who_extends_a_task_that_is_being_struck_is_refused(
-    store: StateStore, made: Campaign
-) -> None:
+def test_extension_of_a_task_being_deleted_is_refused(store: StateStore, made: Campaign) -> None:
     with store.transaction() as tx:
         tx.set_task_invalid(made.tasks)
         creation = in_a_transaction(
@@ -301,9 +297,7 @@ def test_who_extends_a_task_that_is_being_struck_is_refused(
         creation.result()
 
 
-def test_who_is_just_being_created_is_struck_with_its_parent(
-    store: StateStore, made: Campaign
-) -> None:
+def test_child_being_created_is_deleted_with_its_parent(store: StateStore, made: Campaign) -> None:
     with store.transaction() as tx:
         child = tx.create_task(made.transformations[0], extends=made.tasks[0])
         setter = in_a_transaction(store, lambda tx: tx.set_task_deleted(made.tasks))
@@ -312,7 +306,7 @@ def test_who_is_just_being_created_is_struck_with_its_parent(
     assert statuses(store, [child]) == ["deleted"]
 
 
-def test_a_child_is_claimable_from_the_commit_that_completes_its_parent(
+def test_child_is_claimable_from_the_commit_that_completes_its_parent(
     store: StateStore, made: Campaign
 ) -> None:
     child = store.create_task(made.transformations[0], extends=made.tasks[0])

@@ -1,4 +1,4 @@
-"""Two transactions at the same moment, one of which settles a task: in whichever order they get there, nothing is lost."""
+"""Settlement concurrent with claims, expiry, setters and other settlements."""
 
 from __future__ import annotations
 
@@ -10,30 +10,20 @@ import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.models import Settlement
-from tests.builders import Campaign, campaign, chain, register, star
-from tests.deliveries import (
-    attempts,
-    claim,
-    expire_silent,
-    key_of,
-    ok_or_failed,
-    one_task,
-    outcomes,
-    ref,
-    register_silent,
-    settle,
-    status,
-)
-from tests.threads import Running, meanwhile
+from tests.support.campaigns import Campaign, campaign, chain, register, star
+from tests.support.claims import campaign_of_one_task, claim, expire_silent, register_silent
+from tests.support.concurrency import Running, run_while_open
+from tests.support.history import attempts, outcomes, status
+from tests.support.results import ok_or_failed, ref, reference_key, settle
 
 
 @pytest.fixture
 def made(store: StateStore, scope: Scope) -> Campaign:
-    return one_task(store, scope, "b", "c")
+    return campaign_of_one_task(store, scope, "b", "c")
 
 
 @ok_or_failed
-def test_the_same_delivery_waits_for_the_first_and_answers_the_same(
+def test_repeated_settlement_waits_for_the_first_and_returns_the_same(
     store: StateStore, made: Campaign, scope: Scope, ok: bool
 ) -> None:
     task, result = claim(store, made, "b"), ref(scope, ok=ok)
@@ -46,7 +36,7 @@ def test_the_same_delivery_waits_for_the_first_and_answers_the_same(
 
 
 @ok_or_failed
-def test_a_settlement_that_finds_its_service_being_expired_comes_late(
+def test_settlement_during_expiry_of_its_service_is_late(
     store: StateStore, made: Campaign, scope: Scope, ok: bool
 ) -> None:
     task, result = claim(store, made, "a"), ref(scope, ok=ok)
@@ -57,12 +47,12 @@ def test_a_settlement_that_finds_its_service_being_expired_comes_late(
     assert settling.result().outcome == "expired"
     assert status(store, task) == ("complete" if ok else "waiting")
     assert [(one.outcome, one.result) for one in attempts(store, task)] == [
-        ("expired", key_of(result, task))
+        ("expired", reference_key(result, task))
     ]
 
 
 @ok_or_failed
-def test_an_expiry_that_finds_the_task_being_settled_takes_nothing_back(
+def test_expiry_during_settlement_does_not_revert_the_task(
     store: StateStore, made: Campaign, scope: Scope, ok: bool
 ) -> None:
     task, ended = claim(store, made, "a"), "complete" if ok else "error"
@@ -74,7 +64,7 @@ def test_an_expiry_that_finds_the_task_being_settled_takes_nothing_back(
     assert (status(store, task), outcomes(store, task)) == (ended, [("a", ended)])
 
 
-def test_a_claim_passes_over_what_a_late_result_is_completing(
+def test_claim_skips_a_task_being_completed_by_a_late_result(
     store: StateStore, made: Campaign, scope: Scope
 ) -> None:
     task = claim(store, made, "a")
@@ -87,7 +77,7 @@ def test_a_claim_passes_over_what_a_late_result_is_completing(
 
 
 @ok_or_failed
-def test_a_late_result_waits_for_the_claim_of_its_task(
+def test_late_result_waits_for_the_claim_of_its_task(
     store: StateStore, made: Campaign, scope: Scope, ok: bool
 ) -> None:
     task = claim(store, made, "a")
@@ -102,7 +92,7 @@ def test_a_late_result_waits_for_the_claim_of_its_task(
 
 
 @pytest.mark.parametrize("late_first", [True, False])
-def test_two_workers_with_a_result_each_are_both_kept(
+def test_results_of_two_workers_are_both_kept(
     store: StateStore, made: Campaign, scope: Scope, late_first: bool
 ) -> None:
     task = claim(store, made, "a")
@@ -121,14 +111,16 @@ def test_two_workers_with_a_result_each_are_both_kept(
         ("b", "superseded" if late_first else "complete"),
     ]
     assert [one.result for one in attempts(store, task)] == [
-        key_of(results[name], task) for name in ("a", "b")
+        reference_key(results[name], task) for name in ("a", "b")
     ]
-    assert store.get_task_results(task) == sorted(key_of(one, task) for one in results.values())
+    assert store.get_task_results(task) == sorted(
+        reference_key(one, task) for one in results.values()
+    )
 
 
 @pytest.mark.parametrize("wanted", ["waiting", "error", "complete", "invalid", "deleted"])
 @ok_or_failed
-def test_a_setter_and_a_settlement_go_one_after_the_other(
+def test_setter_and_a_settlement_go_one_after_the_other(
     store: StateStore, made: Campaign, scope: Scope, wanted: str, ok: bool
 ) -> None:
     task, ended = claim(store, made, "b"), "complete" if ok else "error"
@@ -177,7 +169,7 @@ Change = Callable[[StateStore, Campaign, ScopedKey], object]
 @pytest.mark.parametrize(
     "change", [child_actioned, child_given_weight, child_set_waiting, child_given_priority]
 )
-def test_a_child_that_changes_while_its_parent_is_completed_can_be_claimed(
+def test_child_changed_during_completion_of_its_parent_is_claimable(
     store: StateStore, made: Campaign, scope: Scope, change: Change, settled_first: bool
 ) -> None:
     parent, child = chain(store, made.transformations[0], 2)
@@ -197,12 +189,12 @@ def test_a_child_that_changes_while_its_parent_is_completed_can_be_claimed(
         return change(which, made, child)
 
     first, second = (settling, changing) if settled_first else (changing, settling)
-    meanwhile(store, first, lambda: second(store), commit=True)[1].result()
+    run_while_open(store, first, lambda: second(store), commit=True)[1].result()
     assert claim(store, made, "b") == child
 
 
 @pytest.mark.parametrize("settled_first", [True, False])
-def test_a_child_that_is_born_while_its_parent_is_completed_can_be_claimed(
+def test_child_created_during_completion_of_its_parent_is_claimable(
     store: StateStore, made: Campaign, scope: Scope, settled_first: bool
 ) -> None:
     [parent] = made.tasks
@@ -216,14 +208,16 @@ def test_a_child_that_is_born_while_its_parent_is_completed_can_be_claimed(
         )
 
     first, second = (settling, bearing) if settled_first else (bearing, settling)
-    meanwhile(store, first, lambda: second(store), commit=True)[1].result()
+    run_while_open(store, first, lambda: second(store), commit=True)[1].result()
     assert claim(store, made, "b") in store.get_transformation_tasks(
         made.transformations[0], extends=parent
     )
 
 
 @ok_or_failed
-def test_expiry_and_settlement_race_fifty_times(store: StateStore, scope: Scope, ok: bool) -> None:
+def test_expiry_and_settlement_at_once_agree_with_a_serial_order(
+    store: StateStore, scope: Scope, ok: bool
+) -> None:
     register(store, "c")
     made, ended = campaign(store, scope, tasks=50, arms=1), "complete" if ok else "error"
     settlements: dict[ScopedKey, tuple[Settlement, ScopedKey]] = {}
@@ -239,7 +233,7 @@ def test_expiry_and_settlement_race_fifty_times(store: StateStore, scope: Scope,
         result = ref(scope, ok=ok)
         other = Running(expiring)
         ready.wait(60)
-        settlements[task] = settle(store, task, result, "a"), key_of(result, task)
+        settlements[task] = settle(store, task, result, "a"), reference_key(result, task)
         assert other.result() == ["a"]
         assert store.get_service_tasks("a") == []
         if not ok:
@@ -255,10 +249,10 @@ def test_expiry_and_settlement_race_fifty_times(store: StateStore, scope: Scope,
     assert set(store.claim_taskhub_tasks(made.hub, "c", count=60)) - {None} == waiting
 
 
-def test_settlements_on_shared_hubs_and_chains_run_with_everything_else(
+def test_concurrent_settlements_on_shared_hubs_and_chains_do_not_deadlock(
     store: StateStore, scope: Scope
 ) -> None:
-    """Claimers that settle, an operator who changes everything, and expiry: no deadlock comes through, nothing is lost."""
+    """Claimers that settle, an operator and expiry run at once without deadlocks or losses."""
     register(store, "b", "c", "d")
     made = campaign(store, scope, arms=1)
     hub = store.create_taskhub(

@@ -67,7 +67,7 @@ def lost(told: list[TaskHistory], service: str, late: bool) -> list[tuple[TaskHi
 
 
 @pytest.mark.slow
-def test_a_killed_and_a_stopped_worker_cost_no_result(fresh_directory: Path) -> None:
+def test_killed_and_a_stopped_worker_cost_no_result(fresh_directory: Path) -> None:
     report, text = played(fresh_directory)
     assert report.ok
     assert not report.found

@@ -89,7 +89,7 @@ def gathered(
 
 
 @pytest.mark.parametrize("sizes", [(4000, 4000), (1000, 5000), (5000, 1000)])
-def test_bar_finds_the_analytic_answer(sizes: tuple[int, int]) -> None:
+def test_bar_agrees_with_the_analytic_free_energy(sizes: tuple[int, int]) -> None:
     rng = np.random.default_rng(22_245)
     forward, backward = works(10, 40, max(sizes), rng)
     estimate, uncertainty = bar(forward[: sizes[0]], backward[: sizes[1]])
@@ -118,7 +118,7 @@ def test_bar_solves_its_equation_far_from_zero() -> None:
     assert shifted == pytest.approx(estimate + 700, abs=1e-6)
 
 
-def test_the_error_of_bar_covers_the_truth_as_often_as_it_says() -> None:
+def test_error_of_bar_has_the_stated_coverage() -> None:
     rng = np.random.default_rng(91_140_601)
     deviations = []
     for _ in range(600):
@@ -174,7 +174,7 @@ def test_frames_of_the_default_settings_are_independent_in_the_softest_well() ->
     assert abs(correlation) < 4 / 1500**0.5
 
 
-def test_a_transformation_yields_the_analytic_answer(
+def test_transformation_yields_the_analytic_answer(
     run: Run, transformation: gufe.Transformation
 ) -> None:
     assert analytic(transformation) == pytest.approx(0.5 * log(4))
@@ -195,7 +195,7 @@ def test_swapped_end_states_are_far_off(run: Run, transformation: gufe.Transform
     assert abs(answer.get_estimate() - analytic(swapped)) < 3 * answer.get_uncertainty()
 
 
-def test_extending_goes_on_from_the_samples_and_narrows_the_error(
+def test_extension_continues_from_the_samples_and_narrows_the_error(
     run: Run, transformation: gufe.Transformation
 ) -> None:
     results = [run(transformation)]
@@ -227,7 +227,7 @@ def test_extending_goes_on_from_the_samples_and_narrows_the_error(
     assert starts == ends
 
 
-def test_an_end_state_begins_where_it_is_told_to() -> None:
+def test_end_state_starts_at_the_given_positions() -> None:
     settings = HarmonicSettings(walkers=2, frames=1, stride=3, step=0.1)
     outputs = EndState._execute(
         None, constant=1.0, constant_other=2.0, settings=settings, start=[5.0, -7.0], seed=1
@@ -256,13 +256,13 @@ def test_two_runs_of_one_transformation_are_independent(
     assert first.get_estimate() != second.get_estimate()
 
 
-def test_gathering_nothing_says_so(transformation: gufe.Transformation) -> None:
+def test_gather_without_results_is_an_error(transformation: gufe.Transformation) -> None:
     with pytest.raises(ValueError, match="no result yet"):
         gathered(transformation)
 
 
 @pytest.mark.parametrize("wrong", [0.0, -1.0, float("nan")])
-def test_a_well_without_a_bottom_is_refused(wrong: float) -> None:
+def test_well_without_a_bottom_is_refused(wrong: float) -> None:
     with pytest.raises(ValueError, match="above zero"):
         HarmonicWell("flat", wrong)
 
@@ -293,11 +293,11 @@ def test_objects_round_trip(run: Run, transformation: gufe.Transformation) -> No
         assert copy == original
 
 
-def test_whole_numbers_and_decimals_name_the_same_well() -> None:
+def test_integer_and_float_force_constants_give_the_same_key() -> None:
     assert HarmonicWell("a", 1).key == HarmonicWell("a", 1.0).key
 
 
-def test_the_network_is_connected_with_cycles_in_each_environment(
+def test_network_is_connected_with_cycles_in_each_environment(
     protocol: HarmonicProtocol,
 ) -> None:
     network = build_network(protocol)
@@ -315,7 +315,7 @@ def test_the_network_is_connected_with_cycles_in_each_environment(
         assert sum(is_chord(edge) for edge in network.edges if environment(edge) == medium) == 8
 
 
-def test_the_environment_changes_the_answers(protocol: HarmonicProtocol) -> None:
+def test_environment_changes_the_answers(protocol: HarmonicProtocol) -> None:
     network = build_network(protocol)
     answers = {(ligands(edge), environment(edge)): analytic(edge) for edge in network.edges}
     for (pair, medium), answer in answers.items():
@@ -324,7 +324,7 @@ def test_the_environment_changes_the_answers(protocol: HarmonicProtocol) -> None
             assert abs(answers[pair, "solvent"]) < abs(answer)
 
 
-def test_the_analytic_answer_follows_from_the_partition_functions(
+def test_analytic_answer_follows_from_the_partition_functions(
     transformation: gufe.Transformation,
 ) -> None:
     def free_energy(system: gufe.ChemicalSystem) -> float:

@@ -25,8 +25,8 @@ from alchemistore import (
 )
 from harmonic.fault_injection import FaultInjection
 from harmonic.worker_pool import WorkerPool
-from tests.builders import star
-from tests.databases import libpq
+from tests.support.campaigns import star
+from tests.support.databases import libpq
 
 NAME = "worker-1"
 
@@ -40,10 +40,13 @@ def network(store: StateStore, scope: Scope) -> ScopedKey:
 
 
 @pytest.fixture
-def pool(network: ScopedKey, database: str, tmp_path: Path) -> Iterator[WorkerPool]:
+def crew(network: ScopedKey, pooled_database: str, tmp_path: Path) -> Iterator[WorkerPool]:
     """A pool whose processes do nothing."""
     pool = WorkerPool(
-        network, tmp_path, {"ALCHEMISTORE_DATABASE_URL": libpq(database)}, Console(file=StringIO())
+        network,
+        tmp_path,
+        {"ALCHEMISTORE_DATABASE_URL": libpq(pooled_database)},
+        Console(file=StringIO()),
     )
     yield pool
     for process in pool.processes.values():
@@ -85,7 +88,7 @@ def stopped(process: psutil.Process) -> bool:
     return bool(process.status() == psutil.STATUS_STOPPED)
 
 
-def test_a_worker_in_the_middle_of_a_task_is_stopped_once(
+def test_worker_in_the_middle_of_a_task_is_stopped_once(
     store: StateStore, network: ScopedKey, pool: WorkerPool, process: psutil.Process
 ) -> None:
     claim(store, network, NAME)
@@ -96,7 +99,7 @@ def test_a_worker_in_the_middle_of_a_task_is_stopped_once(
     assert not stopped(process)
 
 
-def test_a_worker_without_a_task_is_left_alone(
+def test_worker_without_a_task_is_left_alone(
     store: StateStore, network: ScopedKey, pool: WorkerPool, process: psutil.Process
 ) -> None:
     task = claim(store, network, NAME)
@@ -105,18 +108,22 @@ def test_a_worker_without_a_task_is_left_alone(
     assert not stopped(process)
 
 
-def test_a_worker_in_a_transaction_goes_on_lest_others_wait_for_its_locks(
-    store: StateStore, network: ScopedKey, pool: WorkerPool, process: psutil.Process, database: str
+def test_worker_in_a_transaction_is_resumed_to_release_its_locks(
+    store: StateStore,
+    network: ScopedKey,
+    pool: WorkerPool,
+    process: psutil.Process,
+    pooled_database: str,
 ) -> None:
     claim(store, network, NAME)
-    with psycopg.connect(libpq(database), application_name=NAME) as connection:
+    with psycopg.connect(libpq(pooled_database), application_name=NAME) as connection:
         connection.execute("SELECT")
         assert pool.catch(store) is None
         assert not stopped(process)
     assert pool.catch(store) == NAME
 
 
-def test_a_stopped_worker_hears_that_it_is_to_end(pool: WorkerPool) -> None:
+def test_stopped_worker_ends_on_request(pool: WorkerPool) -> None:
     # Like a worker, it handles SIGTERM. Without a handler, it would end while suspended.
     code = (
         "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7));"
@@ -131,7 +138,7 @@ def test_a_stopped_worker_hears_that_it_is_to_end(pool: WorkerPool) -> None:
         assert process.returncode == 7
 
 
-def test_a_worker_is_stopped_until_it_has_lost_its_task(
+def test_worker_is_stopped_until_it_has_lost_its_task(
     store: StateStore, network: ScopedKey, pool: WorkerPool, process: psutil.Process
 ) -> None:
     faults = FaultInjection(store, network, pool, pool.console)
@@ -162,7 +169,7 @@ def test_another_worker_is_killed(
 
 
 @pytest.mark.parametrize("expired", [True, False])
-def test_a_campaign_that_lost_a_worker_before_kills_none(
+def test_campaign_that_lost_a_worker_before_kills_none(
     store: StateStore, network: ScopedKey, pool: WorkerPool, process: psutil.Process, expired: bool
 ) -> None:
     claim(store, network, "worker-0")
@@ -177,7 +184,7 @@ def test_a_campaign_that_lost_a_worker_before_kills_none(
     assert set(pool.processes) == {NAME, "worker-2"}
 
 
-def test_a_campaign_that_had_a_late_result_before_stops_none(
+def test_campaign_that_had_a_late_result_before_stops_none(
     store: StateStore, network: ScopedKey, pool: WorkerPool, process: psutil.Process
 ) -> None:
     task = claim(store, network, "worker-0")

@@ -62,7 +62,7 @@ def shifted(legs: list[Leg], number: int, by: float) -> list[Leg]:
     ]
 
 
-def test_exact_answers_close_every_cycle(legs: list[Leg]) -> None:
+def test_exact_free_energies_close_every_cycle(legs: list[Leg]) -> None:
     found = cycles(legs)
     assert Counter(cycle.environment for cycle in found) == {"solvent": 9, "vacuum": 9}
     for cycle in found:
@@ -70,7 +70,7 @@ def test_exact_answers_close_every_cycle(legs: list[Leg]) -> None:
         assert cycle.uncertainty == pytest.approx(0.01 * len(cycle.ligands) ** 0.5)
 
 
-def test_cycles_lead_along_transformations_back_to_where_they_began(legs: list[Leg]) -> None:
+def test_cycles_follow_transformations_back_to_their_start(legs: list[Leg]) -> None:
     found = cycles(legs)
     joined = {(leg.environment, frozenset((leg.first, leg.second))) for leg in legs}
     for cycle in found:
@@ -83,7 +83,7 @@ def test_cycles_lead_along_transformations_back_to_where_they_began(legs: list[L
     assert len({(cycle.environment, frozenset(cycle.ligands)) for cycle in found}) == 18
 
 
-def test_the_direction_of_a_transformation_does_not_matter_to_closure(legs: list[Leg]) -> None:
+def test_direction_of_a_transformation_does_not_matter_to_closure(legs: list[Leg]) -> None:
     turned = [
         replace(leg, first=leg.second, second=leg.first, estimate=-leg.estimate, exact=-leg.exact)
         for leg in legs[::2]
@@ -94,7 +94,7 @@ def test_the_direction_of_a_transformation_does_not_matter_to_closure(legs: list
 
 
 @pytest.mark.parametrize("number", range(40))
-def test_a_wrong_answer_opens_a_cycle(legs: list[Leg], number: int) -> None:
+def test_wrong_free_energy_opens_a_cycle(legs: list[Leg], number: int) -> None:
     opened = [
         cycle.closure for cycle in cycles(shifted(legs, number, 0.5)) if abs(cycle.closure) > 1e-9
     ]
@@ -102,7 +102,7 @@ def test_a_wrong_answer_opens_a_cycle(legs: list[Leg], number: int) -> None:
     assert [abs(closure) for closure in opened] == pytest.approx([0.5] * len(opened))
 
 
-def test_a_tree_has_no_cycles() -> None:
+def test_tree_has_no_cycles() -> None:
     line = [
         Leg(a, b, "vacuum", 1.0, 0.1, 1.0, 1, 10)
         for a, b in (("a", "b"), ("c", "b"), ("c", "d"), ("x", "y"))
@@ -120,7 +120,7 @@ def test_two_transformations_between_the_same_ligands_are_a_cycle() -> None:
     assert cycle.uncertainty == pytest.approx(0.5)
 
 
-def test_right_answers_are_reported_as_right(legs: list[Leg]) -> None:
+def test_correct_answers_are_reported_as_correct(legs: list[Leg]) -> None:
     report, text = told(legs)
     assert report.ok
     assert "All 40 transformations and 18 cycles are within 3 σ" in text
@@ -129,27 +129,27 @@ def test_right_answers_are_reported_as_right(legs: list[Leg]) -> None:
     assert "✗" not in text
 
 
-def test_a_deviation_of_more_than_three_sigmas_is_flagged_and_explained(legs: list[Leg]) -> None:
+def test_deviation_of_more_than_three_sigmas_is_flagged_and_explained(legs: list[Leg]) -> None:
     report, text = told(shifted(legs, 0, 0.035))
     assert report.ok
     assert "+3.5 σ !" in text
     assert "chance" in text
 
 
-def test_a_wrong_answer_is_reported_as_wrong(legs: list[Leg]) -> None:
+def test_wrong_answer_is_reported_as_wrong(legs: list[Leg]) -> None:
     report, text = told(shifted(legs, 0, log(2)))
     assert not report.ok
     assert "σ ✗" in text
     assert "The results are wrong" in text
 
 
-def test_an_incomplete_campaign_says_how_to_go_on(legs: list[Leg]) -> None:
+def test_incomplete_campaign_report_says_how_to_continue(legs: list[Leg]) -> None:
     report, text = told(legs[:5], complete=False)
     assert not report.ok
     assert "run it again" in text
 
 
-def test_a_campaign_without_results_can_be_reported() -> None:
+def test_campaign_without_results_can_be_reported() -> None:
     report, text = told([], complete=False)
     assert not report.ok
     assert "not complete" in text
@@ -171,7 +171,7 @@ def test_a_campaign_without_results_can_be_reported() -> None:
         ),
     ],
 )
-def test_what_became_of_a_lost_task_is_told(
+def test_report_tells_the_fate_of_a_lost_task(
     legs: list[Leg], lease: LostLease, told_as: str
 ) -> None:
     services = (
@@ -184,6 +184,6 @@ def test_what_became_of_a_lost_task_is_told(
     assert line.strip().endswith("  " + told_as)
 
 
-def test_the_plot_is_a_picture(legs: list[Leg], tmp_path: Path) -> None:
+def test_plot_is_a_picture(legs: list[Leg], tmp_path: Path) -> None:
     draw(legs, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

@@ -62,7 +62,7 @@ def worker(store: StateStore, objects: S3ObjectStore, network: ScopedKey) -> Wor
     return Worker(store, objects, network, NAME, heartbeat=60)
 
 
-def test_a_worker_completes_every_task_and_goes(
+def test_worker_completes_every_task_and_ends(
     store: StateStore,
     objects: S3ObjectStore,
     network: ScopedKey,
@@ -93,7 +93,7 @@ def test_a_worker_completes_every_task_and_goes(
     )
 
 
-def test_the_result_of_a_task_that_fails_is_kept_and_the_task_is_in_error(
+def test_result_of_a_task_that_fails_is_kept_and_the_task_is_in_error(
     store: StateStore,
     objects: S3ObjectStore,
     network: ScopedKey,
@@ -119,7 +119,7 @@ def test_the_result_of_a_task_that_fails_is_kept_and_the_task_is_in_error(
     assert dict(answers.services[0].outcomes) == {"error": 3}
 
 
-def test_a_worker_that_is_told_to_stop_leaves_the_rest_to_others(
+def test_worker_asked_to_stop_leaves_the_rest_to_others(
     store: StateStore, tasks: list[ScopedKey], worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     perform = worker._perform
@@ -135,7 +135,7 @@ def test_a_worker_that_is_told_to_stop_leaves_the_rest_to_others(
     assert statuses.count(TaskStatusEnum.waiting) == 3
 
 
-def test_a_worker_that_was_given_up_registers_again_and_its_work_counts(
+def test_expired_worker_registers_again_and_its_result_counts(
     store: StateStore,
     objects: S3ObjectStore,
     network: ScopedKey,
@@ -170,7 +170,7 @@ def test_a_worker_that_was_given_up_registers_again_and_its_work_counts(
     assert service.lost_leases == (LostLease(late=True, completed_by=NAME),)
 
 
-def test_a_lost_task_is_credited_to_whoever_completes_it(
+def test_lost_task_is_credited_to_the_completing_service(
     store: StateStore,
     objects: S3ObjectStore,
     network: ScopedKey,

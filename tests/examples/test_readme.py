@@ -1,4 +1,4 @@
-"""What the README shows really runs."""
+"""The code and the files that the README names exist and work."""
 
 import re
 from pathlib import Path
@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 
 from alchemistore.settings import get_settings
-from tests.builders import star
+from tests.support.campaigns import star
 
 README = Path(__file__).parents[2] / "README.md"
 
 
-def test_the_library_example_runs(
-    database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_library_example_runs(
+    pooled_database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     [code] = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    monkeypatch.setenv("ALCHEMISTORE_DATABASE_URL", database)
+    monkeypatch.setenv("ALCHEMISTORE_DATABASE_URL", pooled_database)
     get_settings.cache_clear()
     names = {"alchemical_network": star(3), "result_key": "ProtocolDAGResult-" + "0" * 32}
     exec(code, names)

@@ -1,4 +1,4 @@
-"""Workers in processes of their own, an object store, and a wire to it that can be held."""
+"""Worker processes, an object store, and a proxy to it that can be held."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import pytest
 from alchemistore import AttemptOutcome, S3ObjectStore, ScopedKey, StateStore, gufe_adapter
 from alchemistore.models import Settlement
 from alchemistore.settings import S3ObjectStoreSettings
-from tests.builders import Campaign
-from tests.deliveries import attempts, status
+from tests.support.campaigns import Campaign
+from tests.support.history import attempts, status
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +30,7 @@ class WorkerProcess:
     def __init__(self, taskhub: ScopedKey, identifier: str, environment: dict[str, str]) -> None:
         self.identifier = identifier
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.worker", str(taskhub), identifier],
+            [sys.executable, "-m", "tests.support.fault_worker", str(taskhub), identifier],
             cwd=ROOT,
             env={**os.environ, **environment},
             stdin=subprocess.PIPE,
@@ -46,7 +46,7 @@ class WorkerProcess:
         self._process.stdin.flush()
 
     def until(self, stage: str) -> str:
-        """Wait until it has reached a stage, letting it go on from those before; give what it says about it."""
+        """Let the worker run until it reaches a stage, and return its message about it."""
         assert self._process.stdout is not None
         while line := self._process.stdout.readline():
             if line.startswith(f"{stage} "):
@@ -158,13 +158,15 @@ Start = Callable[..., WorkerProcess]
 
 
 @pytest.fixture
-def start(database: str, objects: S3ObjectStore, bucket: S3ObjectStoreSettings) -> Iterator[Start]:
+def start(
+    pooled_database: str, objects: S3ObjectStore, bucket: S3ObjectStoreSettings
+) -> Iterator[Start]:
     """Starts workers, which have claimed a task then; none outlives the test."""
     started: list[WorkerProcess] = []
 
     def start(taskhub: ScopedKey, identifier: str, endpoint: str | None = None) -> WorkerProcess:
         environment = {
-            "ALCHEMISTORE_DATABASE_URL": database,
+            "ALCHEMISTORE_DATABASE_URL": pooled_database,
             "ALCHEMISTORE_APPLICATION_NAME": identifier,
         }
         for name, value in bucket.model_dump().items():
@@ -202,7 +204,7 @@ class Here:
         return self._store.settle_task(task, ref, compute_service_id=service)
 
     def story(self, task: ScopedKey) -> tuple[str, list[tuple[str, AttemptOutcome | None, bool]]]:
-        """Status of a task, and of each attempt its service, outcome, and whether there is a result of it that can be read."""
+        """Return the status of a task and, by attempt: service, outcome, has a readable result."""
         told = []
         for attempt in attempts(self._store, task):
             if attempt.result is not None:
@@ -214,7 +216,7 @@ class Here:
         return status(self._store, task), told
 
     def nothing_is_stranded(self, made: Campaign) -> None:
-        """See that each task is complete, or can be claimed, or is being run by a service that is there."""
+        """Assert that each task is complete, claimable, or run by a registered service."""
         for task in made.tasks:
             found = status(self._store, task)
             if found == "running":

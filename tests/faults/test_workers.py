@@ -1,4 +1,4 @@
-"""Workers die, freeze and meet one another: every finished result is kept, no task is stranded, and the history tells it."""
+"""Killed and frozen workers: finished results are kept and no task is stranded."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 import pytest
 
 from alchemistore import S3ObjectStore, Scope, StateStore
-from tests.builders import Campaign, campaign, register
-from tests.deliveries import attempts, expire_silent, history, ref, register_silent, settle
 from tests.faults.conftest import Here, Start, Wire
-from tests.threads import Running
+from tests.support.campaigns import Campaign, campaign, register
+from tests.support.claims import expire_silent, register_silent
+from tests.support.concurrency import Running
+from tests.support.history import attempts, history_of
+from tests.support.results import ref, settle
 
 
 def another_takes_over(store: StateStore, here: Here, made: Campaign) -> None:
@@ -26,7 +28,7 @@ def another_takes_over(store: StateStore, here: Here, made: Campaign) -> None:
 
 
 @pytest.mark.parametrize("stage", ["computed", "written", "settling"])
-def test_what_a_worker_held_that_was_killed_is_done_by_another(
+def test_task_of_a_killed_worker_is_completed_by_another(
     store: StateStore, objects: S3ObjectStore, scope: Scope, start: Start, here: Here, stage: str
 ) -> None:
     made = campaign(store, scope, tasks=1, arms=1)
@@ -40,11 +42,11 @@ def test_what_a_worker_held_that_was_killed_is_done_by_another(
     assert len(written) == (1 if stage in ("written", "settling") else 0)
 
     another_takes_over(store, here, made)
-    statuses = [change.status.value for change in history(store, worker.task).changes]
+    statuses = [change.status.value for change in history_of(store, worker.task).changes]
     assert statuses == ["waiting", "running", "waiting", "running", "complete"]
 
 
-def test_a_worker_that_is_killed_while_it_writes_leaves_no_half_of_a_result(
+def test_worker_killed_while_writing_leaves_no_partial_result(
     store: StateStore, objects: S3ObjectStore, scope: Scope, start: Start, here: Here, wire: Wire
 ) -> None:
     made = campaign(store, scope, tasks=1, arms=1)
@@ -60,7 +62,7 @@ def test_a_worker_that_is_killed_while_it_writes_leaves_no_half_of_a_result(
     assert len(list(objects.iter_contents())) == 1
 
 
-def test_what_a_worker_settled_stays_when_it_is_killed(
+def test_settled_result_survives_the_kill_of_its_worker(
     store: StateStore, scope: Scope, start: Start, here: Here
 ) -> None:
     made = campaign(store, scope, tasks=1, arms=1)
@@ -75,7 +77,7 @@ def test_what_a_worker_settled_stays_when_it_is_killed(
 
 
 @pytest.mark.parametrize("meanwhile", ["waiting", "running", "complete"])
-def test_a_worker_that_was_frozen_past_expiry_delivers_late_and_it_counts(
+def test_worker_frozen_past_expiry_delivers_a_late_result_that_counts(
     store: StateStore, scope: Scope, start: Start, here: Here, meanwhile: str
 ) -> None:
     made = campaign(store, scope, tasks=1, arms=1)
@@ -140,7 +142,7 @@ def test_two_workers_settle_one_task_and_both_results_are_kept(
     here.nothing_is_stranded(made)
 
 
-def test_a_late_failure_after_a_success_changes_nothing_but_the_list_of_failures(
+def test_late_failure_after_success_is_only_listed_as_failure(
     store: StateStore, scope: Scope, here: Here
 ) -> None:
     register_silent(store, "late")
@@ -150,10 +152,10 @@ def test_a_late_failure_after_a_success_changes_nothing_but_the_list_of_failures
     expire_silent(store)
     assert store.claim_taskhub_tasks(made.hub, "other") == [task]
     here.perform(task, "other")
-    before = history(store, task)
+    before = history_of(store, task)
     answer = settle(store, task, ref(scope, ok=False), "late", tracebacks=["too late"])
     assert (answer.status.value, answer.attempt, answer.outcome) == ("complete", 1, "expired")
-    after = history(store, task)
+    after = history_of(store, task)
     assert after.changes == before.changes
     assert after.attempts[1] == before.attempts[1]
     assert [attempt.outcome for attempt in attempts(store, task)] == ["expired", "complete"]

@@ -72,7 +72,7 @@ def test_missing_s3_server_is_named_with_the_remedy(
         servers.start(database=False)
 
 
-def test_s3_server_that_dies_is_quoted(
+def test_output_of_a_dying_s3_server_is_quoted(
     servers: LocalServers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     weed = tmp_path / "weed"
@@ -85,7 +85,7 @@ def test_s3_server_that_dies_is_quoted(
         servers.start(database=False)
 
 
-def test_postgresql_that_dies_is_quoted(servers: LocalServers) -> None:
+def test_output_of_a_dying_postgresql_is_quoted(servers: LocalServers) -> None:
     servers.start(s3=False)
     servers.stop()
     with (servers.directory / "postgres" / "postgresql.conf").open("a") as settings:
@@ -164,7 +164,7 @@ def test_request_without_key_is_refused(local_servers: LocalServers, port: str) 
             assert answer.status in (401, 403)
 
 
-def test_default_directory_is_where_data_of_programs_belong(
+def test_default_directory_follows_the_xdg_convention(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)

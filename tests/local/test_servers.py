@@ -16,16 +16,16 @@ import pytest
 from alchemistore.local import LocalServers, database_url
 from alchemistore.local.daemon import free_ports, run
 from alchemistore.local.postgres import STILL_IN_USE, SYSTEM_USER
-from tests.local.helpers import (
+from tests.support.local_servers import (
+    always_ok_server,
     connect,
     fill,
     fill_s3,
-    holds_what_was_filled_in,
+    is_filled,
     kill,
     listeners,
     object_store,
-    s3_holds_what_was_filled_in,
-    yes_server,
+    s3_is_filled,
 )
 
 START = """
@@ -63,7 +63,7 @@ def test_both_servers_work_and_keep_their_data_over_a_restart(servers: LocalServ
     )
     assert (servers.status().database, servers.status().s3) == (None, None)
     servers.start()
-    assert holds_what_was_filled_in(servers)
+    assert is_filled(servers)
     # Addresses and keys stay the same.
     assert servers.environment() == before
 
@@ -76,7 +76,7 @@ def test_starting_again_changes_nothing(local_servers: LocalServers) -> None:
     )
 
 
-def test_servers_outlive_the_process_that_started_them(servers: LocalServers) -> None:
+def test_servers_outlive_their_starting_process(servers: LocalServers) -> None:
     with python(START, servers.directory) as starter:
         assert starter.wait() == 0
     assert servers.start() == servers.status()
@@ -98,7 +98,7 @@ def test_data_survive_a_kill_of_both_servers(servers: LocalServers) -> None:
     assert (servers.status().database, servers.status().s3) == (None, None)
     again = servers.start()
     assert again.database != status.database
-    assert holds_what_was_filled_in(servers)
+    assert is_filled(servers)
 
 
 def test_start_waits_for_the_last_process_of_a_killed_server(servers: LocalServers) -> None:
@@ -127,7 +127,7 @@ def test_lock_of_a_killed_process_is_free(servers: LocalServers) -> None:
     assert servers.status().database is not None
 
 
-def test_process_that_inherited_the_id_of_a_killed_server_is_not_taken_for_it(
+def test_process_with_the_reused_id_of_a_killed_server_is_not_mistaken_for_it(
     servers: LocalServers,
 ) -> None:
     status = servers.start(s3=False)
@@ -148,7 +148,7 @@ def test_process_that_inherited_the_id_of_a_killed_server_is_not_taken_for_it(
         stranger.kill()
 
 
-def test_s3_server_whose_starter_was_killed_before_it_noted_the_id_is_found(
+def test_s3_server_of_a_killed_starter_is_found(
     servers: LocalServers,
 ) -> None:
     status = servers.start(database=False)
@@ -167,10 +167,10 @@ def test_ports_in_use_are_survived(servers: LocalServers) -> None:
         again = servers.start(database=False)
         assert again.s3 is not None
         assert again.s3.ports["s3.port"] != status.s3.ports["s3.port"]
-        assert s3_holds_what_was_filled_in(servers)
+        assert s3_is_filled(servers)
 
 
-def test_server_that_took_the_port_at_the_last_moment_is_not_taken_for_ours(
+def test_foreign_server_on_the_port_is_not_mistaken_for_ours(
     servers: LocalServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     status = servers.start(database=False)
@@ -178,14 +178,14 @@ def test_server_that_took_the_port_at_the_last_moment_is_not_taken_for_ours(
     assert status.s3 is not None
     # The other server starts after the check of the ports, and accepts every request.
     monkeypatch.setattr("alchemistore.local.daemon.ports_are_free", lambda ports: True)
-    with yes_server(status.s3.ports["s3.port"]):
+    with always_ok_server(status.s3.ports["s3.port"]):
         again = servers.start(database=False)
         assert again.s3 is not None
         assert ("127.0.0.1", again.s3.ports["s3.port"]) in listeners(again.s3)
         object_store(servers).check()
 
 
-def test_s3_server_that_is_not_where_it_was_noted_is_started_again(servers: LocalServers) -> None:
+def test_s3_server_missing_from_its_recorded_port_is_started_again(servers: LocalServers) -> None:
     status = servers.start(database=False)
     assert status.s3 is not None
     note = servers.directory / "s3" / "state.json"
@@ -213,7 +213,7 @@ def test_database_speaks_utf8_and_utc_and_sorts_by_code_point(local_servers: Loc
     assert row == ("UTF8", "UTC", True)
 
 
-def test_settings_of_libpq_in_the_environment_are_not_obeyed(
+def test_libpq_settings_in_the_environment_are_ignored(
     servers: LocalServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGPORT", "6000")
@@ -223,7 +223,7 @@ def test_settings_of_libpq_in_the_environment_are_not_obeyed(
         assert connection.execute("SHOW port").fetchone() == ("5432",)
 
 
-def test_database_half_made_is_made_anew(servers: LocalServers) -> None:
+def test_incomplete_database_is_created_again(servers: LocalServers) -> None:
     half = servers.directory / "initdb-killed"
     half.mkdir(parents=True)
     (half / "PG_VERSION").write_text("18\n")
@@ -232,19 +232,19 @@ def test_database_half_made_is_made_anew(servers: LocalServers) -> None:
 
 
 @pytest.mark.parametrize("name", ["deep/" * 40, 'it\'s "odd", ü $HOME'])
-def test_any_path_will_do(fresh_directory: Path, name: str) -> None:
+def test_any_directory_path_is_accepted(fresh_directory: Path, name: str) -> None:
     servers = LocalServers(fresh_directory / name)
     try:
         servers.start()
         fill(servers)
         servers.stop()
         servers.start()
-        assert holds_what_was_filled_in(servers)
+        assert is_filled(servers)
     finally:
         servers.stop()
 
 
-def test_a_symbolic_link_leads_to_the_same_servers(
+def test_symbolic_link_leads_to_the_same_servers(
     local_servers: LocalServers, tmp_path: Path
 ) -> None:
     link = tmp_path / "link"
@@ -252,7 +252,7 @@ def test_a_symbolic_link_leads_to_the_same_servers(
     assert LocalServers(link).start() == local_servers.status()
 
 
-def test_nothing_listens_to_other_machines(local_servers: LocalServers) -> None:
+def test_servers_listen_on_localhost_only(local_servers: LocalServers) -> None:
     status = local_servers.status()
     assert listeners(status.database) == set()
     found = listeners(status.s3)
@@ -262,7 +262,7 @@ def test_nothing_listens_to_other_machines(local_servers: LocalServers) -> None:
     assert {port for _, port in found} <= {*ports.values(), ports["admin.port"] + 10_000}
 
 
-def test_stopping_what_does_not_run_changes_nothing(servers: LocalServers) -> None:
+def test_stop_without_running_servers_changes_nothing(servers: LocalServers) -> None:
     servers.stop()
     assert not servers.directory.exists()
 

@@ -38,9 +38,7 @@ from alchemistore import (
 from alchemistore.maintenance.invariants import violations
 from alchemistore.models import GufeKey
 from alchemistore.tables import metadata
-from tests.builders import star
-from tests.deliveries import key_of, undone
-from tests.machine.agreement import (
+from tests.support.assertions import (
     OBSERVER,
     claims_agree,
     hub_agrees,
@@ -48,8 +46,11 @@ from tests.machine.agreement import (
     results_agree,
     tasks_agree,
 )
-from tests.machine.model import Model, ModelHub, ModelTask
-from tests.unit.gufe_classes import Effort, PushProtocol, system
+from tests.support.campaigns import star
+from tests.support.databases import rolled_back
+from tests.support.gufe_classes import Effort, PushProtocol, system
+from tests.support.model import Model, ModelHub, ModelTask
+from tests.support.results import reference_key
 
 EXAMPLES, STEPS = "ALCHEMISTORE_TEST_EXAMPLES", "ALCHEMISTORE_TEST_STEPS"
 HERE, THERE = Scope("org", "campaign", "project"), Scope("org", "campaign", "second")
@@ -61,7 +62,7 @@ RESULTS = [
 ]
 FILTERS = (None, ["PushProtocol"], ["PullProtocol"], ["PushProtocol", "PullProtocol", "NoProtocol"])
 
-# Which of the attempts in question, its result, and what the sender says of himself; "nothing new" is what he delivered before, again.
+# An attempt, its result, and the sender's identification; "nothing new" repeats an old result.
 Delivery = tuple[int, ProtocolDAGResultRef, str]
 
 hubs = st.integers(0, 2)
@@ -143,7 +144,7 @@ class Machine(RuleBasedStateMachine):
         late=deliveries,
     )
     def begin(self, again: bool, claims: list[tuple[str, int]], late: list[Delivery]) -> Any:
-        """Some tasks on all hubs; c failed at one of them and lost another, and c or others hold some now."""
+        """Create tasks on all hubs; some have failed, were lost, or are claimed."""
         roots = self.create([(self.edges[edge], None) for edge in (0, 0, 1, 2, 2, 3)])
         tasks = [*roots, *self.create([(self.edges[0], roots[0]), (self.edges[2], roots[4])])]
         self.prioritize(tasks[:2], 2)
@@ -307,7 +308,7 @@ class Machine(RuleBasedStateMachine):
                 self.store.settle_task(task, result, service, number)
             return
         answer = self.store.settle_task(task, result, service, number)
-        assert answer.result == key_of(result, task)
+        assert answer.result == reference_key(result, task)
         assert (answer.status.value, answer.attempt, answer.outcome) == self.model.settle(
             task, result, service, number
         )
@@ -322,7 +323,7 @@ class Machine(RuleBasedStateMachine):
 
     def keep(self, task: ScopedKey | None, result: ProtocolDAGResultRef) -> None:
         if task in self.model.tasks:
-            assert self.store.set_task_result(task, result) == key_of(result, task)
+            assert self.store.set_task_result(task, result) == reference_key(result, task)
             what = self.model.tasks[task]
             what.keep(result, len(what.attempts) if what.claim else None)
 
@@ -462,19 +463,19 @@ class Machine(RuleBasedStateMachine):
     def everything_agrees(self) -> None:
         """All that is seen of the tasks, and of one hub, in turns."""
         self.step += 1
-        with undone(self.store) as tx:
+        with rolled_back(self.store) as tx:
             tasks_agree(tx, self.model)
             hub, network = list(zip(self.hubs, self.networks, strict=True))[self.step % 3]
             hub_agrees(tx, self.model, hub, network)
             claims_agree(tx, self.model, hub, network, 1 + self.step % 5, FILTERS[self.step % 4])
 
     def teardown(self) -> None:
-        """Look once at what is seen elsewhere; not where something failed already, or hypothesis broke off in the middle."""
+        """Compare the lists once at the end, unless a step failed or hypothesis stopped early."""
         if sys.exception() is not None:
             return
         with self.store.engine.connect() as connection:
             assert violations(connection) == []
-        with undone(self.store) as tx:
+        with rolled_back(self.store) as tx:
             lists_agree(tx, self.model)
             results_agree(tx, self.model)
             for hub, network in zip(self.hubs, self.networks, strict=True):
@@ -483,7 +484,7 @@ class Machine(RuleBasedStateMachine):
                     claims_agree(tx, self.model, hub, network, 100, protocols)
 
 
-def test_the_store_does_what_the_model_does(store: StateStore) -> None:
+def test_store_agrees_with_the_model(store: StateStore) -> None:
     profile = settings(
         max_examples=int(os.environ.get(EXAMPLES, 40)),
         stateful_step_count=int(os.environ.get(STEPS, 15)),

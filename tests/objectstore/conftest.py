@@ -19,8 +19,8 @@ from moto.core.botocore_stubber import BotocoreStubber
 from alchemistore import S3ObjectStore, ScopedKey, gufe_adapter
 from alchemistore.objectstore import get_s3os
 from alchemistore.settings import S3ObjectStoreSettings
-from tests.servers import discard_bucket
-from tests.unit.gufe_classes import transformation
+from tests.support.gufe_classes import transformation
+from tests.support.servers import discard_bucket
 
 MakeStore = Callable[..., S3ObjectStore]
 _load_file = JSONFileLoader.load_file

@@ -13,8 +13,8 @@ from alchemistore import ProtocolDAGResultRef, S3ObjectStore, Scope, ScopedKey, 
 from alchemistore.errors import SchemaError
 from alchemistore.maintenance import object_audit
 from alchemistore.models import GufeKey
-from tests.builders import campaign
 from tests.objectstore.conftest import put
+from tests.support.campaigns import campaign
 
 SOON = timedelta(hours=1)
 # '-' and '.' sort before '/', but not on servers that list by directory. 'é', '\ufb01' and
@@ -92,7 +92,7 @@ def problems(pages: Iterable[object_audit.Page]) -> set[str]:
 # Both ways
 
 
-def test_nothing_is_found_where_everything_is_right(
+def test_audit_of_consistent_stores_finds_nothing(
     store: StateStore, s3os: S3ObjectStore, kept: ProtocolDAGResultRef
 ) -> None:
     [page] = object_audit.walk(store.engine, s3os, later())
@@ -101,12 +101,12 @@ def test_nothing_is_found_where_everything_is_right(
     )
 
 
-def test_nothing_is_found_where_nothing_is(store: StateStore, s3os: S3ObjectStore) -> None:
+def test_audit_of_empty_stores_finds_nothing(store: StateStore, s3os: S3ObjectStore) -> None:
     assert list(object_audit.walk(store.engine, s3os, later())) == []
     assert list(object_audit.sweep(store.engine, s3os, later())) == []
 
 
-def test_what_either_side_lacks_is_named(
+def test_objects_and_references_missing_on_either_side_are_reported(
     store: StateStore,
     s3os: S3ObjectStore,
     kept: ProtocolDAGResultRef,
@@ -126,7 +126,7 @@ def test_what_either_side_lacks_is_named(
     assert (sum(page.objects for page in pages), sum(page.references for page in pages)) == (6, 6)
 
 
-def test_all_references_to_one_lost_object_are_named(
+def test_all_references_to_a_missing_object_are_reported(
     store: StateStore, s3os: S3ObjectStore, refer: Refer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(object_audit, "PAGE", 1)
@@ -139,7 +139,7 @@ def test_all_references_to_one_lost_object_are_named(
     "referred", [ODD, ODD[::2], ODD[1::2], []], ids=["all", "even", "odd", "none"]
 )
 @pytest.mark.parametrize("size", [1, 3, 1000])
-def test_the_order_in_which_a_server_lists_does_not_matter(
+def test_listing_order_of_the_server_does_not_matter(
     store: StateStore,
     s3os: S3ObjectStore,
     refer: Refer,
@@ -156,7 +156,7 @@ def test_the_order_in_which_a_server_lists_does_not_matter(
     assert sorted(dangling(pages)) == sorted(set(referred) - set(ODD[:8]))
 
 
-def test_a_walk_goes_on_wherever_it_was_broken_off(
+def test_interrupted_audit_resumes_at_any_location(
     store: StateStore, s3os: S3ObjectStore, refer: Refer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     locations = loose(s3os, 6)
@@ -182,7 +182,7 @@ def test_a_walk_goes_on_wherever_it_was_broken_off(
             assert not problems(pages[:end]) & rest
 
 
-def test_locations_where_no_object_can_be_do_not_end_the_walk(
+def test_impossible_locations_do_not_end_the_audit(
     store: StateStore, s3os: S3ObjectStore, refer: Refer
 ) -> None:
     impossible = ["", "../other/x", "/x", "a/../x", "x" * 1100, "y" * 5000, "a/./b", "\x01"]
@@ -191,7 +191,7 @@ def test_locations_where_no_object_can_be_do_not_end_the_walk(
     assert sorted(dangling(object_audit.walk(store.engine, s3os, later()))) == sorted(impossible)
 
 
-def test_a_location_is_not_there_because_a_longer_one_is(
+def test_location_is_missing_even_if_a_longer_one_exists(
     store: StateStore, s3os: S3ObjectStore, refer: Refer
 ) -> None:
     fill(s3os, ["a/b/c", "a/bb"])
@@ -203,7 +203,7 @@ def test_a_location_is_not_there_because_a_longer_one_is(
 # While others write
 
 
-def test_an_object_and_its_reference_that_come_during_the_walk_are_no_problem(
+def test_object_and_reference_added_during_the_audit_are_no_problem(
     store: StateStore, s3os: S3ObjectStore, refer: Refer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = s3os.iter_objects
@@ -224,7 +224,7 @@ def test_an_object_and_its_reference_that_come_during_the_walk_are_no_problem(
     assert (unreferenced(pages), dangling(pages)) == ([], ["c/lost"])
 
 
-def test_a_reference_that_comes_after_its_object_was_compared_is_seen(
+def test_reference_added_after_its_object_was_compared_is_found(
     store: StateStore, s3os: S3ObjectStore, refer: Refer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [location, other] = loose(s3os, 2)
@@ -240,7 +240,7 @@ def test_a_reference_that_comes_after_its_object_was_compared_is_seen(
     assert unreferenced(object_audit.walk(store.engine, s3os, later())) == [other]
 
 
-def test_a_reference_that_went_with_its_object_is_no_problem(
+def test_reference_removed_with_its_object_is_no_problem(
     store: StateStore, s3os: S3ObjectStore, refer: Refer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refer("a/gone")
@@ -268,7 +268,7 @@ def test_young_objects_are_left_alone(store: StateStore, s3os: S3ObjectStore) ->
 # Sweeping
 
 
-def test_a_sweep_removes_what_nothing_refers_to_and_a_dry_run_only_says_so(
+def test_sweep_removes_unreferenced_objects_and_dry_run_only_lists_them(
     store: StateStore,
     s3os: S3ObjectStore,
     kept: ProtocolDAGResultRef,
@@ -282,7 +282,7 @@ def test_a_sweep_removes_what_nothing_refers_to_and_a_dry_run_only_says_so(
     assert list(s3os.iter_contents()) == [kept.location]
 
 
-def test_a_sweep_goes_on_where_it_was_broken_off(
+def test_interrupted_sweep_resumes_at_its_location(
     store: StateStore, s3os: S3ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(object_audit, "PAGE", 2)
@@ -295,7 +295,7 @@ def test_a_sweep_goes_on_where_it_was_broken_off(
     )
 
 
-def test_a_reference_that_comes_during_the_sweep_saves_its_object(
+def test_reference_added_during_the_sweep_keeps_its_object(
     store: StateStore, s3os: S3ObjectStore, refer: Refer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(object_audit, "PAGE", 1)
@@ -307,7 +307,7 @@ def test_a_reference_that_comes_during_the_sweep_saves_its_object(
     assert list(s3os.iter_contents()) == [locations[1]]
 
 
-def test_a_reference_without_location_keeps_the_result_of_its_key(
+def test_reference_without_location_keeps_the_object_of_its_key(
     store: StateStore, s3os: S3ObjectStore, refer: Refer
 ) -> None:
     locations = loose(s3os, 3)
@@ -324,13 +324,12 @@ def test_a_reference_without_location_keeps_the_result_of_its_key(
 
 
 # In a separate database, because the test changes the schema version.
-@pytest.mark.usefixtures("database")
-def test_nothing_is_swept_by_a_version_that_does_not_know_the_schema(
-    store: StateStore, s3os: S3ObjectStore
+def test_sweep_with_an_unknown_schema_version_removes_nothing(
+    own_store: StateStore, s3os: S3ObjectStore
 ) -> None:
     loose(s3os, 1)
-    with store.engine.begin() as connection:
+    with own_store.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(SchemaError, match="9999"):
-        list(object_audit.sweep(store.engine, s3os, later()))
+        list(object_audit.sweep(own_store.engine, s3os, later()))
     assert len(list(s3os.iter_contents())) == 1

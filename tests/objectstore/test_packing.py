@@ -10,16 +10,16 @@ from alchemistore.objectstore.packing import pack, unpack
 
 
 @pytest.mark.parametrize("text", ["", "{}", "ä\0\N{GRINNING FACE}", "long " * 100_000])
-def test_text_comes_back(text: str) -> None:
+def test_packed_text_is_unpacked_unchanged(text: str) -> None:
     assert unpack(pack(text.encode()), "here") == text
 
 
 @pytest.mark.parametrize("text", ["{}", "[1, 2]"])
-def test_plain_text_is_taken_as_it_is(text: str) -> None:
+def test_uncompressed_text_is_read_unchanged(text: str) -> None:
     assert unpack(text.encode(), "here") == text
 
 
-def test_frame_without_a_stated_size_is_read() -> None:
+def test_frame_without_content_size_is_read() -> None:
     frame = zstandard.ZstdCompressor().compressobj()
     data = frame.compress(b"[1, 2]") + frame.flush()
     assert zstandard.frame_content_size(data) == -1
@@ -27,7 +27,7 @@ def test_frame_without_a_stated_size_is_read() -> None:
 
 
 @pytest.mark.parametrize("flaw", ["truncated", "flipped", "followed", "no utf-8"])
-def test_damage_is_reported_with_the_location(flaw: str) -> None:
+def test_damaged_object_is_reported_with_its_location(flaw: str) -> None:
     data = pack(b'{"a": 1}' * 100)
     flawed = {
         "truncated": data[:-1],
@@ -41,7 +41,7 @@ def test_damage_is_reported_with_the_location(flaw: str) -> None:
         unpack(flawed, "here")
 
 
-def test_small_object_that_unpacks_to_too_much_is_not_read() -> None:
+def test_object_above_the_unpacked_size_limit_is_refused() -> None:
     bomb = pack(bytes(50_000_000))
     assert len(bomb) < 10_000
     with pytest.raises(
@@ -50,7 +50,7 @@ def test_small_object_that_unpacks_to_too_much_is_not_read() -> None:
         unpack(bomb, "here", limit=1_000_000)
 
 
-def test_false_size_in_the_header_takes_no_memory() -> None:
+def test_wrong_content_size_in_the_header_allocates_no_memory() -> None:
     honest = pack(bytes(300))
     at = 5
     lying = (

@@ -1,4 +1,4 @@
-"""Results go to the object store and come back."""
+"""Results are pushed to the object store and pulled again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from alchemistore.errors import MissingObjectError, S3ObjectStoreError
 from alchemistore.models.clock import now
 from alchemistore.objectstore.packing import pack
 from tests.objectstore.conftest import MakeStore, body, names, put
-from tests.unit.gufe_classes import network
+from tests.support.gufe_classes import network
 
 
 def keyed(result: Any, of: ScopedKey) -> ScopedKey:
@@ -26,7 +26,7 @@ def keyed(result: Any, of: ScopedKey) -> ScopedKey:
     )
 
 
-def test_reference_tells_all_about_the_result(
+def test_reference_contains_all_facts_about_the_result(
     s3os: S3ObjectStore, result: Any, of: ScopedKey
 ) -> None:
     before = now()
@@ -46,7 +46,7 @@ def test_reference_tells_all_about_the_result(
     assert ref.datetime_created.tzinfo is UTC
 
 
-def test_object_lies_below_the_prefix_as_compressed_json(
+def test_object_is_stored_below_the_prefix_as_compressed_json(
     s3os: S3ObjectStore, result: Any, of: ScopedKey
 ) -> None:
     ref = s3os.push_protocoldagresult(result, str(of))
@@ -55,7 +55,7 @@ def test_object_lies_below_the_prefix_as_compressed_json(
     assert json.loads(text) == json.loads(gufe_adapter.result_to_json(result))
 
 
-def test_result_comes_back_by_keys_and_by_location(
+def test_result_is_pulled_by_keys_and_by_location(
     s3os: S3ObjectStore, result: Any, of: ScopedKey
 ) -> None:
     ref = s3os.push_protocoldagresult(result, of)
@@ -66,7 +66,7 @@ def test_result_comes_back_by_keys_and_by_location(
     assert s3os.pull_protocoldagresult(of, of, location=ref.location, ok=False) is result
 
 
-def test_result_comes_back_when_it_is_no_longer_in_memory(
+def test_result_no_longer_in_memory_is_decoded_again(
     s3os: S3ObjectStore, make_result: Callable[..., Any], of: ScopedKey
 ) -> None:
     def push() -> tuple[ScopedKey, bytes]:
@@ -83,7 +83,9 @@ def test_result_comes_back_when_it_is_no_longer_in_memory(
     assert pulled.protocol_unit_results[-1].outputs == {"total": 2.0}
 
 
-def test_result_comes_as_dict_and_as_text(s3os: S3ObjectStore, result: Any, of: ScopedKey) -> None:
+def test_result_is_returned_as_dict_and_as_text(
+    s3os: S3ObjectStore, result: Any, of: ScopedKey
+) -> None:
     ref = s3os.push_protocoldagresult(result, of)
     text = s3os.pull_protocoldagresult(location=ref.location, return_as="json")
     assert text == gufe_adapter.result_to_json(result).decode()
@@ -148,7 +150,9 @@ def test_many_threads_share_a_store(make_store: MakeStore, result: Any, of: Scop
     assert all(one is result for one in pulled)
 
 
-def test_big_object_goes_in_parts(s3os: S3ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_object_is_uploaded_in_parts(
+    s3os: S3ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # The smallest parts that S3 allows.
     monkeypatch.setattr("alchemistore.objectstore.bucket.PART", 5 * 2**20)
     data = bytes(range(256)) * (11 * 2**12)
@@ -183,7 +187,7 @@ def test_big_object_goes_in_parts(s3os: S3ObjectStore, monkeypatch: pytest.Monke
         ({"location": "x", "return_as": "yaml"}, "return_as"),
     ],
 )
-def test_arguments_that_name_no_result_are_refused(
+def test_arguments_that_identify_no_result_are_refused(
     make_store: MakeStore, arguments: dict[str, Any], what: str
 ) -> None:
     # No bucket exists, so the error is raised before any request.
@@ -201,7 +205,7 @@ def test_pushing_to_no_transformation_is_refused(
 
 
 @pytest.mark.parametrize("thing", ["text", {"a": 1}, None, network])
-def test_pushing_something_else_is_refused(s3os: S3ObjectStore, of: ScopedKey, thing: Any) -> None:
+def test_push_of_another_type_is_refused(s3os: S3ObjectStore, of: ScopedKey, thing: Any) -> None:
     with pytest.raises(TypeError, match="expected a"):
         s3os.push_protocoldagresult(thing() if callable(thing) else thing, of)
     assert names(s3os) == []
@@ -232,7 +236,7 @@ def test_truncated_object_is_reported_with_its_location(
                 s3os.pull_protocoldagresult(location=f"broken/{file}", return_as=return_as)
 
 
-def test_document_that_is_no_result_is_reported(s3os: S3ObjectStore) -> None:
+def test_document_of_another_type_is_reported(s3os: S3ObjectStore) -> None:
     put(s3os, "a/store/odd", b'{"color": "red"}')
     with pytest.raises(S3ObjectStoreError, match="'odd'"):
         s3os.pull_protocoldagresult(location="odd")

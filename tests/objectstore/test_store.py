@@ -27,27 +27,27 @@ def test_fresh_store_passes_its_check_and_is_empty_after_it(s3os: S3ObjectStore)
     assert names(s3os) == []
 
 
-def test_initializing_again_keeps_what_is_stored(s3os: S3ObjectStore) -> None:
+def test_initialize_again_keeps_stored_objects(s3os: S3ObjectStore) -> None:
     put(s3os, "a/store/x")
     s3os.initialize()
     assert list(s3os.iter_contents()) == ["x"]
 
 
-def test_many_checks_at_once_do_not_disturb_one_another(s3os: S3ObjectStore) -> None:
+def test_concurrent_checks_do_not_disturb_each_other(s3os: S3ObjectStore) -> None:
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(lambda _: s3os._store_check(), range(24)))
     assert names(s3os) == []
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "us-west-2", "eu-central-1"])
-def test_bucket_is_made_in_any_region(make_store: MakeStore, region: str) -> None:
+def test_bucket_can_be_created_in_any_region(make_store: MakeStore, region: str) -> None:
     store = make_store(AWS_DEFAULT_REGION=region)
     store.initialize()
     store.initialize()
     store.check()
 
 
-def test_bucket_stands_in_the_region_asked_for(
+def test_bucket_is_created_in_the_requested_region(
     make_store: MakeStore, s3_settings: S3ObjectStoreSettings
 ) -> None:
     store = make_store(AWS_DEFAULT_REGION="eu-central-1")
@@ -58,7 +58,7 @@ def test_bucket_stands_in_the_region_asked_for(
         assert location["LocationConstraint"] == "eu-central-1"
 
 
-def test_many_initialize_at_once(make_store: MakeStore) -> None:
+def test_concurrent_initialize_calls_all_succeed(make_store: MakeStore) -> None:
     store = make_store()
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(store.initialize) for _ in range(4)]:
@@ -78,7 +78,7 @@ def test_locations_are_listed_relative_to_the_prefix_and_can_be_pulled(
     ] == [result]
 
 
-def test_listing_takes_the_beginning_of_locations(s3os: S3ObjectStore) -> None:
+def test_listing_accepts_a_prefix_of_locations(s3os: S3ObjectStore) -> None:
     for name in ("one/a", "one/b", "two/a"):
         put(s3os, f"a/store/{name}")
     assert list(s3os.iter_contents("one/")) == ["one/a", "one/b"]
@@ -94,7 +94,7 @@ def test_listing_does_not_leave_the_prefix(s3os: S3ObjectStore, prefix: str) -> 
 
 
 @pytest.mark.parametrize("prefix", ["", "a", "a/", "a/b c/ä"])
-def test_prefix_may_be_anything(
+def test_prefix_can_be_any_text(
     make_store: MakeStore, result: Any, of: ScopedKey, prefix: str
 ) -> None:
     store = make_store(AWS_S3_PREFIX=prefix)
@@ -142,7 +142,7 @@ def test_reset_deletes_all_versions(s3os: S3ObjectStore) -> None:
     assert "DeleteMarkers" not in found
 
 
-def test_reset_says_what_could_not_be_deleted(
+def test_reset_names_objects_that_could_not_be_deleted(
     s3os: S3ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(s3os, "a/store/x")
@@ -185,7 +185,7 @@ def test_missing_bucket_is_named_with_the_remedy(
     assert not store._store_check()
 
 
-def test_pushing_does_not_make_a_bucket(make_store: MakeStore, result: Any, of: ScopedKey) -> None:
+def test_push_does_not_create_a_bucket(make_store: MakeStore, result: Any, of: ScopedKey) -> None:
     with pytest.raises(S3ObjectStoreError, match="does not exist; create it"):
         make_store().push_protocoldagresult(result, of)
 
@@ -218,7 +218,7 @@ class TestRefusals:
             assert secret.get_secret_value() not in f"{caught.value} {store!r}"
         assert not store._store_check()
 
-    def test_no_credentials_are_named(
+    def test_missing_credentials_are_named(
         self, s3_server: S3ObjectStoreSettings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -246,12 +246,12 @@ class TestRefusals:
             store.check()
         assert "hunter2" not in str(caught.value)
 
-    def test_endpoint_that_is_no_url_is_named(self, s3_server: S3ObjectStoreSettings) -> None:
+    def test_malformed_endpoint_url_is_named(self, s3_server: S3ObjectStoreSettings) -> None:
         with pytest.raises(StoreUnavailableError, match="AWS_ENDPOINT_URL is not a URL") as caught:
             get_s3os(s3_server, "user:hunter2@nowhere at all").check()
         assert "hunter2" not in str(caught.value)
 
-    def test_proxy_of_the_environment_is_not_asked_for_this_machine(
+    def test_proxy_from_the_environment_is_not_used_for_localhost(
         self, s3_server: S3ObjectStoreSettings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (port,) = free_ports(1)
@@ -259,7 +259,7 @@ class TestRefusals:
         get_s3os(s3_server.model_copy(update={"AWS_S3_PREFIX": "past the proxy"})).check()
 
 
-def test_step_that_fails_is_named_by_the_check(
+def test_check_names_the_step_that_fails(
     s3os: S3ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = s3os.bucket_prefix.client
@@ -308,7 +308,7 @@ def test_secrets_are_not_logged(
     assert s3_server.AWS_SECRET_ACCESS_KEY.get_secret_value() not in caplog.text
 
 
-def test_child_of_a_fork_makes_connections_of_its_own(s3_server: S3ObjectStoreSettings) -> None:
+def test_forked_child_opens_its_own_connections(s3_server: S3ObjectStoreSettings) -> None:
     store = get_s3os(s3_server)
     before = store.bucket_prefix.client
     assert store.bucket_prefix.client is before

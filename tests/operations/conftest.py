@@ -1,15 +1,15 @@
-"""What tests of settlement and of history begin with."""
+"""Fixtures for the tests of settlement and history."""
 
 from __future__ import annotations
 
 import pytest
 
 from alchemistore import Scope, StateStore
-from tests.builders import Campaign
-from tests.deliveries import one_task
+from tests.support.campaigns import Campaign
+from tests.support.claims import campaign_of_one_task
 
 
 @pytest.fixture
 def one(store: StateStore, scope: Scope) -> Campaign:
-    """A task on a hub; `a`, which will fall silent, and `b` and `c`."""
-    return one_task(store, scope, "b", "c")
+    """A task on a hub, the silent service `a`, and the services `b` and `c`."""
+    return campaign_of_one_task(store, scope, "b", "c")

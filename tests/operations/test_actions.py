@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore
-from tests.builders import STATUSES, Campaign, bring, campaign, chain, register
+from tests.support.campaigns import STATUSES, Campaign, campaign, chain, move_to_status, register
 
 BAD_WEIGHTS: list[Any] = [
     -0.1,
@@ -29,7 +29,7 @@ BAD_WEIGHTS: list[Any] = [
 # Actioning
 
 
-def test_action_task(store: StateStore, scope: Scope) -> None:
+def test_action_tasks_puts_a_task_on_the_hub(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=4, action=False)
     assert store.get_taskhub_tasks(made.hub) == []
     backwards = made.tasks[::-1]
@@ -47,7 +47,7 @@ def test_action_tasks_of_any_iterable_and_of_text_keys(store: StateStore, scope:
     assert store.action_tasks({four: "a key of a dict"}, made.hub) == [four]
 
 
-def test_action_tasks_again_gives_none_and_keeps_the_weight(
+def test_action_tasks_again_returns_none_and_keeps_the_weight(
     store: StateStore, scope: Scope
 ) -> None:
     made = campaign(store, scope, tasks=3)
@@ -57,7 +57,7 @@ def test_action_tasks_again_gives_none_and_keeps_the_weight(
     assert store.get_task_weights([*made.tasks, new], made.hub) == [0.9, 0.9, 0.9, 0.5]
 
 
-def test_the_same_task_twice_in_one_call_is_actioned_at_its_first_place(
+def test_same_task_twice_in_one_call_is_actioned_at_its_first_place(
     store: StateStore, scope: Scope
 ) -> None:
     made = campaign(store, scope, tasks=2, action=False)
@@ -72,11 +72,11 @@ def test_the_same_task_twice_in_one_call_is_actioned_at_its_first_place(
     assert store.cancel_tasks([two, one, two, str(one)], made.hub) == [two, one, None, None]
 
 
-def test_action_task_other_statuses(store: StateStore, scope: Scope) -> None:
+def test_action_tasks_accepts_live_statuses_only(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope)
     tasks = store.create_tasks(made.transformations[:1] * len(STATUSES))
     for task, status in zip(tasks, STATUSES, strict=True):
-        bring(store, [task], status)
+        move_to_status(store, [task], status)
     waiting, running, _, error, _, _ = tasks
     assert store.action_tasks(tasks, made.hub) == [waiting, running, None, error, None, None]
     assert store.get_taskhub_tasks(made.hub) == sorted([waiting, running, error])
@@ -84,7 +84,7 @@ def test_action_task_other_statuses(store: StateStore, scope: Scope) -> None:
     assert store.claim_taskhub_tasks(made.hub, "service", count=2) == [waiting, None]
 
 
-def test_a_task_of_a_transformation_outside_the_network_is_not_actioned(
+def test_task_of_a_transformation_outside_the_network_is_not_actioned(
     store: StateStore, scope: Scope, other_scope: Scope
 ) -> None:
     made = campaign(store, scope, tasks=1, action=False)
@@ -104,9 +104,7 @@ def test_a_task_of_a_transformation_outside_the_network_is_not_actioned(
     assert store.action_tasks(made.tasks, elsewhere.hub) == [None]
 
 
-def test_action_task_extends_whatever_the_parent_is_and_wherever(
-    store: StateStore, scope: Scope
-) -> None:
+def test_child_is_actioned_for_any_state_of_its_parent(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope)
     line = chain(store, made.transformations[0], 10)
     tree = chain(store, made.transformations[1], 1)
@@ -130,7 +128,7 @@ def test_claimed_tasks_can_be_actioned_on_another_hub(store: StateStore, scope: 
     assert set(store.claim_taskhub_tasks(hub, "service", count=2)) == set(made.tasks)
 
 
-def test_a_task_that_was_in_error_is_still_actioned_when_it_waits_again(
+def test_task_that_was_in_error_is_still_actioned_when_it_waits_again(
     store: StateStore, scope: Scope
 ) -> None:
     made = campaign(store, scope, tasks=1)
@@ -147,7 +145,7 @@ def test_a_task_that_was_in_error_is_still_actioned_when_it_waits_again(
 # Cancelling
 
 
-def test_cancel_task(store: StateStore, scope: Scope) -> None:
+def test_cancel_tasks_takes_a_task_off_the_hub(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=4)
     one, two, three, four = made.tasks
     assert store.cancel_tasks([three, one], made.hub) == [three, one]
@@ -192,7 +190,7 @@ def weighed(store: StateStore, scope: Scope) -> tuple[Campaign, ScopedKey]:
     return made, store.create_task(made.transformations[0])
 
 
-def test_get_set_weights(store: StateStore, scope: Scope) -> None:
+def test_task_weights_are_set_and_returned(store: StateStore, scope: Scope) -> None:
     made, off = weighed(store, scope)
     one, two, three = made.tasks
     assert store.get_task_weights([three, off, one], made.hub) == [0.5, None, 0.5]
@@ -221,7 +219,7 @@ def test_set_task_weights_takes_any_iterable(store: StateStore, scope: Scope) ->
     assert store.get_task_weights(iter(tasks), made.hub) == [0.75] * 3
 
 
-def test_a_weight_of_nothing_is_asked_for_all_the_same(store: StateStore, scope: Scope) -> None:
+def test_weight_argument_is_checked_even_without_tasks(store: StateStore, scope: Scope) -> None:
     made, _ = weighed(store, scope)
     assert store.set_task_weights({}, made.hub) == store.set_task_weights([], made.hub, 0.5) == []
     bad: list[tuple[Any, Any]] = [
@@ -237,7 +235,7 @@ def test_a_weight_of_nothing_is_asked_for_all_the_same(store: StateStore, scope:
     assert store.get_task_weights(made.tasks, made.hub) == [0.5] * 3
 
 
-def test_a_task_weight_out_of_bounds_is_refused_and_nothing_is_written(
+def test_task_weight_out_of_bounds_is_refused_and_nothing_is_written(
     store: StateStore, scope: Scope
 ) -> None:
     made, _ = weighed(store, scope)
@@ -263,7 +261,7 @@ def test_a_task_weight_out_of_bounds_is_refused_and_nothing_is_written(
     assert store.get_task_weights(made.tasks, made.hub) == [0.5] * 3
 
 
-def test_a_weight_counts_on_its_own_hub_only(store: StateStore, scope: Scope) -> None:
+def test_weight_counts_on_its_own_hub_only(store: StateStore, scope: Scope) -> None:
     made, _ = weighed(store, scope)
     other = campaign(store, scope, name="second")
     second, hub = other.network, other.hub
@@ -274,7 +272,7 @@ def test_a_weight_counts_on_its_own_hub_only(store: StateStore, scope: Scope) ->
     assert store.get_task_actioned_networks(made.tasks[0]) == {made.network: 0.5, second: 0.0}
 
 
-def test_weight_zero_is_never_claimed_until_it_is_raised(store: StateStore, scope: Scope) -> None:
+def test_task_of_weight_zero_is_not_claimed_until_raised(store: StateStore, scope: Scope) -> None:
     made, _ = weighed(store, scope)
     register(store, "service")
     store.set_task_weights(made.tasks, made.hub, 0.0)
@@ -306,7 +304,7 @@ def test_get_task_actioned_networks(store: StateStore, scope: Scope) -> None:
 
 
 @pytest.mark.parametrize("status", ["complete", "invalid", "deleted"])
-def test_a_task_that_is_done_with_leaves_every_hub(
+def test_task_with_a_final_status_leaves_every_hub(
     store: StateStore, scope: Scope, status: str
 ) -> None:
     made = campaign(store, scope, tasks=2)

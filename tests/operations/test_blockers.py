@@ -1,4 +1,4 @@
-"""Why a task is not being run."""
+"""Reasons why a task cannot be claimed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.models import Blocker, BlockerKind
-from tests.builders import Campaign, campaign, chain, register, star
-from tests.deliveries import ref, settle
+from tests.support.campaigns import Campaign, campaign, chain, register, star
+from tests.support.results import ref, settle
 
 
 @pytest.fixture
@@ -27,17 +27,17 @@ def blockers(store: StateStore, task: ScopedKey) -> tuple[Blocker, ...]:
 def the_only(
     store: StateStore, task: ScopedKey
 ) -> tuple[BlockerKind, ScopedKey | None, ScopedKey | None, int | None]:
-    """What the one blocker of a task says."""
+    """Return the fields of the one blocker of a task."""
     [found] = blockers(store, task)
     return found.kind, found.task, found.taskhub, found.count
 
 
-def test_what_the_next_claim_may_take_is_not_blocked(store: StateStore, made: Campaign) -> None:
+def test_claimable_task_is_not_blocked(store: StateStore, made: Campaign) -> None:
     assert store.get_task_blockers(made.tasks) == [(), (), ()]
 
 
 @pytest.mark.parametrize("status", ["running", "error", "complete", "invalid", "deleted"])
-def test_what_is_not_waiting_is_blocked_by_its_status(
+def test_task_that_is_not_waiting_is_blocked_by_its_status(
     store: StateStore, made: Campaign, status: str
 ) -> None:
     [task] = made.tasks[:1]
@@ -49,7 +49,7 @@ def test_what_is_not_waiting_is_blocked_by_its_status(
     assert status in found.text
 
 
-def test_an_unfinished_parent_is_named_until_it_is_complete(
+def test_unfinished_parent_is_named_until_it_is_complete(
     store: StateStore, made: Campaign, scope: Scope
 ) -> None:
     parent, child, grandchild = chain(store, made.transformations[0], 3)
@@ -61,7 +61,7 @@ def test_an_unfinished_parent_is_named_until_it_is_complete(
     assert the_only(store, grandchild) == (BlockerKind.parent, child, None, None)
 
 
-def test_a_task_on_no_hub_is_not_actioned(store: StateStore, made: Campaign) -> None:
+def test_task_on_no_hub_is_not_actioned(store: StateStore, made: Campaign) -> None:
     task = store.create_task(made.transformations[0])
     assert the_only(store, task) == (BlockerKind.not_actioned, None, None, None)
     store.action_tasks([task], made.hub)
@@ -70,7 +70,7 @@ def test_a_task_on_no_hub_is_not_actioned(store: StateStore, made: Campaign) -> 
     assert the_only(store, task)[0] is BlockerKind.not_actioned
 
 
-def test_a_weight_of_zero_blocks_until_it_is_raised(store: StateStore, made: Campaign) -> None:
+def test_weight_of_zero_blocks_until_it_is_raised(store: StateStore, made: Campaign) -> None:
     task = made.tasks[0]
     store.set_task_weights([task], made.hub, 0)
     assert the_only(store, task) == (BlockerKind.weight, None, made.hub, None)
@@ -78,7 +78,7 @@ def test_a_weight_of_zero_blocks_until_it_is_raised(store: StateStore, made: Cam
     assert blockers(store, task) == ()
 
 
-def test_a_hub_of_weight_zero_blocks_its_tasks(store: StateStore, made: Campaign) -> None:
+def test_hub_of_weight_zero_blocks_its_tasks(store: StateStore, made: Campaign) -> None:
     store.set_taskhub_weight(made.network, 0)
     for task in made.tasks:
         assert the_only(store, task) == (BlockerKind.hub_weight, None, made.hub, None)
@@ -96,9 +96,7 @@ def test_more_urgent_tasks_in_front_are_counted(store: StateStore, made: Campaig
     assert the_only(store, third) == (BlockerKind.priority, None, made.hub, 2)
 
 
-def test_more_urgent_tasks_that_nobody_can_claim_are_not_in_front(
-    store: StateStore, made: Campaign
-) -> None:
+def test_unclaimable_more_urgent_tasks_are_not_counted(store: StateStore, made: Campaign) -> None:
     running, weightless, last = made.tasks
     _, child = chain(store, made.transformations[0], 2)
     store.action_tasks([child], made.hub)
@@ -110,14 +108,14 @@ def test_more_urgent_tasks_that_nobody_can_claim_are_not_in_front(
     assert blockers(store, last) == ()
 
 
-def test_without_any_service_nothing_is_run(store: StateStore, made: Campaign) -> None:
+def test_missing_services_are_a_blocker(store: StateStore, made: Campaign) -> None:
     store.deregister_computeservice("b")
     assert the_only(store, made.tasks[0]) == (BlockerKind.no_service, None, None, None)
     register(store, "c")
     assert blockers(store, made.tasks[0]) == ()
 
 
-def test_every_reason_is_given_at_once(store: StateStore, made: Campaign) -> None:
+def test_all_blockers_are_returned_together(store: StateStore, made: Campaign) -> None:
     parent, child = chain(store, made.transformations[0], 2)
     store.deregister_computeservice("b")
     assert {blocker.kind for blocker in blockers(store, child)} == {
@@ -139,7 +137,7 @@ def test_every_reason_is_given_at_once(store: StateStore, made: Campaign) -> Non
     }
 
 
-def test_one_hub_that_would_give_it_out_is_enough(
+def test_task_claimable_on_one_hub_is_not_blocked(
     store: StateStore, made: Campaign, scope: Scope
 ) -> None:
     other = store.create_network(star(1, "the same arm in another network"), scope)
@@ -156,7 +154,7 @@ def test_one_hub_that_would_give_it_out_is_enough(
     }
 
 
-def test_bulk_answers_are_in_the_order_asked(
+def test_bulk_answers_are_in_the_requested_order(
     store: StateStore, made: Campaign, scope: Scope
 ) -> None:
     free, heavy = made.tasks[:2]

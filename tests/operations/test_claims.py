@@ -1,4 +1,4 @@
-"""Who may claim what, in which order, and when a task becomes claimable."""
+"""Claims from one hub: order, eligibility and protocols."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import gufe
 import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore
-from tests.builders import Campaign, campaign, chain, register, star
-from tests.deliveries import attempts, statuses
-from tests.unit.gufe_classes import Effort, PushProtocol, network, system
+from tests.support.campaigns import Campaign, campaign, chain, register, star
+from tests.support.gufe_classes import Effort, PushProtocol, network, system
+from tests.support.history import attempts, statuses
 
 
 class RareProtocol(PushProtocol):
@@ -48,7 +48,7 @@ def empty(store: StateStore, scope: Scope) -> Campaign:
     return campaign(store, scope)
 
 
-def test_a_claim_sets_running_and_opens_an_attempt(store: StateStore, made: Campaign) -> None:
+def test_claim_sets_running_and_opens_an_attempt(store: StateStore, made: Campaign) -> None:
     before = datetime.now(UTC)
     claimed = store.claim_taskhub_tasks(made.hub, "a", count=4)
     assert len(set(claimed)) == 4
@@ -72,7 +72,7 @@ def test_a_claim_sets_running_and_opens_an_attempt(store: StateStore, made: Camp
     assert store.get_taskhub_unclaimed_tasks(made.hub) == []
 
 
-def test_the_answer_is_as_long_as_asked(store: StateStore, made: Campaign) -> None:
+def test_claim_returns_as_many_entries_as_requested(store: StateStore, made: Campaign) -> None:
     assert store.claim_taskhub_tasks(made.hub, "a", count=0) == []
     assert store.claim_taskhub_tasks(made.hub, "a", count=-1) == []
     assert store.get_taskhub_unclaimed_tasks(made.hub) == made.tasks
@@ -84,7 +84,7 @@ def test_the_answer_is_as_long_as_asked(store: StateStore, made: Campaign) -> No
     assert store.claim_taskhub_tasks(made.hub, "a", count=3) == [None] * 3
 
 
-def test_a_hub_that_is_not_there_has_nothing(
+def test_claim_from_a_missing_hub_returns_none(
     store: StateStore, made: Campaign, other_scope: Scope
 ) -> None:
     missing = f"TaskHub-{uuid4().hex}-{made.hub.scope}"
@@ -103,7 +103,7 @@ def test_a_hub_that_is_not_there_has_nothing(
 
 
 @pytest.mark.parametrize("past", ["never registered", "deregistered", "expired"])
-def test_who_is_not_registered_gets_a_key_error_and_changes_nothing(
+def test_claim_by_an_unregistered_service_is_a_key_error(
     store: StateStore, made: Campaign, past: str
 ) -> None:
     register(store, "b")
@@ -137,7 +137,9 @@ def test_priorities_come_strictly_in_order_within_one_call(
     )
 
 
-def test_the_most_urgent_comes_first_whenever_it_comes(store: StateStore, made: Campaign) -> None:
+def test_most_urgent_task_is_claimed_first_even_if_added_later(
+    store: StateStore, made: Campaign
+) -> None:
     *_, urgent, lazy = made.tasks
     store.set_task_priority([urgent], 1)
     store.set_task_priority([lazy], 11)
@@ -152,7 +154,9 @@ def test_the_most_urgent_comes_first_whenever_it_comes(store: StateStore, made: 
     assert len(drain(store, made.hub)) == 2
 
 
-def test_weight_zero_is_never_claimed_until_it_is_above(store: StateStore, made: Campaign) -> None:
+def test_task_of_weight_zero_is_claimed_only_after_its_weight_is_raised(
+    store: StateStore, made: Campaign
+) -> None:
     off, on = made.tasks[:3], made.tasks[3:]
     store.set_task_weights(off, made.hub, 0)
     assert set(drain(store, made.hub)) == set(on)
@@ -164,9 +168,7 @@ def test_weight_zero_is_never_claimed_until_it_is_above(store: StateStore, made:
     assert drain(store, made.hub) == []
 
 
-def test_a_task_on_two_hubs_is_claimed_once(
-    store: StateStore, made: Campaign, scope: Scope
-) -> None:
+def test_task_on_two_hubs_is_claimed_once(store: StateStore, made: Campaign, scope: Scope) -> None:
     other = campaign(store, scope, name="other").hub
     store.action_tasks(made.tasks, other)
     store.set_task_weights(made.tasks[:2], made.hub, 0)
@@ -182,7 +184,7 @@ def test_a_task_on_two_hubs_is_claimed_once(
     assert store.get_taskhub_tasks(other) == made.tasks
 
 
-def test_a_cancelled_task_goes_on_if_it_runs_and_is_not_claimed_if_it_waits(
+def test_cancelled_task_keeps_running_or_is_no_longer_claimed(
     store: StateStore, made: Campaign
 ) -> None:
     [running] = store.claim_taskhub_tasks(made.hub, "a")
@@ -207,7 +209,7 @@ def test_a_cancelled_task_goes_on_if_it_runs_and_is_not_claimed_if_it_waits(
         ["running", "waiting"],
     ],
 )
-def test_a_child_waits_while_its_parent_is_not_complete(
+def test_child_of_an_incomplete_parent_is_not_claimed(
     store: StateStore, empty: Campaign, path: list[str]
 ) -> None:
     parent, child = chain(store, empty.transformations[0], 2)
@@ -228,7 +230,7 @@ def test_a_child_waits_while_its_parent_is_not_complete(
 
 
 @pytest.mark.parametrize("ending", ["invalid", "deleted"])
-def test_a_complete_parent_that_is_struck_takes_its_child_along(
+def test_deletion_of_a_complete_parent_deletes_its_child(
     store: StateStore, empty: Campaign, ending: str
 ) -> None:
     parent, child = chain(store, empty.transformations[0], 2)
@@ -240,7 +242,7 @@ def test_a_complete_parent_that_is_struck_takes_its_child_along(
     assert statuses(store, [child]) == [ending]
 
 
-def test_a_child_created_and_actioned_after_its_parent_ended_is_claimable(
+def test_child_created_and_actioned_after_its_parent_ended_is_claimable(
     store: StateStore, empty: Campaign
 ) -> None:
     [parent] = store.create_tasks(empty.transformations[:1])
@@ -251,7 +253,7 @@ def test_a_child_created_and_actioned_after_its_parent_ended_is_claimable(
     assert drain(store, empty.hub) == [child]
 
 
-def test_only_the_direct_parent_counts(store: StateStore, empty: Campaign) -> None:
+def test_child_depends_on_its_direct_parent_only(store: StateStore, empty: Campaign) -> None:
     grandparent, parent, child = chain(store, empty.transformations[0], 3)
     store.set_task_running([parent])
     store.set_task_complete([parent])
@@ -259,7 +261,7 @@ def test_only_the_direct_parent_counts(store: StateStore, empty: Campaign) -> No
     assert set(drain(store, empty.hub)) == {grandparent, child}
 
 
-def test_a_chain_is_claimed_link_by_link(store: StateStore, empty: Campaign, scope: Scope) -> None:
+def test_chain_is_claimed_link_by_link(store: StateStore, empty: Campaign, scope: Scope) -> None:
     other = campaign(store, scope, name="other").hub
     links = chain(store, empty.transformations[0], 10)
     for hub in (empty.hub, other):
@@ -318,7 +320,7 @@ def test_chains_and_single_tasks_are_claimed_side_by_side(
     assert drain(store, empty.hub) == [second]
 
 
-def test_a_nontransformation_is_claimed_like_any_other(store: StateStore, scope: Scope) -> None:
+def test_nontransformation_is_claimed_like_any_other(store: StateStore, scope: Scope) -> None:
     register(store, "a")
     key = store.create_network(network(), scope)
     hub = store.create_taskhub(key)
@@ -353,7 +355,7 @@ def two_protocols(
     return hub, tasks, rares
 
 
-def test_only_the_protocols_asked_for(
+def test_claim_returns_requested_protocols_only(
     store: StateStore, two_protocols: tuple[ScopedKey, list[ScopedKey], list[ScopedKey]]
 ) -> None:
     hub, usual, rare = two_protocols
@@ -389,15 +391,18 @@ def test_priorities_come_in_order_across_protocols(
 
 
 @pytest.fixture
-def seeded(store: StateStore, database: str) -> Iterator[tuple[StateStore, StateStore]]:
+def seeded(store: StateStore, pooled_database: str) -> Iterator[tuple[StateStore, StateStore]]:
     """Two stores on one database whose random numbers are the same."""
-    stores = StateStore(database, rng=random.Random(7)), StateStore(database, rng=random.Random(7))
+    stores = (
+        StateStore(pooled_database, rng=random.Random(7)),
+        StateStore(pooled_database, rng=random.Random(7)),
+    )
     yield stores
     for one in stores:
         one.close()
 
 
-def test_a_seeded_generator_makes_draws_repeatable(
+def test_seeded_generator_makes_draws_repeatable(
     store: StateStore, seeded: tuple[StateStore, StateStore], empty: Campaign
 ) -> None:
     tasks = store.create_tasks(empty.transformations * 10)
@@ -413,9 +418,7 @@ def test_a_seeded_generator_makes_draws_repeatable(
     assert orders[0][0] != orders[0][1]
 
 
-def test_tending_the_queue_changes_nothing_that_can_be_claimed(
-    store: StateStore, made: Campaign
-) -> None:
+def test_maintain_queue_changes_no_claimable_task(store: StateStore, made: Campaign) -> None:
     for _ in range(6):
         [task] = store.claim_taskhub_tasks(made.hub, "a")
         assert task is not None

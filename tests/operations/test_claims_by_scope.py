@@ -1,4 +1,4 @@
-"""Tasks are claimed from whichever hubs of some scopes have work, hubs drawn by their weight."""
+"""Claims from all hubs of some scopes; hubs are drawn by weight."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from scipy.stats import chisquare
 from sqlalchemy import text
 
 from alchemistore import Scope, ScopedKey, StateStore
-from tests.builders import Campaign, campaign, register
-from tests.databases import everything
-from tests.deliveries import undone
-from tests.unit.gufe_classes import Effort, PushProtocol, system
+from tests.support.campaigns import Campaign, campaign, register
+from tests.support.databases import all_rows, rolled_back
+from tests.support.gufe_classes import Effort, PushProtocol, system
 
 HERE, NEAR, FAR = (
     Scope("org", "one", "here"),
@@ -32,9 +31,9 @@ class SlowProtocol(PushProtocol):
 
 
 @pytest.fixture
-def seeded(database: str) -> Iterator[StateStore]:
+def seeded(pooled_database: str) -> Iterator[StateStore]:
     """A store whose draws can be repeated, with the service `b`."""
-    store = StateStore(database, rng=random.Random(20240119))
+    store = StateStore(pooled_database, rng=random.Random(20240119))
     register(store, "b")
     yield store
     problems = store.problems()
@@ -43,7 +42,7 @@ def seeded(database: str) -> Iterator[StateStore]:
 
 
 def claimed(answer: Sequence[ScopedKey | None]) -> list[ScopedKey]:
-    """What was really claimed, after seeing that the padding is at the end."""
+    """Return the claimed tasks, and assert that the padding is at the end."""
     got = [task for task in answer if task is not None]
     assert list(answer) == got + [None] * (len(answer) - len(got))
     assert len(set(got)) == len(got)
@@ -94,7 +93,7 @@ def test_excluded_scopes_are_left_out(store: StateStore) -> None:
         put_back(store, got)
 
 
-def test_a_claim_goes_on_to_the_next_hub_until_there_are_enough(store: StateStore) -> None:
+def test_claim_continues_with_the_next_hub_until_the_count_is_reached(store: StateStore) -> None:
     register(store, "b")
     made = [campaign(store, HERE, tasks=3, name=f"net {i}") for i in range(4)]
     got = claimed(store.claim_tasks([HERE], "b", count=7))
@@ -111,7 +110,7 @@ def test_a_claim_goes_on_to_the_next_hub_until_there_are_enough(store: StateStor
     assert store.claim_tasks([HERE], "b", count=2) == [None, None]
 
 
-def test_many_hubs_with_one_task_each_give_all_that_is_asked(store: StateStore) -> None:
+def test_many_hubs_with_one_task_each_fill_one_claim(store: StateStore) -> None:
     register(store, "b")
     made = [campaign(store, HERE, tasks=1, arms=1, name=f"net {i}") for i in range(40)]
     assert len(claimed(store.claim_tasks([HERE], "b", count=40))) == len(made)
@@ -143,7 +142,7 @@ def test_tasks_that_several_hubs_share_are_claimed_once_each(
 
 
 @pytest.mark.parametrize("count", [0, -1])
-def test_nothing_asked_is_nothing_claimed(store: StateStore, count: int) -> None:
+def test_claim_with_count_zero_returns_nothing(store: StateStore, count: int) -> None:
     register(store, "b")
     made = campaign(store, HERE, tasks=1)
     assert store.claim_tasks([HERE], "b", count=count) == []
@@ -156,7 +155,7 @@ def test_one_task_is_claimed_by_default(store: StateStore) -> None:
     assert len(claimed(store.claim_tasks([str(HERE)], "b"))) == 1
 
 
-def test_a_hub_of_weight_zero_gives_nothing(store: StateStore) -> None:
+def test_hub_of_weight_zero_is_not_claimed_from(store: StateStore) -> None:
     register(store, "b")
     off, on = (campaign(store, HERE, tasks=2, name=name) for name in ("off", "on"))
     store.set_taskhub_weight(off.network, 0)
@@ -176,11 +175,11 @@ def test_hubs_are_drawn_by_their_weights(seeded: StateStore) -> None:
     ]
     for one, weight in zip(made, weights, strict=True):
         seeded.set_taskhub_weight(one.network, weight)
-    # A hub without work has no part in the draw, whatever its weight.
+    # A hub without work takes no part in the draw.
     seeded.cancel_tasks(made[4].tasks, made[4].hub)
     counts = [0] * len(made)
     for _ in range(TRIALS):
-        with undone(seeded) as tx:
+        with rolled_back(seeded) as tx:
             [task] = tx.claim_tasks([Scope()], "b")
             counts[next(i for i, one in enumerate(made) if task in one.tasks)] += 1
     assert counts[3] == counts[4] == 0
@@ -188,14 +187,14 @@ def test_hubs_are_drawn_by_their_weights(seeded: StateStore) -> None:
     assert chisquare(counts[:3]).pvalue < 1e-6
 
 
-def test_the_second_hub_is_drawn_by_weight_among_the_rest(seeded: StateStore) -> None:
+def test_second_hub_is_drawn_by_weight_among_the_rest(seeded: StateStore) -> None:
     weights = [0.8, 0.3, 0.1]
     made = [campaign(seeded, HERE, tasks=1, name=f"net {i}") for i in range(3)]
     for one, weight in zip(made, weights, strict=True):
         seeded.set_taskhub_weight(one.network, weight)
     orders: Counter[tuple[int, ...]] = Counter()
     for _ in range(TRIALS):
-        with undone(seeded) as tx:
+        with rolled_back(seeded) as tx:
             got = claimed(tx.claim_tasks([HERE], "b", count=3))
             orders[
                 tuple(next(i for i, one in enumerate(made) if task in one.tasks) for task in got)
@@ -215,23 +214,23 @@ def test_the_second_hub_is_drawn_by_weight_among_the_rest(seeded: StateStore) ->
     )
 
 
-def test_a_seed_repeats_the_draw(database: str) -> None:
-    store = StateStore(database)
+def test_seed_repeats_the_draw(pooled_database: str) -> None:
+    store = StateStore(pooled_database)
     register(store, "b")
     for i in range(6):
         campaign(store, HERE, tasks=1, name=f"net {i}")
     store.close()
     draws = []
     for seed in (1, 1, 2, 3):
-        again = StateStore(database, rng=random.Random(seed))
-        with undone(again) as tx:
+        again = StateStore(pooled_database, rng=random.Random(seed))
+        with rolled_back(again) as tx:
             draws.append(tx.claim_tasks([HERE], "b", count=6))
         again.close()
     assert draws[0] == draws[1]
     assert draws[0] not in draws[2:]
 
 
-def test_protocols_choose_hubs_and_tasks(store: StateStore) -> None:
+def test_protocols_filter_hubs_and_tasks(store: StateStore) -> None:
     register(store, "b")
     quick = campaign(store, HERE, tasks=3, name="quick only")
     slow, fast = (
@@ -258,7 +257,7 @@ def test_protocols_choose_hubs_and_tasks(store: StateStore) -> None:
         put_back(store, got)
 
 
-def test_inside_a_hub_priority_comes_first(store: StateStore) -> None:
+def test_priority_decides_within_a_hub(store: StateStore) -> None:
     register(store, "b")
     made = campaign(store, HERE, tasks=5)
     for priority, task in zip((5, 3, 1, 4, 2), made.tasks, strict=True):
@@ -267,25 +266,25 @@ def test_inside_a_hub_priority_comes_first(store: StateStore) -> None:
     assert store.claim_tasks([HERE], "b", count=5) == order
 
 
-def test_who_is_not_registered_claims_and_changes_nothing(store: StateStore) -> None:
+def test_claim_by_scope_by_an_unregistered_service_is_a_key_error(store: StateStore) -> None:
     campaign(store, HERE, tasks=3)
     register(store, "b")
-    before = everything(store)
+    before = all_rows(store)
     for scopes in ([HERE], [NOBODY], []):
         with pytest.raises(KeyError, match="'stranger'"):
             store.claim_tasks(scopes, "stranger", count=2)
-    assert everything(store) == before
+    assert all_rows(store) == before
 
 
 @pytest.mark.parametrize(
     "malformed", ["org-one", "org-*-here", "1-2-3", "", "org-one-here-there", "org'-one-here"]
 )
-def test_a_malformed_scope_is_a_value_error(store: StateStore, malformed: str) -> None:
+def test_malformed_scope_is_a_value_error(store: StateStore, malformed: str) -> None:
     campaign(store, HERE, tasks=1)
     register(store, "b")
-    before = everything(store)
+    before = all_rows(store)
     with pytest.raises(ValueError):
         store.claim_tasks([HERE, malformed], "b")
     with pytest.raises(ValueError):
         store.claim_tasks([HERE], "b", exclude_scopes=[malformed])
-    assert everything(store) == before
+    assert all_rows(store) == before

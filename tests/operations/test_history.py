@@ -1,4 +1,4 @@
-"""What happened to a task is told in full and in order, and where it stands."""
+"""History and details of tasks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore, TaskStatusEnum
 from alchemistore.models import StatusChange
-from tests.builders import Campaign, campaign, chain, register
-from tests.deliveries import attempts, claim, expire_silent, history, key_of, ref, settle
+from tests.support.campaigns import Campaign, campaign, chain, register
+from tests.support.claims import claim, expire_silent
+from tests.support.history import attempts, history_of
+from tests.support.results import ref, reference_key, settle
 
 
 def told(changes: tuple[StatusChange, ...]) -> list[tuple[str, str | None]]:
@@ -19,18 +21,20 @@ def told(changes: tuple[StatusChange, ...]) -> list[tuple[str, str | None]]:
     return [(change.status.value, change.actor) for change in changes]
 
 
-def test_the_history_of_a_new_task_is_its_creation(store: StateStore, scope: Scope) -> None:
+def test_history_of_a_new_task_is_its_creation(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope)
     before = datetime.now(UTC)
     [task] = store.create_tasks(made.transformations[:1], creator="someone")
-    found = history(store, task)
+    found = history_of(store, task)
     assert (found.task, found.attempts) == (task, ())
     [creation] = found.changes
     assert creation.status is TaskStatusEnum.waiting
     assert before <= creation.changed_at <= datetime.now(UTC)
 
 
-def test_a_whole_life_is_told_in_order(store: StateStore, one: Campaign, scope: Scope) -> None:
+def test_history_contains_all_events_in_order(
+    store: StateStore, one: Campaign, scope: Scope
+) -> None:
     task, failure, success = one.tasks[0], ref(scope, ok=False), ref(scope)
     claim(store, one, "a")
     assert expire_silent(store) == ["a"]
@@ -42,7 +46,7 @@ def test_a_whole_life_is_told_in_order(store: StateStore, one: Campaign, scope: 
     claim(store, one, "b")
     settle(store, task, success, "b")
 
-    found = history(store, task)
+    found = history_of(store, task)
     changes = told(found.changes)
     assert [status for status, _ in changes] == [
         "waiting",
@@ -66,22 +70,22 @@ def test_a_whole_life_is_told_in_order(store: StateStore, one: Campaign, scope: 
     ]
     assert [one.result for one in found.attempts] == [
         None,
-        key_of(failure, task),
-        key_of(success, task),
+        reference_key(failure, task),
+        reference_key(success, task),
     ]
     for first, second in pairwise(found.attempts):
         assert first.ended_at is not None
         assert first.claimed_at <= first.ended_at <= second.claimed_at
 
 
-def test_a_late_result_that_counts_tells_whose_it_was(
+def test_late_result_that_counts_names_its_service(
     store: StateStore, one: Campaign, scope: Scope
 ) -> None:
     task = claim(store, one, "a")
     expire_silent(store)
     claim(store, one, "b")
     settle(store, task, ref(scope), "a")
-    found = history(store, task)
+    found = history_of(store, task)
     assert told(found.changes)[-2:] == [("running", "b"), ("complete", "a")]
     assert [(one.service, one.outcome) for one in found.attempts] == [
         ("a", "expired"),
@@ -90,24 +94,26 @@ def test_a_late_result_that_counts_tells_whose_it_was(
     assert found.attempts[1].reason
 
 
-def test_a_late_result_without_any_claim_tells_who_sent_it(
+def test_late_result_without_claim_names_its_sender(
     store: StateStore, one: Campaign, scope: Scope
 ) -> None:
     settle(store, one.tasks[0], ref(scope), "stranger")
-    assert told(history(store, one.tasks[0]).changes)[-1] == ("complete", "stranger")
+    assert told(history_of(store, one.tasks[0]).changes)[-1] == ("complete", "stranger")
 
 
-def test_a_late_failure_is_no_change_of_status(
+def test_late_failure_is_no_change_of_status(
     store: StateStore, one: Campaign, scope: Scope
 ) -> None:
     task = claim(store, one, "a")
     expire_silent(store)
-    before = history(store, task).changes
+    before = history_of(store, task).changes
     settle(store, task, ref(scope, ok=False), "a")
-    assert history(store, task).changes == before
+    assert history_of(store, task).changes == before
 
 
-def test_releases_and_deregistrations_are_told_apart(store: StateStore, one: Campaign) -> None:
+def test_releases_and_deregistrations_have_different_outcomes(
+    store: StateStore, one: Campaign
+) -> None:
     task = claim(store, one, "a")
     store.set_task_status([task], "waiting", reason="needed elsewhere", actor="operator")
     claim(store, one, "b")
@@ -118,7 +124,7 @@ def test_releases_and_deregistrations_are_told_apart(store: StateStore, one: Cam
         "needed elsewhere",
         "deregistered",
     )
-    changes = history(store, task).changes
+    changes = history_of(store, task).changes
     assert [change.status.value for change in changes] == [
         "waiting",
         "running",
@@ -130,16 +136,14 @@ def test_releases_and_deregistrations_are_told_apart(store: StateStore, one: Cam
     assert changes[4].reason not in (None, changes[2].reason)
 
 
-def test_every_setter_stands_in_the_history_with_reason_and_actor(
-    store: StateStore, one: Campaign
-) -> None:
+def test_every_setter_records_reason_and_actor(store: StateStore, one: Campaign) -> None:
     steps = ["running", "error", "waiting", "running", "complete", "invalid"]
     for step in steps:
         assert (
             store.set_task_status(one.tasks, step, reason=f"because of {step}", actor="operator")
             == one.tasks
         )
-    found = history(store, one.tasks[0])
+    found = history_of(store, one.tasks[0])
     assert [(c.status.value, c.reason, c.actor) for c in found.changes[1:]] == [
         (step, f"because of {step}", "operator") for step in steps
     ]
@@ -147,17 +151,15 @@ def test_every_setter_stands_in_the_history_with_reason_and_actor(
     assert found.attempts == ()
 
 
-def test_a_status_that_was_there_or_is_refused_is_no_change(
-    store: StateStore, one: Campaign
-) -> None:
-    before = history(store, one.tasks[0])
+def test_unchanged_or_refused_status_is_not_recorded(store: StateStore, one: Campaign) -> None:
+    before = history_of(store, one.tasks[0])
     assert store.set_task_waiting(one.tasks) == one.tasks
     assert store.set_task_complete(one.tasks) == [None]
-    assert history(store, one.tasks[0]) == before
+    assert history_of(store, one.tasks[0]) == before
 
 
 @pytest.mark.parametrize("final", ["invalid", "deleted"])
-def test_a_cascade_stands_in_the_history_of_all_it_reaches(
+def test_cascade_is_recorded_for_every_descendant(
     store: StateStore, scope: Scope, final: str
 ) -> None:
     register(store, "b")
@@ -171,23 +173,23 @@ def test_a_cascade_stands_in_the_history_of_all_it_reaches(
         parent
     ]
     for task in (parent, child, grandchild):
-        last = history(store, task).changes[-1]
+        last = history_of(store, task).changes[-1]
         assert (last.status.value, last.actor) == (final, "operator")
         assert last.reason
-    assert history(store, parent).changes[-1].reason == "wrong force field"
+    assert history_of(store, parent).changes[-1].reason == "wrong force field"
     [attempt] = attempts(store, child)
     assert attempt.outcome == final
     assert attempt.ended_at is not None
 
 
-def test_the_end_of_a_task_closes_its_attempt_at_that_moment(
+def test_end_of_a_task_closes_its_attempt_at_that_moment(
     store: StateStore, one: Campaign, scope: Scope
 ) -> None:
     task = claim(store, one, "b")
     [going_on] = attempts(store, task)
     assert (going_on.ended_at, going_on.provenance) == (None, None)
     settle(store, task, ref(scope), "b")
-    found = history(store, task)
+    found = history_of(store, task)
     [ended] = found.attempts
     assert ended.ended_at == found.changes[-1].changed_at
     assert going_on.claimed_at == found.changes[1].changed_at
@@ -199,12 +201,14 @@ def test_the_end_of_a_task_closes_its_attempt_at_that_moment(
     assert ended.provenance.datetime_end == ended.ended_at
 
 
-def test_details_tell_where_a_task_stands(store: StateStore, one: Campaign, scope: Scope) -> None:
+def test_details_describe_the_state_of_a_task(
+    store: StateStore, one: Campaign, scope: Scope
+) -> None:
     def details() -> tuple[object, ...]:
         [found] = store.get_task_details([task])
         assert found is not None
         assert found.task == task
-        assert found.status_changed_at == history(store, task).changes[-1].changed_at
+        assert found.status_changed_at == history_of(store, task).changes[-1].changed_at
         return (
             found.status.value,
             found.num_attempts,
@@ -235,7 +239,7 @@ def test_details_tell_where_a_task_stands(store: StateStore, one: Campaign, scop
     assert found.reason == "wrong force field"
 
 
-def test_a_service_holds_what_it_claimed_until_it_is_settled_or_lost(
+def test_service_holds_claimed_tasks_until_it_is_settled_or_lost(
     store: StateStore, scope: Scope, other_scope: Scope
 ) -> None:
     register(store, "b", "c")
@@ -256,7 +260,7 @@ def test_a_service_holds_what_it_claimed_until_it_is_settled_or_lost(
     assert store.get_service_tasks("b") == []
 
 
-def test_bulk_answers_are_in_the_order_asked(store: StateStore, scope: Scope) -> None:
+def test_bulk_answers_are_in_the_requested_order(store: StateStore, scope: Scope) -> None:
     register(store, "b")
     made = campaign(store, scope, tasks=3)
     first, second, third = made.tasks
@@ -277,7 +281,7 @@ def test_bulk_answers_are_in_the_order_asked(store: StateStore, scope: Scope) ->
     assert store.get_task_details([]) == []
 
 
-def test_a_service_that_was_given_up_learns_it_and_gets_nothing_back(
+def test_heartbeat_of_an_expired_service_is_a_key_error_and_restores_no_claim(
     store: StateStore, one: Campaign
 ) -> None:
     task = claim(store, one, "a")

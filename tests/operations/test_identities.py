@@ -1,4 +1,4 @@
-"""Identities: created and changed, granted scopes, and let in or not."""
+"""Identities: creation, changes, scopes and authentication."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def put(store: StateStore, cls: Identity, identifier: str, **fields: Any) -> Cre
 # Creating and changing
 
 
-def test_create_and_get(store: StateStore, cls: Identity, who: str) -> None:
+def test_created_identity_is_returned(store: StateStore, cls: Identity, who: str) -> None:
     entity = put(store, cls, who, expires=FUTURE, disabled=True, scopes=SCOPES, email="a@b.c")
     found = store.get_credentialed_entity(who, cls)
     assert type(found) is cls
@@ -78,13 +78,15 @@ def test_create_and_get(store: StateStore, cls: Identity, who: str) -> None:
     assert found.scopes == [str(scope) for scope in SCOPES]
 
 
-def test_create_and_get_with_defaults(store: StateStore, cls: Identity, who: str) -> None:
+def test_created_identity_with_defaults_is_returned(
+    store: StateStore, cls: Identity, who: str
+) -> None:
     entity = put(store, cls, who)
     assert store.get_credentialed_entity(who, cls) == entity
     assert store.list_scopes(who, cls) == []
 
 
-def test_a_user_has_a_full_name(store: StateStore, who: str) -> None:
+def test_user_has_a_full_name(store: StateStore, who: str) -> None:
     put(store, CredentialedUserIdentity, who, full_name='Ted "Theodore" Logan')
     assert (
         store.get_credentialed_entity(who, CredentialedUserIdentity).full_name
@@ -92,7 +94,7 @@ def test_a_user_has_a_full_name(store: StateStore, who: str) -> None:
     )
 
 
-def test_a_scope_given_twice_is_granted_once_at_its_first_place(
+def test_scope_given_twice_is_granted_once_at_its_first_place(
     store: StateStore, cls: Identity, who: str
 ) -> None:
     put(store, cls, who, scopes=["b-*-*", "a-*-*", "b-*-*"])
@@ -100,7 +102,7 @@ def test_a_scope_given_twice_is_granted_once_at_its_first_place(
 
 
 @pytest.mark.parametrize("identifier", IDENTIFIERS)
-def test_an_identifier_is_taken_as_it_is(store: StateStore, cls: Identity, identifier: str) -> None:
+def test_identifier_is_stored_unchanged(store: StateStore, cls: Identity, identifier: str) -> None:
     put(store, cls, identifier, scopes=["a-b-c"])
     assert store.get_credentialed_entity(identifier, cls).identifier == identifier
     store.add_scope(identifier, cls, "a-*-*")
@@ -111,7 +113,7 @@ def test_an_identifier_is_taken_as_it_is(store: StateStore, cls: Identity, ident
     assert identifier not in store.list_credentialed_entities(cls)
 
 
-def test_creating_again_changes_the_key_and_keeps_what_was_not_given(
+def test_creating_again_changes_the_key_and_keeps_omitted_fields(
     store: StateStore, cls: Identity, who: str
 ) -> None:
     put(store, cls, who, expires=FUTURE, disabled=True, scopes=SCOPES, email="a@b.c")
@@ -122,7 +124,7 @@ def test_creating_again_changes_the_key_and_keeps_what_was_not_given(
     assert store.list_scopes(who, cls) == SCOPES
 
 
-def test_creating_again_clears_what_was_given_as_nothing(store: StateStore, who: str) -> None:
+def test_creating_again_clears_fields_given_as_none(store: StateStore, who: str) -> None:
     cls = CredentialedUserIdentity
     put(store, cls, who, expires=FUTURE, disabled=True, scopes=SCOPES, email="a@b.c", full_name="A")
     put(store, cls, who, expires=None, disabled=False, scopes=[], email=None, full_name=None)
@@ -133,7 +135,7 @@ def test_creating_again_clears_what_was_given_as_nothing(store: StateStore, who:
     ("field", "value"),
     [("expires", PAST), ("disabled", True), ("email", "b@c.d"), ("full_name", "B")],
 )
-def test_creating_again_changes_only_what_was_given(
+def test_creating_again_changes_given_fields_only(
     store: StateStore, who: str, field: str, value: object
 ) -> None:
     cls = CredentialedUserIdentity
@@ -142,15 +144,13 @@ def test_creating_again_changes_only_what_was_given(
     assert store.get_credentialed_entity(who, cls) == first.model_copy(update={field: value})
 
 
-def test_scopes_that_are_given_take_the_place_of_those_before(
-    store: StateStore, cls: Identity, who: str
-) -> None:
+def test_given_scopes_replace_the_old_ones(store: StateStore, cls: Identity, who: str) -> None:
     put(store, cls, who, scopes=["a-*-*", "b-*-*", "c-*-*"])
     put(store, cls, who, scopes=["c-*-*", "d-*-*", "a-*-*"])
     assert store.list_scopes(who, cls) == [Scope("c"), Scope("d"), Scope("a")]
 
 
-def test_the_same_identifier_in_both_classes_is_two_identities(
+def test_same_identifier_in_both_classes_is_two_identities(
     store: StateStore, cls: Identity, who: str
 ) -> None:
     put(store, cls, who, hashed_key="one", scopes=["a-*-*"])
@@ -175,7 +175,7 @@ def test_list_is_in_the_order_of_identifiers(store: StateStore, cls: Identity) -
     }
 
 
-def test_remove_takes_the_scopes_too(store: StateStore, cls: Identity, who: str) -> None:
+def test_remove_deletes_the_scopes(store: StateStore, cls: Identity, who: str) -> None:
     put(store, cls, who, scopes=SCOPES)
     store.remove_credentialed_identity(who, cls)
     with pytest.raises(KeyError, match="No such object in database"):
@@ -184,7 +184,9 @@ def test_remove_takes_the_scopes_too(store: StateStore, cls: Identity, who: str)
     assert store.list_scopes(who, cls) == []
 
 
-def test_disable_and_enable(store: StateStore, cls: Identity, who: str) -> None:
+def test_disable_and_enable_change_whether_an_identity_may_log_in(
+    store: StateStore, cls: Identity, who: str
+) -> None:
     put(store, cls, who)
     store.set_disabled(who, cls)
     assert store.get_credentialed_entity(who, cls).disabled
@@ -206,7 +208,7 @@ CALLS: dict[str, Callable[[StateStore, str, Any], object]] = {
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 @pytest.mark.parametrize("identifier", ["nobody", "", "a\0b", "\ud800", "x' OR true --"], ids=ascii)
-def test_a_missing_identity_is_a_key_error(
+def test_missing_identity_is_a_key_error(
     store: StateStore,
     cls: Identity,
     identifier: str,
@@ -217,7 +219,7 @@ def test_a_missing_identity_is_a_key_error(
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_an_identity_of_the_other_class_is_a_missing_one(
+def test_identity_of_the_other_class_is_a_missing_one(
     store: StateStore, cls: Identity, who: str, call: Callable[[StateStore, str, Any], object]
 ) -> None:
     put(store, other(cls), who, scopes=["a-b-c"])
@@ -226,9 +228,7 @@ def test_an_identity_of_the_other_class_is_a_missing_one(
 
 
 @pytest.mark.parametrize("identifier", ["nobody", "", "a\0b", "\ud800"], ids=ascii)
-def test_a_missing_identity_has_no_scopes(
-    store: StateStore, cls: Identity, identifier: str
-) -> None:
+def test_missing_identity_has_no_scopes(store: StateStore, cls: Identity, identifier: str) -> None:
     assert store.list_scopes(identifier, cls) == []
 
 
@@ -236,7 +236,7 @@ def test_a_missing_identity_has_no_scopes(
     "call", [*CALLS.values(), lambda store, _, cls: store.list_credentialed_entities(cls)]
 )
 @pytest.mark.parametrize("wrong", [CredentialedEntity, dict, "user", None], ids=str)
-def test_a_class_that_is_none_of_the_two_is_a_value_error(
+def test_other_class_is_a_value_error(
     store: StateStore, wrong: Any, call: Callable[[StateStore, str, Any], object]
 ) -> None:
     with pytest.raises(
@@ -245,12 +245,12 @@ def test_a_class_that_is_none_of_the_two_is_a_value_error(
         call(store, "nobody", wrong)
 
 
-def test_an_entity_of_no_class_is_a_value_error(store: StateStore) -> None:
+def test_entity_of_another_class_is_a_value_error(store: StateStore) -> None:
     with pytest.raises(ValueError, match="expected CredentialedUserIdentity"):
         store.create_credentialed_entity(CredentialedEntity(identifier="a", hashed_key="b"))
 
 
-def test_a_class_of_ones_own_is_of_the_type_it_derives_from(store: StateStore, who: str) -> None:
+def test_subclass_has_the_type_of_its_base_class(store: StateStore, who: str) -> None:
     class Admin(CredentialedUserIdentity):
         pass
 
@@ -290,7 +290,7 @@ def test_adding_a_scope_twice_changes_nothing(store: StateStore, cls: Identity, 
     assert store.list_scopes(who, cls) == [Scope("a"), Scope("b")]
 
 
-def test_a_scope_within_one_that_was_granted_is_granted_too(
+def test_scope_within_one_that_was_granted_is_granted_too(
     store: StateStore, cls: Identity, who: str
 ) -> None:
     put(store, cls, who)
@@ -300,7 +300,7 @@ def test_a_scope_within_one_that_was_granted_is_granted_too(
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_removing_a_scope_takes_exactly_this_one(
+def test_remove_scope_removes_exactly_this_scope(
     store: StateStore, cls: Identity, who: str, times: int
 ) -> None:
     put(store, cls, who, scopes=["a-*-*", "a-b-*", "a-b-c"])
@@ -310,7 +310,7 @@ def test_removing_a_scope_takes_exactly_this_one(
 
 
 @pytest.mark.parametrize("scope", ["", "a-b", "a-*-c", "a-b-c; --", "a-b-c\0", None])
-def test_what_is_no_scope_is_a_value_error_and_changes_nothing(
+def test_malformed_scope_is_a_value_error_and_changes_nothing(
     store: StateStore, cls: Identity, who: str, scope: Any
 ) -> None:
     put(store, cls, who, scopes=["a-b-c"])
@@ -320,7 +320,7 @@ def test_what_is_no_scope_is_a_value_error_and_changes_nothing(
     assert store.list_scopes(who, cls) == [Scope("a", "b", "c")]
 
 
-def test_scopes_granted_at_the_same_moment_are_all_there(
+def test_concurrently_granted_scopes_are_all_kept(
     store: StateStore, cls: Identity, who: str
 ) -> None:
     put(store, cls, who)
@@ -331,7 +331,7 @@ def test_scopes_granted_at_the_same_moment_are_all_there(
     assert sorted(found) == sorted(set(wanted))
 
 
-def test_several_scopes_granted_in_any_order_do_not_lock_each_other_out(
+def test_scopes_granted_concurrently_in_any_order_do_not_deadlock(
     store: StateStore, cls: Identity, who: str
 ) -> None:
     put(store, cls, who)
@@ -347,7 +347,7 @@ def test_several_scopes_granted_in_any_order_do_not_lock_each_other_out(
     assert sorted(store.list_scopes(who, cls)) == scopes
 
 
-def test_an_identity_created_by_many_at_once_is_one(
+def test_concurrent_creation_of_an_identity_creates_one(
     store: StateStore, cls: Identity, who: str
 ) -> None:
     with ThreadPoolExecutor(8) as pool:
@@ -368,7 +368,7 @@ def test_an_identity_created_by_many_at_once_is_one(
 
 @pytest.mark.usefixtures("cheap_hashes")
 @pytest.mark.parametrize("key", ["key", "🔑", "x" * 72, "x" * 200, "a\0b", "it's"], ids=ascii)
-def test_the_right_key_gives_the_identity(
+def test_correct_key_returns_the_identity(
     store: StateStore, cls: Identity, who: str, key: str
 ) -> None:
     entity = put(store, cls, who, hashed_key=hash_key(key), scopes=SCOPES, expires=FUTURE)
@@ -381,7 +381,7 @@ def test_the_right_key_gives_the_identity(
     "fields",
     [{"disabled": True}, {"expires": PAST}, {"hashed_key": "no hash"}, {"hashed_key": DUMMY_HASH}],
 )
-def test_the_right_key_is_refused_to_who_may_not_log_in(
+def test_correct_key_of_a_disabled_identity_is_refused(
     store: StateStore, cls: Identity, who: str, fields: dict[str, Any]
 ) -> None:
     put(store, cls, who, **{"hashed_key": hash_key("key"), **fields})
@@ -390,27 +390,25 @@ def test_the_right_key_is_refused_to_who_may_not_log_in(
 
 @pytest.mark.usefixtures("cheap_hashes")
 @pytest.mark.parametrize("key", ["", "Key", "key ", "key\0", "key\0key", "\0", "\ud800", "x" * 100])
-def test_a_wrong_key_is_refused(store: StateStore, cls: Identity, who: str, key: str) -> None:
+def test_wrong_key_is_refused(store: StateStore, cls: Identity, who: str, key: str) -> None:
     put(store, cls, who, hashed_key=hash_key("key"))
     assert store.authenticate(who, key, cls) is None
 
 
 @pytest.mark.usefixtures("cheap_hashes")
 @pytest.mark.parametrize("identifier", ["nobody", "", "a\0b", "\ud800", "x' OR true --"], ids=ascii)
-def test_an_unknown_identifier_is_refused(
-    store: StateStore, cls: Identity, identifier: str
-) -> None:
+def test_unknown_identifier_is_refused(store: StateStore, cls: Identity, identifier: str) -> None:
     assert store.authenticate(identifier, "key", cls) is None
 
 
 @pytest.mark.usefixtures("cheap_hashes")
-def test_a_key_is_that_of_one_class(store: StateStore, cls: Identity, who: str) -> None:
+def test_key_is_valid_for_one_class_only(store: StateStore, cls: Identity, who: str) -> None:
     put(store, cls, who, hashed_key=hash_key("key"))
     assert store.authenticate(who, "key", other(cls)) is None
 
 
 @pytest.mark.usefixtures("cheap_hashes")
-def test_who_is_enabled_again_may_log_in(store: StateStore, cls: Identity, who: str) -> None:
+def test_identity_enabled_again_may_log_in(store: StateStore, cls: Identity, who: str) -> None:
     put(store, cls, who, hashed_key=hash_key("key"), disabled=True)
     store.set_disabled(who, cls, False)
     assert store.authenticate(who, "key", cls) is not None

@@ -15,11 +15,11 @@ from gufe.tokenization import JSON_HANDLER, TOKENIZABLE_REGISTRY, GufeTokenizabl
 
 from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey, StateStore
 from alchemistore.models import GufeKey
-from tests.builders import ZERO, campaign, register, star
-from tests.databases import counts
-from tests.deliveries import statuses
-from tests.unit import gufe_classes
-from tests.unit.gufe_classes import Effort, PushProtocol, system, transformation
+from tests.support import gufe_classes
+from tests.support.campaigns import ZERO, campaign, register, star
+from tests.support.databases import row_counts
+from tests.support.gufe_classes import Effort, PushProtocol, system, transformation
+from tests.support.history import statuses
 
 Chain = list[list[Any]]
 
@@ -31,7 +31,7 @@ def scope() -> Scope:
 
 
 def added(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
-    """Tell which tables grew, by how much."""
+    """Return the tables that grew, and by how much."""
     return {table: after[table] - before[table] for table in after if after[table] != before[table]}
 
 
@@ -41,7 +41,7 @@ def without_queue(growth: dict[str, int]) -> dict[str, int]:
 
 
 def chain_of(root: Any) -> Chain:
-    """Give the keyed chain of an object, children first, as it comes out of a JSON file."""
+    """Return the keyed chain of an object, children first, as read from a JSON file."""
     found: dict[str, Any] = {}
 
     def visit(value: Any) -> None:
@@ -94,19 +94,19 @@ def test_create_network_again_gives_the_same_key_and_adds_nothing(
     store: StateStore, scope: Scope
 ) -> None:
     key = store.create_network(star(), scope)
-    before = counts(store)
+    before = row_counts(store)
     assert store.create_network(star(), scope) == key
     assert store.create_network(star(), str(scope)) == key
-    assert counts(store) == before
+    assert row_counts(store) == before
 
 
 def test_create_overlapping_networks(store: StateStore, scope: Scope) -> None:
     first = store.create_network(star(3, "first"), scope)
-    before = counts(store)
+    before = row_counts(store)
     second = store.create_network(star(4, "second"), scope)
     assert set(store.query_networks()) == {first, second}
     # One component, its system, the transformation to it and the network: the rest was there.
-    assert added(before, counts(store)) == {
+    assert added(before, row_counts(store)) == {
         "gufe_objects": 4,
         "networks": 1,
         "transformations": 1,
@@ -117,31 +117,31 @@ def test_create_overlapping_networks(store: StateStore, scope: Scope) -> None:
     }
 
 
-def test_a_network_that_differs_in_its_name_only_adds_one_document(
+def test_network_that_differs_in_its_name_only_adds_one_document(
     store: StateStore, scope: Scope
 ) -> None:
     store.create_network(star(3, "first"), scope)
-    before = counts(store)
+    before = row_counts(store)
     store.create_network(star(3, "second"), scope)
-    assert added(before, counts(store))["gufe_objects"] == 1
+    assert added(before, row_counts(store))["gufe_objects"] == 1
 
 
-def test_the_same_network_in_two_scopes_is_two_networks(
+def test_same_network_in_two_scopes_is_two_networks(
     store: StateStore, scope: Scope, other_scope: Scope
 ) -> None:
     here = store.create_network(star(), scope)
-    before = counts(store)
+    before = row_counts(store)
     there = store.create_network(star(), other_scope)
     assert here.gufe_key == there.gufe_key
     assert here != there
-    assert added(before, counts(store)) == {
+    assert added(before, row_counts(store)) == {
         table: n if table != "scopes" else 1 for table, n in before.items() if n
     }
     assert len(store.query_transformations()) == 6
     assert len(store.query_chemicalsystems()) == 8
 
 
-def test_an_empty_network_is_fine(shared_store: StateStore, scope: Scope) -> None:
+def test_empty_network_is_accepted(shared_store: StateStore, scope: Scope) -> None:
     key = shared_store.create_network(gufe.AlchemicalNetwork([], nodes=[], name="empty"), scope)
     assert (
         shared_store.get_network_transformations(key)
@@ -157,14 +157,14 @@ def test_an_empty_network_is_fine(shared_store: StateStore, scope: Scope) -> Non
     assert shared_store.get_network_status(key) == {}
 
 
-def test_a_network_may_have_no_name(shared_store: StateStore, scope: Scope) -> None:
+def test_network_may_have_no_name(shared_store: StateStore, scope: Scope) -> None:
     unnamed = shared_store.create_network(gufe_classes.network(name=None), scope)
     named = shared_store.create_network(gufe_classes.network(name="None"), scope)
     assert shared_store.query_networks(name="None", scope=scope) == [named]
     assert set(shared_store.query_networks(scope=scope)) == {unnamed, named}
 
 
-def test_a_nontransformation_is_a_transformation_to_every_query(
+def test_nontransformation_is_a_transformation_to_every_query(
     shared_store: StateStore, scope: Scope
 ) -> None:
     network = shared_store.create_network(gufe_classes.network(), scope)
@@ -202,16 +202,18 @@ def test_create_network_takes_a_keyed_chain(
     network = gufe_classes.network()
     key = shared_store.create_network(form(chain_of(network)), scope)
     assert key.gufe_key == network.key
-    before = counts(shared_store)
+    before = row_counts(shared_store)
     assert shared_store.create_network(network, scope) == key
-    assert counts(shared_store) == before
+    assert row_counts(shared_store) == before
     TOKENIZABLE_REGISTRY.clear()
     again = shared_store.get_gufe(key)
     assert again is not network
     assert (again.key, again.edges, again.nodes) == (network.key, network.edges, network.nodes)
 
 
-def test_of_a_chain_no_object_is_built(shared_store: StateStore, scope: Scope) -> None:
+def test_create_network_from_a_chain_builds_no_object(
+    shared_store: StateStore, scope: Scope
+) -> None:
     chain = chain_of(gufe_classes.network("only a chain"))
     gc.collect()
     TOKENIZABLE_REGISTRY.clear()
@@ -261,43 +263,43 @@ BROKEN: dict[str, Callable[[Chain], Any]] = {
 
 
 @pytest.mark.parametrize("how", BROKEN)
-def test_a_broken_chain_is_refused_and_leaves_nothing(
+def test_broken_chain_is_refused_and_leaves_nothing(
     shared_store: StateStore, scope: Scope, how: str
 ) -> None:
     broken = BROKEN[how](copy.deepcopy(chain_of(gufe_classes.network())))
-    before = counts(shared_store)
+    before = row_counts(shared_store)
     with pytest.raises((ValueError, TypeError)) as refused:
         shared_store.create_network(broken, scope)
     assert str(refused.value)
-    assert counts(shared_store) == before
+    assert row_counts(shared_store) == before
 
 
 # Refusing
 
 
 @pytest.mark.parametrize("form", [lambda network: network, chain_of], ids=["object", "chain"])
-def test_a_transformation_from_a_system_to_itself_is_refused(
+def test_transformation_from_a_system_to_itself_is_refused(
     shared_store: StateStore, scope: Scope, form: Callable[[Any], Any]
 ) -> None:
-    before = counts(shared_store)
+    before = row_counts(shared_store)
     with pytest.raises(ValueError, match="uses the same `ChemicalSystem`"):
         shared_store.create_network(form(itself()), scope)
-    assert counts(shared_store) == before
+    assert row_counts(shared_store) == before
 
 
 @pytest.mark.parametrize(
     "bad",
     [Scope(), Scope("a"), Scope("a", "b"), "a-b-*", "*-*-*", "a-b", "", "a-b-c-d", "a'-b-c", None],
 )
-def test_a_scope_that_is_not_specific_is_refused(shared_store: StateStore, bad: Any) -> None:
-    before = counts(shared_store)
+def test_scope_that_is_not_specific_is_refused(shared_store: StateStore, bad: Any) -> None:
+    before = row_counts(shared_store)
     with pytest.raises((ValueError, TypeError)):
         shared_store.create_network(star(), bad)
-    assert counts(shared_store) == before
+    assert row_counts(shared_store) == before
 
 
-def test_what_is_not_a_network_is_refused(shared_store: StateStore, scope: Scope) -> None:
-    before = counts(shared_store)
+def test_other_object_than_a_network_is_refused(shared_store: StateStore, scope: Scope) -> None:
+    before = row_counts(shared_store)
     things = [
         None,
         7,
@@ -312,14 +314,14 @@ def test_what_is_not_a_network_is_refused(shared_store: StateStore, scope: Scope
     for thing in things:
         with pytest.raises((ValueError, TypeError)):
             shared_store.create_network(thing, scope)
-    assert counts(shared_store) == before
+    assert row_counts(shared_store) == before
 
 
 @pytest.mark.parametrize("name", ["nul \x00 inside", "half a surrogate \ud800"], ids=ascii)
-def test_a_name_that_no_database_text_can_hold_is_refused(
+def test_name_with_unstorable_characters_is_refused(
     shared_store: StateStore, scope: Scope, name: str
 ) -> None:
-    before = counts(shared_store)
+    before = row_counts(shared_store)
     node = gufe.ChemicalSystem({}, name=name)
     edge = gufe.Transformation(system("a"), system("b"), PushProtocol(Effort()), name=name)
     for network in (
@@ -330,7 +332,7 @@ def test_a_name_that_no_database_text_can_hold_is_refused(
         for form in (network, chain_of(network)):
             with pytest.raises(ValueError, match="name"):
                 shared_store.create_network(form, scope)
-    assert counts(shared_store) == before
+    assert row_counts(shared_store) == before
     for call in (
         shared_store.query_networks,
         shared_store.query_transformations,
@@ -342,16 +344,14 @@ def test_a_name_that_no_database_text_can_hold_is_refused(
 # Deleting
 
 
-def test_delete_network_keeps_what_may_be_shared_and_the_tasks(
-    store: StateStore, scope: Scope
-) -> None:
+def test_delete_network_keeps_shared_parts_and_tasks(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=3)
     systems = store.query_chemicalsystems()
     ref = ProtocolDAGResultRef(obj_key=GufeKey(f"ProtocolDAGResult-{ZERO}"), scope=scope, ok=True)
     result = store.set_task_result(made.tasks[0], ref)
-    before = counts(store)
+    before = row_counts(store)
     assert store.delete_network(str(made.network)) == made.network
-    assert without_queue(added(before, counts(store))) == {
+    assert without_queue(added(before, row_counts(store))) == {
         "gufe_objects": -1,
         "networks": -1,
         "network_transformations": -3,
@@ -409,15 +409,15 @@ def test_claimed_tasks_survive_the_deletion_of_their_network(
     assert store.set_task_complete([task]) == [task]
 
 
-def test_a_deleted_network_can_be_created_again(store: StateStore, scope: Scope) -> None:
+def test_deleted_network_can_be_created_again(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=2)
-    before = counts(store)
+    before = row_counts(store)
     store.delete_network(made.network)
     assert store.create_network(star(), scope) == made.network
     assert store.create_taskhub(made.network) == made.hub
     assert store.get_taskhub_tasks(made.hub) == []
     assert set(store.get_network_tasks(made.network)) == set(made.tasks)
-    assert without_queue(added(before, counts(store))) == {"actions": -2}
+    assert without_queue(added(before, row_counts(store))) == {"actions": -2}
 
 
 # Status

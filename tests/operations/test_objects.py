@@ -1,4 +1,4 @@
-"""Objects: what comes back from the database, under which keys, and what every call answers to keys of nothing."""
+"""Stored objects, their keys, and answers to unknown keys."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from alchemistore import (
 )
 from alchemistore.errors import StateStoreError
 from alchemistore.models import GufeKey
-from tests.builders import ZERO, Campaign, campaign, register, star
-from tests.databases import counts
-from tests.unit import gufe_classes
-from tests.unit.gufe_classes import Effort, Holder, Outer, PushProtocol, system
+from tests.support import gufe_classes
+from tests.support.campaigns import ZERO, Campaign, campaign, register, star
+from tests.support.databases import row_counts
+from tests.support.gufe_classes import Effort, Holder, Outer, PushProtocol, system
 
 
 class Grid(Holder):
@@ -38,7 +38,7 @@ class Grid(Holder):
 
 
 def parts(obj: Any) -> dict[str, Any]:
-    """Give an object and all in it by their keys."""
+    """Return an object and all its parts by key."""
     found = {}
     if isinstance(obj, GufeTokenizable):
         found = {str(obj.key): obj, **parts(obj.to_shallow_dict())}
@@ -53,17 +53,17 @@ World = tuple[StateStore, Campaign, dict[str, ScopedKey]]
 
 @pytest.fixture(scope="module")
 def world(shared_store: StateStore) -> Iterator[World]:
-    """A campaign, and a key of each kind, in one database for all tests that change nothing in it."""
+    """A campaign and a key of each kind, in one database for all tests that change nothing."""
     made, keys = populate(shared_store, Scope("org", "campaign", "project"))
-    before = counts(shared_store)
+    before = row_counts(shared_store)
     yield shared_store, made, keys
-    assert counts(shared_store) == before
+    assert row_counts(shared_store) == before
 
 
 # Getting
 
 
-def test_get_network_gives_the_living_object_and_an_equal_one_when_it_is_gone(
+def test_get_network_returns_the_object_in_memory_or_decodes_an_equal_one(
     store: StateStore, scope: Scope
 ) -> None:
     network = gufe_classes.network()
@@ -171,7 +171,7 @@ def test_get_scoped_key_of_records(store: StateStore, scope: Scope) -> None:
         store.get_scoped_key(Task(), scope)
 
 
-def test_check_existence_and_get_gufe_of_what_is_not_there(
+def test_check_existence_and_get_gufe_of_missing_objects(
     store: StateStore, scope: Scope, other_scope: Scope
 ) -> None:
     made = campaign(store, scope, tasks=1)
@@ -236,7 +236,7 @@ def _values() -> dict[str, Any]:
     }
 
 
-def test_contents_come_back_exactly(store: StateStore, scope: Scope) -> None:
+def test_contents_are_returned_exactly(store: StateStore, scope: Scope) -> None:
     holders = {label: Holder(value) for label, value in _values().items()}
     node = gufe.ChemicalSystem(
         {**holders, "none again": holders["none"], "inner": Outer.Inner([holders["empty"]])}
@@ -257,7 +257,7 @@ def test_contents_come_back_exactly(store: StateStore, scope: Scope) -> None:
     assert store.get_gufe(f"{node.components['inner'].key}-{scope}") is again.components["inner"]
 
 
-def test_arrays_come_back_exactly(store: StateStore, scope: Scope) -> None:
+def test_arrays_are_decoded_exactly(store: StateStore, scope: Scope) -> None:
     arrays = [
         np.arange(12.0).reshape(3, 4),
         np.asfortranarray([[1, 2], [3, 4]], dtype="i2"),
@@ -277,9 +277,7 @@ def test_arrays_come_back_exactly(store: StateStore, scope: Scope) -> None:
         assert (found.dtype, found.shape) == (array.dtype, array.shape)
 
 
-def test_the_same_child_under_two_labels_is_under_both_again(
-    store: StateStore, scope: Scope
-) -> None:
+def test_child_under_two_labels_is_returned_under_both(store: StateStore, scope: Scope) -> None:
     key = store.create_network(
         gufe.AlchemicalNetwork([], nodes=[system("twice"), gufe.ChemicalSystem({})]), scope
     )
@@ -291,7 +289,7 @@ def test_the_same_child_under_two_labels_is_under_both_again(
     assert dict(empty.components) == {}
 
 
-def test_what_cannot_be_read_back_is_refused_and_leaves_nothing(
+def test_content_that_cannot_be_decoded_is_refused_and_not_stored(
     store: StateStore, scope: Scope
 ) -> None:
     class Local(Holder):
@@ -304,7 +302,7 @@ def test_what_cannot_be_read_back_is_refused_and_leaves_nothing(
         with pytest.raises(ValueError, match=r"cannot be stored|inside a function"):
             store.create_network(gufe.AlchemicalNetwork([edge]), scope)
         TOKENIZABLE_REGISTRY.clear()
-    assert not any(counts(store).values())
+    assert not any(row_counts(store).values())
 
 
 # Keys of nothing: what each call answers
@@ -389,7 +387,7 @@ def populate(store: StateStore, scope: Scope) -> tuple[Campaign, dict[str, Scope
 
 
 def absent(key: ScopedKey, other_scope: Scope) -> list[str]:
-    """Give keys of the same kind under which there is nothing."""
+    """Return unknown keys of the same kind."""
     return [
         f"{key.gufe_key}-{other_scope}",
         f"{key.qualname}-{ZERO}-{key.scope}",
@@ -398,12 +396,12 @@ def absent(key: ScopedKey, other_scope: Scope) -> list[str]:
 
 
 def malformed(key: ScopedKey) -> list[str]:
-    """Give texts that are no keys."""
+    """Return malformed keys."""
     return [text.format(kind=key.qualname, token=key.gufe_key.token) for text in MALFORMED]
 
 
 def answers(call: Callable[..., Any], keys: Iterable[Any], *arguments: Any) -> dict[str, Any]:
-    """Give for each key what is answered, or the error raised."""
+    """Return the answer or the error for each key."""
     found = {}
     for key in keys:
         try:
@@ -416,7 +414,7 @@ def answers(call: Callable[..., Any], keys: Iterable[Any], *arguments: Any) -> d
 
 
 @pytest.mark.parametrize("call", LISTING)
-def test_listing_calls_are_empty_for_keys_of_nothing(
+def test_listing_calls_return_nothing_for_unknown_keys(
     world: World, other_scope: Scope, call: str
 ) -> None:
     store, _, keys = world
@@ -430,7 +428,7 @@ def test_listing_calls_are_empty_for_keys_of_nothing(
 
 
 @pytest.mark.parametrize("call", SINGLE)
-def test_single_object_calls_refuse_keys_of_nothing(
+def test_single_object_calls_refuse_unknown_keys(
     world: World, other_scope: Scope, call: str
 ) -> None:
     store, _, keys = world
@@ -438,13 +436,13 @@ def test_single_object_calls_refuse_keys_of_nothing(
     expected: dict[str, Any] = dict.fromkeys(absent(keys[kind], other_scope), KeyError)
     expected |= {str(key): ValueError for other, key in keys.items() if other != kind}
     expected |= dict.fromkeys(malformed(keys[kind]), ValueError)
-    before = counts(store)
+    before = row_counts(store)
     assert answers(getattr(store, call), expected, *arguments) == expected
-    assert counts(store) == before
+    assert row_counts(store) == before
 
 
 @pytest.mark.parametrize("call", BULK)
-def test_bulk_calls_answer_none_for_keys_of_nothing(
+def test_bulk_calls_return_none_for_unknown_keys(
     store: StateStore, scope: Scope, other_scope: Scope, call: str
 ) -> None:
     made, keys = populate(store, scope)
@@ -459,13 +457,13 @@ def test_bulk_calls_answer_none_for_keys_of_nothing(
     method = getattr(store, call)
     if call == "action_tasks":
         store.cancel_tasks([one, two], made.hub)
-    before = counts(store)
+    before = row_counts(store)
     assert method(bad, *arguments) == [None] * len(bad)
     assert method([], *arguments) == method(iter(()), *arguments) == []
     for single in (one, str(one)):
         with pytest.raises(TypeError):
             method(single, *arguments)
-    assert counts(store) == before
+    assert row_counts(store) == before
     good = method([one, *bad, str(two), None, one], *arguments)
     assert good[1:-3] == [None] * len(bad)
     assert good[-2] is None
@@ -483,7 +481,7 @@ def test_check_existence_and_get_gufe_refuse_malformed_keys(world: World) -> Non
 
 
 @pytest.mark.parametrize("call", [call for call, arguments in BULK.items() if "hub" in arguments])
-def test_calls_about_a_hub_that_is_none_answer_none(
+def test_calls_with_a_key_of_no_hub_return_none(
     world: World, other_scope: Scope, call: str
 ) -> None:
     store, made, keys = world

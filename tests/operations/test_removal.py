@@ -1,4 +1,4 @@
-"""Removing tasks for good: what is in the way, what goes with them, and what stays."""
+"""Permanent removal of tasks: obstacles, removed rows and kept rows."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sqlalchemy import text
 
 from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey, StateStore
 from alchemistore.models import GufeKey
-from tests.builders import Campaign, campaign, chain, register, tree
-from tests.threads import Running, together
+from tests.support.campaigns import Campaign, campaign, chain, register, tree
+from tests.support.concurrency import Running, run_concurrently
 
 NUMBERS = count()
 OF_TASKS = ("actions", "attempts", "claims", "extends", "queue", "status_changes", "task_results")
@@ -46,9 +46,7 @@ def made(store: StateStore, scope: Scope) -> Campaign:
     return campaign(store, scope, tasks=3)
 
 
-def test_a_task_goes_with_its_actions_and_its_place_in_the_queue(
-    store: StateStore, made: Campaign
-) -> None:
+def test_delete_task_removes_actions_and_queue_rows(store: StateStore, made: Campaign) -> None:
     gone, *others = made.tasks
     assert store.delete_task(gone) == gone
     assert not store.check_existence(gone)
@@ -58,12 +56,12 @@ def test_a_task_goes_with_its_actions_and_its_place_in_the_queue(
     assert set(store.claim_taskhub_tasks(made.hub, "a", count=3)) == {*others, None}
 
 
-def test_the_key_may_be_text(store: StateStore, made: Campaign) -> None:
+def test_task_key_is_accepted_as_text(store: StateStore, made: Campaign) -> None:
     assert store.delete_task(str(made.tasks[0])) == made.tasks[0]
 
 
 @pytest.mark.parametrize("status", ["error", "invalid", "deleted", "complete"])
-def test_a_task_goes_with_its_history(store: StateStore, made: Campaign, status: str) -> None:
+def test_delete_task_removes_its_history(store: StateStore, made: Campaign, status: str) -> None:
     task = store.claim_taskhub_tasks(made.hub, "a")[0]
     assert task is not None
     assert store.set_task_status([task], status) == [task]
@@ -73,7 +71,7 @@ def test_a_task_goes_with_its_history(store: StateStore, made: Campaign, status:
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_missing_task_is_a_key_error(
+def test_missing_task_is_a_key_error(
     store: StateStore, made: Campaign, scope: Scope, force: bool
 ) -> None:
     store.delete_task(made.tasks[0])
@@ -89,7 +87,7 @@ def test_a_missing_task_is_a_key_error(
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_key_of_something_else_is_a_value_error(
+def test_key_of_another_class_is_a_value_error(
     store: StateStore, made: Campaign, force: bool
 ) -> None:
     for key in (
@@ -108,7 +106,7 @@ def test_a_key_of_something_else_is_a_value_error(
 # What is in the way
 
 
-def test_tasks_that_extend_it_are_in_the_way(store: StateStore, made: Campaign) -> None:
+def test_delete_task_with_children_is_refused(store: StateStore, made: Campaign) -> None:
     root, child, grandchild = chain(store, made.transformations[0], 3)
     with pytest.raises(
         ValueError, match=f"Cannot delete {root}: other tasks extend it: {child}.*force=True"
@@ -120,7 +118,7 @@ def test_tasks_that_extend_it_are_in_the_way(store: StateStore, made: Campaign) 
 
 
 @pytest.mark.parametrize("ok", [True, False])
-def test_results_are_in_the_way(store: StateStore, made: Campaign, ok: bool) -> None:
+def test_delete_task_with_results_is_refused(store: StateStore, made: Campaign, ok: bool) -> None:
     task = made.tasks[0]
     result = store.set_task_result(task, ref(ok))
     with pytest.raises(ValueError, match=f"Cannot delete {task}: it has results: {result}"):
@@ -129,7 +127,9 @@ def test_results_are_in_the_way(store: StateStore, made: Campaign, ok: bool) -> 
 
 
 @pytest.mark.parametrize("by_hand", [True, False])
-def test_that_it_runs_is_in_the_way(store: StateStore, made: Campaign, by_hand: bool) -> None:
+def test_delete_task_of_a_running_task_is_refused(
+    store: StateStore, made: Campaign, by_hand: bool
+) -> None:
     task = (
         store.set_task_running(made.tasks[:1])[0]
         if by_hand
@@ -141,7 +141,7 @@ def test_that_it_runs_is_in_the_way(store: StateStore, made: Campaign, by_hand: 
     assert store.delete_task(task, force=True) == task
 
 
-def test_ten_of_what_is_in_the_way_are_named_and_the_others_counted(
+def test_refusal_names_ten_obstacles_and_counts_the_others(
     store: StateStore, made: Campaign
 ) -> None:
     task = made.tasks[0]
@@ -159,7 +159,7 @@ def test_ten_of_what_is_in_the_way_are_named_and_the_others_counted(
 # With force
 
 
-def test_force_takes_the_whole_tree_and_nothing_else(
+def test_force_removes_the_whole_tree_and_nothing_else(
     store: StateStore, scope: Scope, made: Campaign
 ) -> None:
     second = campaign(store, scope, name="second").hub
@@ -177,7 +177,7 @@ def test_force_takes_the_whole_tree_and_nothing_else(
     assert store.get_gufe(beside).extends == str(above)
 
 
-def test_force_takes_results_that_no_other_task_has(store: StateStore, made: Campaign) -> None:
+def test_force_removes_results_of_no_other_task(store: StateStore, made: Campaign) -> None:
     root, child = chain(store, made.transformations[0], 2)
     other = made.tasks[0]
     shared, between, own, of_other = (ref() for _ in range(4))
@@ -202,7 +202,7 @@ def test_force_takes_results_that_no_other_task_has(store: StateStore, made: Cam
     assert store.get_task_results(other) == sorted([keys[shared], keys[of_other]])
 
 
-def test_force_ends_a_claim_and_the_service_learns_it_with_its_result(
+def test_force_ends_a_claim_and_the_settlement_is_a_key_error(
     store: StateStore, made: Campaign
 ) -> None:
     task, other = store.claim_taskhub_tasks(made.hub, "a", count=2)
@@ -214,7 +214,7 @@ def test_force_ends_a_claim_and_the_service_learns_it_with_its_result(
     store.deregister_computeservice("a")
 
 
-def test_within_a_transaction_that_fails_nothing_is_gone(store: StateStore, made: Campaign) -> None:
+def test_removal_in_a_failed_transaction_is_rolled_back(store: StateStore, made: Campaign) -> None:
     with store.transaction(ignore_exceptions=True) as tx:
         tx.delete_task(made.tasks[0])
         assert not tx.check_existence(made.tasks[0])
@@ -237,11 +237,11 @@ def race(*calls: Callable[[], object]) -> list[object]:
         except ValueError:
             return ValueError
 
-    return together([partial(answer, call) for call in calls])
+    return run_concurrently([partial(answer, call) for call in calls])
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_task_is_not_extended_while_it_goes(
+def test_extension_of_a_task_being_removed_is_refused(
     store: StateStore, made: Campaign, force: bool
 ) -> None:
     edge = made.transformations[0]
@@ -264,7 +264,7 @@ def test_a_task_is_not_extended_while_it_goes(
             assert store.check_existence(task)
 
 
-def test_a_tree_that_grows_goes_whole(store: StateStore, made: Campaign) -> None:
+def test_growing_tree_is_removed_completely(store: StateStore, made: Campaign) -> None:
     edge = made.transformations[0]
     root, *tasks = chain(store, edge, 4)
 
@@ -278,7 +278,9 @@ def test_a_tree_that_grows_goes_whole(store: StateStore, made: Campaign) -> None
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_who_removes_waits_for_who_extends(store: StateStore, made: Campaign, force: bool) -> None:
+def test_removal_waits_for_a_concurrent_extension(
+    store: StateStore, made: Campaign, force: bool
+) -> None:
     task = made.tasks[0]
     with store.transaction() as tx:
         child = tx.create_task(made.transformations[0], extends=task)
@@ -292,9 +294,7 @@ def test_who_removes_waits_for_who_extends(store: StateStore, made: Campaign, fo
     assert store.check_existence(child) is not force
 
 
-def test_what_is_added_below_while_the_rest_is_being_locked_goes_too(
-    store: StateStore, made: Campaign
-) -> None:
+def test_child_added_while_the_tree_is_locked_is_removed(store: StateStore, made: Campaign) -> None:
     edge = made.transformations[0]
     root = store.create_task(edge)
     early, late = store.create_tasks([edge] * 2, extends=[root] * 2)
@@ -322,7 +322,7 @@ def test_removals_of_overlapping_trees_do_not_deadlock(store: StateStore, made: 
     assert store.query_tasks() == sorted(made.tasks)
 
 
-def test_a_removal_and_claims_do_not_disturb_each_other(store: StateStore, made: Campaign) -> None:
+def test_removal_and_claims_do_not_disturb_each_other(store: StateStore, made: Campaign) -> None:
     for _ in range(5):
         tasks = store.create_tasks(made.transformations * 2)
         store.action_tasks(tasks, made.hub)

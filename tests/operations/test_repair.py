@@ -1,4 +1,4 @@
-"""The queue is a cache: whatever happened to it, it can be made again from tasks and actions."""
+"""The queue can always be rebuilt from tasks and actions."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sqlalchemy import Row, text
 
 from alchemistore import QueueRepair, Scope, ScopedKey, StateStore
 from alchemistore.maintenance import repair
-from tests.builders import Campaign, campaign, chain, register
-from tests.threads import Running
+from tests.support.campaigns import Campaign, campaign, chain, register
+from tests.support.concurrency import Running
 
 
 @pytest.fixture
 def made(store: StateStore, scope: Scope) -> Campaign:
-    """Six tasks on a hub: one of them claimed, one that waits for another, two of another priority."""
+    """Six tasks on a hub: one claimed, one child of a waiting parent, two of another priority."""
     register(store, "a")
     made = campaign(store, scope, tasks=4)
     store.claim_taskhub_tasks(made.hub, "a", count=1)
@@ -69,7 +69,7 @@ SPOILT = [
 
 
 @pytest.mark.parametrize("statements", SPOILT)
-def test_whatever_was_done_to_the_queue_is_repaired(
+def test_any_damage_to_the_queue_is_repaired(
     store: StateStore, made: Campaign, statements: str
 ) -> None:
     before, tasks, actions = entries(store), rows(store, "tasks"), rows(store, "actions")
@@ -83,13 +83,13 @@ def test_whatever_was_done_to_the_queue_is_repaired(
     assert None not in store.claim_taskhub_tasks(made.hub, "a", count=len(before))
 
 
-def test_a_sound_queue_stays_as_it_is(store: StateStore, made: Campaign) -> None:
+def test_repair_of_a_correct_queue_changes_nothing(store: StateStore, made: Campaign) -> None:
     before = rows(store), rows(store, "lanes")
     assert store.repair_queue() == QueueRepair(removed=0, added=0)
     assert (rows(store), rows(store, "lanes")) == before
 
 
-def test_what_was_right_keeps_its_place(store: StateStore, made: Campaign) -> None:
+def test_repair_keeps_the_position_of_correct_rows(store: StateStore, made: Campaign) -> None:
     before = rows(store)
     with store.engine.begin() as connection:
         connection.execute(text("DELETE FROM queue WHERE task = :task"), {"task": before[0].task})
@@ -97,11 +97,11 @@ def test_what_was_right_keeps_its_place(store: StateStore, made: Campaign) -> No
     assert set(before) - set(rows(store)) == {before[0]}
 
 
-def test_an_empty_store_needs_no_repair(store: StateStore) -> None:
+def test_empty_store_needs_no_repair(store: StateStore) -> None:
     assert store.repair_queue() == QueueRepair(removed=0, added=0)
 
 
-def test_more_than_fits_into_a_batch_is_put_back(
+def test_repair_restores_more_rows_than_one_batch(
     store: StateStore, scope: Scope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = campaign(store, scope, tasks=7)
@@ -114,7 +114,7 @@ def test_more_than_fits_into_a_batch_is_put_back(
     assert entries(store) == before
 
 
-def test_a_repair_does_not_disturb_what_goes_on_meanwhile(store: StateStore, scope: Scope) -> None:
+def test_repair_does_not_disturb_concurrent_calls(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=60)
     names = ("a", "b", "c")
     register(store, *names)
@@ -139,7 +139,7 @@ def test_a_repair_does_not_disturb_what_goes_on_meanwhile(store: StateStore, sco
     assert sorted([*taken, *rest]) == sorted(made.tasks)
 
 
-def test_a_repair_waits_for_who_is_changing_the_queue(store: StateStore, made: Campaign) -> None:
+def test_repair_waits_for_open_changes_of_the_queue(store: StateStore, made: Campaign) -> None:
     waiting = store.query_tasks(status="waiting")
     with store.transaction() as tx:
         tx.set_task_status(waiting, "deleted")

@@ -1,4 +1,4 @@
-"""References to results: kept as they are, shared by tasks, told apart by success."""
+"""References to results: kept unchanged, shared by tasks, listed by success."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import gufe
 import pytest
 
 from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey, StateStore
-from tests import deliveries
-from tests.builders import Campaign, campaign, chain, register
+from tests.support import results
+from tests.support.campaigns import Campaign, campaign, chain, register
 
 NOON = datetime(2024, 1, 19, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -21,7 +21,7 @@ def ref(
     scope: Scope, *, ok: bool = True, created: datetime | None = NOON, **fields: Any
 ) -> ProtocolDAGResultRef:
     """A reference to a result of its own, unless `obj_key` says to which."""
-    return deliveries.ref(scope, ok=ok, datetime_created=created, **{"creator": "a", **fields})
+    return results.ref(scope, ok=ok, datetime_created=created, **{"creator": "a", **fields})
 
 
 def keys(scope: Scope, refs: Sequence[ProtocolDAGResultRef]) -> list[ScopedKey]:
@@ -34,7 +34,7 @@ def made(store: StateStore, scope: Scope) -> Campaign:
     return campaign(store, scope, tasks=6)
 
 
-def test_a_reference_is_listed_under_its_own_key(
+def test_reference_is_listed_under_its_own_key(
     store: StateStore, made: Campaign, scope: Scope
 ) -> None:
     task, one = made.tasks[0], ref(scope)
@@ -57,7 +57,7 @@ def test_a_reference_is_listed_under_its_own_key(
     assert store.check_existence(keys(scope, [one])[0])
 
 
-def test_results_and_failures_are_told_apart_and_accumulate(
+def test_results_and_failures_are_listed_apart_and_accumulate(
     store: StateStore, made: Campaign, scope: Scope
 ) -> None:
     task, sibling = made.tasks[0], made.tasks[3]
@@ -77,7 +77,7 @@ def test_results_and_failures_are_told_apart_and_accumulate(
     )
 
 
-def test_storing_a_reference_twice_is_storing_it_once(
+def test_reference_stored_twice_is_listed_once(
     store: StateStore, made: Campaign, scope: Scope
 ) -> None:
     task, one = made.tasks[0], ref(scope)
@@ -116,7 +116,7 @@ def test_one_result_pushed_twice_gives_two_references(
     )
 
 
-def test_a_reference_comes_back_with_its_time_and_key(
+def test_reference_is_returned_with_its_time_and_key(
     store: StateStore, made: Campaign, scope: Scope
 ) -> None:
     times = [
@@ -139,7 +139,7 @@ def test_a_reference_comes_back_with_its_time_and_key(
     assert len(store.get_task_results(made.tasks[0])) == len(times)
 
 
-def test_a_reference_comes_back_with_every_field(
+def test_reference_is_returned_with_every_field(
     store: StateStore, made: Campaign, scope: Scope
 ) -> None:
     odd: list[dict[str, Any]] = [
@@ -156,7 +156,7 @@ def test_a_reference_comes_back_with_every_field(
         assert back.key == one.key
 
 
-def test_a_reference_lives_in_the_scope_of_its_task(
+def test_reference_lives_in_the_scope_of_its_task(
     store: StateStore, made: Campaign, scope: Scope, other_scope: Scope
 ) -> None:
     for foreign in (other_scope, Scope("org"), Scope()):
@@ -167,7 +167,7 @@ def test_a_reference_lives_in_the_scope_of_its_task(
         assert store.get_gufe(key) == one
 
 
-def test_the_same_reference_in_two_scopes_is_two(
+def test_same_reference_in_two_scopes_is_two(
     store: StateStore, made: Campaign, scope: Scope, other_scope: Scope
 ) -> None:
     there, one = campaign(store, other_scope, tasks=1), ref(scope)
@@ -177,7 +177,7 @@ def test_the_same_reference_in_two_scopes_is_two(
 
 
 @pytest.mark.parametrize("ok", [True, False])
-def test_a_result_leaves_status_and_claim_alone(
+def test_result_leaves_status_and_claim_alone(
     store: StateStore, made: Campaign, scope: Scope, ok: bool
 ) -> None:
     register(store, "a")
@@ -207,7 +207,7 @@ def test_a_result_leaves_status_and_claim_alone(
     assert store.get_gufe(made.tasks[0]).claim == "a"
 
 
-def test_missing_tasks_and_other_things(
+def test_missing_tasks_and_keys_of_other_classes_are_errors(
     store: StateStore, made: Campaign, scope: Scope, other_scope: Scope
 ) -> None:
     one = ref(scope)
@@ -229,7 +229,7 @@ def test_missing_tasks_and_other_things(
     assert not store.check_existence(keys(scope, [one])[0])
 
 
-def test_a_child_continues_from_the_newest_success_of_its_parent(
+def test_child_continues_from_the_newest_success_of_its_parent(
     store: StateStore, made: Campaign, scope: Scope
 ) -> None:
     transformation = made.transformations[0]
@@ -254,7 +254,7 @@ def test_a_child_continues_from_the_newest_success_of_its_parent(
     assert (str(found.key), start) == (str(transformation.gufe_key), newest)
 
 
-def test_of_two_successes_at_one_moment_the_key_decides(
+def test_key_decides_between_successes_of_the_same_time(
     store: StateStore, made: Campaign, scope: Scope
 ) -> None:
     chosen = []

@@ -1,4 +1,4 @@
-"""Compute services come, are heard of, and go; what they were running waits again."""
+"""Compute services: registration, heartbeats, expiry and removal."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import text
 
 from alchemistore import ComputeServiceID, ComputeServiceRegistration, Scope, ScopedKey, StateStore
-from tests.builders import campaign, chain, register
-from tests.deliveries import attempts, statuses
+from tests.support.campaigns import campaign, chain, register
+from tests.support.history import attempts, statuses
 
 NOON = datetime(2024, 1, 19, 12, 0, 0, 123456, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -42,7 +42,7 @@ def outcomes(store: StateStore, tasks: Sequence[ScopedKey]) -> list[list[str | N
     "identifier",
     ["plain", "with some spaces", 'it\'s "quoted" \\ 100%', "naïve-服务-🧪", "x" * 2000],
 )
-def test_a_registration_is_kept_as_given(store: StateStore, identifier: str) -> None:
+def test_registration_is_kept_as_given(store: StateStore, identifier: str) -> None:
     answer = store.register_computeservice(registration(identifier, NOON + MINUTE))
     assert (answer, type(answer)) == (identifier, ComputeServiceID)
     assert services(store) == {identifier: (NOON, NOON + MINUTE)}
@@ -51,7 +51,7 @@ def test_a_registration_is_kept_as_given(store: StateStore, identifier: str) -> 
     assert services(store) == {}
 
 
-def test_a_second_registration_under_one_identifier_is_refused(store: StateStore) -> None:
+def test_second_registration_under_one_identifier_is_refused(store: StateStore) -> None:
     store.register_computeservice(registration("a"))
     with pytest.raises(ValueError, match="already registered"):
         store.register_computeservice(registration("a", NOON + MINUTE, NOON + MINUTE))
@@ -64,7 +64,7 @@ def test_identifiers_differ_by_case_and_space(store: StateStore) -> None:
     assert set(services(store)) == {"A", "a ", " a"}
 
 
-def test_a_heartbeat_moves_forward_only(store: StateStore) -> None:
+def test_heartbeat_moves_forward_only(store: StateStore) -> None:
     sent = {
         "later": NOON + MINUTE,
         "later, naive": (NOON + MINUTE).replace(tzinfo=None),
@@ -92,7 +92,7 @@ def test_naive_times_of_a_registration_are_utc(store: StateStore) -> None:
 
 
 @pytest.mark.parametrize("past", ["never registered", "deregistered", "expired"])
-def test_an_unknown_service_is_told_so(store: StateStore, past: str) -> None:
+def test_unknown_service_is_a_key_error(store: StateStore, past: str) -> None:
     if past != "never registered":
         store.register_computeservice(registration("a"))
     if past == "deregistered":
@@ -108,7 +108,7 @@ def test_an_unknown_service_is_told_so(store: StateStore, past: str) -> None:
     assert store.heartbeat_computeservice("a", NOON) == "a"
 
 
-def test_strictly_before_is_expired(store: StateStore) -> None:
+def test_heartbeat_strictly_before_the_time_is_expired(store: StateStore) -> None:
     tick = timedelta(microseconds=1)
     store.register_computeservice(registration("same"))
     store.register_computeservice(registration("new", NOON + tick))
@@ -123,7 +123,7 @@ def test_strictly_before_is_expired(store: StateStore) -> None:
         assert store.expire_registrations(limit) == []
 
 
-def test_a_heartbeat_saves_from_expiry(store: StateStore) -> None:
+def test_heartbeat_saves_from_expiry(store: StateStore) -> None:
     for name in ("a", "b"):
         store.register_computeservice(registration(name))
     store.heartbeat_computeservice("a", NOON + MINUTE)
@@ -131,12 +131,12 @@ def test_a_heartbeat_saves_from_expiry(store: StateStore) -> None:
     assert set(services(store)) == {"a"}
 
 
-def test_nobody_to_expire(store: StateStore) -> None:
+def test_expiry_without_expired_services_returns_nothing(store: StateStore) -> None:
     assert store.expire_registrations(NOON) == []
 
 
 @pytest.mark.parametrize("outcome", ["deregistered", "expired"])
-def test_what_a_lost_service_was_running_waits_again(
+def test_running_tasks_of_a_lost_service_wait_again(
     store: StateStore, scope: Scope, outcome: str
 ) -> None:
     made = campaign(store, scope, tasks=6)
@@ -168,7 +168,7 @@ def test_what_a_lost_service_was_running_waits_again(
 
 
 @pytest.mark.parametrize("outcome", ["deregistered", "expired"])
-def test_what_a_lost_service_had_ended_stays_as_it_is(
+def test_ended_tasks_of_a_lost_service_keep_their_status(
     store: StateStore, scope: Scope, outcome: str
 ) -> None:
     made = campaign(store, scope, tasks=7)
@@ -191,9 +191,7 @@ def test_what_a_lost_service_had_ended_stays_as_it_is(
     assert outcomes(store, made.tasks[6:]) == [[outcome]]
 
 
-def test_a_cancelled_task_of_a_lost_service_waits_on_no_hub(
-    store: StateStore, scope: Scope
-) -> None:
+def test_cancelled_task_of_a_lost_service_waits_on_no_hub(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=1)
     register(store, "a", "b")
     assert store.claim_taskhub_tasks(made.hub, "a") == made.tasks
@@ -205,7 +203,7 @@ def test_a_cancelled_task_of_a_lost_service_waits_on_no_hub(
     assert store.claim_taskhub_tasks(made.hub, "b") == made.tasks
 
 
-def test_a_lost_link_of_a_chain_does_not_free_the_next(store: StateStore, scope: Scope) -> None:
+def test_lost_link_of_a_chain_does_not_free_the_next(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope)
     links = chain(store, made.transformations[0], 2)
     store.action_tasks(links, made.hub)
@@ -215,7 +213,7 @@ def test_a_lost_link_of_a_chain_does_not_free_the_next(store: StateStore, scope:
     assert store.claim_taskhub_tasks(made.hub, "b", count=2) == [links[0], None]
 
 
-def test_who_registers_again_gets_back_nothing(store: StateStore, scope: Scope) -> None:
+def test_registering_again_restores_no_claim(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=2)
     store.register_computeservice(registration("a"))
     assert store.claim_taskhub_tasks(made.hub, "a", count=2) != [None, None]

@@ -1,4 +1,4 @@
-"""A result is delivered: by whom, of which kind and to which task decides what becomes of the task, never of the result."""
+"""Settlement: effect on the task by sender, status and success; results are always kept."""
 
 from __future__ import annotations
 
@@ -9,58 +9,57 @@ from sqlalchemy import text
 
 from alchemistore import Scope, ScopedKey, StateStore, TaskStatusEnum
 from alchemistore.models import AttemptOutcome, Settlement
-from tests.builders import Campaign, campaign, chain, register
-from tests.databases import everything
-from tests.deliveries import (
+from tests.support.campaigns import Campaign, campaign, chain, register
+from tests.support.claims import claim, claim_rows, expire_silent
+from tests.support.databases import all_rows, rolled_back
+from tests.support.history import attempts, outcomes, status
+from tests.support.results import (
     ENVIRONMENT,
-    WAYS,
-    attempts,
-    check_listed,
-    claim,
-    claims,
-    expire_silent,
-    key_of,
+    assert_listed,
     ok_or_failed,
-    outcomes,
     ref,
+    reference_key,
     settle,
-    status,
-    undone,
 )
+from tests.support.task_states import TASK_STATES
 
 
 @ok_or_failed
-def test_a_result_from_who_holds_the_claim_ends_the_task(
+def test_result_from_the_claim_holder_ends_the_task(
     store: StateStore, one: Campaign, scope: Scope, ok: bool
 ) -> None:
     task, result = claim(store, one, "b"), ref(scope, ok=ok)
     ended = "complete" if ok else "error"
     answer = settle(store, task, result, "b")
     assert answer == Settlement(
-        result=key_of(result, task),
+        result=reference_key(result, task),
         status=TaskStatusEnum(ended),
         attempt=1,
         outcome=AttemptOutcome(ended),
     )
     assert status(store, task) == ended
-    assert claims(store) == []
+    assert claim_rows(store) == []
     [attempt] = attempts(store, task)
-    assert (attempt.service, attempt.outcome, attempt.result) == ("b", ended, key_of(result, task))
+    assert (attempt.service, attempt.outcome, attempt.result) == (
+        "b",
+        ended,
+        reference_key(result, task),
+    )
     assert attempt.ended_at is not None
     assert attempt.ended_at >= attempt.claimed_at
     assert store.get_gufe(task).claim is None
     assert store.get_taskhub_tasks(one.hub) == ([] if ok else [task])
-    check_listed(store, task, result)
+    assert_listed(store, task, result)
 
 
 @ok_or_failed
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", TASK_STATES)
 @pytest.mark.parametrize("sender", ["lost", "never", "nobody"])
-def test_a_result_from_who_holds_no_claim_completes_what_is_open_or_changes_no_status(
+def test_result_without_claim_completes_an_open_task_or_changes_no_status(
     store: StateStore, one: Campaign, scope: Scope, sender: str, way: str, ok: bool
 ) -> None:
     [task], result = one.tasks, ref(scope, ok=ok)
-    before, bring = WAYS[way]
+    before, bring = TASK_STATES[way]
     if sender == "lost":
         claim(store, one, "a")
         assert expire_silent(store) == ["a"]
@@ -74,22 +73,25 @@ def test_a_result_from_who_holds_no_claim_completes_what_is_open_or_changes_no_s
     after = "complete" if ok and open_before else was
     mine = (1, AttemptOutcome.expired) if sender == "lost" else (None, None)
     assert answer == Settlement(
-        result=key_of(result, task), status=TaskStatusEnum(after), attempt=mine[0], outcome=mine[1]
+        result=reference_key(result, task),
+        status=TaskStatusEnum(after),
+        attempt=mine[0],
+        outcome=mine[1],
     )
     assert status(store, task) == after
-    check_listed(store, task, result)
+    assert_listed(store, task, result)
     new = attempts(store, task)
     assert len(new) == len(old)
     for then, now in zip(old, new, strict=True):
         if then.ended_at is not None:
-            linked = key_of(result, task) if then.service == "a" else then.result
+            linked = reference_key(result, task) if then.service == "a" else then.result
             assert now == then.model_copy(update={"result": linked})
         elif ok:
             assert (now.service, now.outcome, now.result) == ("b", "superseded", None)
             assert now.ended_at is not None
         else:
             assert now == then
-    assert claims(store) == ([("b", len(new))] if way == "running by b" and not ok else [])
+    assert claim_rows(store) == ([("b", len(new))] if way == "running by b" and not ok else [])
     assert store.get_taskhub_tasks(one.hub) == (
         [task] if after in ("waiting", "running", "error") else []
     )
@@ -116,7 +118,7 @@ LOSSES: dict[str, tuple[str, Callable[[StateStore, ScopedKey], object], str]] = 
 
 @ok_or_failed
 @pytest.mark.parametrize("loss", LOSSES)
-def test_however_a_claim_was_lost_its_late_result_is_linked_and_its_end_stays(
+def test_late_result_of_a_lost_claim_is_linked_and_the_outcome_is_kept(
     store: StateStore, one: Campaign, scope: Scope, loss: str, ok: bool
 ) -> None:
     task, result = claim(store, one, "a"), ref(scope, ok=ok)
@@ -134,13 +136,13 @@ def test_however_a_claim_was_lost_its_late_result_is_linked_and_its_end_stays(
     )
     [linked] = attempts(store, task)
     assert linked == ended.model_copy(
-        update={"result": key_of(result, task), "environment": ENVIRONMENT}
+        update={"result": reference_key(result, task), "environment": ENVIRONMENT}
     )
-    check_listed(store, task, result)
+    assert_listed(store, task, result)
 
 
 @ok_or_failed
-def test_the_result_of_a_superseded_holder_is_kept_too(
+def test_result_of_a_superseded_claim_holder_is_kept(
     store: StateStore, one: Campaign, scope: Scope, ok: bool
 ) -> None:
     task = claim(store, one, "a")
@@ -150,16 +152,16 @@ def test_the_result_of_a_superseded_holder_is_kept_too(
     settle(store, task, late, "a")
     answer = settle(store, task, newer, "b")
     assert (answer.status.value, answer.attempt, answer.outcome) == ("complete", 2, "superseded")
-    check_listed(store, task, late, newer)
+    assert_listed(store, task, late, newer)
     assert [attempt.result for attempt in attempts(store, task)] == [
-        key_of(late, task),
-        key_of(newer, task),
+        reference_key(late, task),
+        reference_key(newer, task),
     ]
     assert outcomes(store, task) == [("a", "expired"), ("b", "superseded")]
 
 
 @ok_or_failed
-def test_an_earlier_attempt_of_the_service_that_runs_the_task_again_is_settled_by_its_number(
+def test_attempt_number_settles_an_earlier_attempt_of_the_running_service(
     store: StateStore, one: Campaign, scope: Scope, ok: bool
 ) -> None:
     task, late = claim(store, one, "b"), ref(scope, ok=ok)
@@ -168,15 +170,15 @@ def test_an_earlier_attempt_of_the_service_that_runs_the_task_again_is_settled_b
     answer = settle(store, task, late, "b", attempt=1)
     assert (answer.attempt, answer.outcome) == (1, "released")
     first, second = attempts(store, task)
-    assert first.result == key_of(late, task)
+    assert first.result == reference_key(late, task)
     assert (status(store, task), second.outcome) == (
         ("complete", "superseded") if ok else ("running", None)
     )
     assert second.result is None
-    check_listed(store, task, late)
+    assert_listed(store, task, late)
 
 
-def test_without_a_number_the_last_attempt_of_the_service_is_meant(
+def test_missing_attempt_number_means_the_last_attempt_of_the_service(
     store: StateStore, one: Campaign, scope: Scope
 ) -> None:
     task = claim(store, one, "b")
@@ -188,12 +190,12 @@ def test_without_a_number_the_last_attempt_of_the_service_is_meant(
 
 
 @pytest.mark.parametrize("number", [1, 7])
-def test_a_number_that_is_not_the_senders_own_makes_nobody_a_holder(
+def test_attempt_number_of_another_service_is_not_trusted(
     store: StateStore, one: Campaign, scope: Scope, number: int
 ) -> None:
     task, failure, success = claim(store, one, "b"), ref(scope, ok=False), ref(scope)
     settle(store, task, failure, "c", attempt=number)
-    assert (status(store, task), outcomes(store, task), claims(store)) == (
+    assert (status(store, task), outcomes(store, task), claim_rows(store)) == (
         "running",
         [("b", None)],
         [("b", 1)],
@@ -201,12 +203,10 @@ def test_a_number_that_is_not_the_senders_own_makes_nobody_a_holder(
     settle(store, task, success, "c", attempt=number)
     assert (status(store, task), outcomes(store, task)) == ("complete", [("b", "superseded")])
     assert attempts(store, task)[0].result is None
-    check_listed(store, task, failure, success)
+    assert_listed(store, task, failure, success)
 
 
-def test_the_children_become_claimable_in_the_same_transaction(
-    store: StateStore, scope: Scope
-) -> None:
+def test_children_become_claimable_in_the_same_transaction(store: StateStore, scope: Scope) -> None:
     register(store, "b")
     made = campaign(store, scope, arms=1)
     parent, child, grandchild = chain(store, made.transformations[0], 3)
@@ -222,38 +222,38 @@ def test_the_children_become_claimable_in_the_same_transaction(
     assert store.claim_taskhub_tasks(made.hub, "b") == [grandchild]
 
 
-def test_what_is_rolled_back_was_not_settled(
+def test_rolled_back_settlement_changes_nothing(
     store: StateStore, one: Campaign, scope: Scope
 ) -> None:
     task = claim(store, one, "b")
-    before = everything(store)
-    with undone(store) as tx:
+    before = all_rows(store)
+    with rolled_back(store) as tx:
         tx.settle_task(
             task, ref(scope), compute_service_id="b", tracebacks=["x"], environment=ENVIRONMENT
         )
-    assert everything(store) == before
+    assert all_rows(store) == before
     assert settle(store, task, ref(scope), "b").outcome == "complete"
 
 
-def test_a_task_that_is_missing_is_a_key_error_and_another_key_a_value_error(
+def test_missing_task_is_a_key_error_and_another_class_a_value_error(
     store: StateStore, one: Campaign, scope: Scope
 ) -> None:
     missing = ScopedKey.from_str(f"Task-{'0' * 32}-{scope}")
-    before = everything(store)
+    before = all_rows(store)
     with pytest.raises(KeyError, match="No such object in database"):
         store.settle_task(missing, ref(scope))
     for wrong in (one.hub, one.network, one.transformations[0], "no key"):
         with pytest.raises(ValueError):
             store.settle_task(wrong, ref(scope))
-    assert everything(store) == before
+    assert all_rows(store) == before
 
 
-def test_keys_may_be_text(store: StateStore, one: Campaign, scope: Scope) -> None:
+def test_key_is_accepted_as_text(store: StateStore, one: Campaign, scope: Scope) -> None:
     task, result = claim(store, one, "b"), ref(scope)
-    assert store.settle_task(str(task), result, "b").result == key_of(result, task)
+    assert store.settle_task(str(task), result, "b").result == reference_key(result, task)
 
 
-def test_an_environment_is_kept_with_its_attempt_and_stored_once(
+def test_environment_is_kept_with_its_attempt_and_stored_once(
     store: StateStore, scope: Scope
 ) -> None:
     register(store, "b")
@@ -270,14 +270,14 @@ def test_an_environment_is_kept_with_its_attempt_and_stored_once(
         assert connection.execute(query, {"project": scope.project}).scalar_one() == 2
 
 
-def test_an_environment_of_who_never_claimed_is_no_error(
+def test_environment_of_a_service_without_claim_is_no_error(
     store: StateStore, one: Campaign, scope: Scope
 ) -> None:
     answer = settle(store, one.tasks[0], ref(scope), "stranger", environment=ENVIRONMENT)
     assert (answer.status.value, answer.attempt) == ("complete", None)
 
 
-def test_tracebacks_are_read_back_together_in_the_order_they_came(
+def test_tracebacks_are_returned_in_the_order_of_settlement(
     store: StateStore, one: Campaign, scope: Scope
 ) -> None:
     task = one.tasks[0]

@@ -1,58 +1,53 @@
-"""What settling does in one call, done in two: a reference is stored alone, a status is set by hand; and what stays of an attempt."""
+"""Results stored and statuses set by separate calls, and what an attempt keeps."""
 
 from __future__ import annotations
 
 import pytest
 
 from alchemistore import Scope, StateStore
-from tests.builders import Campaign
-from tests.databases import everything
-from tests.deliveries import (
+from tests.support.campaigns import Campaign
+from tests.support.claims import claim, claim_rows, expire_silent
+from tests.support.databases import all_rows
+from tests.support.history import attempts, history_of, outcomes, status
+from tests.support.results import (
     ENVIRONMENT,
-    attempts,
-    check_listed,
-    claim,
-    claims,
-    expire_silent,
-    history,
-    key_of,
+    assert_listed,
     ok_or_failed,
-    outcomes,
     ref,
+    reference_key,
     settle,
-    status,
 )
 
 
 @ok_or_failed
-def test_storing_a_reference_alone_ends_neither_status_nor_claim_nor_attempt(
+def test_set_task_result_keeps_status_claim_and_attempt(
     store: StateStore, one: Campaign, scope: Scope, ok: bool
 ) -> None:
     task, result = claim(store, one, "b"), ref(scope, ok=ok)
-    before = history(store, task)
-    assert store.set_task_result(task, result) == key_of(result, task)
-    assert (status(store, task), claims(store), history(store, task).changes) == (
+    before = history_of(store, task)
+    assert store.set_task_result(task, result) == reference_key(result, task)
+    assert (status(store, task), claim_rows(store), history_of(store, task).changes) == (
         "running",
         [("b", 1)],
         before.changes,
     )
     assert outcomes(store, task) == [("b", None)]
-    check_listed(store, task, result)
+    assert_listed(store, task, result)
 
 
-def test_a_reference_stored_alone_does_not_take_the_place_of_what_the_holder_delivers(
+def test_set_task_result_does_not_replace_the_result_of_the_claim_holder(
     store: StateStore, one: Campaign, scope: Scope
 ) -> None:
     task, stranger, own = claim(store, one, "b"), ref(scope, ok=False), ref(scope)
     store.set_task_result(task, stranger)
     settle(store, task, own, "b")
     [attempt] = attempts(store, task)
-    assert (attempt.outcome, attempt.result) == ("complete", key_of(own, task))
-    check_listed(store, task, stranger, own)
+    assert (attempt.outcome, attempt.result) == ("complete", reference_key(own, task))
+    assert_listed(store, task, stranger, own)
 
 
 @ok_or_failed
-def test_reference_and_status_in_two_calls_end_the_attempt_as_one_does(
+def test_set_task_result_and_set_task_status_together_end_the_attempt(
     store: StateStore, one: Campaign, scope: Scope, ok: bool
 ) -> None:
     task, result = claim(store, one, "b"), ref(scope, ok=ok)
@@ -63,7 +58,7 @@ def test_reference_and_status_in_two_calls_end_the_attempt_as_one_does(
     assert (status(store, task), attempt.outcome, attempt.result) == (
         ended,
         ended,
-        key_of(result, task),
+        reference_key(result, task),
     )
 
 
@@ -77,31 +72,29 @@ def test_reference_and_status_in_two_calls_end_the_attempt_as_one_does(
         ("deleted", "deleted"),
     ],
 )
-def test_a_status_set_by_hand_ends_claim_and_attempt(
+def test_status_set_by_hand_ends_claim_and_attempt(
     store: StateStore, one: Campaign, wanted: str, outcome: str
 ) -> None:
     task = claim(store, one, "b")
     assert store.set_task_status([task], wanted) == [task]
-    assert (status(store, task), claims(store), outcomes(store, task)) == (
+    assert (status(store, task), claim_rows(store), outcomes(store, task)) == (
         wanted,
         [],
         [("b", outcome)],
     )
 
 
-def test_setting_running_what_runs_leaves_claim_and_attempt(
+def test_set_task_running_on_a_running_task_keeps_claim_and_attempt(
     store: StateStore, one: Campaign
 ) -> None:
     task = claim(store, one, "b")
-    before = everything(store)
+    before = all_rows(store)
     assert store.set_task_running([task]) == [task]
-    # Floors of lanes rise now and then, whoever calls.
-    assert everything(store) | {"lanes": before["lanes"]} == before
+    # Any call may raise the floors of lanes.
+    assert all_rows(store) | {"lanes": before["lanes"]} == before
 
 
-def test_an_attempt_outlives_the_registration_with_its_host(
-    store: StateStore, one: Campaign
-) -> None:
+def test_attempt_outlives_the_registration_with_its_host(store: StateStore, one: Campaign) -> None:
     task = claim(store, one, "a")
     expire_silent(store)
     with pytest.raises(KeyError):
@@ -110,7 +103,7 @@ def test_an_attempt_outlives_the_registration_with_its_host(
     assert (attempt.service, attempt.hostname, attempt.outcome) == ("a", "host", "expired")
 
 
-def test_an_ended_attempt_changes_no_more(store: StateStore, one: Campaign, scope: Scope) -> None:
+def test_ended_attempt_does_not_change(store: StateStore, one: Campaign, scope: Scope) -> None:
     task = claim(store, one, "b")
     settle(store, task, ref(scope, ok=False), "b", environment=ENVIRONMENT)
     [ended] = attempts(store, task)

@@ -1,4 +1,4 @@
-"""Which status follows which, and what a change of status does to hubs, claims, attempts and descendants."""
+"""Status transitions and their effects on hubs, claims, attempts and descendants."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ from uuid import uuid4
 import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore, TaskStatusEnum
-from tests.builders import STATUSES, Campaign, bring, campaign, chain, register, tree
-from tests.deliveries import attempts, statuses
+from tests.support.campaigns import (
+    STATUSES,
+    Campaign,
+    campaign,
+    chain,
+    move_to_status,
+    register,
+    tree,
+)
+from tests.support.history import attempts, statuses
 
 # From each status: the statuses that can be set.
 TABLE = {
@@ -44,14 +52,14 @@ def second_hub(store: StateStore, scope: Scope, tasks: Sequence[ScopedKey]) -> S
 
 
 @pytest.mark.parametrize("start", STATUSES)
-def test_each_setter_accepts_what_the_table_says(
+def test_each_setter_accepts_the_transitions_of_the_table(
     store: StateStore, scope: Scope, start: str
 ) -> None:
     made = campaign(store, scope)
     answered, followed = {}, {}
     for wanted in STATUSES:
         tasks = store.create_tasks(made.transformations * 3)
-        bring(store, tasks, start)
+        move_to_status(store, tasks, start)
         by_name, by_text, by_enum = tasks[:3], tasks[3:6], tasks[6:]
         answers = [
             *getattr(store, f"set_task_{wanted}")(by_name),
@@ -76,9 +84,9 @@ def test_raise_error_names_the_refused_task_and_changes_nothing(
     made = campaign(store, scope)
     for wanted in STATUSES:
         good, bad = store.create_tasks(made.transformations[:2])
-        bring(store, [bad], start)
+        move_to_status(store, [bad], start)
         if wanted in ("complete", "error"):
-            bring(store, [good], "running")
+            move_to_status(store, [good], "running")
         before = statuses(store, [good, bad])
         if wanted in TABLE[start]:
             assert store.set_task_status([good, bad], wanted, raise_error=True) == [good, bad]
@@ -93,7 +101,7 @@ def test_raise_error_names_the_refused_task_and_changes_nothing(
 
 def test_raise_error_counts_a_missing_task_as_refused(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=1)
-    bring(store, made.tasks, "running")
+    move_to_status(store, made.tasks, "running")
     for wanted, bad in product(
         STATUSES, [missing_task(scope), None, made.hub, made.transformations[0]]
     ):
@@ -105,12 +113,12 @@ def test_raise_error_counts_a_missing_task_as_refused(store: StateStore, scope: 
 
 
 @pytest.mark.parametrize("wanted", STATUSES)
-def test_one_answer_for_each_input(
+def test_setter_returns_one_entry_per_input(
     store: StateStore, scope: Scope, other_scope: Scope, wanted: str
 ) -> None:
     made = campaign(store, scope, tasks=3)
     second_hub(store, scope, made.tasks)
-    bring(store, made.tasks, "running")
+    move_to_status(store, made.tasks, "running")
     a, b, c = made.tasks
     elsewhere = ScopedKey.from_str(f"{a.gufe_key}-{other_scope}")
     asked = [b, None, a, missing_task(scope), b, str(c), made.hub, elsewhere, made.network]
@@ -120,13 +128,13 @@ def test_one_answer_for_each_input(
     assert store.set_task_status([], wanted, raise_error=True) == []
 
 
-def test_get_task_status_answers_in_order(
+def test_get_task_status_returns_statuses_in_order(
     store: StateStore, scope: Scope, other_scope: Scope
 ) -> None:
     made = campaign(store, scope, tasks=3)
     a, b, c = made.tasks
-    bring(store, [a], "error")
-    bring(store, [b], "deleted")
+    move_to_status(store, [a], "error")
+    move_to_status(store, [b], "deleted")
     elsewhere = ScopedKey.from_str(f"{a.gufe_key}-{other_scope}")
     asked = [c, None, b, missing_task(scope), str(a), c, made.hub, elsewhere]
     answers = [
@@ -141,7 +149,7 @@ def test_get_task_status_answers_in_order(
     assert store.get_task_status([]) == []
 
 
-def test_an_unknown_status_is_refused(store: StateStore, scope: Scope) -> None:
+def test_unknown_status_is_refused(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=1)
     for tasks, unknown in product(
         [made.tasks, []], ["", "Waiting", "done", "TaskStatusEnum.waiting"]
@@ -152,7 +160,7 @@ def test_an_unknown_status_is_refused(store: StateStore, scope: Scope) -> None:
 
 
 @pytest.mark.parametrize("wanted", STATUSES)
-def test_what_setting_a_status_does_to_hubs_and_claims(
+def test_status_change_updates_hubs_and_claims(
     store: StateStore, scope: Scope, wanted: str
 ) -> None:
     made = campaign(store, scope, tasks=2)
@@ -180,7 +188,7 @@ def test_what_setting_a_status_does_to_hubs_and_claims(
     assert store.claim_taskhub_tasks(hubs[1], "a") == again
 
 
-def test_an_error_set_back_to_waiting_is_claimable_again(store: StateStore, scope: Scope) -> None:
+def test_error_set_to_waiting_is_claimable_again(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=1)
     register(store, "a", "b")
     for service, ending in [("a", "error"), ("b", "error"), ("a", "waiting"), ("b", "error")]:
@@ -215,7 +223,7 @@ def test_running_by_hand_makes_no_claim(store: StateStore, scope: Scope) -> None
 
 @pytest.mark.parametrize("wanted", TERMINAL)
 @pytest.mark.parametrize("root_is_on_a_hub", [True, False])
-def test_a_terminal_status_goes_down_to_every_descendant(
+def test_terminal_status_is_set_on_every_descendant(
     store: StateStore, scope: Scope, wanted: str, root_is_on_a_hub: bool
 ) -> None:
     made = campaign(store, scope)
@@ -232,7 +240,7 @@ def test_a_terminal_status_goes_down_to_every_descendant(
 
 
 @pytest.mark.parametrize("wanted", TERMINAL)
-def test_a_terminal_status_leaves_what_is_above_and_beside(
+def test_terminal_status_leaves_ancestors_and_siblings(
     store: StateStore, scope: Scope, wanted: str
 ) -> None:
     made = campaign(store, scope)
@@ -267,7 +275,7 @@ def test_descendants_lose_their_claims(store: StateStore, scope: Scope, wanted: 
 
 
 @pytest.mark.parametrize("wanted", TERMINAL)
-def test_terminal_descendants_stay_what_they_are(
+def test_terminal_descendants_keep_their_status(
     store: StateStore, scope: Scope, wanted: str
 ) -> None:
     made = campaign(store, scope)
@@ -276,18 +284,20 @@ def test_terminal_descendants_stay_what_they_are(
         status: store.create_task(made.transformations[0], extends=root) for status in STATUSES
     }
     for status, child in children.items():
-        bring(store, [child], status)
+        move_to_status(store, [child], status)
     assert store.set_task_status([root], wanted) == [root]
     expected = [status if status in TERMINAL else wanted for status in STATUSES]
     assert statuses(store, list(children.values())) == expected
 
 
 @pytest.mark.parametrize("wanted", TERMINAL)
-def test_root_and_descendants_in_one_call(store: StateStore, scope: Scope, wanted: str) -> None:
+def test_terminal_status_of_root_and_descendants_in_one_call(
+    store: StateStore, scope: Scope, wanted: str
+) -> None:
     made = campaign(store, scope)
     root, child, grandchild = chain(store, made.transformations[0], 3)
     other = "deleted" if wanted == "invalid" else "invalid"
-    bring(store, [grandchild], other)
+    move_to_status(store, [grandchild], other)
     assert store.set_task_status([grandchild, child, root, child], wanted) == [
         None,
         child,
@@ -298,14 +308,14 @@ def test_root_and_descendants_in_one_call(store: StateStore, scope: Scope, wante
 
 
 @pytest.mark.parametrize(("start", "wanted"), [("invalid", "deleted"), ("deleted", "invalid")])
-def test_a_refused_root_takes_nothing_with_it(
+def test_refused_root_leaves_its_descendants(
     store: StateStore, scope: Scope, start: str, wanted: str
 ) -> None:
     made = campaign(store, scope)
     tasks = chain(store, made.transformations[0], 3)
     others = chain(store, made.transformations[1], 3)
     store.action_tasks(others, made.hub)
-    bring(store, [tasks[0]], start)
+    move_to_status(store, [tasks[0]], start)
     with pytest.raises(ValueError, match="Cannot set task"):
         store.set_task_status([others[0], tasks[0]], wanted, raise_error=True)
     assert statuses(store, tasks + others) == [start] * 3 + ["waiting"] * 3
@@ -314,7 +324,7 @@ def test_a_refused_root_takes_nothing_with_it(
     assert statuses(store, tasks + others) == [start] * 3 + ["waiting", wanted, wanted]
 
 
-def test_a_long_chain_falls_at_once(store: StateStore, scope: Scope) -> None:
+def test_terminal_status_reaches_the_end_of_a_long_chain(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope)
     line = chain(store, made.transformations[0], 100)
     store.action_tasks(line, made.hub)
@@ -325,11 +335,11 @@ def test_a_long_chain_falls_at_once(store: StateStore, scope: Scope) -> None:
 
 @pytest.fixture
 def counted(store: StateStore, scope: Scope, other_scope: Scope) -> Campaign:
-    """Six tasks of one transformation, one in each status, one task of another, and two in another scope."""
+    """Six tasks of one transformation, one per status, one of another, and two elsewhere."""
     made = campaign(store, scope)
     tasks = store.create_tasks(made.transformations[:1] * 6)
     for task, status in zip(tasks, STATUSES, strict=True):
-        bring(store, [task], status)
+        move_to_status(store, [task], status)
     store.create_task(made.transformations[1])
     campaign(store, other_scope, tasks=2)
     return made

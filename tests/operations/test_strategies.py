@@ -1,4 +1,4 @@
-"""Strategies: stored with a network, and given back."""
+"""Strategies of networks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from gufe.tokenization import TOKENIZABLE_REGISTRY
 
 from alchemistore import Scope, ScopedKey, StateStore
-from tests.builders import campaign, star
-from tests.unit.gufe_classes import Ball, Effort, PushProtocol, system
+from tests.support.campaigns import campaign, star
+from tests.support.gufe_classes import Ball, Effort, PushProtocol, system
 
 
 def strategy(mode: str = "work") -> Any:
@@ -19,7 +19,7 @@ def strategy(mode: str = "work") -> Any:
     return PushProtocol(Effort(mode))
 
 
-def test_a_strategy_is_given_back(store: StateStore, scope: Scope) -> None:
+def test_strategy_is_returned(store: StateStore, scope: Scope) -> None:
     network = store.create_network(star(), scope)
     assert store.get_strategy(network) is None
     made = Ball("strategy")
@@ -31,7 +31,7 @@ def test_a_strategy_is_given_back(store: StateStore, scope: Scope) -> None:
     assert store.get_strategy(network) == store.get_gufe(str(key)) == Ball("strategy")
 
 
-def test_a_strategy_takes_the_place_of_the_one_before(store: StateStore, scope: Scope) -> None:
+def test_new_strategy_replaces_the_old_one(store: StateStore, scope: Scope) -> None:
     network = store.create_network(star(), scope)
     first = store.set_strategy(strategy(), str(network))
     second = store.set_strategy(Ball("second"), str(network))
@@ -45,7 +45,7 @@ def test_setting_it_again_changes_nothing(store: StateStore, scope: Scope) -> No
     assert store.get_strategy(network) == strategy()
 
 
-def test_no_strategy_clears_it(store: StateStore, scope: Scope) -> None:
+def test_none_clears_the_strategy(store: StateStore, scope: Scope) -> None:
     network = store.create_network(star(), scope)
     store.set_strategy(strategy(), network)
     assert store.set_strategy(None, network) is None
@@ -73,7 +73,7 @@ def test_networks_and_scopes_have_strategies_of_their_own(
     assert store.get_strategy(elsewhere) == Ball("one")
 
 
-def test_what_the_network_consists_of_stays(store: StateStore, scope: Scope) -> None:
+def test_strategy_leaves_the_members_of_the_network(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=1)
     store.set_strategy(strategy(), made.network)
     assert store.get_network_transformations(made.network) == made.transformations
@@ -82,9 +82,7 @@ def test_what_the_network_consists_of_stays(store: StateStore, scope: Scope) -> 
     assert store.get_strategy(made.network) == strategy()
 
 
-def test_the_network_can_be_deleted_and_made_again_without_it(
-    store: StateStore, scope: Scope
-) -> None:
+def test_network_created_again_has_no_strategy(store: StateStore, scope: Scope) -> None:
     network = store.create_network(star(), scope)
     key = store.set_strategy(strategy(), network)
     store.delete_network(network)
@@ -94,7 +92,7 @@ def test_the_network_can_be_deleted_and_made_again_without_it(
     assert store.get_strategy(network) is None
 
 
-def test_what_a_strategy_shares_with_a_network_can_be_stored_in_any_order(
+def test_parts_shared_by_strategy_and_network_are_stored_in_any_order(
     store: StateStore, scope: Scope
 ) -> None:
     first = store.create_network(star(name="first"), scope)
@@ -114,9 +112,7 @@ def test_what_a_strategy_shares_with_a_network_can_be_stored_in_any_order(
     ],
     ids=lambda wrong: type(wrong).__name__,
 )
-def test_what_belongs_into_a_network_is_no_strategy(
-    store: StateStore, scope: Scope, wrong: Any
-) -> None:
+def test_network_member_is_refused_as_strategy(store: StateStore, scope: Scope, wrong: Any) -> None:
     network = store.create_network(star(), scope)
     with pytest.raises(ValueError, match="a strategy cannot have"):
         store.set_strategy(wrong, network)
@@ -128,7 +124,7 @@ def test_what_belongs_into_a_network_is_no_strategy(
 @pytest.mark.parametrize(
     "wrong", ["adaptive", 1, {"a": 1}, [], object()], ids=lambda wrong: type(wrong).__name__
 )
-def test_what_is_not_an_object_of_gufe_is_a_value_error(
+def test_other_type_than_a_gufe_object_is_a_value_error(
     store: StateStore, scope: Scope, wrong: Any
 ) -> None:
     network = store.create_network(star(), scope)
@@ -136,7 +132,7 @@ def test_what_is_not_an_object_of_gufe_is_a_value_error(
         store.set_strategy(wrong, network)
 
 
-def test_a_missing_network_is_a_key_error(store: StateStore, scope: Scope) -> None:
+def test_missing_network_is_a_key_error(store: StateStore, scope: Scope) -> None:
     network = store.create_network(star(), scope)
     missing = ScopedKey.from_str(f"AlchemicalNetwork-{uuid.uuid4().hex}-{scope}")
     elsewhere = ScopedKey.from_str(f"{network.gufe_key}-other-campaign-project")
@@ -149,7 +145,7 @@ def test_a_missing_network_is_a_key_error(store: StateStore, scope: Scope) -> No
         store.get_scoped_key(Ball("new"), Scope())
 
 
-def test_a_key_of_something_else_is_a_value_error(store: StateStore, scope: Scope) -> None:
+def test_key_of_another_class_is_a_value_error(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=1)
     for key in (made.hub, made.tasks[0], made.transformations[0], "nonsense", ""):
         with pytest.raises(ValueError, match="key"):

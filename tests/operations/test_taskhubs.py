@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore, TaskHub
-from tests.builders import ZERO, campaign, chain, register, star
+from tests.support.campaigns import ZERO, campaign, chain, register, star
 
 BAD_WEIGHTS: list[Any] = [
     -0.1,
@@ -49,7 +49,7 @@ def test_create_taskhub(store: StateStore, scope: Scope) -> None:
     assert store.get_taskhub(network) == store.get_taskhub(str(network)) == hub
 
 
-def test_create_taskhub_again_gives_the_same_hub_and_keeps_its_weight_and_tasks(
+def test_create_taskhub_again_returns_the_same_hub_and_keeps_weight_and_tasks(
     store: StateStore, scope: Scope
 ) -> None:
     made = campaign(store, scope, tasks=2)
@@ -122,7 +122,7 @@ def test_set_taskhub_weight(store: StateStore, scope: Scope) -> None:
     assert store.get_taskhub(two, return_gufe=True).weight == 0.25
 
 
-def test_a_taskhub_weight_out_of_bounds_is_refused(store: StateStore, scope: Scope) -> None:
+def test_taskhub_weight_out_of_bounds_is_refused(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope)
     accepted = []
     for weight in BAD_WEIGHTS:
@@ -209,7 +209,7 @@ def test_delete_taskhub_leaves_other_hubs_alone(store: StateStore, scope: Scope)
 # Tasks on a hub
 
 
-def test_get_taskhub_tasks_whatever_their_status(store: StateStore, scope: Scope) -> None:
+def test_get_taskhub_tasks_returns_tasks_of_every_status(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=5)
     store.set_task_running(made.tasks[:2])
     store.set_task_error(made.tasks[:1])
@@ -230,7 +230,7 @@ def test_get_taskhub_tasks_whatever_their_status(store: StateStore, scope: Scope
     ]
 
 
-def test_get_unclaimed_tasks_whatever_their_status(store: StateStore, scope: Scope) -> None:
+def test_get_unclaimed_tasks_returns_tasks_of_every_status(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=4)
     register(store, "service")
     claimed = store.claim_taskhub_tasks(made.hub, "service", count=2)

@@ -1,4 +1,4 @@
-"""Tasks: creating, finding, what they continue from, and how urgent they are."""
+"""Tasks: creation, queries, parents and priorities."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from gufe.tokenization import TOKENIZABLE_REGISTRY
 
 from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey, StateStore, TaskStatusEnum
 from alchemistore.models import GufeKey
-from tests.builders import STATUSES, ZERO, bring, campaign, chain, star
-from tests.unit import gufe_classes
+from tests.support import gufe_classes
+from tests.support.campaigns import STATUSES, ZERO, campaign, chain, move_to_status, star
 
 
 def family(store: StateStore, transformation: ScopedKey) -> dict[ScopedKey, ScopedKey | None]:
@@ -52,7 +52,7 @@ def test_create_task_extends_a_parent_in_each_status(
 ) -> None:
     transformation = campaign(store, scope).transformations[0]
     parent = store.create_task(transformation)
-    bring(store, [parent], status)
+    move_to_status(store, [parent], status)
     if status in ("invalid", "deleted"):
         for call in (store.create_task, store.set_tasks):
             with pytest.raises(ValueError, match="Cannot extend"):
@@ -69,7 +69,9 @@ def test_create_task_extends_a_parent_in_each_status(
         }
 
 
-def test_what_a_task_cannot_extend(store: StateStore, scope: Scope, other_scope: Scope) -> None:
+def test_task_cannot_extend_other_objects(
+    store: StateStore, scope: Scope, other_scope: Scope
+) -> None:
     made, elsewhere = (
         campaign(store, scope, tasks=3, action=False),
         campaign(store, other_scope, tasks=3, action=False),
@@ -102,7 +104,7 @@ def test_what_a_task_cannot_extend(store: StateStore, scope: Scope, other_scope:
     assert store.query_tasks() == before
 
 
-def test_create_tasks_answers_in_the_order_given(store: StateStore, scope: Scope) -> None:
+def test_create_tasks_returns_keys_in_order(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope)
     store.create_network(gufe_classes.network(), scope)
     kinds = store.query_transformations()
@@ -146,7 +148,7 @@ def test_create_tasks_makes_all_or_none(
 # As many as wanted
 
 
-def test_set_tasks_makes_what_is_missing(store: StateStore, scope: Scope) -> None:
+def test_set_tasks_creates_missing_tasks(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope)
     one, other = made.transformations[:2]
     assert len(store.set_tasks(one)) == 1
@@ -167,13 +169,11 @@ def test_set_tasks_makes_what_is_missing(store: StateStore, scope: Scope) -> Non
     assert store.get_transformation_status(one) == {"waiting": 5}
 
 
-def test_set_tasks_counts_live_tasks_that_extend_exactly_that(
-    store: StateStore, scope: Scope
-) -> None:
+def test_set_tasks_counts_live_tasks_with_the_same_parent(store: StateStore, scope: Scope) -> None:
     one = campaign(store, scope).transformations[0]
     roots = store.set_tasks(one, count=len(STATUSES))
     for task, status in zip(roots, STATUSES, strict=True):
-        bring(store, [task], status)
+        move_to_status(store, [task], status)
     children = store.set_tasks(one, extends=roots[0], count=2)
     grandchildren = store.set_tasks(one, extends=str(children[0]), count=3)
     assert (len(children), len(grandchildren)) == (2, 3)
@@ -368,16 +368,16 @@ def test_set_and_get_task_priority(store: StateStore, scope: Scope) -> None:
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_a_task_in_any_status_can_get_a_priority(
+def test_task_in_any_status_can_get_a_priority(
     store: StateStore, scope: Scope, status: str
 ) -> None:
     task = store.create_task(campaign(store, scope).transformations[0])
-    bring(store, [task], status)
+    move_to_status(store, [task], status)
     assert store.set_task_priority([task], 3) == [task]
     assert store.get_task_priority([task]) == [3]
 
 
-def test_a_priority_out_of_bounds_is_refused(store: StateStore, scope: Scope) -> None:
+def test_priority_out_of_bounds_is_refused(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=2)
     for priority in (-1, 0, 2**63, -(2**63), 10**30):
         for tasks in (made.tasks, [], [None]):

@@ -1,4 +1,4 @@
-"""Finding things: by name, key and scope, in pages, and by what is in what."""
+"""Queries by name, key and scope, in pages, and between networks and their members."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from gufe.tokenization import TOKENIZABLE_REGISTRY
 
 from alchemistore import Scope, ScopedKey, StateStore
-from tests.builders import ZERO, campaign, star
-from tests.unit import gufe_classes
-from tests.unit.gufe_classes import Effort, PushProtocol, system
+from tests.support import gufe_classes
+from tests.support.campaigns import ZERO, campaign, star
+from tests.support.gufe_classes import Effort, PushProtocol, system
 
 NAMES = [
     'it\'s "quoted" `twice`',
@@ -86,7 +86,7 @@ def test_query_transformations_and_chemicalsystems(
     assert query(name="nothing") == query(scope=Scope("elsewhere")) == []
 
 
-def test_a_key_filter_of_another_kind_matches_nothing(store: StateStore, scope: Scope) -> None:
+def test_key_filter_of_another_class_matches_nothing(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=1)
     kinds: dict[Callable[..., list[ScopedKey]], ScopedKey] = {
         store.query_networks: made.network,
@@ -116,7 +116,7 @@ def test_queries_are_in_the_order_of_scope_and_key(
         assert all(a < b for a, b in pairwise(order))
 
 
-def test_query_networks_gives_objects_by_their_keys(
+def test_query_networks_returns_objects_by_key(
     store: StateStore, scope: Scope, other_scope: Scope
 ) -> None:
     keys = fill(store, scope, other_scope)
@@ -172,7 +172,7 @@ def test_names_are_kept_and_matched_exactly(store: StateStore, scope: Scope) -> 
         assert store.query_networks(name=name + "y") == store.query_networks(name="y" + name) == []
 
 
-def test_a_name_of_a_megabyte_is_kept_and_found(store: StateStore, scope: Scope) -> None:
+def test_name_of_a_megabyte_is_kept_and_found(store: StateStore, scope: Scope) -> None:
     name = (
         random.Random(1).randbytes(500_000).hex()
     )  # random, so that no compression makes it small
@@ -185,7 +185,7 @@ def test_a_name_of_a_megabyte_is_kept_and_found(store: StateStore, scope: Scope)
 
 
 def keys_of(objects: Any, scope: Scope) -> set[ScopedKey]:
-    """Give the keys that objects have in a scope."""
+    """Return the keys of objects in a scope."""
     return {ScopedKey.from_str(f"{item.key}-{scope}") for item in objects}
 
 
@@ -206,7 +206,7 @@ def test_get_transformation_networks(store: StateStore, scope: Scope, other_scop
         )
 
 
-def test_get_network_chemicalsystems_gives_isolated_ones_too(
+def test_get_network_chemicalsystems_includes_isolated_systems(
     store: StateStore, scope: Scope
 ) -> None:
     network = gufe_classes.network()

@@ -18,7 +18,7 @@ from scipy.stats import chisquare, nchypergeom_wallenius
 
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.operations import tasks
-from tests.builders import campaign, register
+from tests.support.campaigns import campaign, register
 
 Law = Mapping[str, float]
 FITS = 1e-4
@@ -31,7 +31,7 @@ WEIGHTS = {"w": 1.0, "x": 0.5, "y": 0.25, "z": 0.125}
 def in_turn(
     weights: Mapping[str, float], counts: Mapping[str, int], drawn: str = ""
 ) -> dict[str, float]:
-    """The probability of each order in which labelled tasks are drawn, by weight, without replacement."""
+    """Return the probability of each order of labels, drawn by weight without replacement."""
     total = sum(weights[label] * count for label, count in counts.items())
     if not total:
         return {drawn: 1.0}
@@ -46,7 +46,7 @@ def in_turn(
 
 
 def p_value(orders: Sequence[str], law: Law) -> float:
-    """How likely a deviation from the law as large as that of the orders drawn is, if the law holds."""
+    """Return the p-value of the drawn orders under the law."""
     found, largest = Counter(orders), max(law, key=lambda order: law[order])
     if not set(found) <= set(law):
         return 0.0
@@ -104,7 +104,7 @@ class Trials:
         self.start("".join(label[0] for label in labels))
 
     def start(self, labels: str) -> None:
-        """Make all tasks wait, in the priority of their trial, and put those labelled so on the hub."""
+        """Set all tasks to waiting with the priority of their trial, and action these labels."""
         everything = list(self.label)
         with self.store.transaction() as tx:
             tx.cancel_tasks(everything, self.hub)
@@ -136,18 +136,18 @@ class Trials:
 
 @pytest.fixture
 def seeded(
-    store: StateStore, database: str, monkeypatch: pytest.MonkeyPatch
+    store: StateStore, pooled_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[StateStore]:
-    """A store whose draws are the same in every run, as are the keys of its tasks, on which draws depend; and a service `a`."""
+    """A store with reproducible task keys and draws, and a service `a`."""
     keys = random.Random(1)
     monkeypatch.setattr(tasks, "uuid7", lambda: UUID(int=keys.getrandbits(128)))
     register(store, "a")
-    seeded = StateStore(database, rng=random.Random(20240119))
+    seeded = StateStore(pooled_database, rng=random.Random(20240119))
     yield seeded
     seeded.close()
 
 
-def test_the_laws_add_up_and_are_told_apart() -> None:
+def test_laws_are_normalized_and_distinguishable() -> None:
     assert sum(STATIC.values()) == pytest.approx(1)
     assert STATIC["wxyz"] == pytest.approx(1 / 1.875 * 0.5 / 0.875 * 0.25 / 0.375)
     assert in_turn({"a": 1.0, "b": 3.0}, {"a": 2, "b": 1}) == pytest.approx(
@@ -159,7 +159,9 @@ def test_the_laws_add_up_and_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("way", ["set waiting", "by way of error", "cancelled and actioned again"])
-def test_a_static_set_drawn_many_times(seeded: StateStore, scope: Scope, way: str) -> None:
+def test_draws_of_a_static_set_follow_the_weights(
+    seeded: StateStore, scope: Scope, way: str
+) -> None:
     trials = Trials(seeded, scope, 100, **ONE_EACH)
     trials.weigh(WEIGHTS)
     orders = []
@@ -177,7 +179,9 @@ def test_a_static_set_drawn_many_times(seeded: StateStore, scope: Scope, way: st
 
 
 @pytest.mark.parametrize("protocols", [None, ["PushProtocol"]])
-def test_claims_of_one(seeded: StateStore, scope: Scope, protocols: list[str] | None) -> None:
+def test_claims_of_one_task_follow_the_weights(
+    seeded: StateStore, scope: Scope, protocols: list[str] | None
+) -> None:
     trials = Trials(seeded, scope, **ONE_EACH)
     trials.weigh(WEIGHTS)
     orders = []
@@ -189,7 +193,7 @@ def test_claims_of_one(seeded: StateStore, scope: Scope, protocols: list[str] | 
     holds(orders, STATIC, uniform(STATIC))
 
 
-def test_claims_of_ten(seeded: StateStore, scope: Scope) -> None:
+def test_claims_of_ten_tasks_follow_the_weights(seeded: StateStore, scope: Scope) -> None:
     trials = Trials(seeded, scope, heavy=10, light=10)
     trials.weigh({"h": 1.0, "l": 0.25})
     heavies = []
@@ -205,7 +209,7 @@ def test_claims_of_ten(seeded: StateStore, scope: Scope) -> None:
     holds(heavies, by_weight, heedless)
 
 
-def test_one_drawn_and_put_back_again_and_again(seeded: StateStore, scope: Scope) -> None:
+def test_draws_with_replacement_follow_the_weights(seeded: StateStore, scope: Scope) -> None:
     trials = Trials(seeded, scope, 1, **ONE_EACH)
     trials.weigh(WEIGHTS)
     drawn = []
@@ -219,7 +223,7 @@ def test_one_drawn_and_put_back_again_and_again(seeded: StateStore, scope: Scope
     holds(drawn, law, uniform(law))
 
 
-# Ways in which the two tasks "n" of each trial become claimable late: a preparation of all trials, and then in each trial a step.
+# How the two tasks "n" of a trial become claimable late: a preparation, then a step per trial.
 Preparation = Callable[[Trials, StateStore], object]
 Step = Callable[[Trials, StateStore, list[ScopedKey]], object]
 
@@ -263,7 +267,7 @@ TWO_AND_TWO = in_turn({"o": OLD, "n": NEW}, {"o": 2, "n": 2})
 
 
 def without_clock(trials: int = 20_000) -> Law:
-    """The order of the last two of eight "o" and two "n" if late arrivals raced from 0, as if they had been there all along."""
+    """Return the law of the last two of eight "o" and two "n" if late arrivals raced from 0."""
     generator, orders = random.Random(1), Counter[str]()
     for _ in range(trials):
         left = sorted(generator.expovariate(OLD) for _ in range(8))[6:]
@@ -306,7 +310,9 @@ def test_children_of_a_parent_that_completes_late_neither_overtake_nor_queue_up(
 
 
 @pytest.mark.parametrize("way", ["changed", "lowered to 0 between", "cancelled and actioned again"])
-def test_weights_changed_while_waiting(seeded: StateStore, scope: Scope, way: str) -> None:
+def test_draws_follow_weights_changed_while_waiting(
+    seeded: StateStore, scope: Scope, way: str
+) -> None:
     trials = Trials(seeded, scope, o=8)
     orders = []
     for _ in range(ROUNDS):
@@ -325,7 +331,9 @@ def test_weights_changed_while_waiting(seeded: StateStore, scope: Scope, way: st
     holds(orders, STATIC, uniform(STATIC))
 
 
-def test_priority_changed_into_a_race_that_has_not_begun(seeded: StateStore, scope: Scope) -> None:
+def test_draws_follow_the_weights_after_a_change_to_a_new_priority(
+    seeded: StateStore, scope: Scope
+) -> None:
     trials = Trials(seeded, scope, 2 * PRIORITIES, o=8)
     orders = []
     for _ in range(ROUNDS):
@@ -342,9 +350,7 @@ def test_priority_changed_into_a_race_that_has_not_begun(seeded: StateStore, sco
     holds(orders, TWO_AND_TWO, uniform(TWO_AND_TWO), {"nnoo": 1}, {"oonn": 1})
 
 
-def test_two_hubs_that_share_tasks_draw_each_by_its_own_weights(
-    seeded: StateStore, scope: Scope
-) -> None:
+def test_hubs_sharing_tasks_draw_by_their_own_weights(seeded: StateStore, scope: Scope) -> None:
     here, there = {"x": 1.0, "y": 0.3, "z": 0.1}, {"x": 0.1, "y": 0.3, "z": 1.0}
     trials = Trials(seeded, scope, x=1, y=1, z=1)
     other = campaign(seeded, scope, name="other").hub

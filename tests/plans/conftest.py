@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import URL
 
 from alchemistore import StateStore
-from tests.plans.seed import Seeded, seed
+from tests.support.seed import Seeded, seed
 
 
 @contextmanager

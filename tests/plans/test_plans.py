@@ -1,4 +1,4 @@
-"""Hot statements use their indexes and touch what they must, whatever the planner believes."""
+"""Hot statements use their indexes, whatever statistics the planner has."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from gufe.tokenization import TOKENIZABLE_REGISTRY
 from sqlalchemy import text
 
 from alchemistore import StateStore
-from tests.deliveries import ref
-from tests.plans.explain import LARGE, SMALL, Plans, explained, forget_statistics, skew_statistics
-from tests.plans.seed import SCOPE, TASKS, Seeded
+from tests.support.explain import (
+    LARGE,
+    SMALL,
+    Plans,
+    collect_plans,
+    forget_statistics,
+    skew_statistics,
+)
+from tests.support.results import ref
+from tests.support.seed import SCOPE, TASKS, Seeded
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 STATISTICS = ["fresh", "generic", "never", "skewed", "stale"]
@@ -39,7 +46,7 @@ def plans_of(act: Act, statistics: str, request: pytest.FixtureRequest) -> Plans
             forget_statistics(tx._connection)
         if statistics == "skewed":
             skew_statistics(tx._connection)
-        with explained(seeded.store, generic=statistics == "generic") as found:
+        with collect_plans(seeded.store, generic=statistics == "generic") as found:
             act(tx, seeded)
         raise _Undo
     return found
@@ -93,12 +100,12 @@ CLAIMS: dict[str, tuple[Act, int]] = {
 
 @pytest.mark.parametrize("statistics", STATISTICS)
 @pytest.mark.parametrize(("act", "bound"), CLAIMS.values(), ids=CLAIMS)
-def test_a_claim_walks_the_head_of_the_queue(
+def test_claim_reads_only_the_head_of_the_queue(
     act: Act, bound: int, statistics: str, request: pytest.FixtureRequest
 ) -> None:
     plans = plans_of(act, statistics, request)
     assert not read_whole(plans), str(plans)
-    # No scan, no sort, no join lets more rows through than that; small tables may be read as they are.
+    # No scan, sort or join passes more rows than that; small tables may be read completely.
     assert max(node.touched for node in plans.nodes if node.relation not in SMALL) <= bound, str(
         plans
     )
@@ -147,7 +154,7 @@ BULK_CALLS: dict[str, Callable[[StateStore, Seeded, int], object]] = {
 
 @pytest.mark.parametrize("statistics", ["fresh", "generic"])
 @pytest.mark.parametrize("act", BULK_CALLS.values(), ids=BULK_CALLS)
-def test_a_bulk_call_about_few_tasks_reads_no_table_whole(
+def test_bulk_call_with_few_tasks_scans_no_whole_table(
     act: Callable[[StateStore, Seeded, int], object],
     statistics: str,
     request: pytest.FixtureRequest,
@@ -160,13 +167,13 @@ def test_a_bulk_call_about_few_tasks_reads_no_table_whole(
 
 @pytest.mark.parametrize("statistics", STATISTICS)
 @pytest.mark.parametrize("act", BULK_CALLS.values(), ids=BULK_CALLS)
-def test_a_bulk_call_about_many_tasks_reads_nothing_twice(
+def test_bulk_call_with_many_tasks_reads_no_row_twice(
     act: Callable[[StateStore, Seeded, int], object],
     statistics: str,
     request: pytest.FixtureRequest,
 ) -> None:
     plans = plans_of(lambda tx, seeded: act(tx, seeded, 1000), statistics, request)
-    # To read a whole table once may be quickest; what grows with the square of the tasks is a multiple of that.
+    # One scan of a whole table may be fastest; quadratic growth would touch a multiple of it.
     assert max(node.touched for node in plans.nodes) <= 1.2 * TASKS, str(plans)
 
 
@@ -248,7 +255,7 @@ SINGLE_CALLS: dict[str, tuple[Act, int]] = {
 
 @pytest.mark.parametrize("statistics", STATISTICS)
 @pytest.mark.parametrize(("act", "bound"), SINGLE_CALLS.values(), ids=SINGLE_CALLS)
-def test_a_call_about_one_object_touches_little(
+def test_call_with_one_object_touches_few_rows(
     act: Act, bound: int, statistics: str, request: pytest.FixtureRequest
 ) -> None:
     if statistics == "skewed" and (act, bound) == SINGLE_CALLS["get_transformation_status"]:
@@ -260,13 +267,11 @@ def test_a_call_about_one_object_touches_little(
     assert plans.touched <= bound, str(plans)
 
 
-def test_the_seed_is_sound(fresh: Seeded) -> None:
+def test_seeded_database_breaks_no_invariant(fresh: Seeded) -> None:
     assert list(fresh.store.problems()) == []
 
 
-def test_a_scan_of_a_large_table_would_be_seen(
-    fresh: Seeded, request: pytest.FixtureRequest
-) -> None:
+def test_scan_of_a_large_table_is_detected(fresh: Seeded, request: pytest.FixtureRequest) -> None:
     plans = plans_of(lambda tx, s: tx.get_scope_status(SCOPE), "fresh", request)
     assert read_whole(plans)
     assert plans.touched > 100_000

@@ -1,4 +1,4 @@
-"""Every rule about the data is broken by hand once, and the check names the rule and the object."""
+"""Every invariant is broken once; the check names the rule and the object."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.errors import CheckError
 from alchemistore.maintenance.findings import Finding, FindingKind
 from alchemistore.maintenance.invariants import MAX_EXAMPLES, RULES, violations
-from tests.builders import Campaign, campaign, chain, register, star
+from tests.support.campaigns import Campaign, campaign, chain, register, star
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def breach(tx: Connection, statements: str, keys: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("case", BREACHES, ids=[str(case[0])[:60] for case in BREACHES])
-def test_a_broken_rule_is_named_with_the_object_concerned(
+def test_broken_rule_is_reported_with_its_object(
     seeded: Seeded, case: tuple[str, str | None, *tuple[str, ...]]
 ) -> None:
     statements, concerned, *rules = case
@@ -206,7 +206,7 @@ def test_a_broken_rule_is_named_with_the_object_concerned(
     assert {finding.text.split(": ")[1] for finding in found} == set(rules)
 
 
-def test_every_rule_is_broken_by_a_case() -> None:
+def test_every_rule_has_a_case_that_breaks_it() -> None:
     assert set(RULES) == {case[2] for case in BREACHES if case[2] is not None}
 
 
@@ -230,7 +230,7 @@ def test_check_raises_with_every_broken_rule(database: str, scope: Scope) -> Non
     )
 
 
-def test_of_many_objects_that_break_a_rule_some_are_named_and_the_others_counted(
+def test_many_objects_breaking_a_rule_are_named_up_to_a_limit_and_counted(
     database: str, scope: Scope
 ) -> None:
     with closing(StateStore(database)) as store:
@@ -242,7 +242,7 @@ def test_of_many_objects_that_break_a_rule_some_are_named_and_the_others_counted
     assert problems[-1] == f"broken rule: {IN_QUEUE}: 5 more"
 
 
-def test_an_object_of_a_scope_that_is_gone_is_named_without_it(seeded: Seeded) -> None:
+def test_object_of_a_removed_scope_is_reported_without_scope(seeded: Seeded) -> None:
     with seeded.store.engine.connect() as connection:
         breach(
             connection, "DELETE FROM scopes; DELETE FROM queue WHERE task = :waiting", seeded.keys
@@ -252,9 +252,7 @@ def test_an_object_of_a_scope_that_is_gone_is_named_without_it(seeded: Seeded) -
     assert f"broken rule: {IN_QUEUE}: {seeded.waiting.gufe_key}" in [one.text for one in found]
 
 
-def test_a_task_that_was_set_running_by_hand_breaks_no_rule(
-    store: StateStore, scope: Scope
-) -> None:
+def test_task_set_running_by_hand_breaks_no_rule(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=1)
     store.set_task_running(made.tasks)
     assert list(store.problems()) == []

@@ -1,4 +1,4 @@
-"""Initialize, check, reset: what they say and what they leave alone."""
+"""Initialize, check and reset."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from alchemistore import Scope, StateStore
 from alchemistore.errors import CheckError, SchemaError
 from alchemistore.maintenance import schema_diff
 from alchemistore.maintenance.findings import FindingKind
-from tests.builders import campaign
-from tests.schema.catalog import catalog_of, is_empty
+from tests.support.campaigns import campaign
+from tests.support.catalog import catalog_of, is_empty
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def run(store: StateStore, *statements: str) -> None:
             connection.execute(text(statement))
 
 
-def test_a_fresh_schema_has_no_problems(worn: StateStore) -> None:
+def test_fresh_schema_has_no_problems(worn: StateStore) -> None:
     assert list(worn.problems()) == []
     worn.check()
 
@@ -51,14 +51,14 @@ def test_initialize_twice_changes_nothing(worn: StateStore, database: str, scope
 
 
 @pytest.mark.parametrize("call", [StateStore.check, StateStore.problems], ids=["check", "problems"])
-def test_a_missing_schema_is_an_error_that_names_the_command(
+def test_missing_schema_is_an_error_that_names_the_command(
     bare: StateStore, call: Callable[[StateStore], object]
 ) -> None:
     with pytest.raises(SchemaError, match="alchemistore database init"):
         call(bare)
 
 
-def test_a_call_without_a_schema_is_an_error_that_names_the_command(
+def test_call_without_schema_is_an_error_that_names_the_command(
     bare: StateStore, scope: Scope
 ) -> None:
     with pytest.raises(SchemaError, match="alchemistore database"):
@@ -72,7 +72,7 @@ def test_a_call_without_a_schema_is_an_error_that_names_the_command(
     [StateStore.check, StateStore.problems, StateStore.initialize],
     ids=["check", "problems", "initialize"],
 )
-def test_a_newer_schema_is_an_error_that_says_what_to_do(
+def test_newer_schema_is_an_error_that_says_what_to_do(
     worn: StateStore, call: Callable[[StateStore], object]
 ) -> None:
     run(worn, "UPDATE alembic_version SET version_num = '9999'")
@@ -80,7 +80,7 @@ def test_a_newer_schema_is_an_error_that_says_what_to_do(
         call(worn)
 
 
-def test_an_older_schema_is_an_error_that_names_the_command(
+def test_older_schema_is_an_error_that_names_the_command(
     worn: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from alchemistore.database import migrations
@@ -139,7 +139,7 @@ DRIFT = {
 
 
 @pytest.mark.parametrize(("statements", "named"), DRIFT.values(), ids=DRIFT)
-def test_drift_of_the_catalog_is_named(
+def test_schema_drift_is_reported_by_name(
     shared_store: StateStore, statements: str, named: str
 ) -> None:
     with shared_store.engine.connect() as connection:
@@ -163,7 +163,7 @@ def test_check_lists_every_problem(worn: StateStore) -> None:
     assert tuple(worn.problems()) == raised.value.problems
 
 
-def test_problems_with_a_lost_table_are_named_and_not_an_error_of_the_database(
+def test_missing_table_is_reported_and_raises_no_database_error(
     worn: StateStore,
 ) -> None:
     run(worn, "DROP TABLE status_changes")
@@ -171,13 +171,13 @@ def test_problems_with_a_lost_table_are_named_and_not_an_error_of_the_database(
         worn.check()
 
 
-def test_problems_with_a_lost_table_that_rules_are_about_are_named_too(worn: StateStore) -> None:
+def test_missing_table_used_by_invariants_is_reported(worn: StateStore) -> None:
     run(worn, "DROP TABLE queue")
     with pytest.raises(CheckError, match="queue"):
         worn.check()
 
 
-def test_check_changes_nothing_and_can_run_beside_writers(worn: StateStore, scope: Scope) -> None:
+def test_check_changes_nothing_and_runs_beside_writers(worn: StateStore, scope: Scope) -> None:
     made = campaign(worn, scope, tasks=2)
     with worn.engine.begin() as connection:
         connection.execute(text("UPDATE tasks SET reason = 'being written'"))
@@ -217,7 +217,7 @@ def _notes(connection: Connection) -> list[str]:
     return list(connection.scalars(text("SELECT note FROM their_notes")))
 
 
-def test_tables_of_others_are_left_alone(worn: StateStore) -> None:
+def test_foreign_tables_are_left_alone(worn: StateStore) -> None:
     run(worn, *FOREIGN.split(";"), "INSERT INTO their_notes VALUES (1, 'mine')")
     worn.check()
     worn.initialize()
@@ -229,7 +229,7 @@ def test_tables_of_others_are_left_alone(worn: StateStore) -> None:
     worn.check()
 
 
-def test_a_schema_is_made_beside_tables_of_others(bare: StateStore) -> None:
+def test_schema_is_created_beside_foreign_tables(bare: StateStore) -> None:
     run(bare, *FOREIGN.split(";"))
     with pytest.raises(SchemaError):
         bare.check()

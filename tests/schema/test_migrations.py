@@ -1,4 +1,4 @@
-"""Migrations lead to exactly the tables that the code declares, from wherever they are started."""
+"""Migrations create exactly the declared tables."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from alchemistore import StateStore
 from alchemistore.database import migrations
 from alchemistore.database.engine import database_url
 from alchemistore.tables import metadata
-from tests.databases import libpq
-from tests.schema.catalog import Catalog, catalog_of, is_empty, read_catalog
+from tests.support.catalog import Catalog, catalog_of, is_empty, read_catalog
+from tests.support.databases import libpq
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -69,7 +69,7 @@ def alembic(*arguments: str, url: str | None = None) -> str:
     return done.stdout
 
 
-def test_the_history_is_one_line_with_one_head() -> None:
+def test_revisions_form_one_line_with_one_head() -> None:
     assert len(_scripts().get_heads()) == 1
     assert REVISIONS[-1][0] == migrations.head()
     assert [before for _, before in REVISIONS] == [
@@ -104,7 +104,7 @@ def test_alembic_works_from_the_checkout_in_both_directions(empty_database: str)
     assert is_empty(catalog_of(empty_database))
 
 
-def test_initialize_makes_the_declared_tables(declared: Catalog, empty_database: str) -> None:
+def test_initialize_creates_the_declared_tables(declared: Catalog, empty_database: str) -> None:
     store = StateStore(empty_database)
     store.initialize()
     assert catalog_of(empty_database) == declared
@@ -112,15 +112,13 @@ def test_initialize_makes_the_declared_tables(declared: Catalog, empty_database:
     store.close()
 
 
-def test_the_declared_schema_has_no_code_in_the_database(declared: Catalog) -> None:
+def test_declared_schema_has_no_code_in_the_database(declared: Catalog) -> None:
     assert not declared["triggers"]
     assert not declared["functions"]
     assert not declared["types"]
 
 
-def test_sql_printed_offline_makes_the_declared_tables(
-    declared: Catalog, empty_database: str
-) -> None:
+def test_offline_sql_creates_the_declared_tables(declared: Catalog, empty_database: str) -> None:
     printed = alembic("upgrade", "head", "--sql")
     with psycopg.connect(libpq(empty_database), autocommit=True) as connection:
         connection.execute(printed.encode())
@@ -130,7 +128,7 @@ def test_sql_printed_offline_makes_the_declared_tables(
     store.close()
 
 
-def test_every_revision_goes_up_and_down_and_up_again(
+def test_every_revision_upgrades_downgrades_and_upgrades_again(
     declared: Catalog, empty_database: str
 ) -> None:
     engine = create_engine(database_url(empty_database))
@@ -148,7 +146,7 @@ def test_every_revision_goes_up_and_down_and_up_again(
     engine.dispose()
 
 
-def test_downgrading_to_base_leaves_nothing_of_ours(database: str) -> None:
+def test_downgrade_to_base_removes_all_own_tables(database: str) -> None:
     engine = create_engine(database_url(database))
     migrations.downgrade(engine, "base")
     assert is_empty(catalog_of(database))
@@ -158,7 +156,7 @@ def test_downgrading_to_base_leaves_nothing_of_ours(database: str) -> None:
     engine.dispose()
 
 
-def test_a_failed_upgrade_leaves_nothing_behind(empty_database: str) -> None:
+def test_failed_upgrade_leaves_nothing_behind(empty_database: str) -> None:
     engine = create_engine(database_url(empty_database))
     with engine.begin() as connection:
         # The name is taken, by a table that is not ours.
@@ -177,7 +175,7 @@ WAITING = """
 
 
 def _while_locked(url: str, upgrades: Callable[[], list[Future[None]]]) -> None:
-    """Start upgrades while the migration lock is held, and let go when both wait for it or have given up."""
+    """Start upgrades while the migration lock is held; release it when both wait or have failed."""
     with psycopg.connect(libpq(url), autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", [migrations.MIGRATION_LOCK])
         running = upgrades()
@@ -192,7 +190,7 @@ def _while_locked(url: str, upgrades: Callable[[], list[Future[None]]]) -> None:
         one.result()
 
 
-def test_processes_that_upgrade_at_once_wait_for_one_another(
+def test_concurrent_upgrades_by_processes_wait_for_each_other(
     declared: Catalog, empty_database: str
 ) -> None:
     def upgrade() -> None:
@@ -203,7 +201,7 @@ def test_processes_that_upgrade_at_once_wait_for_one_another(
     assert catalog_of(empty_database) == declared
 
 
-def test_threads_that_upgrade_at_once_wait_for_one_another(
+def test_concurrent_upgrades_by_threads_wait_for_each_other(
     declared: Catalog, empty_database: str
 ) -> None:
     with closing(StateStore(empty_database)) as one, closing(StateStore(empty_database)) as other:

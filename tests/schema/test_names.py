@@ -1,4 +1,4 @@
-"""What the tables promise about names and tenants."""
+"""Naming and scoping rules of all tables."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ SUFFIXES = {
     CheckConstraint: "__ck",
 }
 
-# What belongs to no tenant: `scopes` is the list of tenants, services and identities work for several.
+# Tables without a scope: `scopes` is the list of scopes; services and identities span several.
 WITHOUT_SCOPE = {"compute_services", "identities", "identity_scopes", "scopes"}
-# What a table with tenants is also looked up by across all of them: a service by its claims, the object store by its paths.
+# Indexes that span scopes: claims by service, and objects by path.
 ACROSS_SCOPES = {"claims__service__ix", "claims__compute_services__fk", "results__location__ix"}
 
 
@@ -39,7 +39,7 @@ def _named(table: Table) -> list[Constraint | Index]:
 
 
 @pytest.mark.parametrize("table", TABLES, ids=str)
-def test_a_constraint_is_named_after_its_table_and_kind(table: Table) -> None:
+def test_constraint_name_contains_its_table_and_kind(table: Table) -> None:
     for constraint in _constraints(table):
         name = str(constraint.name)
         assert name.startswith(f"{table.name}__")
@@ -48,7 +48,7 @@ def test_a_constraint_is_named_after_its_table_and_kind(table: Table) -> None:
 
 
 @pytest.mark.parametrize("table", TABLES, ids=str)
-def test_an_index_is_named_after_its_table(table: Table) -> None:
+def test_index_name_contains_its_table(table: Table) -> None:
     for index in table.indexes:
         name = str(index.name)
         assert name.startswith(f"{table.name}__")
@@ -56,25 +56,25 @@ def test_an_index_is_named_after_its_table(table: Table) -> None:
         assert len(name) <= 63
 
 
-def test_names_of_constraints_and_indexes_occur_once() -> None:
+def test_names_of_constraints_and_indexes_are_unique() -> None:
     names = [str(one.name) for table in TABLES for one in _named(table)]
     assert len(names) == len(set(names))
 
 
-def test_there_are_constraints_indexes_and_times_to_look_at() -> None:
+def test_schema_has_constraints_indexes_and_times_to_check() -> None:
     assert {type(one) for table in TABLES for one in _named(table)} == {*SUFFIXES, Index}
     assert all(table.primary_key in _constraints(table) for table in TABLES)
     assert any(column.name.endswith("_at") for table in TABLES for column in table.columns)
 
 
-def test_every_refusal_is_the_name_of_a_constraint() -> None:
+def test_every_translated_error_names_an_existing_constraint() -> None:
     assert CONSTRAINT_ERRORS
     assert set(CONSTRAINT_ERRORS) <= {
         str(one.name) for table in TABLES for one in _constraints(table)
     }
 
 
-def test_every_table_but_the_known_ones_has_tenants() -> None:
+def test_every_table_has_a_scope_except_the_listed_ones() -> None:
     assert {table.name for table in TABLES if "scope_id" not in table.columns} == WITHOUT_SCOPE
 
 
@@ -88,7 +88,7 @@ def _first(of: Constraint | Index) -> str:
 @pytest.mark.parametrize(
     "table", [table for table in TABLES if table.name not in WITHOUT_SCOPE], ids=str
 )
-def test_the_scope_comes_first_in_every_key_and_index(table: Table) -> None:
+def test_scope_is_the_first_column_of_every_key_and_index(table: Table) -> None:
     keys = [one for one in _named(table) if not isinstance(one, CheckConstraint)]
     assert {str(one.name) for one in keys if _first(one) != "scope_id"} == {
         name for name in ACROSS_SCOPES if name.startswith(f"{table.name}__")
@@ -98,7 +98,7 @@ def test_the_scope_comes_first_in_every_key_and_index(table: Table) -> None:
 @pytest.mark.parametrize(
     "table", [table for table in TABLES if table.name not in WITHOUT_SCOPE], ids=str
 )
-def test_a_row_can_refer_to_rows_of_its_own_scope_only(table: Table) -> None:
+def test_foreign_keys_stay_within_one_scope(table: Table) -> None:
     for key in table.foreign_key_constraints:
         if key.name in ACROSS_SCOPES:
             continue
@@ -107,7 +107,7 @@ def test_a_row_can_refer_to_rows_of_its_own_scope_only(table: Table) -> None:
 
 
 @pytest.mark.parametrize("table", TABLES, ids=str)
-def test_times_have_a_zone_and_say_what_they_are(table: Table) -> None:
+def test_time_columns_have_a_zone_and_end_in_at(table: Table) -> None:
     for column in table.columns:
         kind = str(column.type).upper()
         if "TIMESTAMP" in kind or "DATE" in kind:
@@ -120,7 +120,7 @@ def test_times_have_a_zone_and_say_what_they_are(table: Table) -> None:
 
 
 @pytest.mark.parametrize("table", TABLES, ids=str)
-def test_no_column_is_a_json_or_an_enum_type(table: Table) -> None:
+def test_no_column_has_a_json_or_enum_type(table: Table) -> None:
     assert not [
         column.name
         for column in table.columns

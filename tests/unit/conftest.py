@@ -9,7 +9,7 @@ from sqlalchemy import Engine, create_engine, text
 
 from alchemistore.database.engine import database_url
 from tests.conftest import NewDatabase
-from tests.unit.notes import Notes
+from tests.support.toy_store import Notes
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Only the whole key fits its hash, and hashes made elsewhere go on to fit."""
+"""Hashes of keys, including hashes made by other software."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from alchemistore.operations.key_hashing import DUMMY_HASH, hash_key, verify_key
 
-# Made with other software: published test vectors of bcrypt (the last key but one has 72 bytes), and of passlib's bcrypt_sha256.
+# Made with other software: test vectors of bcrypt (one with 72 bytes) and of bcrypt_sha256.
 ELSEWHERE = [
     ("password", "$2a$12$GhvMmNVjRW29ulnudl.LbuAnUtN/LRfe1JsBm1Xu6LE3059z5Tr8m"),
     ("U*U", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"),
@@ -51,7 +51,7 @@ NO_HASHES = [
 
 @pytest.mark.parametrize("key", KEYS, ids=ascii)
 @pytest.mark.usefixtures("cheap_hashes")
-def test_a_key_fits_its_own_hash_and_no_other_key_does(key: str) -> None:
+def test_key_matches_its_own_hash_only(key: str) -> None:
     hashed = hash_key(key)
     assert verify_key(key, hashed)
     for other in (
@@ -68,37 +68,37 @@ def test_a_key_fits_its_own_hash_and_no_other_key_does(key: str) -> None:
 
 @pytest.mark.parametrize("key", KEYS, ids=ascii)
 @pytest.mark.usefixtures("cheap_hashes")
-def test_a_hash_has_a_salt_of_its_own_and_does_not_show_the_key(key: str) -> None:
+def test_hash_has_a_salt_of_its_own_and_does_not_show_the_key(key: str) -> None:
     hashed, again = hash_key(key), hash_key(key)
     assert hashed != again
     assert len(key) < 3 or key not in hashed
 
 
 @pytest.mark.usefixtures("cheap_hashes")
-def test_a_key_that_bcrypt_sees_whole_is_hashed_as_others_do_it() -> None:
+def test_short_key_is_hashed_by_plain_bcrypt() -> None:
     assert bcrypt.checkpw(b"x" * 72, hash_key("x" * 72).encode())
     assert hash_key("x" * 73).startswith("$bcrypt-sha256$v=2,t=2b,r=4$")
 
 
 @pytest.mark.parametrize(("key", "hashed"), ELSEWHERE)
-def test_a_hash_made_elsewhere_is_valid(key: str, hashed: str) -> None:
+def test_hash_made_elsewhere_is_valid(key: str, hashed: str) -> None:
     assert verify_key(key, hashed)
     assert not verify_key(key + "x", hashed)
 
 
 @pytest.mark.usefixtures("cheap_hashes")
 @pytest.mark.parametrize("hashed", NO_HASHES)
-def test_what_is_no_hash_is_nobodys(hashed: str) -> None:
+def test_malformed_hash_matches_no_key(hashed: str) -> None:
     assert not verify_key("password", hashed)
 
 
-def test_nobody_has_no_key() -> None:
+def test_dummy_hash_matches_no_key() -> None:
     assert not verify_key("", DUMMY_HASH)
 
 
 @pytest.mark.parametrize("key", ["right", "wrong", "x" * 100, "a\0b"])
 @pytest.mark.parametrize("hashed", [DUMMY_HASH, "no hash"])
-def test_every_answer_costs_one_verification_of_twelve_rounds(
+def test_every_verification_costs_one_bcrypt_of_twelve_rounds(
     monkeypatch: pytest.MonkeyPatch, key: str, hashed: str
 ) -> None:
     rounds = []
@@ -112,10 +112,10 @@ def test_every_answer_costs_one_verification_of_twelve_rounds(
     assert rounds == [b"12"]
 
 
-def test_a_new_hash_takes_twelve_rounds() -> None:
+def test_new_hash_uses_twelve_rounds() -> None:
     assert hash_key("key").startswith("$2b$12$")
 
 
-def test_an_empty_key_is_refused() -> None:
+def test_empty_key_is_refused() -> None:
     with pytest.raises(ValueError, match="empty"):
         hash_key("")

@@ -1,4 +1,4 @@
-"""From settings to connections: what the server is told, and what a forked child does."""
+"""Engines made of settings: server parameters, pools and forks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def engine_of(url: str, **fields: Any) -> Iterator[Engine]:
 @pytest.mark.parametrize(
     "scheme", ["postgresql", "postgres", "postgresql+psycopg", "postgresql+psycopg2"]
 )
-def test_the_driver_is_psycopg_whatever_the_url_says(scheme: str) -> None:
+def test_driver_is_always_psycopg(scheme: str) -> None:
     url = database_url(f"{scheme}://user:{PASSWORD}@host:5433/name?sslmode=require")
     assert url.drivername == "postgresql+psycopg"
     assert (url.username, url.password, url.host, url.port, url.database) == (
@@ -53,7 +53,7 @@ def test_the_driver_is_psycopg_whatever_the_url_says(scheme: str) -> None:
         f"postgresql://user:{PASSWORD}@host:port/name",
     ],
 )
-def test_another_url_is_refused_without_being_told(url: str) -> None:
+def test_url_of_another_database_is_refused_without_being_shown(url: str) -> None:
     with pytest.raises(ValueError, match="URL") as raised:
         database_url(url)
     assert PASSWORD not in "".join(traceback.format_exception(raised.value))
@@ -66,41 +66,44 @@ def test_nothing_is_connected_before_the_first_call() -> None:
         assert "nowhere.invalid" in repr(store)
 
 
-def test_the_server_is_told_who_connects(database: str) -> None:
+def test_connection_has_an_application_name(pooled_database: str) -> None:
     with (
-        engine_of(database, application_name="my campaign") as engine,
+        engine_of(pooled_database, application_name="my campaign") as engine,
         engine.connect() as connection,
     ):
         assert connection.scalar(text("SHOW application_name")) == "my campaign"
 
 
-def test_a_statement_that_takes_too_long_is_cancelled(database: str) -> None:
+def test_statement_that_takes_too_long_is_cancelled(pooled_database: str) -> None:
     with (
-        engine_of(database, statement_timeout=0.05) as engine,
+        engine_of(pooled_database, statement_timeout=0.05) as engine,
         engine.connect() as connection,
         pytest.raises(DBAPIError, match="statement timeout"),
     ):
         connection.execute(text("SELECT pg_sleep(60)"))
 
 
-def test_no_statement_timeout_is_set_without_being_asked_for(database: str) -> None:
-    with engine_of(database) as engine, engine.connect() as connection:
+def test_statement_timeout_is_not_set_by_default(pooled_database: str) -> None:
+    with engine_of(pooled_database) as engine, engine.connect() as connection:
         assert connection.scalar(text("SHOW statement_timeout")) == "0"
 
 
 @pytest.mark.parametrize(("prepare", "expected"), [(True, True), (False, False)])
-def test_statements_are_prepared_unless_that_is_turned_off(
-    database: str, prepare: bool, expected: bool
+def test_statements_are_prepared_unless_turned_off(
+    pooled_database: str, prepare: bool, expected: bool
 ) -> None:
-    with engine_of(database, prepare_statements=prepare) as engine, engine.connect() as connection:
+    with (
+        engine_of(pooled_database, prepare_statements=prepare) as engine,
+        engine.connect() as connection,
+    ):
         for number in range(20):
             connection.execute(text("SELECT CAST(:number AS integer)"), {"number": number})
         prepared = connection.scalar(text("SELECT count(*) FROM pg_prepared_statements"))
         assert bool(prepared) is expected
 
 
-def test_a_pool_that_is_used_up_is_an_error_that_says_what_to_do(database: str) -> None:
-    settings = Settings(database_url=database, pool_size=1, pool_timeout=0.05)  # type: ignore[arg-type]  # pydantic makes a secret of it
+def test_exhausted_pool_is_an_error_that_says_what_to_do(pooled_database: str) -> None:
+    settings = Settings(database_url=pooled_database, pool_size=1, pool_timeout=0.05)  # type: ignore[arg-type]  # pydantic makes a secret of it
     with (
         closing(StateStore(settings)) as store,
         store.transaction(),
@@ -110,8 +113,8 @@ def test_a_pool_that_is_used_up_is_an_error_that_says_what_to_do(database: str) 
         store.query_tasks()
 
 
-def test_connections_are_kept_and_used_again(database: str) -> None:
-    with engine_of(database) as engine:
+def test_connections_are_reused(pooled_database: str) -> None:
+    with engine_of(pooled_database) as engine:
         pids = []
         for _ in range(3):
             with engine.connect() as connection:
@@ -119,28 +122,28 @@ def test_connections_are_kept_and_used_again(database: str) -> None:
     assert len(set(pids)) == 1
 
 
-def test_a_store_is_made_of_a_url_of_settings_and_of_an_engine(database: str) -> None:
-    engine = create_engine(database_url(database))
-    settings = Settings(database_url=database)  # type: ignore[arg-type]  # pydantic makes a secret of it
-    for where in (database, settings, engine):
+def test_store_is_created_from_url_settings_or_engine(pooled_database: str) -> None:
+    engine = create_engine(database_url(pooled_database))
+    settings = Settings(database_url=pooled_database)  # type: ignore[arg-type]  # pydantic makes a secret of it
+    for where in (pooled_database, settings, engine):
         with closing(StateStore(where)) as store:
             assert store.query_tasks() == []
 
 
-def test_a_store_without_arguments_is_that_of_the_environment(
-    database: str, monkeypatch: pytest.MonkeyPatch
+def test_store_without_arguments_uses_the_environment(
+    pooled_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from alchemistore.settings import get_settings
 
     get_settings.cache_clear()
-    monkeypatch.setenv("ALCHEMISTORE_DATABASE_URL", database)
+    monkeypatch.setenv("ALCHEMISTORE_DATABASE_URL", pooled_database)
     with closing(StateStore()) as store:
         assert store.query_tasks() == []
     get_settings.cache_clear()
 
 
-def test_a_closed_store_opens_new_connections(database: str) -> None:
-    store = StateStore(database)
+def test_closed_store_opens_new_connections(pooled_database: str) -> None:
+    store = StateStore(pooled_database)
     assert store.query_tasks() == []
     store.close()
     assert store.query_tasks() == []
@@ -159,9 +162,11 @@ def _tell_pid(store: StateStore, pipe: Pipe) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("given", ["url", "engine"])
-def test_a_forked_child_has_connections_of_its_own(database: str, given: str) -> None:
+def test_forked_child_uses_its_own_connections(pooled_database: str, given: str) -> None:
     with closing(
-        StateStore(database if given == "url" else create_engine(database_url(database)))
+        StateStore(
+            pooled_database if given == "url" else create_engine(database_url(pooled_database))
+        )
     ) as store:
         before = _pid(store)
         here, there = multiprocessing.get_context("fork").Pipe()
@@ -180,8 +185,8 @@ def test_a_forked_child_has_connections_of_its_own(database: str, given: str) ->
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_child_that_dies_leaves_the_connection_of_its_parent_alone(database: str) -> None:
-    with closing(StateStore(database)) as store, store.transaction() as tx:
+def test_killed_child_leaves_the_connection_of_its_parent_usable(pooled_database: str) -> None:
+    with closing(StateStore(pooled_database)) as store, store.transaction() as tx:
         assert tx._connection is not None
         before = tx._connection.scalar(text("SELECT pg_backend_pid()"))
         child = os.fork()

@@ -16,13 +16,13 @@ from gufe.tokenization import TOKENIZABLE_REGISTRY
 from alchemistore import gufe_adapter
 from alchemistore.errors import KeyDriftWarning
 from alchemistore.models import GufeKey
-from tests.unit.gufe_classes import (
+from tests.support.gufe_classes import (
     Ball,
     Holder,
     Outer,
-    cold,
+    encode_and_forget,
+    encode_parts,
     network,
-    stored,
     system,
     transformation,
 )
@@ -53,7 +53,7 @@ def test_children_are_distinct_and_in_order_of_first_appearance() -> None:
     assert root.content["content"]["c"] == {":gufe-key:": str(two.key)}
 
 
-def test_known_is_asked_once_per_level_and_prunes_what_is_below() -> None:
+def test_already_stored_is_called_once_per_level_and_prunes_descendants() -> None:
     leaf = Holder("leaf")
     middle = Holder([leaf])
     shared = Holder("shared")
@@ -70,7 +70,7 @@ def test_known_is_asked_once_per_level_and_prunes_what_is_below() -> None:
     assert documents[-1].children == (middle.key, shared.key)
 
 
-def test_a_child_on_two_levels_is_asked_for_and_converted_once() -> None:
+def test_child_on_two_levels_is_looked_up_and_converted_once() -> None:
     leaf = Holder("leaf")
     middle = Holder([leaf])
     root = Holder([leaf, middle])
@@ -88,7 +88,7 @@ def test_a_child_on_two_levels_is_asked_for_and_converted_once() -> None:
     assert asked == [{root.key}, {leaf.key, middle.key}]
 
 
-def test_what_is_known_is_not_converted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stored_object_is_not_converted(monkeypatch: pytest.MonkeyPatch) -> None:
     child = Holder("child")
     root = Holder([child])
 
@@ -101,18 +101,18 @@ def test_what_is_known_is_not_converted(monkeypatch: pytest.MonkeyPatch) -> None
     ] == [root.key]
 
 
-def test_a_known_root_gives_no_documents() -> None:
+def test_stored_root_gives_no_documents() -> None:
     assert gufe_adapter.encode(Holder(), lambda keys: keys) == []
 
 
 @pytest.mark.parametrize("thing", [None, 1, "Holder-" + ZERO, {}, Holder])
-def test_what_is_not_a_gufe_object_is_a_type_error(thing: Any) -> None:
+def test_other_type_than_a_gufe_object_is_a_type_error(thing: Any) -> None:
     assert not gufe_adapter.is_gufe(thing)
     with pytest.raises(TypeError, match="expected a gufe object"):
         gufe_adapter.encode(thing)
 
 
-def test_networks_are_told_from_other_objects() -> None:
+def test_networks_are_distinguished_from_other_objects() -> None:
     assert gufe_adapter.is_network(network())
     assert not gufe_adapter.is_network(transformation())
 
@@ -139,7 +139,7 @@ class _Carrier(Holder):
         (lambda: _Carrier(np.zeros(2, dtype=[("a", "i4")])), "cannot read it back"),
     ],
 )
-def test_content_that_could_not_be_read_back_is_refused_by_key(
+def test_content_that_cannot_be_decoded_is_refused_by_key(
     make: Callable[[], Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=f"_Carrier-{ZERO} cannot be stored: .*{message}"):
@@ -196,11 +196,11 @@ def test_local_classes_are_refused() -> None:
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_values_come_back_exactly(value: Any) -> None:
-    key, documents = cold(lambda: Holder(value))
+def test_values_are_decoded_exactly(value: Any) -> None:
+    key, documents = encode_and_forget(lambda: Holder(value))
     back = gufe_adapter.decode(key, documents)
     assert back.key == key
-    assert stored(back) == (key, documents)
+    assert encode_parts(back) == (key, documents)
     expected = [] if value == () else value
     assert repr(back.content) == repr(expected)
     assert type(back.content) is type(expected)
@@ -220,8 +220,8 @@ def test_values_come_back_exactly(value: Any) -> None:
     ],
     ids=lambda array: f"{array.dtype}{array.shape}",
 )
-def test_arrays_come_back_exactly(array: Any) -> None:
-    key, documents = cold(
+def test_arrays_are_decoded_exactly(array: Any) -> None:
+    key, documents = encode_and_forget(
         lambda: gufe.ProtocolUnitResult(name="r", source_key="s", inputs={}, outputs={"a": array})
     )
     back = gufe_adapter.decode(key, documents).outputs["a"]
@@ -229,15 +229,15 @@ def test_arrays_come_back_exactly(array: Any) -> None:
     np.testing.assert_array_equal(back, array)
 
 
-def test_one_child_under_two_labels_comes_back_under_both() -> None:
-    key, documents = cold(lambda: system("twice"))
+def test_child_under_two_labels_is_decoded_under_both() -> None:
+    key, documents = encode_and_forget(lambda: system("twice"))
     back = gufe_adapter.decode(key, documents)
     assert list(back.components) == ["left", "right"]
     assert back.components["left"] is back.components["right"]
 
 
-def test_nested_classes_come_back() -> None:
-    key, documents = cold(lambda: Outer.Inner([Outer.Inner(1)]))
+def test_nested_classes_are_decoded() -> None:
+    key, documents = encode_and_forget(lambda: Outer.Inner([Outer.Inner(1)]))
     assert key.startswith("Outer.Inner-")
     assert type(gufe_adapter.decode(key, documents)) is Outer.Inner
 
@@ -245,21 +245,21 @@ def test_nested_classes_come_back() -> None:
 @pytest.mark.parametrize(
     "make", [network, lambda: network(None), lambda: gufe.AlchemicalNetwork(name="bare")]
 )
-def test_networks_come_back(make: Callable[[], Any]) -> None:
-    key, documents = cold(make)
+def test_networks_are_decoded(make: Callable[[], Any]) -> None:
+    key, documents = encode_and_forget(make)
     back = gufe_adapter.decode(key, documents)
     assert back.key == key
-    assert stored(back) == (key, documents)
+    assert encode_parts(back) == (key, documents)
 
 
-def test_a_chain_of_thousands_of_objects_needs_no_recursion() -> None:
+def test_chain_of_thousands_of_objects_needs_no_recursion() -> None:
     def deep() -> Any:
         root = Holder()
         for _ in range(3000):
             root = Holder([root])
         return root
 
-    key, documents = cold(deep)
+    key, documents = encode_and_forget(deep)
     assert len(documents) == 3001
     back = gufe_adapter.decode(key, documents)
     assert back.key == key
@@ -273,16 +273,16 @@ def test_a_chain_of_thousands_of_objects_needs_no_recursion() -> None:
 # Decoding
 
 
-def test_what_is_alive_is_returned_and_its_document_not_read() -> None:
+def test_object_in_memory_is_returned_without_reading_its_document() -> None:
     child = Holder("alive")
-    key, documents = cold(lambda: Holder([child, Holder("dead")]))
+    key, documents = encode_and_forget(lambda: Holder([child, Holder("dead")]))
     documents[child.key] = b"rubbish"
     back = gufe_adapter.decode(key, documents)
     assert back.content[0] is child
     assert gufe_adapter.decode(key, {}) is back
 
 
-def test_alive_answers_by_key_and_class() -> None:
+def test_cached_looks_up_by_key_and_class() -> None:
     holder = Holder("here")
     assert gufe_adapter.cached(str(holder.key)) is holder
     assert gufe_adapter.cached("Holder-" + ZERO) is None
@@ -293,8 +293,8 @@ def test_alive_answers_by_key_and_class() -> None:
         del TOKENIZABLE_REGISTRY["Holder-" + ZERO]
 
 
-def test_an_object_registered_under_a_key_of_another_class_is_not_taken_for_alive() -> None:
-    key, documents = cold(lambda: Ball("genuine"))
+def test_object_registered_under_a_key_of_another_class_is_not_used() -> None:
+    key, documents = encode_and_forget(lambda: Ball("genuine"))
     forgery = Holder("forged")
     forgery._key = gufe.tokenization.GufeKey(key)
     TOKENIZABLE_REGISTRY[key] = forgery
@@ -307,7 +307,7 @@ def test_an_object_registered_under_a_key_of_another_class_is_not_taken_for_aliv
 
 
 def test_drifted_keys_warn_with_both_keys_and_children_resolve_by_stored_key() -> None:
-    child_key, child_documents = cold(lambda: Holder("child"))
+    child_key, child_documents = encode_and_forget(lambda: Holder("child"))
     old_child = "Holder-" + "a" * 32
     old_root = "Holder-" + "b" * 32
     root = {
@@ -344,12 +344,12 @@ def _document(**fields: Any) -> bytes:
         (_document(content=[{":gufe-key:": "Holder-" + ZERO}]), "contains itself"),
     ],
 )
-def test_a_document_that_is_not_what_its_key_says_is_refused(data: bytes, message: str) -> None:
+def test_document_of_another_class_than_its_key_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=rf"Holder-[0d]{{32}}.*{message}"):
         gufe_adapter.decode("Holder-" + ZERO, {"Holder-" + ZERO: data})
 
 
-def test_a_class_that_is_not_of_gufe_is_not_called() -> None:
+def test_class_that_is_not_gufe_tokenizable_is_not_called() -> None:
     key = "OrderedDict-" + ZERO
     document = gufe_adapter.dumps({"__module__": "collections", "__qualname__": "OrderedDict"})
     with pytest.raises(ValueError, match="not a class of gufe objects"):
@@ -364,7 +364,7 @@ def test_a_class_that_is_not_of_gufe_is_not_called() -> None:
         ("..relative", "installed packages do not contain"),
     ],
 )
-def test_a_class_that_cannot_be_imported_names_what_is_missing(module: str, message: str) -> None:
+def test_class_that_cannot_be_imported_is_named(module: str, message: str) -> None:
     key = "Holder2-" + ZERO
     document = gufe_adapter.dumps({"__module__": module, "__qualname__": "Holder2"})
     with pytest.raises(ImportError, match=f"{key} is of the class .*{message}"):
@@ -372,7 +372,7 @@ def test_a_class_that_cannot_be_imported_names_what_is_missing(module: str, mess
 
 
 def test_threads_decode_the_same_network() -> None:
-    key, documents = cold(network)
+    key, documents = encode_and_forget(network)
     with ThreadPoolExecutor(4) as pool:
         keys = list(pool.map(lambda _: str(gufe_adapter.decode(key, documents).key), range(40)))
     assert set(keys) == {key}

@@ -1,4 +1,4 @@
-"""The byte format, chains from outside, and what is inside a network."""
+"""Document bytes, keyed chains from outside, and members of a network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from alchemistore import gufe_adapter
 from alchemistore.gufe_adapter import keyed_chain
 from alchemistore.models import GufeKey
-from tests.unit.gufe_classes import Effort, Holder, PushProtocol, chain_of, network, system
+from tests.support.gufe_classes import Effort, Holder, PushProtocol, keyed_chain_of, network, system
 
 ZERO = "0" * 32
 
@@ -58,7 +58,7 @@ def _frame_claiming(size: int) -> bytes:
         (b"\x00[]", "not a JSON object"),
     ],
 )
-def test_data_that_is_not_a_document_is_a_value_error(data: bytes, message: str) -> None:
+def test_malformed_document_is_a_value_error(data: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         gufe_adapter.plain(data)
 
@@ -66,16 +66,16 @@ def test_data_that_is_not_a_document_is_a_value_error(data: bytes, message: str)
 # Chains from outside
 
 
-def test_a_chain_gives_the_documents_of_the_object() -> None:
+def test_chain_gives_the_documents_of_the_object() -> None:
     net = network()
     documents = gufe_adapter.encode(net)
-    read = gufe_adapter.read_chain(chain_of(net))
+    read = gufe_adapter.read_chain(keyed_chain_of(net))
     assert [(d.key, d.data, d.children) for d in read] == [
         (d.key, d.data, d.children) for d in documents
     ]
 
 
-def test_the_live_form_gives_the_same_documents() -> None:
+def test_live_form_gives_the_same_documents() -> None:
     holder = Holder({"path": Path("/x"), "bytes": b"\0", "tuple": (1, [2]), "child": Holder(1)})
     live = [(str(obj.key), obj.to_keyed_dict()) for obj in (holder.content["child"], holder)]
     assert [(d.key, d.data) for d in gufe_adapter.read_chain(live)] == [
@@ -83,14 +83,14 @@ def test_the_live_form_gives_the_same_documents() -> None:
     ]
 
 
-def test_the_content_of_a_live_chain_is_plain() -> None:
+def test_content_of_a_live_chain_is_plain() -> None:
     for value in ({1: "a"}, (1, 2), Path("/a")):
         (document,) = gufe_adapter.read_chain([pair(x=value)])
         assert document.content == gufe_adapter.plain(document.data)
 
 
-def test_a_chain_in_any_order_comes_out_children_first() -> None:
-    chain = chain_of(network())
+def test_chain_in_any_order_is_returned_children_first() -> None:
+    chain = keyed_chain_of(network())
     shuffled = chain[:-1][::-1] + chain[-1:]
     read = gufe_adapter.read_chain(shuffled)
     place = {document.key: i for i, document in enumerate(read)}
@@ -100,8 +100,8 @@ def test_a_chain_in_any_order_comes_out_children_first() -> None:
     )
 
 
-def test_a_chain_builds_no_object(monkeypatch: pytest.MonkeyPatch) -> None:
-    chain = chain_of(network())
+def test_chain_builds_no_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = keyed_chain_of(network())
     chain[0][1]["__module__"] = "not_installed_anywhere"
 
     def refuse(*args: Any) -> Any:
@@ -111,8 +111,8 @@ def test_a_chain_builds_no_object(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(gufe_adapter.read_chain(chain)) == len(chain)
 
 
-def test_a_chain_may_refer_to_what_is_stored() -> None:
-    chain = chain_of(network())
+def test_chain_can_refer_to_stored_objects() -> None:
+    chain = keyed_chain_of(network())
     asked: list[Set[GufeKey]] = []
 
     def stored(keys: Set[GufeKey]) -> Set[GufeKey]:
@@ -129,8 +129,8 @@ def test_a_chain_may_refer_to_what_is_stored() -> None:
         gufe_adapter.read_chain(root, lambda keys: frozenset())
 
 
-def test_the_same_document_twice_counts_once() -> None:
-    chain = chain_of(Holder([Holder(1)]))
+def test_duplicate_document_is_returned_once() -> None:
+    chain = keyed_chain_of(Holder([Holder(1)]))
     assert len(gufe_adapter.read_chain([chain[0], *chain])) == 2
 
 
@@ -215,7 +215,7 @@ def deep(levels: int) -> list[Any]:
         ),
     ],
 )
-def test_what_is_not_a_sound_chain_is_refused(chain: Any, message: str) -> None:
+def test_malformed_chain_is_refused(chain: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         gufe_adapter.read_chain(chain)
 
@@ -234,7 +234,7 @@ def test_what_is_not_a_sound_chain_is_refused(chain: Any, message: str) -> None:
         deep(90),
     ],
 )
-def test_honest_values_pass(value: Any) -> None:
+def test_unusual_valid_values_are_accepted(value: Any) -> None:
     (document,) = gufe_adapter.read_chain([pair(x=value)])
     assert gufe_adapter.plain(document.data)["x"] == value
 
@@ -256,10 +256,10 @@ def test_chains_beyond_the_limits_are_refused(
 
 def documents_of(obj: Any) -> list[list[gufe_adapter.Document]]:
     """The documents from the object, and from its chain."""
-    return [gufe_adapter.encode(obj), gufe_adapter.read_chain(chain_of(obj))]
+    return [gufe_adapter.encode(obj), gufe_adapter.read_chain(keyed_chain_of(obj))]
 
 
-def test_a_network_names_its_members() -> None:
+def test_network_names_its_members() -> None:
     net = network()
     for documents in documents_of(net):
         content = gufe_adapter.network_content(documents[-1])
@@ -269,12 +269,12 @@ def test_a_network_names_its_members() -> None:
         assert (len(content.edges), len(content.nodes)) == (3, 4)
 
 
-def test_an_empty_network_has_no_members_and_no_name() -> None:
+def test_empty_network_has_no_members_and_no_name() -> None:
     content = gufe_adapter.network_content(gufe_adapter.encode(gufe.AlchemicalNetwork())[-1])
     assert (content.name, content.edges, content.nodes) == (None, (), ())
 
 
-def test_a_member_named_twice_counts_once() -> None:
+def test_duplicate_member_is_listed_once() -> None:
     key = "ChemicalSystem-" + ZERO
     nodes = [{":gufe-key:": key}] * 2
     document = gufe_adapter.Document(
@@ -302,13 +302,13 @@ def test_edges_and_nodes_are_read_from_their_documents() -> None:
         assert nodes == {node.key: gufe_adapter.Node(node.key, node.name) for node in net.nodes}
 
 
-def test_a_transformation_of_a_system_into_itself_is_refused() -> None:
+def test_transformation_of_a_system_into_itself_is_refused() -> None:
     same = gufe.Transformation(system("a"), system("a"), PushProtocol(Effort()))
     with pytest.raises(ValueError, match="uses the same `ChemicalSystem`"):
         gufe_adapter.edge_content(gufe_adapter.encode(same)[-1])
 
 
-def test_a_document_that_is_not_a_network_is_refused() -> None:
+def test_document_that_is_not_a_network_is_refused() -> None:
     with pytest.raises(ValueError, match="not an AlchemicalNetwork"):
         gufe_adapter.network_content(gufe_adapter.encode(Holder())[-1])
 
@@ -321,14 +321,14 @@ def test_a_document_that_is_not_a_network_is_refused() -> None:
         {"edges": [], "nodes": [{":gufe-key:": "x"}]},
     ],
 )
-def test_a_network_with_strange_members_is_refused(content: dict[str, Any]) -> None:
+def test_network_with_members_of_other_types_is_refused(content: dict[str, Any]) -> None:
     document = gufe_adapter.Document(GufeKey("AlchemicalNetwork-" + ZERO), "", (), content)
     with pytest.raises(ValueError, match=r"gufe|lists of edges"):
         gufe_adapter.network_content(document)
 
 
 @pytest.mark.parametrize("name", ["a\0b", "half \ud800", ["list"]])
-def test_names_that_the_database_cannot_hold_are_refused(name: Any) -> None:
+def test_names_with_unstorable_characters_are_refused(name: Any) -> None:
     document = gufe_adapter.read_chain([pair(name=name, edges=[], nodes=[], components={})])[0]
     for read in (gufe_adapter.network_content, gufe_adapter.node_content):
         with pytest.raises(ValueError, match="name"):

@@ -14,7 +14,7 @@ import pytest
 from gufe.tokenization import JSON_HANDLER
 
 from alchemistore import gufe_adapter
-from tests.unit.gufe_classes import Ball, Effort, Push, PushProtocol, system, transformation
+from tests.support.gufe_classes import Ball, Effort, Push, PushProtocol, system, transformation
 
 
 def run(
@@ -40,7 +40,7 @@ def run(
 # Results
 
 
-def test_a_result_is_written_as_a_chain_with_itself_last(tmp_path: Path) -> None:
+def test_result_is_written_as_a_chain_with_itself_last(tmp_path: Path) -> None:
     result = run(tmp_path)
     text = gufe_adapter.result_to_json(result)
     assert text.isascii()
@@ -49,7 +49,7 @@ def test_a_result_is_written_as_a_chain_with_itself_last(tmp_path: Path) -> None
     assert [document.key for document in gufe_adapter.encode(result)] == [key for key, _ in pairs]
 
 
-def test_a_living_result_is_returned(tmp_path: Path) -> None:
+def test_result_in_memory_is_returned(tmp_path: Path) -> None:
     result = run(tmp_path)
     assert gufe_adapter.result_from_json(gufe_adapter.result_to_json(result)) is result
     assert gufe_adapter.result_from_json(gufe_adapter.result_to_json(result).decode()) is result
@@ -70,7 +70,7 @@ def nested(result: Any) -> str:
         (nested, "fail"),
     ],
 )
-def test_results_come_back_from_both_forms(
+def test_results_are_decoded_from_both_forms(
     form: Callable[[Any], Any], mode: str, tmp_path: Path
 ) -> None:
     def make() -> tuple[str, Any, bytes]:
@@ -89,7 +89,7 @@ def test_results_come_back_from_both_forms(
         np.testing.assert_array_equal(back.protocol_unit_results[0].outputs["trace"], [0.0, 1.0])
 
 
-def test_in_the_nested_form_equal_parts_are_built_once(
+def test_equal_parts_are_built_once_in_the_nested_form(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def make() -> str:
@@ -108,7 +108,7 @@ def test_in_the_nested_form_equal_parts_are_built_once(
     assert built == ["a"]
 
 
-def test_in_the_nested_form_living_units_are_used(tmp_path: Path) -> None:
+def test_units_in_memory_are_used_in_the_nested_form(tmp_path: Path) -> None:
     def make() -> tuple[str, Any]:
         result = run(tmp_path)
         return nested(result), result.protocol_units[0]
@@ -118,7 +118,7 @@ def test_in_the_nested_form_living_units_are_used(tmp_path: Path) -> None:
     assert any(part is unit for part in gufe_adapter.result_from_json(text).protocol_units)
 
 
-def test_an_exception_that_json_does_not_know_is_kept_as_repr(tmp_path: Path) -> None:
+def test_exception_that_json_does_not_know_is_kept_as_repr(tmp_path: Path) -> None:
     def make() -> bytes:
         return gufe_adapter.result_to_json(run(tmp_path, "fail badly"))
 
@@ -143,12 +143,12 @@ def test_both_forms_give_the_same_dict(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", [b"", b"5", b"{}", b"[]", b"\xff", b'{"a": 1}', b'[["a", {}]]', '"text"']
 )
-def test_what_is_not_a_result_is_a_value_error(text: bytes | str) -> None:
+def test_other_object_than_a_result_is_a_value_error(text: bytes | str) -> None:
     with pytest.raises(ValueError):
         gufe_adapter.result_from_json(text)
 
 
-def test_a_nested_part_cannot_take_the_key_of_another_class(tmp_path: Path) -> None:
+def test_nested_part_cannot_take_the_key_of_another_class(tmp_path: Path) -> None:
     genuine = Ball("genuine")
     document = json.loads(nested(run(tmp_path)))
     document["protocol_unit_results"][0]["_key"] = str(genuine.key)
@@ -159,14 +159,14 @@ def test_a_nested_part_cannot_take_the_key_of_another_class(tmp_path: Path) -> N
 # Running protocols
 
 
-def test_a_result_is_ok_only_if_every_unit_succeeded(tmp_path: Path) -> None:
+def test_result_is_ok_only_if_every_unit_succeeded(tmp_path: Path) -> None:
     good, bad = run(tmp_path), run(tmp_path, "fail")
     assert gufe_adapter.result_ok(good)
     assert not gufe_adapter.result_ok(bad)
     assert len(bad.protocol_unit_failures) >= 1
 
 
-def test_a_failure_in_the_last_unit_is_not_ok(tmp_path: Path) -> None:
+def test_failure_in_the_last_unit_is_not_ok(tmp_path: Path) -> None:
     good = run(tmp_path)
     last = good.protocol_unit_results[-1]
     failure = gufe.protocols.ProtocolUnitFailure(
@@ -187,12 +187,12 @@ def test_a_failure_in_the_last_unit_is_not_ok(tmp_path: Path) -> None:
     assert not gufe_adapter.result_ok(bad)
 
 
-def test_failures_are_raised_when_asked_for(tmp_path: Path) -> None:
+def test_failures_are_raised_on_request(tmp_path: Path) -> None:
     with pytest.raises((RuntimeError, ArithmeticError), match="no luck"):
         run(tmp_path, "fail", raise_error=True, n_retries=1)
 
 
-def test_what_failed_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_unit_is_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work = Push._execute
     attempts = []
 
@@ -207,7 +207,7 @@ def test_what_failed_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(attempts) == 3
 
 
-def test_a_dag_can_extend_a_result_and_results_are_gathered(tmp_path: Path) -> None:
+def test_dag_can_extend_a_result_and_results_are_gathered(tmp_path: Path) -> None:
     first = run(tmp_path)
     second = run(tmp_path, extends=first)
     gathered = gufe_adapter.gather(PushProtocol(Effort()), [first, second])
@@ -215,7 +215,7 @@ def test_a_dag_can_extend_a_result_and_results_are_gathered(tmp_path: Path) -> N
     assert gathered.get_estimate() == 8.0
 
 
-def test_a_nontransformation_runs(tmp_path: Path) -> None:
+def test_nontransformation_runs(tmp_path: Path) -> None:
     stays = gufe.NonTransformation(system("c"), PushProtocol(Effort()), name="c stays")
     result = gufe_adapter.execute_dag(
         gufe_adapter.create_dag(stays, name="mine"),
@@ -226,7 +226,7 @@ def test_a_nontransformation_runs(tmp_path: Path) -> None:
     assert gufe_adapter.result_ok(result)
 
 
-def test_the_writer_names_what_can_change_keys() -> None:
+def test_writer_versions_name_all_packages_that_change_keys() -> None:
     versions = dict(part.split(" ") for part in gufe_adapter.writer_versions().split(", "))
     assert list(versions) == ["gufe", "zstandard", "rdkit", "python"]
     assert versions["gufe"] == gufe_adapter.gufe_version()

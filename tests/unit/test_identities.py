@@ -1,4 +1,4 @@
-"""What an identity may be made of."""
+"""Fields of identities."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HASH = "$2b$12$secret"
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_defaults(cls: type[CredentialedEntity]) -> None:
+def test_identity_has_default_values(cls: type[CredentialedEntity]) -> None:
     made = cls(identifier="bill", hashed_key=HASH)
     assert (made.expires, made.disabled, made.scopes, made.email) == (None, False, [], None)
     assert getattr(made, "full_name", None) is None
@@ -36,7 +36,7 @@ def test_only_a_user_has_a_full_name() -> None:
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_the_hash_is_not_shown(cls: type[CredentialedEntity]) -> None:
+def test_hash_is_not_shown(cls: type[CredentialedEntity]) -> None:
     made = cls(identifier="bill", hashed_key=HASH)
     assert HASH not in repr(made)
     assert HASH not in str(made)
@@ -59,7 +59,7 @@ def test_scopes_are_kept_as_text_in_the_order_given() -> None:
 @pytest.mark.parametrize(
     "scope", ["", "a", "a-b", "a-b-c-d", "*-*-c", "a-b-ü", "1-b-c", None, 1, ["a-b-c"]]
 )
-def test_what_is_no_scope_is_refused(scope: object) -> None:
+def test_malformed_scope_is_refused(scope: object) -> None:
     with pytest.raises(ValueError, match="scope"):
         CredentialedUserIdentity.model_validate(
             {"identifier": "bill", "hashed_key": HASH, "scopes": ["a-b-c", scope]}
@@ -67,7 +67,7 @@ def test_what_is_no_scope_is_refused(scope: object) -> None:
 
 
 @pytest.mark.parametrize("identifier", ["", "a\0b", "\ud800", None, 7])
-def test_what_cannot_be_stored_as_an_identifier_is_refused(identifier: object) -> None:
+def test_unstorable_identifier_is_refused(identifier: object) -> None:
     with pytest.raises(ValueError, match="identifier"):
         CredentialedUserIdentity.model_validate({"identifier": identifier, "hashed_key": HASH})
 
@@ -80,7 +80,7 @@ def test_text_with_nul_is_refused(field: str) -> None:
         )
 
 
-def test_a_naive_time_means_utc() -> None:
+def test_naive_time_is_utc() -> None:
     made = CredentialedUserIdentity(
         identifier="bill", hashed_key=HASH, expires=datetime(2030, 1, 1)
     )
@@ -88,14 +88,14 @@ def test_a_naive_time_means_utc() -> None:
 
 
 @pytest.mark.parametrize("missing", ["identifier", "hashed_key"])
-def test_what_is_required(missing: str) -> None:
+def test_missing_required_field_is_refused(missing: str) -> None:
     given = {"identifier": "bill", "hashed_key": HASH}
     del given[missing]
     with pytest.raises(ValueError, match=missing):
         CredentialedComputeIdentity.model_validate(given)
 
 
-def test_an_identity_cannot_be_changed() -> None:
+def test_identity_cannot_be_changed() -> None:
     made = CredentialedUserIdentity(identifier="bill", hashed_key=HASH)
     with pytest.raises(ValueError, match="frozen"):
         made.disabled = True

@@ -1,4 +1,4 @@
-"""The records users see: defaults, what they refuse, their keys, and that nothing is shared between them."""
+"""Public records: defaults, validation, keys and copies."""
 
 from __future__ import annotations
 
@@ -49,35 +49,35 @@ def ref(**more: Any) -> ProtocolDAGResultRef:
 # hubs
 
 
-def test_a_hub_has_weight_one_half() -> None:
+def test_hub_has_default_weight_one_half() -> None:
     assert TaskHub(network=NETWORK).weight == 0.5
 
 
-def test_the_key_of_a_hub_is_made_of_its_network_alone() -> None:
+def test_hub_key_depends_on_its_network_only() -> None:
     expected = f"TaskHub-{hashlib.md5(NETWORK.encode()).hexdigest()}"
     assert TaskHub(network=NETWORK).key == expected
     assert TaskHub(network=NETWORK, weight=1).key == expected
     assert TaskHub(network=NETWORK.replace("-p", "-q")).key != expected
 
 
-def test_a_hub_takes_the_key_of_its_network_as_a_key_too() -> None:
+def test_hub_accepts_its_network_as_scoped_key() -> None:
     hub = build(TaskHub, network=ScopedKey.from_str(NETWORK))
     assert hub == TaskHub(network=NETWORK)
     assert type(hub.network) is str
 
 
 @pytest.mark.parametrize("weight", [0, 0.0, 1, 1.0, 0.3])
-def test_a_weight_is_between_0_and_1(weight: float) -> None:
+def test_weight_between_0_and_1_is_accepted(weight: float) -> None:
     assert TaskHub(network=NETWORK, weight=weight).weight == weight
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.1, 7, float("nan"), float("inf"), "much", None])
-def test_another_weight_is_refused(weight: Any) -> None:
+def test_weight_outside_0_and_1_is_refused(weight: Any) -> None:
     with pytest.raises(ValueError, match="weight"):
         build(TaskHub, network=NETWORK, weight=weight)
 
 
-def test_a_hub_needs_a_network() -> None:
+def test_hub_without_network_is_refused() -> None:
     with pytest.raises(ValueError, match="network"):
         build(TaskHub)
 
@@ -85,7 +85,7 @@ def test_a_hub_needs_a_network() -> None:
 # tasks
 
 
-def test_the_defaults_of_a_task() -> None:
+def test_task_has_default_values() -> None:
     before = datetime.now(UTC)
     task = Task()
     assert (task.status, task.priority) == (TaskStatusEnum.waiting, 10)
@@ -94,7 +94,7 @@ def test_the_defaults_of_a_task() -> None:
     assert task.datetime_created.tzinfo is not None
 
 
-def test_the_statuses() -> None:
+def test_task_statuses_are_the_six_known_ones() -> None:
     assert [one.value for one in TaskStatusEnum] == [
         "waiting",
         "running",
@@ -107,29 +107,29 @@ def test_the_statuses() -> None:
 
 
 @pytest.mark.parametrize("status", list(TaskStatusEnum))
-def test_a_status_is_taken_as_text_too(status: TaskStatusEnum) -> None:
+def test_status_is_accepted_as_text(status: TaskStatusEnum) -> None:
     assert build(Task, status=status.value).status is status
     assert Task(status=status).status is status
 
 
 @pytest.mark.parametrize("status", ["", "Waiting", "done", None, 1])
-def test_another_status_is_refused(status: Any) -> None:
+def test_unknown_status_is_refused(status: Any) -> None:
     with pytest.raises(ValueError, match="status"):
         build(Task, status=status)
 
 
 @pytest.mark.parametrize("priority", [1, 10, 2**63 - 1])
-def test_a_priority_is_between_1_and_the_largest_integer_of_the_database(priority: int) -> None:
+def test_priority_from_1_to_the_largest_integer_is_accepted(priority: int) -> None:
     assert Task(priority=priority).priority == priority
 
 
 @pytest.mark.parametrize("priority", [0, -5, 2**63, "high", 1.5, None])
-def test_another_priority_is_refused(priority: Any) -> None:
+def test_priority_out_of_range_is_refused(priority: Any) -> None:
     with pytest.raises(ValueError, match="priority"):
         build(Task, priority=priority)
 
 
-def test_every_task_has_a_key_of_its_own() -> None:
+def test_every_task_has_a_unique_key() -> None:
     keys = [Task().key for _ in range(100)]
     assert len(set(keys)) == 100
     assert all(key.qualname == "Task" and len(key.token) == 32 for key in keys)
@@ -144,14 +144,14 @@ def test_keys_of_tasks_sort_by_the_time_they_were_made() -> None:
     assert 0 <= age < 60_000
 
 
-def test_the_key_of_a_task_can_be_given_and_stays() -> None:
+def test_given_task_key_is_kept() -> None:
     task = build(Task, key=f"Task-{'d' * 32}")
     assert task.key == f"Task-{'d' * 32}"
     assert isinstance(task.key, GufeKey)
     assert Task(**dict(task)).key == task.key
 
 
-def test_a_task_takes_the_key_of_its_parent_as_a_key_too() -> None:
+def test_task_accepts_its_parent_as_scoped_key() -> None:
     assert build(Task, extends=ScopedKey.from_str(PARENT)).extends == PARENT
     assert Task(extends=PARENT).extends == PARENT
 
@@ -160,7 +160,7 @@ def test_a_task_takes_the_key_of_its_parent_as_a_key_too() -> None:
 
 
 @pytest.mark.parametrize("missing", ["obj_key", "scope", "ok"])
-def test_a_reference_to_a_result_needs_its_object_scope_and_outcome(missing: str) -> None:
+def test_reference_to_a_result_needs_its_object_scope_and_outcome(missing: str) -> None:
     fields = {
         name: value
         for name, value in {"obj_key": RESULT, "scope": SCOPE, "ok": True}.items()
@@ -170,7 +170,7 @@ def test_a_reference_to_a_result_needs_its_object_scope_and_outcome(missing: str
         build(ProtocolDAGResultRef, **fields)
 
 
-def test_the_defaults_of_a_reference() -> None:
+def test_reference_has_default_values() -> None:
     assert (ref().location, ref().datetime_created, ref().creator) == (None, None, None)
     assert (ObjectStoreRef(scope=SCOPE).location, ObjectStoreRef(scope=SCOPE).obj_key) == (
         None,
@@ -178,7 +178,7 @@ def test_the_defaults_of_a_reference() -> None:
     )
 
 
-def test_the_scope_of_a_reference_may_be_open_and_given_as_text() -> None:
+def test_scope_of_a_reference_may_be_open_and_given_as_text() -> None:
     assert ref(scope=Scope()).scope == Scope()
     assert ref(scope="o-c-p") == ref()
 
@@ -186,7 +186,7 @@ def test_the_scope_of_a_reference_may_be_open_and_given_as_text() -> None:
 @pytest.mark.parametrize(
     "field", ["location", "obj_key", "scope", "ok", "datetime_created", "creator"]
 )
-def test_the_key_of_a_reference_is_made_of_all_its_fields(field: str) -> None:
+def test_reference_key_depends_on_all_its_fields(field: str) -> None:
     other = {
         "location": "elsewhere",
         "obj_key": f"ProtocolDAGResult-{'e' * 32}",
@@ -201,7 +201,7 @@ def test_the_key_of_a_reference_is_made_of_all_its_fields(field: str) -> None:
     assert len(ref().key.token) == 32
 
 
-def test_the_key_of_a_reference_is_the_same_in_every_process() -> None:
+def test_key_of_a_reference_is_the_same_in_every_process() -> None:
     content = {"obj_key": str(RESULT), "ok": True, "scope": "o-c-p"}
     expected = hashlib.md5(json.dumps(content, sort_keys=True).encode()).hexdigest()
     assert ref().key == f"ProtocolDAGResultRef-{expected}"
@@ -217,24 +217,24 @@ def test_the_key_of_a_reference_is_the_same_in_every_process() -> None:
     ],
     ids=["full", "minimal", "no object", "open scope"],
 )
-def test_a_reference_survives_its_dict_and_json_with_its_key(made: ObjectStoreRef) -> None:
+def test_reference_survives_its_dict_and_json_with_its_key(made: ObjectStoreRef) -> None:
     for content in (made.to_dict(), json.loads(json.dumps(made.to_dict()))):
         again = type(made).from_dict(content)
         assert again == made
         assert again.key == made.key
 
 
-def test_a_missing_object_is_nothing_and_not_a_word() -> None:
+def test_missing_object_key_is_none_and_not_a_word() -> None:
     assert ObjectStoreRef(scope=SCOPE).to_dict()["obj_key"] is None
 
 
-def test_a_reference_keeps_when_it_was_made() -> None:
+def test_reference_keeps_its_creation_time() -> None:
     again: Any = ProtocolDAGResultRef.from_dict(ref(datetime_created=MOMENT).to_dict())
     assert again.datetime_created == MOMENT
 
 
 @pytest.mark.parametrize("bad", ["", "no key", "A-b-c", None, 7])
-def test_an_object_key_is_a_gufe_key(bad: Any) -> None:
+def test_object_key_is_a_gufe_key(bad: Any) -> None:
     with pytest.raises(ValueError, match="obj_key"):
         ref(obj_key=bad)
 
@@ -262,7 +262,7 @@ ELSEWHERE = timezone(timedelta(hours=5, minutes=30))
     ],
     ids=["task", "reference", "registration", "provenance"],
 )
-def test_a_time_without_a_zone_is_utc_and_others_are_converted(make: Any) -> None:
+def test_time_without_a_zone_is_utc_and_others_are_converted(make: Any) -> None:
     for given in (MOMENT.replace(tzinfo=None), MOMENT, MOMENT.astimezone(ELSEWHERE)):
         assert make(given) == MOMENT
         assert make(given).utcoffset() == timedelta(0)
@@ -271,20 +271,20 @@ def test_a_time_without_a_zone_is_utc_and_others_are_converted(make: Any) -> Non
 # compute services
 
 
-def test_the_identifier_of_a_service_is_text() -> None:
+def test_service_identifier_is_text() -> None:
     identifier = ComputeServiceID("my service-1 'é'")
     assert identifier == "my service-1 'é'"
     assert isinstance(identifier, str)
 
 
-def test_a_registration_from_now_has_one_time_twice() -> None:
+def test_registration_from_now_has_equal_times() -> None:
     made = ComputeServiceRegistration.from_now("a")
     assert made.registered == made.heartbeat
     assert isinstance(made.identifier, ComputeServiceID)
     assert str(made) == "a"
 
 
-def test_a_registration_survives_its_dict() -> None:
+def test_registration_survives_its_dict() -> None:
     made = ComputeServiceRegistration.from_now("a", hostname="host")
     assert type(made.to_dict()["identifier"]) is str
     assert ComputeServiceRegistration.from_dict(made.to_dict()) == made
@@ -294,14 +294,14 @@ def test_a_registration_survives_its_dict() -> None:
 
 
 @pytest.mark.parametrize("missing", ["identifier", "registered", "heartbeat"])
-def test_a_registration_needs_an_identifier_and_times(missing: str) -> None:
+def test_registration_needs_an_identifier_and_times(missing: str) -> None:
     fields = {"identifier": "a", "registered": MOMENT, "heartbeat": MOMENT}
     del fields[missing]
     with pytest.raises(ValueError, match=missing):
         build(ComputeServiceRegistration, **fields)
 
 
-def test_a_heartbeat_may_be_older_than_the_registration() -> None:
+def test_heartbeat_may_be_older_than_the_registration() -> None:
     long_ago = MOMENT - timedelta(days=1)
     made = ComputeServiceRegistration(
         identifier=ComputeServiceID("a"), registered=MOMENT, heartbeat=long_ago
@@ -310,14 +310,14 @@ def test_a_heartbeat_may_be_older_than_the_registration() -> None:
 
 
 @pytest.mark.parametrize("missing", ["computeserviceid", "datetime_start", "datetime_end"])
-def test_a_provenance_needs_all_its_fields(missing: str) -> None:
+def test_provenance_needs_all_its_fields(missing: str) -> None:
     fields = {"computeserviceid": "a", "datetime_start": MOMENT, "datetime_end": MOMENT}
     del fields[missing]
     with pytest.raises(ValueError, match=missing):
         build(TaskProvenance, **fields)
 
 
-def test_an_archive_can_be_made() -> None:
+def test_archive_can_be_created() -> None:
     assert TaskArchive() == TaskArchive()
     assert not TaskArchive.model_fields
 
@@ -340,14 +340,14 @@ IDS = [type(record).__name__ for record in RECORDS]
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=IDS)
-def test_a_record_cannot_be_changed(record: BaseModel) -> None:
+def test_record_cannot_be_changed(record: BaseModel) -> None:
     for name in type(record).model_fields:
         with pytest.raises((ValidationError, AttributeError)):
             setattr(record, name, None)
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=IDS)
-def test_a_record_survives_fields_copies_and_pickles(record: BaseModel) -> None:
+def test_record_survives_fields_copies_and_pickles(record: BaseModel) -> None:
     for again in (
         type(record)(**dict(record)),
         record.model_copy(deep=True),

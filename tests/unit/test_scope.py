@@ -1,4 +1,4 @@
-"""Scopes and the keys within them: what is well formed, what contains what, what equals what."""
+"""Scopes and scoped keys: form, containment, equality and order."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ scopes = st.one_of(
 
 
 @pytest.mark.parametrize("good", GOOD_COMPONENTS, ids=lambda text: text[:10])
-def test_a_component_is_a_letter_then_letters_digits_and_underscores(good: str) -> None:
+def test_component_of_letters_digits_and_underscores_is_accepted(good: str) -> None:
     assert Scope(good, good, good).to_tuple() == (good, good, good)
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
 @pytest.mark.parametrize("bad", BAD_COMPONENTS, ids=ascii)
-def test_another_component_is_refused_with_an_explanation(bad: str, position: int) -> None:
+def test_malformed_component_is_refused_with_an_explanation(bad: str, position: int) -> None:
     parts = ["o", "c", "p"]
     parts[position] = bad
     with pytest.raises(ValueError, match="contain only alphanumeric or underscore"):
@@ -74,13 +74,13 @@ def test_another_component_is_refused_with_an_explanation(bad: str, position: in
 
 
 @pytest.mark.parametrize("wrong", [1, 1.5, ["o"], object()])
-def test_a_component_is_text(wrong: object) -> None:
+def test_component_is_text(wrong: object) -> None:
     with pytest.raises(ValueError):
         Scope(wrong)  # type: ignore[arg-type]  # that is the point
 
 
 @pytest.mark.parametrize("parts", [(), ("*",), ("*", "*", "*"), (None, None, None), (None, "*")])
-def test_an_asterisk_and_nothing_leave_a_component_open(parts: tuple[str | None, ...]) -> None:
+def test_asterisk_and_none_make_a_component_open(parts: tuple[str | None, ...]) -> None:
     assert Scope(*parts) == Scope()
     assert Scope(*parts).to_tuple() == (None, None, None)
 
@@ -88,7 +88,7 @@ def test_an_asterisk_and_nothing_leave_a_component_open(parts: tuple[str | None,
 @pytest.mark.parametrize(
     ("scope", "text"), [(BROAD, "*-*-*"), (ORG, "o-*-*"), (CAMPAIGN, "o-c-*"), (PROJECT, "o-c-p")]
 )
-def test_the_text_of_a_scope_and_back(scope: Scope, text: str) -> None:
+def test_scope_survives_conversion_to_text(scope: Scope, text: str) -> None:
     assert str(scope) == text
     assert text in repr(scope)
     assert Scope.from_str(text) == scope
@@ -97,7 +97,7 @@ def test_the_text_of_a_scope_and_back(scope: Scope, text: str) -> None:
 @pytest.mark.parametrize(
     "parts", [("*", "*", "p"), ("*", "c", "*"), ("*", "c", "p"), ("o", "*", "p")]
 )
-def test_after_an_open_component_every_one_is_open(parts: tuple[str, str, str]) -> None:
+def test_components_after_an_open_one_must_be_open(parts: tuple[str, str, str]) -> None:
     with pytest.raises(ValueError, match="open"):
         Scope(*parts)
     with pytest.raises(ValueError, match="open"):
@@ -107,12 +107,12 @@ def test_after_an_open_component_every_one_is_open(parts: tuple[str, str, str]) 
 @pytest.mark.parametrize(
     "text", ["", "a", "a-b", "a-b-c-d", "-", "--", "a--c", "a-b-c-", "-a-b-c", "a-b-c\n", "*"]
 )
-def test_a_text_of_another_form_is_refused(text: str) -> None:
+def test_malformed_scope_text_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         Scope.from_str(text)
 
 
-def test_components_come_in_order_or_by_name() -> None:
+def test_components_are_given_in_order_or_by_name() -> None:
     assert Scope(project="p", org="o", campaign="c") == PROJECT
     with pytest.raises(TypeError):
         Scope("o", "c", "p", "more")  # type: ignore[call-arg]  # that is the point
@@ -126,21 +126,21 @@ def test_case_is_kept_and_significant() -> None:
 
 
 @pytest.mark.parametrize("name", ["org", "campaign", "project", "other"])
-def test_a_scope_cannot_be_changed(name: str) -> None:
+def test_scope_cannot_be_changed(name: str) -> None:
     scope = Scope("o", "c", "p")
     with pytest.raises((ValidationError, TypeError)):
         setattr(scope, name, "x")
     assert scope == PROJECT
 
 
-def test_a_scope_equals_scopes_of_the_same_text_only() -> None:
+def test_scope_equals_scopes_of_the_same_text_only() -> None:
     assert Scope("o", "c", "p") == PROJECT
     assert {Scope("o", "c", "p"), PROJECT} == {PROJECT}
     assert PROJECT != "o-c-p"
     assert PROJECT != CAMPAIGN
 
 
-def test_a_broader_scope_sorts_before_what_it_contains() -> None:
+def test_broader_scope_sorts_before_scopes_it_contains() -> None:
     assert sorted([PROJECT, BROAD, CAMPAIGN, ORG]) == [BROAD, ORG, CAMPAIGN, PROJECT]
     assert BROAD < ORG
     assert not ORG < BROAD
@@ -171,12 +171,12 @@ NOT_CONTAINED = [
 
 
 @pytest.mark.parametrize(("outer", "inner"), CONTAINED)
-def test_a_scope_contains_what_has_its_components(outer: Scope, inner: Scope) -> None:
+def test_scope_contains_scopes_and_keys_with_its_components(outer: Scope, inner: Scope) -> None:
     assert outer.is_superset(inner)
 
 
 @pytest.mark.parametrize(("one", "other"), NOT_CONTAINED)
-def test_a_scope_does_not_contain_what_differs(one: Scope, other: Scope) -> None:
+def test_scope_does_not_contain_scopes_that_differ(one: Scope, other: Scope) -> None:
     assert not one.is_superset(other)
 
 
@@ -202,7 +202,7 @@ def key(
     return ScopedKey(gufe_key=GufeKey(gufe_key), org=org, campaign=campaign, project=project)
 
 
-def test_a_key_and_its_parts() -> None:
+def test_key_consists_of_its_parts() -> None:
     assert str(key()) == TEXT
     assert TEXT in repr(key())
     assert key().qualname == "Task"
@@ -212,7 +212,7 @@ def test_a_key_and_its_parts() -> None:
     assert isinstance(key().gufe_key, GufeKey)
 
 
-def test_a_key_takes_its_parts_by_name_only_and_all_of_them() -> None:
+def test_key_requires_all_parts_by_name() -> None:
     with pytest.raises(TypeError):
         ScopedKey(f"Task-{TOKEN}", "o", "c", "p")  # type: ignore[call-arg, arg-type]  # that is the point
     for missing in ("gufe_key", "org", "campaign", "project"):
@@ -221,7 +221,7 @@ def test_a_key_takes_its_parts_by_name_only_and_all_of_them() -> None:
             ScopedKey.from_dict(parts)
 
 
-def test_the_text_and_the_dict_of_a_key_and_back() -> None:
+def test_key_survives_conversion_to_text_and_dict() -> None:
     assert ScopedKey.from_str(TEXT) == key()
     assert key().to_dict() == {
         "gufe_key": f"Task-{TOKEN}",
@@ -247,14 +247,14 @@ def test_the_text_and_the_dict_of_a_key_and_back() -> None:
         f"-{TOKEN}-o-c-p",
     ],
 )
-def test_a_text_of_another_form_is_no_key(text: str) -> None:
+def test_malformed_key_text_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         ScopedKey.from_str(text)
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
 @pytest.mark.parametrize("bad", [*BAD_COMPONENTS, "*", None], ids=ascii)
-def test_a_key_is_always_specific_and_its_scope_well_formed(bad: str | None, position: int) -> None:
+def test_key_is_always_specific_and_its_scope_well_formed(bad: str | None, position: int) -> None:
     parts = {"gufe_key": f"Task-{TOKEN}", "org": "o", "campaign": "c", "project": "p"}
     with pytest.raises(ValueError):
         ScopedKey.from_dict({**parts, list(parts)[1 + position]: bad})
@@ -277,23 +277,23 @@ def test_a_key_is_always_specific_and_its_scope_well_formed(bad: str | None, pos
         "Task-a\n",
     ],
 )
-def test_the_gufe_key_of_a_key_is_a_class_and_a_token(bad: str) -> None:
+def test_gufe_key_of_a_key_is_a_class_and_a_token(bad: str) -> None:
     with pytest.raises(ValueError):
         key(bad)
 
 
 @pytest.mark.parametrize("good", ["Outer.Inner", "A_b1", "Größe", "_Private"])
-def test_the_class_of_a_key_may_be_nested_and_have_any_name_python_allows(good: str) -> None:
+def test_class_of_a_key_may_be_nested_and_have_any_name_python_allows(good: str) -> None:
     assert key(f"{good}-{TOKEN}").qualname == good
     assert ScopedKey.from_str(str(key(f"{good}-{TOKEN}"))) == key(f"{good}-{TOKEN}")
 
 
 @pytest.mark.parametrize("token", ["abc", TOKEN.upper(), TOKEN + "0", TOKEN[:-1] + "g"])
-def test_a_token_that_nothing_stored_can_have_is_none(token: str) -> None:
+def test_token_of_an_impossible_form_is_none(token: str) -> None:
     assert key(f"Task-{token}").token is None
 
 
-def test_a_key_equals_keys_of_the_same_text_only() -> None:
+def test_key_equals_keys_of_the_same_text_only() -> None:
     assert key() == key()
     assert len({key(), key(), key(project="q")}) == 2
     assert key() != TEXT
@@ -306,13 +306,13 @@ def test_a_key_equals_keys_of_the_same_text_only() -> None:
 
 
 @pytest.mark.parametrize("name", ["gufe_key", "org", "campaign", "project"])
-def test_a_key_cannot_be_changed(name: str) -> None:
+def test_key_cannot_be_changed(name: str) -> None:
     with pytest.raises((ValidationError, TypeError)):
         setattr(key(), name, "x")
 
 
 @given(component, component, component, component, st.uuids())
-def test_a_key_of_the_database_is_the_key_of_its_text(
+def test_key_from_database_values_equals_key_from_text(
     kind: str, org: str, campaign: str, project: str, token: UUID
 ) -> None:
     made = ScopedKey.from_parts(kind, token, org, campaign, project)

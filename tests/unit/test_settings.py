@@ -1,4 +1,4 @@
-"""Settings: the environment, the arguments that win over it, and secrets that stay secret."""
+"""Settings: environment, arguments and secrets."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def make(**fields: Any) -> Settings:
     return Settings(**fields)
 
 
-def test_the_defaults() -> None:
+def test_settings_have_default_values() -> None:
     settings = make(database_url=URL)
     assert settings.database_url.get_secret_value() == URL
     assert (settings.pool_size, settings.pool_timeout, settings.connect_timeout) == (5, 30, 10)
@@ -94,7 +94,7 @@ def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert settings.pool_size == 7
 
 
-def test_a_missing_url_is_an_error_that_names_the_variable() -> None:
+def test_missing_url_is_an_error_that_names_the_variable() -> None:
     with pytest.raises(ValueError, match="set the environment variable ALCHEMISTORE_DATABASE_URL"):
         make()
 
@@ -106,7 +106,7 @@ def test_missing_object_store_fields_are_named(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
-def test_the_schemes_of_postgresql_are_known(scheme: str) -> None:
+def test_postgresql_schemes_are_accepted(scheme: str) -> None:
     url = f"{scheme}://host/name"
     assert make(database_url=url).database_url.get_secret_value() == url
     assert make(database_url=url).embedded_directory is None
@@ -116,12 +116,12 @@ def test_the_schemes_of_postgresql_are_known(scheme: str) -> None:
     "url",
     ["", "host/name", "mysql://h/n", "sqlite:///x", "bolt://h", "postgresql:/h", "embedded:/x"],
 )
-def test_another_scheme_is_refused_with_the_ones_that_are_known(url: str) -> None:
+def test_other_scheme_is_refused_with_the_accepted_ones_named(url: str) -> None:
     with pytest.raises(ValueError, match=r"postgresql://.*embedded://"):
         make(database_url=url)
 
 
-def test_the_directory_of_an_embedded_server() -> None:
+def test_directory_of_an_embedded_server_is_accepted() -> None:
     assert make(database_url="embedded:///var/data").embedded_directory == Path("/var/data")
     assert make(database_url="embedded://data").embedded_directory == Path("data")
     assert make(database_url="embedded://~/data").embedded_directory == Path.home() / "data"
@@ -138,12 +138,12 @@ def test_the_directory_of_an_embedded_server() -> None:
         ("prepare_statements", "perhaps"),
     ],
 )
-def test_a_value_out_of_bounds_is_refused_by_name(name: str, value: object) -> None:
+def test_value_out_of_bounds_is_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"^ALCHEMISTORE_{name.upper()}: "):
         make(database_url=URL, **{name: value})
 
 
-def test_an_unknown_field_is_refused() -> None:
+def test_unknown_field_is_refused() -> None:
     with pytest.raises(ValueError, match="pol_size"):
         make(database_url=URL, pol_size=1)
 
@@ -191,7 +191,7 @@ def test_no_secret_is_in_an_error(fields: dict[str, Any]) -> None:
     assert PASSWORD not in told
 
 
-def test_the_object_store_is_read_from_the_names_of_the_aws_tools(
+def test_object_store_is_read_from_the_names_of_the_aws_tools(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, value in {**S3, **S3_SECRETS, "AWS_ENDPOINT_URL": "http://localhost:1"}.items():
@@ -214,7 +214,7 @@ def test_credentials_of_the_object_store_may_be_left_to_the_host() -> None:
     ) == (None, None, None)
 
 
-def test_a_bucket_has_a_name() -> None:
+def test_empty_bucket_name_is_refused() -> None:
     with pytest.raises(ValueError, match="AWS_S3_BUCKET"):
         s3(**{**S3, "AWS_S3_BUCKET": ""})
 

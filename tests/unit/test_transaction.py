@@ -1,4 +1,4 @@
-"""One transaction per call: what is committed together, what is rolled back, and what errors say."""
+"""One transaction per call: commit, rollback and errors."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from sqlalchemy.exc import DBAPIError
 from alchemistore import StateStore
 from alchemistore.errors import SchemaError, StateStoreError
 from alchemistore.operations import tasks
-from tests.unit.notes import Notes, add
+from tests.support.toy_store import Notes, add
 
 # one transaction per call
 
 
-def test_a_call_is_committed(notes: Notes) -> None:
+def test_call_is_committed(notes: Notes) -> None:
     assert notes.add(1) == 1
     assert notes.numbers() == [1]
 
 
-def test_a_call_that_fails_leaves_nothing(notes: Notes) -> None:
+def test_failed_call_changes_nothing(notes: Notes) -> None:
     def act(tx: Connection) -> None:
         add(tx, 1)
         raise ArithmeticError("no luck")
@@ -48,7 +48,7 @@ def test_calls_in_a_transaction_are_rolled_back_together(notes: Notes) -> None:
     assert notes.numbers() == []
 
 
-def test_a_call_joins_a_transaction_it_is_given(notes: Notes) -> None:
+def test_call_joins_a_transaction_it_is_given(notes: Notes) -> None:
     with pytest.raises(ArithmeticError), notes.transaction() as tx:  # noqa: PT012
         # The keyword `tx` is hidden from type checkers.
         calls: Any = notes
@@ -58,7 +58,7 @@ def test_a_call_joins_a_transaction_it_is_given(notes: Notes) -> None:
     assert notes.numbers() == []
 
 
-def test_a_transaction_in_a_transaction_is_a_savepoint(notes: Notes) -> None:
+def test_nested_transaction_is_a_savepoint(notes: Notes) -> None:
     with notes.transaction() as tx:
         tx.add(1)
         with pytest.raises(ArithmeticError), tx.transaction() as inner:  # noqa: PT012
@@ -71,7 +71,7 @@ def test_a_transaction_in_a_transaction_is_a_savepoint(notes: Notes) -> None:
     assert notes.numbers() == [1, 3]
 
 
-def test_a_refused_call_in_a_savepoint_leaves_the_rest_usable(notes: Notes) -> None:
+def test_refused_call_in_a_savepoint_leaves_the_rest_usable(notes: Notes) -> None:
     with notes.transaction() as tx:
         tx.add(1)
         with pytest.raises(StateStoreError), tx.transaction() as inner:
@@ -80,8 +80,8 @@ def test_a_refused_call_in_a_savepoint_leaves_the_rest_usable(notes: Notes) -> N
     assert notes.numbers() == [1, 2]
 
 
-def test_a_bound_store_is_a_store_of_the_same_kind(database: str) -> None:
-    store = StateStore(database)
+def test_bound_store_is_a_store_of_the_same_kind(pooled_database: str) -> None:
+    store = StateStore(pooled_database)
     with store.transaction() as tx:
         assert type(tx) is StateStore
         assert tx.query_tasks() == []
@@ -91,20 +91,20 @@ def test_a_bound_store_is_a_store_of_the_same_kind(database: str) -> None:
 # read-only
 
 
-def test_a_read_only_transaction_refuses_to_write(notes: Notes) -> None:
+def test_read_only_transaction_refuses_to_write(notes: Notes) -> None:
     with pytest.raises(StateStoreError, match="read-only"), notes.transaction(readonly=True) as tx:  # noqa: PT012
         assert tx.numbers() == []
         tx.add(1)
     assert notes.numbers() == []
 
 
-def test_a_call_that_reads_cannot_write(notes: Notes) -> None:
+def test_call_that_reads_cannot_write(notes: Notes) -> None:
     with pytest.raises(StateStoreError, match="read-only"):
         notes.read(lambda tx: add(tx, 1))
     assert notes.numbers() == []
 
 
-def test_the_connection_of_a_read_only_transaction_can_write_again(notes: Notes) -> None:
+def test_connection_of_a_read_only_transaction_can_write_again(notes: Notes) -> None:
     for number in range(3):
         with notes.transaction(readonly=True) as tx:
             tx.numbers()
@@ -115,7 +115,7 @@ def test_the_connection_of_a_read_only_transaction_can_write_again(notes: Notes)
 # exceptions
 
 
-def test_an_ignored_exception_rolls_back_and_is_gone(notes: Notes) -> None:
+def test_ignored_exception_rolls_back_and_is_suppressed(notes: Notes) -> None:
     with notes.transaction(ignore_exceptions=True) as tx:
         tx.add(1)
         raise ArithmeticError
@@ -127,7 +127,7 @@ def test_an_ignored_exception_rolls_back_and_is_gone(notes: Notes) -> None:
 
 @pytest.mark.parametrize("ignore", [False, True])
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
-def test_an_interrupt_rolls_back_and_is_raised_again(
+def test_interrupt_rolls_back_and_is_raised_again(
     notes: Notes, interrupt: type[BaseException], ignore: bool
 ) -> None:
     with pytest.raises(interrupt), notes.transaction(ignore_exceptions=ignore) as tx:  # noqa: PT012
@@ -140,12 +140,12 @@ def test_an_interrupt_rolls_back_and_is_raised_again(
 # what the database refuses
 
 
-def test_a_missing_table_is_an_error_that_names_the_command(notes: Notes) -> None:
+def test_missing_table_is_an_error_that_names_the_command(notes: Notes) -> None:
     with pytest.raises(SchemaError, match=r"no_such.*alchemistore database upgrade"):
         notes.read(lambda tx: tx.execute(text("SELECT * FROM no_such")))
 
 
-def test_a_constraint_that_nobody_translates_is_named(notes: Notes) -> None:
+def test_untranslated_constraint_is_named(notes: Notes) -> None:
     notes.add(1)
     with pytest.raises(StateStoreError, match="notes_pkey"):
         notes.add(1)
@@ -159,14 +159,14 @@ def test_other_errors_of_the_database_are_raised_as_they_are(notes: Notes) -> No
 # names, docstrings, signatures
 
 
-def test_a_call_keeps_name_docstring_and_parameters(notes: Notes) -> None:
+def test_call_keeps_name_docstring_and_parameters(notes: Notes) -> None:
     call: Any = notes.add
     assert call.__name__ == "add"
     assert call.__doc__ == "Add a note."
     assert str(inspect.signature(call)) == "(number: 'int', note: 'str' = '') -> 'int'"
 
 
-def test_a_call_of_the_class_keeps_them_too() -> None:
+def test_class_attribute_keeps_name_docstring_and_parameters() -> None:
     call: Any = StateStore.create_task
     assert call.__name__ == "create_task"
     assert call.__doc__ == tasks.create_task.__doc__

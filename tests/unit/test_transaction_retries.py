@@ -1,4 +1,4 @@
-"""What is tried again: calls that lost a race, a deadlock or their connection; and what is not."""
+"""Retries after serialization failures, deadlocks and lost connections."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sqlalchemy.exc import DBAPIError
 
 from alchemistore.database.transaction import MAX_ATTEMPTS
 from alchemistore.errors import StateStoreError, StoreUnavailableError
-from tests.databases import libpq
-from tests.threads import Running
-from tests.unit.notes import Notes, add
+from tests.support.concurrency import Running
+from tests.support.databases import libpq
+from tests.support.toy_store import Notes, add
 
 
 def state_of(error: DBAPIError) -> str | None:
@@ -37,7 +37,7 @@ def _outdate(engine: Engine, times: int) -> Callable[[Connection], None]:
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_a_serialization_failure_is_tried_again_with_all_that_an_iterator_gave(
+def test_serialization_failure_is_retried_with_all_items_of_an_iterator(
     engine: Engine, strict: Notes, named: bool
 ) -> None:
     strict.add(0)
@@ -51,7 +51,9 @@ def test_a_serialization_failure_is_tried_again_with_all_that_an_iterator_gave(
         assert connection.scalar(text("SELECT note FROM notes WHERE number = 0")) == "xxy"
 
 
-def test_what_fails_every_time_is_given_up_after_some_tries(engine: Engine, strict: Notes) -> None:
+def test_call_that_always_fails_is_given_up_after_max_attempts(
+    engine: Engine, strict: Notes
+) -> None:
     strict.add(0)
     with pytest.raises(DBAPIError) as raised:
         strict.add_all([1], _outdate(engine, times=100))
@@ -63,7 +65,7 @@ def test_what_fails_every_time_is_given_up_after_some_tries(engine: Engine, stri
         )
 
 
-def test_a_call_in_a_transaction_is_not_tried_again_alone(engine: Engine, strict: Notes) -> None:
+def test_call_in_a_transaction_is_not_retried_alone(engine: Engine, strict: Notes) -> None:
     strict.add(0)
     with pytest.raises(DBAPIError), strict.transaction() as tx:
         tx.add_all([1], _outdate(engine, times=1))
@@ -72,7 +74,7 @@ def test_a_call_in_a_transaction_is_not_tried_again_alone(engine: Engine, strict
 
 
 @pytest.mark.parametrize("error", [ArithmeticError, ValueError, KeyError, OSError])
-def test_other_errors_are_not_tried_again(notes: Notes, error: type[Exception]) -> None:
+def test_other_errors_are_not_retried(notes: Notes, error: type[Exception]) -> None:
     tried = []
 
     def act(tx: Connection) -> None:
@@ -84,7 +86,7 @@ def test_other_errors_are_not_tried_again(notes: Notes, error: type[Exception]) 
     assert tried == [1]
 
 
-def test_a_refused_constraint_is_not_tried_again(notes: Notes) -> None:
+def test_constraint_violation_is_not_retried(notes: Notes) -> None:
     tried = []
 
     def act(tx: Connection) -> None:
@@ -97,7 +99,7 @@ def test_a_refused_constraint_is_not_tried_again(notes: Notes) -> None:
     assert tried == [1]
 
 
-def test_the_victim_of_a_deadlock_is_tried_again(engine: Engine, notes: Notes) -> None:
+def test_deadlock_victim_is_retried(engine: Engine, notes: Notes) -> None:
     notes.add_all([1, 2])
     other_holds, we_hold, states = threading.Event(), threading.Event(), []
 
@@ -154,7 +156,7 @@ def _kill(url: str, pids: list[int | None]) -> None:
             ).fetchone() == (True,)
 
 
-def test_a_read_survives_connections_that_died_in_the_pool(
+def test_read_survives_broken_pooled_connections(
     engine: Engine, notes: Notes, notes_database: str
 ) -> None:
     notes.add(1)
@@ -162,7 +164,7 @@ def test_a_read_survives_connections_that_died_in_the_pool(
     assert notes.numbers() == [1]
 
 
-def test_a_write_survives_connections_that_died_in_the_pool(
+def test_write_survives_broken_pooled_connections(
     engine: Engine, notes: Notes, notes_database: str
 ) -> None:
     _kill_pooled(engine, notes_database)
@@ -170,7 +172,7 @@ def test_a_write_survives_connections_that_died_in_the_pool(
     assert notes.numbers() == [1, 2]
 
 
-def test_a_connection_that_dies_in_a_call_is_replaced_and_nothing_is_done_twice(
+def test_connection_lost_in_a_call_is_replaced_and_the_call_runs_once(
     notes: Notes, notes_database: str
 ) -> None:
     killed: list[int | None] = []
@@ -187,7 +189,7 @@ def test_a_connection_that_dies_in_a_call_is_replaced_and_nothing_is_done_twice(
     assert notes.numbers() == [1, 2]
 
 
-def test_a_connection_that_dies_in_a_transaction_is_an_error_and_the_next_one_works(
+def test_connection_lost_in_a_transaction_is_an_error_and_the_next_transaction_works(
     notes: Notes, notes_database: str
 ) -> None:
     with pytest.raises(StoreUnavailableError), notes.transaction() as tx:  # noqa: PT012

@@ -1,4 +1,4 @@
-"""A database that cannot be used is an error that says what to do, and never tells a password."""
+"""Errors of an unavailable database say what to do and contain no password."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sqlalchemy import URL
 from alchemistore import StateStore
 from alchemistore.database.engine import database_url
 from alchemistore.errors import StoreUnavailableError
-from tests.databases import libpq
+from tests.support.databases import libpq
 
 PASSWORD = "hunter2-sesame"
 HUB = f"AlchemicalNetwork-{'a' * 32}-o-c-p"
 
 
 def unavailable(url: URL) -> str:
-    """What is said of a database that cannot be used, having made sure that no password is anywhere in it."""
+    """Return the error about an unusable database, after asserting that it shows no password."""
     store = StateStore(url.set(password=PASSWORD).render_as_string(hide_password=False))
     for call in (
         store.query_tasks,
@@ -43,7 +43,7 @@ def unavailable(url: URL) -> str:
     return str(raised.value)
 
 
-def test_a_server_that_is_down_is_said_to_be() -> None:
+def test_stopped_server_is_reported() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -53,13 +53,13 @@ def test_a_server_that_is_down_is_said_to_be() -> None:
     assert "check that the server runs" in message
 
 
-def test_a_server_that_does_not_exist_is_said_to_be() -> None:
+def test_unknown_host_is_reported() -> None:
     assert "check" in unavailable(
         URL.create("postgresql", "user", host="nowhere.invalid", database="name")
     )
 
 
-def test_a_missing_database_is_said_to_be(server: URL) -> None:
+def test_missing_database_is_reported(server: URL) -> None:
     message = unavailable(server.set(database="no_such_database"))
     assert "no_such_database" in message
     assert "create the database" in message
@@ -106,7 +106,7 @@ def make_sure_of(url: URL) -> URL:
     raise AssertionError("the server lets everybody in")
 
 
-def test_a_wrong_password_is_said_to_be(guarded: URL) -> None:
+def test_wrong_password_is_reported(guarded: URL) -> None:
     message = unavailable(guarded)
     assert "password authentication failed" in message
     assert "check user and password" in message

@@ -1,4 +1,4 @@
-"""Who waits for work sleeps until there is some: woken by a notification, or by looking again where none comes."""
+"""Waiting for work: woken by a notification, or by polling."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from sqlalchemy import text
 
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.settings import Settings
-from tests.builders import Campaign, campaign, chain, register
-from tests.deliveries import expire_silent, ref, register_silent
-from tests.threads import Running
+from tests.support.campaigns import Campaign, campaign, chain, register
+from tests.support.claims import expire_silent, register_silent
+from tests.support.concurrency import Running
+from tests.support.results import ref
 
 SPAWN = multiprocessing.get_context("spawn")
 # Seconds: a test that needs so many has failed.
@@ -54,11 +55,11 @@ def act(url: str, commands: Connection) -> None:
 
 
 @pytest.fixture
-def elsewhere(database: str) -> Iterator[Connection]:
+def elsewhere(pooled_database: str) -> Iterator[Connection]:
     """Somebody in another process, who calls what is sent."""
     # A new one for each test: a process speaks up at most once a second.
     here, there = SPAWN.Pipe()
-    process = SPAWN.Process(target=act, args=(database, there))
+    process = SPAWN.Process(target=act, args=(pooled_database, there))
     process.start()
     assert here.recv() == "ready"
     yield here
@@ -68,7 +69,7 @@ def elsewhere(database: str) -> Iterator[Connection]:
 
 
 def listeners(store: StateStore, waiting: Running[bool]) -> list[tuple[str, bool]]:
-    """State of each connection that listens, and whether it is in a transaction; as soon as one has gone to sleep."""
+    """Wait for an idle listening connection; return the state of each and if in a transaction."""
     query = text("""
         SELECT state, xact_start IS NOT NULL FROM pg_stat_activity
         WHERE datname = current_database() AND query LIKE 'LISTEN%' AND state <> 'active'
@@ -81,7 +82,7 @@ def listeners(store: StateStore, waiting: Running[bool]) -> list[tuple[str, bool
     raise AssertionError(f"it did not wait, but answered {waiting.result()}")
 
 
-def test_work_that_is_there_is_seen_at_once(store: StateStore, made: Campaign) -> None:
+def test_existing_work_ends_the_wait_at_once(store: StateStore, made: Campaign) -> None:
     store.action_tasks(made.tasks, made.hub)
     assert store.wait_for_tasks()
     assert store.wait_for_tasks([Scope()], timeout=0)
@@ -90,13 +91,13 @@ def test_work_that_is_there_is_seen_at_once(store: StateStore, made: Campaign) -
 
 
 @pytest.mark.parametrize("timeout", [-1.0, 0.0, 0.3])
-def test_without_work_it_gives_up_after_the_timeout(
+def test_wait_without_work_ends_after_the_timeout(
     store: StateStore, made: Campaign, no_second_look: None, timeout: float
 ) -> None:
     assert not store.wait_for_tasks(timeout=timeout)
 
 
-def test_what_nobody_can_claim_is_not_work(store: StateStore, made: Campaign) -> None:
+def test_unclaimable_tasks_do_not_end_the_wait(store: StateStore, made: Campaign) -> None:
     weightless, running = made.tasks
     parent, child = chain(store, made.transformations[0], 2)
     store.action_tasks([weightless, running, child], made.hub)
@@ -110,16 +111,14 @@ def test_what_nobody_can_claim_is_not_work(store: StateStore, made: Campaign) ->
     assert store.claim_tasks([Scope()], "b") == [None]
 
 
-def test_a_hub_that_is_named_is_work_if_it_can_be_claimed_from(
-    store: StateStore, made: Campaign
-) -> None:
+def test_claimable_task_of_a_named_hub_ends_the_wait(store: StateStore, made: Campaign) -> None:
     store.action_tasks(made.tasks[:1], made.hub)
     store.set_taskhub_weight(made.network, 0)
     seen = store.wait_for_tasks(taskhubs=[made.hub], timeout=0)
     assert seen == (store.claim_taskhub_tasks(made.hub, "b") != [None])
 
 
-def test_only_work_that_was_asked_for_counts(
+def test_work_outside_the_filters_does_not_end_the_wait(
     store: StateStore, made: Campaign, scope: Scope, other_scope: Scope
 ) -> None:
     other = campaign(store, other_scope, tasks=1)
@@ -136,7 +135,7 @@ def test_only_work_that_was_asked_for_counts(
     assert store.wait_for_tasks(protocols=iter(["NoProtocol", "PushProtocol"]), timeout=0)
 
 
-def test_a_malformed_scope_is_a_value_error(store: StateStore) -> None:
+def test_malformed_scope_is_a_value_error(store: StateStore) -> None:
     with pytest.raises(ValueError):
         store.wait_for_tasks(["org-one"], timeout=0)
     with pytest.raises(ValueError):
@@ -153,7 +152,7 @@ def test_tasks_that_another_process_actions_end_the_wait(
     assert waiting.result()
 
 
-def test_a_parent_that_another_process_completes_ends_the_wait(
+def test_parent_that_another_process_completes_ends_the_wait(
     store: StateStore, made: Campaign, scope: Scope, no_second_look: None, elsewhere: Connection
 ) -> None:
     parent, child = chain(store, made.transformations[0], 2)
@@ -169,7 +168,7 @@ def test_a_parent_that_another_process_completes_ends_the_wait(
     assert [one.result() for one in waiting] == [True] * 3
 
 
-def test_where_no_notification_comes_work_is_found_by_looking(
+def test_work_without_notification_is_found_by_polling(
     store: StateStore, made: Campaign, scope: Scope, no_notification: None
 ) -> None:
     waiting = Running(lambda: store.wait_for_tasks([scope], timeout=FOREVER))
@@ -178,7 +177,7 @@ def test_where_no_notification_comes_work_is_found_by_looking(
     assert waiting.result()
 
 
-def test_what_an_expired_service_held_is_found_by_looking(
+def test_task_of_an_expired_service_is_found_by_polling(
     store: StateStore, made: Campaign, scope: Scope, no_notification: None
 ) -> None:
     register_silent(store, "a")
@@ -190,7 +189,7 @@ def test_what_an_expired_service_held_is_found_by_looking(
     assert waiting.result()
 
 
-def test_a_notification_about_other_work_does_not_end_the_wait(
+def test_notification_about_other_work_does_not_end_the_wait(
     store: StateStore,
     made: Campaign,
     scope: Scope,
@@ -205,7 +204,7 @@ def test_a_notification_about_other_work_does_not_end_the_wait(
     assert not waiting.result()
 
 
-def test_the_connection_comes_back_clean(
+def test_listening_connection_returns_to_the_pool_clean(
     store: StateStore, made: Campaign, no_second_look: None
 ) -> None:
     assert not store.wait_for_tasks(timeout=0.1)
@@ -219,8 +218,8 @@ def test_the_connection_comes_back_clean(
 
 
 @pytest.mark.parametrize("waiters", [1, 3])
-def test_who_waits_leaves_the_pool_to_those_who_work(
-    database: str,
+def test_waiting_calls_leave_pooled_connections_to_other_calls(
+    pooled_database: str,
     store: StateStore,
     made: Campaign,
     scope: Scope,
@@ -228,7 +227,9 @@ def test_who_waits_leaves_the_pool_to_those_who_work(
     waiters: int,
 ) -> None:
     small = StateStore(
-        Settings.model_validate({"database_url": database, "pool_size": 1, "pool_timeout": 2})
+        Settings.model_validate(
+            {"database_url": pooled_database, "pool_size": 1, "pool_timeout": 2}
+        )
     )
     waiting = [Running(lambda: small.wait_for_tasks([scope], timeout=20)) for _ in range(waiters)]
     try:
@@ -236,14 +237,14 @@ def test_who_waits_leaves_the_pool_to_those_who_work(
             listeners(store, one)
         assert small.action_tasks(made.tasks, made.hub) == made.tasks
     finally:
-        # Whatever became of it, no thread may outlive its store.
+        # No thread may outlive its store.
         for one in waiting:
             one.done.wait(GENEROUS)
         small.close()
     assert [one.result() for one in waiting] == [True] * waiters
 
 
-def test_a_result_of_the_wrong_kind_of_protocol_keeps_waiting(
+def test_task_of_another_protocol_does_not_end_the_wait(
     store: StateStore, made: Campaign, scope: Scope
 ) -> None:
     store.action_tasks(made.tasks, made.hub)

@@ -1,4 +1,4 @@
-"""A database of 100,000 tasks, made by a few statements: what queries meet in a year's campaign."""
+"""A database of 100,000 tasks, filled by a few statements."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from sqlalchemy import Engine, create_engine, text
 
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.tables import metadata
-from tests.unit.gufe_classes import Effort, PushProtocol, system
+from tests.support.gufe_classes import Effort, PushProtocol, system
 
 TASKS = 100_000
 NETWORKS = 11
 ARMS = 10
 SCOPE = Scope("org", "campaign", "project")
 
-# Four fifths of the tasks are on the first network. The tasks 1,000 apart perform the same transformation.
+# The first network has four fifths of the tasks. Tasks 1,000 apart share a transformation.
 # Every fifth task of each odd thousand extends the task a thousand before it.
 _TASKS = """
     CREATE TEMPORARY TABLE seed AS
@@ -140,7 +140,7 @@ def _run(engine: Engine, statements: str, **values: object) -> None:
 
 
 def seed(store: StateStore, stale: bool) -> Seeded:
-    """Fill an empty store. The statistics are those of the end, or (`stale`) of a moment when it was nearly empty."""
+    """Fill an empty store; with `stale`, the statistics are those of a nearly empty one."""
     for table in metadata.sorted_tables:
         _run(store.engine, f"ALTER TABLE {table.name} SET (autovacuum_enabled = false)")
     networks = [store.create_network(_network(number), SCOPE) for number in range(NETWORKS)]

@@ -1,4 +1,4 @@
-"""What PostgreSQL's catalog says about a schema, as something that can be compared."""
+"""PostgreSQL's catalog of a schema, in a form that can be compared."""
 
 from __future__ import annotations
 

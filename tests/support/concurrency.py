@@ -1,4 +1,4 @@
-"""Calls at the same moment: all at once, or one while the transaction of another is open."""
+"""Concurrent calls: at the same moment, or during an open transaction."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ LOCKED = text(
 )
 BLOCKED = text("SELECT count(*) FROM pg_stat_activity WHERE :pid = ANY(pg_blocking_pids(pid))")
 
-both = pytest.mark.parametrize("commit", [True, False], ids=["committed", "rolled back"])
+committed_or_rolled_back = pytest.mark.parametrize(
+    "commit", [True, False], ids=["committed", "rolled back"]
+)
 
 
 class RolledBackError(Exception):
     """Ends a transaction without committing it."""
 
 
-def together(calls: Sequence[Callable[[], T]]) -> list[T]:
-    """Make calls at the same moment, each in a thread of its own; give their answers."""
+def run_concurrently(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """Make all calls at the same moment, each in its own thread, and return their answers."""
     barrier = Barrier(len(calls))
 
     def run(call: Callable[[], T]) -> T:
@@ -39,7 +41,7 @@ def together(calls: Sequence[Callable[[], T]]) -> list[T]:
 
 
 class Running(Generic[T]):
-    """A call in a thread of its own; `result` gives what it gave or raises what it raised."""
+    """A call in its own thread; `result` returns its answer or raises its error."""
 
     def __init__(self, call: Callable[[], T]) -> None:
         self._call = call
@@ -67,11 +69,11 @@ class Running(Generic[T]):
         return self._answer[0]
 
     def waits_for_a_lock(self, store: StateStore) -> bool:
-        """Tell, as soon as one is true, whether somebody waits for a lock in the database, or it has come back."""
+        """Wait until any connection waits for a lock (True) or the call has ended (False)."""
         return self._waits(store, LOCKED)
 
     def waits_for(self, holder: StateStore) -> bool:
-        """Tell, as soon as one is true, whether somebody waits for this transaction, or it has come back."""
+        """Wait until a connection waits for this transaction (True) or the call ended (False)."""
         assert holder._connection is not None
         return self._waits(
             holder, BLOCKED, pid=holder._connection.scalar(text("SELECT pg_backend_pid()"))
@@ -86,10 +88,10 @@ class Running(Generic[T]):
         return False
 
 
-def meanwhile(
+def run_while_open(
     store: StateStore, first: Callable[[StateStore], Any], second: Callable[[], T], *, commit: bool
 ) -> tuple[Any, Running[T]]:
-    """Make a second call while the transaction of the first is open; commit that then, or undo it."""
+    """Make a second call while the transaction of the first is open, then end the transaction."""
     with suppress(RolledBackError), store.transaction() as tx:
         answer = first(tx)
         running = Running(second)

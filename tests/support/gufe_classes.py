@@ -1,4 +1,4 @@
-"""Small gufe classes for tests; they live in a module so that documents can name them, and suit every gufe from 0.4 on."""
+"""Small gufe classes that work with every gufe from 0.4 on."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Ball(gufe.Component):
 
 
 class Effort(GufeTokenizable):
-    """Settings: what the units do, ``work``, ``fail``, or ``fail badly`` with what JSON does not know."""
+    """Settings: units ``work``, ``fail``, or ``fail badly`` with arguments unknown to JSON."""
 
     def __init__(self, mode: str = "work") -> None:
         self.mode = mode
@@ -177,21 +177,21 @@ def network(name: str | None = "net") -> gufe.AlchemicalNetwork:
     return gufe.AlchemicalNetwork(edges, nodes=[system("alone")], name=name)
 
 
-def stored(obj: Any) -> tuple[str, dict[str, bytes]]:
+def encode_parts(obj: Any) -> tuple[str, dict[str, bytes]]:
     """The key of an object, and the documents of it and its parts by key."""
     documents = gufe_adapter.encode(obj)
     return str(documents[-1].key), {document.key: document.data for document in documents}
 
 
-def cold(make: Callable[[], Any]) -> tuple[str, dict[str, bytes]]:
+def encode_and_forget(make: Callable[[], Any]) -> tuple[str, dict[str, bytes]]:
     """Store what `make` gives, then forget it."""
-    key, documents = stored(make())
+    key, documents = encode_parts(make())
     gc.collect()
     assert gufe_adapter.cached(key) is None
     return key, documents
 
 
-def chain_of(obj: Any) -> list[list[Any]]:
+def keyed_chain_of(obj: Any) -> list[list[Any]]:
     """The keyed chain of an object, as it stands in a JSON file."""
     return [
         [str(document.key), gufe_adapter.plain(document.data)]

@@ -1,4 +1,4 @@
-"""What can be seen of a store, held against the model."""
+"""Comparisons of everything visible in a store with the model."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections import Counter
 from collections.abc import Iterable
 
 from alchemistore import Scope, ScopedKey, StateStore
-from tests.deliveries import key_of, undone
-from tests.machine.model import Model
+from tests.support.databases import rolled_back
+from tests.support.model import Model
+from tests.support.results import reference_key
 
-# A compute service that looks what it could claim, and gives it back.
+# A compute service whose claims are rolled back.
 OBSERVER = "observer"
 
 
 def tasks_agree(tx: StateStore, model: Model) -> None:
-    """Where each task stands, and what happened to it."""
+    """Compare the state and the history of each task."""
     tasks, known = list(model.tasks), list(model.tasks.values())
     details = [one for one in tx.get_task_details(tasks) if one is not None]
     oks = [Counter(result.ok for result in what.results) for what in known]
@@ -29,13 +30,13 @@ def tasks_agree(tx: StateStore, model: Model) -> None:
         assert told is not None
         assert [change.status.value for change in told.changes] == what.statuses
         assert [(one.service, one.outcome, one.result) for one in told.attempts] == [
-            (one.service, one.outcome, one.result and key_of(one.result, task))
+            (one.service, one.outcome, one.result and reference_key(one.result, task))
             for one in what.attempts
         ]
 
 
 def hub_agrees(tx: StateStore, model: Model, hub: ScopedKey, network: ScopedKey) -> None:
-    """What is on a hub."""
+    """Compare the tasks on a hub."""
     actions = model.actions(network)
     assert tx.get_taskhub_actioned_tasks(hub) == actions
     shown = tx.get_taskhub_tasks(hub, return_gufe=True)
@@ -60,17 +61,17 @@ def claims_agree(
     count: int,
     protocols: Iterable[str] | None,
 ) -> None:
-    """What could be claimed from a hub, and from all of them."""
-    with undone(tx) as inner:
+    """Compare what can be claimed from one hub and from all hubs."""
+    with rolled_back(tx) as inner:
         claimed = inner.claim_taskhub_tasks(hub, OBSERVER, count, protocols)
         assert model.can_give(claimed, [network], count, protocols)
-    with undone(tx) as inner:
+    with rolled_back(tx) as inner:
         claimed = inner.claim_tasks([Scope()], OBSERVER, count, protocols)
         assert model.can_give_anywhere(claimed, [Scope()], [], count, protocols)
 
 
 def lists_agree(tx: StateStore, model: Model) -> None:
-    """All tasks, how urgent they are, how many there are of a status, who holds them; and the weights of hubs."""
+    """Compare all tasks, priorities, status counts, claims, and the weights of hubs."""
     tasks = model.tasks
     in_order = sorted(tasks, key=lambda task: (task.scope, task.gufe_key))
     assert tx.query_tasks() == in_order
@@ -90,10 +91,10 @@ def lists_agree(tx: StateStore, model: Model) -> None:
 
 
 def results_agree(tx: StateStore, model: Model) -> None:
-    """The results of each task and of each transformation."""
+    """Compare the results of each task and of each transformation."""
     for task, what in model.tasks.items():
         good, bad = (
-            sorted(key_of(one, task) for one in what.results if one.ok is ok)
+            sorted(reference_key(one, task) for one in what.results if one.ok is ok)
             for ok in (True, False)
         )
         assert (tx.get_task_results(task), tx.get_task_failures(task)) == (good, bad)
@@ -105,7 +106,8 @@ def results_agree(tx: StateStore, model: Model) -> None:
             for one in what.results
         }
         good, bad = (
-            sorted(key_of(one, edge) for one in found if one.ok is ok) for ok in (True, False)
+            sorted(reference_key(one, edge) for one in found if one.ok is ok)
+            for ok in (True, False)
         )
         assert (tx.get_transformation_results(edge), tx.get_transformation_failures(edge)) == (
             good,

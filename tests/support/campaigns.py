@@ -1,4 +1,4 @@
-"""Small things to test with: networks that build in a millisecond, hubs with tasks, services."""
+"""Small networks, hubs with tasks, and services."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import gufe
 
 from alchemistore import ComputeServiceRegistration, Scope, ScopedKey, StateStore
-from tests.unit.gufe_classes import Effort, PushProtocol, system
+from tests.support.gufe_classes import Effort, PushProtocol, system
 
-# The token of a key under which there is nothing.
+# The token of a key that is never stored.
 ZERO = "0" * 32
 STATUSES = ("waiting", "running", "complete", "error", "invalid", "deleted")
 
 
 def star(arms: int = 3, name: str = "star", mode: str = "work") -> gufe.AlchemicalNetwork:
-    """One system in the middle, a transformation to each of the others."""
+    """Return a network of one system in the middle and a transformation to each other system."""
     protocol, middle = PushProtocol(Effort(mode)), system("middle")
     edges = [
         gufe.Transformation(middle, system(f"arm {i}"), protocol, name=f"to arm {i}")
@@ -27,7 +27,7 @@ def star(arms: int = 3, name: str = "star", mode: str = "work") -> gufe.Alchemic
 
 @dataclass(frozen=True)
 class Campaign:
-    """A network in a store, with its hub, transformations, and tasks that are actioned on the hub."""
+    """A stored network with its hub, its transformations, and tasks actioned on the hub."""
 
     network: ScopedKey
     hub: ScopedKey
@@ -44,7 +44,7 @@ def campaign(
     name: str = "star",
     action: bool = True,
 ) -> Campaign:
-    """Put a network with a hub into the store, and `tasks` tasks in all, spread over its transformations."""
+    """Store a network with a hub, and `tasks` tasks in all, spread over its transformations."""
     network = store.create_network(star(arms, name), scope)
     hub = store.create_taskhub(network)
     transformations = store.get_network_transformations(network)
@@ -63,7 +63,7 @@ def register(store: StateStore, *identifiers: str) -> None:
 
 
 def chain(store: StateStore, transformation: ScopedKey, length: int) -> list[ScopedKey]:
-    """Make tasks each of which extends the one before."""
+    """Create tasks, each of which extends the one before."""
     tasks = [store.create_task(transformation)]
     while len(tasks) < length:
         tasks.append(store.create_task(transformation, extends=tasks[-1]))
@@ -73,15 +73,15 @@ def chain(store: StateStore, transformation: ScopedKey, length: int) -> list[Sco
 def tree(
     store: StateStore, transformation: ScopedKey, extends: ScopedKey | None = None
 ) -> list[ScopedKey]:
-    """Make seven tasks: a root, two that extend it, and two that extend each of these."""
+    """Create seven tasks: a root, two that extend it, and two that extend each of these."""
     tasks = [store.create_task(transformation, extends=extends)]
     for i in range(6):
         tasks.append(store.create_task(transformation, extends=tasks[i // 2]))
     return tasks
 
 
-def bring(store: StateStore, tasks: Sequence[ScopedKey], status: str) -> None:
-    """Bring waiting tasks into a status."""
+def move_to_status(store: StateStore, tasks: Sequence[ScopedKey], status: str) -> None:
+    """Set a status on waiting tasks, through the statuses in between."""
     for step in {
         "waiting": [],
         "complete": ["running", "complete"],

@@ -1,4 +1,4 @@
-"""What a state store is to its users: tasks, hubs, claims, results, and nothing about how it is stored."""
+"""A model of the state store: tasks, hubs, claims and results, without storage."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ModelAttempt:
 
 @dataclass
 class ModelTask:
-    """A task with all that happened to it; `results` says of each result as which attempt it came in first, if any."""
+    """A task and its history; `results` maps each result to the attempt it first settled, if any."""
 
     transformation: ScopedKey
     parent: ScopedKey | None = None
@@ -57,7 +57,7 @@ class ModelTask:
         return self.claim.service if self.claim else None
 
     def become(self, status: str, outcome: str | None) -> None:
-        """Get a status, but not out of one that is for good; a claim on the task ends with the outcome, if there is one."""
+        """Set a status unless the current one is final, and end a claim with the outcome."""
         if status != self.status and self.status not in FOR_GOOD:
             self.statuses.append(status)
         if outcome and self.claim:
@@ -80,7 +80,7 @@ class ModelHub:
 
 @dataclass
 class Model:
-    """The hubs are called by their networks; `content` says what is in a network, `protocols` what a transformation uses."""
+    """Hubs are keyed by network; `content` maps networks, `protocols` maps transformations."""
 
     content: Mapping[ScopedKey, set[ScopedKey]]
     protocols: Mapping[ScopedKey, str]
@@ -127,7 +127,7 @@ class Model:
         return answer
 
     def become(self, task: ScopedKey, status: str, outcome: str | None) -> None:
-        """What is given up takes with it all that extends it; what is over leaves its hubs."""
+        """Set a final status on all descendants, and take ended tasks off their hubs."""
         for one in self.tree(task) if status in FOR_GOOD else [task]:
             self.tasks[one].become(status, outcome)
             if status not in LIVE:
@@ -136,7 +136,7 @@ class Model:
     def settle(
         self, task: ScopedKey, result: ProtocolDAGResultRef, service: str | None, number: int | None
     ) -> tuple[str, int | None, str | None]:
-        """The sender is the attempt it names, else the last one of this service that has the result already, else its last one."""
+        """Return the named attempt, else the service's last one with this result, else its last."""
         what = self.tasks[task]
         mine = [
             n
@@ -213,7 +213,7 @@ class Model:
         count: int,
         protocols: Iterable[str] | None = None,
     ) -> bool:
-        """Whether so many tasks may be claimed from the hubs of these networks, one after the other: the most urgent ones of each."""
+        """Check whether these tasks may be claimed from these hubs in turn, most urgent first."""
         expected: Answer = []
         for network in networks:
             able = self.claimable(network, protocols) - set(expected)
@@ -237,7 +237,7 @@ class Model:
         count: int,
         protocols: Iterable[str] | None,
     ) -> bool:
-        """The same of all open hubs in these scopes, and not in those, in whatever order; a weight of 0 closes a hub."""
+        """Check the same for all hubs of these scopes in any order; weight 0 closes a hub."""
         hubs = [
             network
             for network, hub in self.hubs.items()

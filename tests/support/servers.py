@@ -1,4 +1,4 @@
-"""The private servers that tests run against: one pair per test run, shared by all workers of pytest-xdist."""
+"""Private servers: one pair per test run, shared by all workers of pytest-xdist."""
 
 import contextlib
 import json
@@ -34,7 +34,7 @@ FAST = {
 
 @pytest.fixture(scope="session")
 def servers_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The data directory of the servers of this test run; the last worker that leaves stops them and removes it."""
+    """The data directory of this run's servers; the last worker stops them and removes it."""
     run = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         run = run.parent
@@ -43,7 +43,7 @@ def servers_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
     lock = Path(tempfile.gettempdir()) / f"{PREFIX}{os.geteuid()}.lock"
     with exclusive(lock):
         _remove_abandoned()
-        # Not below pytest's own directory: that is closed to the user which PostgreSQL runs under when tests run as root.
+        # Not below pytest's directory: as root, PostgreSQL's own user cannot enter that.
         directory = Path(note.read_text()) if note.exists() else None
         if directory is None or not directory.exists():
             directory = Path(tempfile.mkdtemp(prefix=PREFIX))
@@ -59,7 +59,7 @@ def servers_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
 
 @pytest.fixture(scope="session")
 def database_server(servers_directory: Path) -> str:
-    """The URL of a PostgreSQL that is fast and forgetful."""
+    """The URL of a PostgreSQL server that is fast and not durable."""
     with exclusive(servers_directory / "tuning.lock"):
         url = database_url(servers_directory)
         with psycopg.connect(url, autocommit=True) as connection:
@@ -74,7 +74,7 @@ def database_server(servers_directory: Path) -> str:
 
 @pytest.fixture(scope="session")
 def s3_server(servers_directory: Path) -> S3ObjectStoreSettings:
-    """How to reach a SeaweedFS."""
+    """The settings of a SeaweedFS server."""
     servers = LocalServers(servers_directory)
     servers.start(database=False)
     environment = servers.environment()
@@ -93,7 +93,7 @@ def local_servers(
 
 @pytest.fixture
 def fresh_directory() -> Iterator[Path]:
-    """A directory for private servers of one's own, not there yet, in a place that every user may enter."""
+    """A directory for separate private servers, not created yet, which every user may enter."""
     parent = Path(tempfile.mkdtemp(prefix="alchemistore-fresh-"))
     # PostgreSQL does not run as root.
     parent.chmod(0o755)
@@ -103,7 +103,7 @@ def fresh_directory() -> Iterator[Path]:
 
 
 def discard_bucket(settings: S3ObjectStoreSettings) -> None:
-    """Remove a bucket with all that is in it: SeaweedFS sets volumes aside for each, of which it has so many."""
+    """Remove a bucket and its objects; SeaweedFS reserves some of its few volumes for each."""
     client = get_s3os(settings).bucket_prefix.client
     with contextlib.suppress(client.exceptions.NoSuchBucket):
         client.delete_bucket(Bucket=settings.AWS_S3_BUCKET)
@@ -111,7 +111,7 @@ def discard_bucket(settings: S3ObjectStoreSettings) -> None:
 
 @pytest.fixture
 def bucket(s3_server: S3ObjectStoreSettings) -> Iterator[S3ObjectStoreSettings]:
-    """How to reach a bucket of one's own; it does not exist yet."""
+    """The settings of a separate bucket, which does not exist yet."""
     settings = s3_server.model_copy(update={"AWS_S3_BUCKET": f"test-{uuid.uuid4().hex}"})
     yield settings
     discard_bucket(settings)
@@ -119,14 +119,14 @@ def bucket(s3_server: S3ObjectStoreSettings) -> Iterator[S3ObjectStoreSettings]:
 
 @pytest.fixture
 def objects(bucket: S3ObjectStoreSettings) -> S3ObjectStore:
-    """An object store of one's own."""
+    """A separate, empty object store."""
     objects = get_s3os(bucket)
     objects.initialize()
     return objects
 
 
 def _users(directory: Path) -> list[int]:
-    """Who uses the servers and is alive: a worker may have been killed."""
+    """Return the live processes that use the servers; a worker may have been killed."""
     file = directory / "users.json"
     return (
         [pid for pid in json.loads(file.read_text()) if psutil.pid_exists(pid)]
@@ -140,7 +140,7 @@ def _write_users(directory: Path, users: list[int]) -> None:
 
 
 def _remove_abandoned() -> None:
-    """Remove what test runs left behind that were killed."""
+    """Remove the directories of test runs that were killed."""
     for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/"):
         if (
             directory.stat().st_uid == os.geteuid()
@@ -151,17 +151,17 @@ def _remove_abandoned() -> None:
 
 
 def _throw_away(directory: Path) -> None:
-    """Stop servers whose data nobody wants."""
+    """Stop servers whose data is not needed."""
     servers = LocalServers(directory)
     s3 = servers.status().s3
     if s3 is not None:
-        # It would take seconds to say goodbye.
+        # An orderly shutdown takes seconds.
         os.kill(s3.pid, signal.SIGKILL)
     servers.stop()
 
 
 def _remove(directory: Path) -> None:
-    # Two test runs may both see that nobody uses it any more.
+    # Two test runs may both see that it is not in use.
     with exclusive(Path(tempfile.gettempdir()) / f".{PREFIX}{os.geteuid()}.lock"):
         if directory.exists():
             _throw_away(directory)

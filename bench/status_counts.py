@@ -13,7 +13,9 @@ from bench.timing import BenchError, Measure, alternate, clocked, compare
 
 STATUSES = ("waiting", "complete", "complete", "running", "error", "invalid", "deleted")
 ALL = b"SELECT status, count(*) FROM tasks WHERE scope_id = %s GROUP BY status"
-OF_TRANSFORMATION = b"SELECT status, count(*) FROM tasks WHERE scope_id = %s AND transformation = %s GROUP BY status"
+OF_TRANSFORMATION = b"""
+    SELECT status, count(*) FROM tasks WHERE scope_id = %s AND transformation = %s GROUP BY status
+"""
 
 
 def counts(run: Run) -> list[Measure]:

@@ -1,4 +1,4 @@
-"""Claim and settle, over and over, with an old transaction held open and without."""
+"""Claims and settlements, with and without a long transaction held open."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEAD = "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'queue'"
 
 
 def old_transaction(run: Run) -> list[Measure]:
-    """Two databases of one server take turns; in one of them a reader keeps its snapshot all the time."""
+    """Measure two databases in turn; in one of them a reader keeps its snapshot."""
     waiting = run.size(20_000, 2_000)
     held, free = "with", "without"
     with ExitStack() as stack:
@@ -64,11 +64,12 @@ def old_transaction(run: Run) -> list[Measure]:
         )
     return [
         compare(
-            f"claim and settle after {run.old_seconds:g} s with an old transaction, against without",
+            f"claim and settle after {run.old_seconds:g} s with a long transaction, against without",
             {name: seconds[-late:] for name, seconds in found.items()},
             target=Target(2),
             unit="ms",
-            note=f"medians of the last fifth; a REPEATABLE READ reader with its snapshot; {len(moments):,} cycles in each of two databases,"
+            note="medians of the last fifth; a REPEATABLE READ reader with its snapshot;"
+            f" {len(moments):,} cycles in each of two databases,"
             f" about {len(moments) / run.old_seconds:.0f} a second, {waiting:,} waiting;"
             f" dead rows in the queue at the end: {_count(dead[held])} and {_count(dead[free])}",
         )
@@ -76,7 +77,7 @@ def old_transaction(run: Run) -> list[Measure]:
 
 
 def cycle(store: StateStore, hub: ScopedKey) -> Callable[[], None]:
-    """Give an action that claims a task and hands in its result."""
+    """Return an action that claims and settles a task."""
 
     def once() -> None:
         task = store.claim_taskhub_tasks(hub, SERVICE)[0]

@@ -1,4 +1,4 @@
-"""One claim: against depth, against a bare UPDATE, against the naive statement, and where its time goes."""
+"""One claim against queue depth, a bare UPDATE and a naive statement."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ NAIVE = b"""
     FROM picked WHERE t.scope_id = picked.scope_id AND t.token = picked.token
     RETURNING t.scope_id, t.token
 """
-UNDO = b"UPDATE tasks SET status = 'waiting', attempts = attempts - 1 WHERE scope_id = %s AND token = %s"
+UNDO = b"""
+    UPDATE tasks SET status = 'waiting', attempts = attempts - 1 WHERE scope_id = %s AND token = %s
+"""
 
 
 def depth(run: Run) -> list[Measure]:
@@ -118,7 +120,10 @@ def naive(run: Run) -> list[Measure]:
                 warmup=WARMUP,
                 advance=lambda: advance(1),
             )
-    note = "how many times faster than ORDER BY priority, -ln(random()) / weight FOR UPDATE SKIP LOCKED, which only sets the status"
+    note = (
+        "how many times faster than ORDER BY priority, -ln(random()) / weight"
+        " FOR UPDATE SKIP LOCKED, which only sets the status"
+    )
     return [
         compare(
             f"claim 1 at {_waiting(waiting)}: naive against stored race",
@@ -131,7 +136,7 @@ def naive(run: Run) -> list[Measure]:
 
 
 def claim(store: StateStore, hub: ScopedKey, calls: int = 1) -> Contestant:
-    """Give a contestant that claims a task, or several one by one; its time is that of one."""
+    """Return a contestant that claims `calls` tasks one by one; its time is that of one claim."""
 
     def claims() -> float:
         start = time.perf_counter()
@@ -145,7 +150,7 @@ def claim(store: StateStore, hub: ScopedKey, calls: int = 1) -> Contestant:
 
 
 def bare_update(connection: psycopg.Connection[Any]) -> Contestant:
-    """Give a contestant that updates one row of `tasks`, chosen at random."""
+    """Return a contestant that updates one random row of `tasks`."""
     place, keys = scope_id(connection), task_keys(connection)
     tokens = [key.token for key in random.sample(keys, min(len(keys), 5_000))]
     return lambda: clocked(lambda: connection.execute(BARE, [place, random.choice(tokens)]))
@@ -154,7 +159,7 @@ def bare_update(connection: psycopg.Connection[Any]) -> Contestant:
 def share(
     run: Run, store: StateStore, connection: psycopg.Connection[Any], hub: ScopedKey
 ) -> Measure:
-    """Measure how much of a call is not the server's: the same statement, with its commit, in a loop inside the server."""
+    """Measure the share of Python and driver, against the statement in a loop in the server."""
     calls, rounds = 20, run.size(50, 5)
     compiled = claim_statement(1, False).compile(dialect=numbered())  # type: ignore[no-untyped-call]  # SQLAlchemy leaves dialects untyped
     names = compiled.positiontup or []
@@ -199,9 +204,10 @@ def share(
         sides=ratio.sides,
         unit="ms",
         target=Target(0.5),
-        note=f"server time is that of the same prepared statement with its commit in a PL/pgSQL loop; psycopg alone (BEGIN, claim,"
-        f" COMMIT) takes {middle * 1e3:.2f} ms, so SQLAlchemy and this package take {(call - middle) / call:.0%} and the driver and"
-        f" three round trips {(middle - inside) / call:.0%}",
+        note="server time is that of the same prepared statement with its commit in a PL/pgSQL loop;"
+        f" psycopg alone (BEGIN, claim, COMMIT) takes {middle * 1e3:.2f} ms, so SQLAlchemy and this"
+        f" package take {(call - middle) / call:.0%} and the driver and three round trips"
+        f" {(middle - inside) / call:.0%}",
     )
 
 

@@ -1,6 +1,7 @@
-"""A compute service for tests: it says how far it has come and goes on when told, so that it can be killed at a chosen place.
+"""A compute service for tests that stops at each stage, so that it can be killed there.
 
-``python -m tests.faults.worker <taskhub> <identifier>``; where the database and the object store are stands in the environment.
+``python -m tests.support.fault_worker <taskhub> <identifier>`` uses the database and the object
+store that the environment names.
 """
 
 from __future__ import annotations

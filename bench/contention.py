@@ -1,4 +1,4 @@
-"""Many claimers at once: processes, each with a connection of its own."""
+"""Many claimers at once: processes, each with its own connection."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WARMUP = 12
 PATIENCE = 300.0
 LOCK_NOT_AVAILABLE = "55P03"
 WAIT = "5ms"
-# Only a superuser may ask PostgreSQL which lock it was; it says so a moment before the wait is over.
+# For a superuser, PostgreSQL logs the lock shortly before the wait times out.
 TELL = " -c log_lock_waits=on -c deadlock_timeout=4ms -c client_min_messages=log"
 LOCK = re.compile(r"(?<=still waiting for )\w+ on \w+ of \w+|(?<=still waiting for )\w+ on \w+")
 
@@ -37,7 +37,7 @@ _barrier: Barrier | None = None
 
 @dataclass(frozen=True)
 class Job:
-    """What one claimer does: claim for so many seconds, or so many times and then until nothing is left."""
+    """The work of one claimer: claim for `seconds`, or `quota` times and then until none is left."""
 
     url: str
     hub: str
@@ -48,7 +48,7 @@ class Job:
 
 @dataclass
 class Outcome:
-    """What came of it: tasks claimed, claims that came back short though work was left, claims that waited, and for which locks."""
+    """The claimed tasks, the claims that came back short, and those that waited for locks."""
 
     claimed: int = 0
     short: int = 0
@@ -76,7 +76,7 @@ def _work(job: Job) -> Outcome:
     for _ in range(WARMUP):
         _claim(store, job, outcome)
     if job.quota == 0:
-        # What came before the start does not count here; where waits are counted, all of it does.
+        # The warm-up counts only where waits are counted.
         outcome = Outcome()
     _barrier.wait(PATIENCE)
     deadline = time.monotonic() + job.seconds
@@ -91,7 +91,7 @@ def _work(job: Job) -> Outcome:
         outcome.waits += drained.waits
         outcome.tasks += drained.tasks
     store.close()
-    # Numbers of processes, transactions and pages tell nothing.
+    # Keep the kind of lock only, without process, transaction and page numbers.
     outcome.locks = [found[0] for notice in notices if (found := LOCK.search(notice))]
     return outcome
 
@@ -112,9 +112,9 @@ def _claim(store: StateStore, job: Job, outcome: Outcome) -> None:
 
 
 def send(jobs: Sequence[Job]) -> list[Outcome]:
-    """Let claimers loose, all at once."""
+    """Run all claimers at once and return their outcomes."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.crowds"])
+    context.set_forkserver_preload(["bench.contention"])
     barrier = context.Barrier(len(jobs))
     with ProcessPoolExecutor(
         len(jobs), mp_context=context, initializer=_enter, initargs=(barrier,)
@@ -123,7 +123,8 @@ def send(jobs: Sequence[Job]) -> list[Outcome]:
     counted = Counter(task for outcome in outcomes for task in outcome.tasks)
     if counted and max(counted.values()) > 1:
         raise BenchError(
-            f"tasks were claimed twice: {[task for task, times in counted.items() if times > 1][:5]}"
+            "tasks were claimed twice:"
+            f" {[task for task, times in counted.items() if times > 1][:5]}"
         )
     return outcomes
 
@@ -155,12 +156,16 @@ def throughput(run: Run) -> list[Measure]:
                     outcomes = send(jobs)
                     if any(outcome.short for outcome in outcomes):
                         raise BenchError(
-                            "a hub had nothing left to claim; the machine is faster than this benchmark expects"
+                            "a hub had nothing left to claim;"
+                            " the machine is faster than this benchmark expects"
                         )
                     if turn:
                         found[name].append(sum(outcome.claimed for outcome in outcomes) / seconds)
                     advance(1)
-    note = f"processes, claims of one, {seconds:g} s each, {rounds} rounds in turn; median {statistics.median(found[together]):,.0f} tasks/s"
+    note = (
+        f"processes, claims of one, {seconds:g} s each, {rounds} rounds in turn;"
+        f" median {statistics.median(found[together]):,.0f} tasks/s"
+    )
     return [
         compare(
             f"{crowd} claimers on one hub against one claimer",
@@ -193,7 +198,7 @@ def _refill(url: str, hubs: Sequence[ScopedKey], wanted: int) -> None:
 
 
 def waits(run: Run) -> list[Measure]:
-    """Count the claims of 64 claimers, on two hubs that share all tasks, that waited for a lock or came back short."""
+    """Count claims that waited for a lock or came back short, by 64 claimers on two shared hubs."""
     crowd, quota = run.size(64, 8), run.size(300, 15)
     # There is always work for everybody until the quotas are done.
     slack = crowd * 8
@@ -232,9 +237,9 @@ def waits(run: Run) -> list[Measure]:
             waited + short + left,
             form="count",
             target=Target(0),
-            note=f"of {claimed:,} claims {waited} waited, {short} came back short while work was left, and {left} tasks were"
-            f" left when everybody had stopped. The claimers run with lock_timeout = {WAIT}: PostgreSQL itself ends each claim that"
-            f" waits longer for any lock, and those are counted.{kinds}",
+            note=f"of {claimed:,} claims {waited} waited, {short} came back short while work was left,"
+            f" and {left} tasks were left at the end. The claimers run with lock_timeout = {WAIT}:"
+            f" PostgreSQL ends each claim that waits longer for a lock, and those are counted.{kinds}",
         )
     ]
 
@@ -245,5 +250,6 @@ def _impatient(url: str) -> str:
         superuser = connection.execute(
             "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
         ).fetchone() == (True,)
-    options = f"{parsed.query.get('options', '')} -c lock_timeout={WAIT}{TELL if superuser else ''}".strip()
+    given, logging = parsed.query.get("options", ""), TELL if superuser else ""
+    options = f"{given} -c lock_timeout={WAIT}{logging}".strip()
     return parsed.update_query_dict({"options": options}).render_as_string(hide_password=False)

@@ -45,13 +45,13 @@ def fill_s3(servers: LocalServers) -> None:
     object_store(servers).bucket_prefix.put("kept", b"42" * 1000, "text/plain")
 
 
-def holds_what_was_filled_in(servers: LocalServers) -> bool:
+def is_filled(servers: LocalServers) -> bool:
     with connect(servers) as connection:
         row = connection.execute("SELECT answer FROM kept").fetchone()
-    return row == (42,) and s3_holds_what_was_filled_in(servers)
+    return row == (42,) and s3_is_filled(servers)
 
 
-def s3_holds_what_was_filled_in(servers: LocalServers) -> bool:
+def s3_is_filled(servers: LocalServers) -> bool:
     return object_store(servers).bucket_prefix.get("kept") == b"42" * 1000
 
 
@@ -93,7 +93,7 @@ class _Yes(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def yes_server(port: int) -> Iterator[None]:
+def always_ok_server(port: int) -> Iterator[None]:
     """Run an HTTP server that answers every PUT and GET with success."""
     with HTTPServer(("127.0.0.1", port), _Yes) as server:
         thread = Thread(target=server.serve_forever)

@@ -1,4 +1,4 @@
-"""Notes in a table: the smallest store there is, to see what becomes of transactions."""
+"""Notes in one table: a minimal store, to test transactions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans of the statements that calls send, and how much they touch."""
+"""Query plans of the statements that calls send."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class Node:
 
 @dataclass(frozen=True)
 class Plan:
-    """What became of a statement."""
+    """The plan of a statement."""
 
     statement: str
     nodes: tuple[Node, ...]
 
     @property
     def touched(self) -> float:
-        """How many rows went through scans, sorts and joins; of a small table each row may well be read."""
+        """Rows that passed through scans, sorts and joins, without scans of small tables."""
         return sum(node.touched for node in self.nodes if node.relation not in SMALL)
 
     def __str__(self) -> str:
@@ -140,8 +140,8 @@ def _explain(cursor: Cursor[Any], statement: str, values: Any, generic: bool) ->
 
 
 @contextmanager
-def explained(store: StateStore, generic: bool = False) -> Iterator[Plans]:
-    """Collects the plans of what is sent; each statement is run twice, the first time without effect."""
+def collect_plans(store: StateStore, generic: bool = False) -> Iterator[Plans]:
+    """Collect the plans of all statements; each one runs twice, the first time rolled back."""
     found = Plans()
 
     def explain(
@@ -158,7 +158,7 @@ def explained(store: StateStore, generic: bool = False) -> Iterator[Plans]:
 
 
 def forget_statistics(tx: Connection) -> None:
-    """As if nothing had ever been analyzed; until the transaction ends."""
+    """Remove all statistics for this transaction, as if no table had been analyzed."""
     tables = [table.name for table in metadata.sorted_tables]
     tx.execute(text("SET LOCAL allow_system_table_mods = on"))
     tx.execute(
@@ -176,7 +176,7 @@ def forget_statistics(tx: Connection) -> None:
     )
 
 
-# What tasks have in common.
+# Columns whose values many tasks share.
 COMMON = [
     "kind",
     "lane",
@@ -192,7 +192,7 @@ COMMON = [
 
 
 def skew_statistics(tx: Connection) -> None:
-    """As if there were one hub, one priority, one protocol, one status, one of each; until the transaction ends."""
+    """Set statistics for this transaction as if each common column had one distinct value."""
     tx.execute(text("SET LOCAL allow_system_table_mods = on"))
     tx.execute(
         text("""

@@ -10,8 +10,9 @@ from gufe.tokenization import GufeTokenizable as _Tokenizable, get_class
 
 from alchemistore.errors import KeyDriftWarning
 from alchemistore.gufe_adapter.codec import VALUE_ERRORS, loads
-from alchemistore.gufe_adapter.encoding import REFERENCE, GufeTokenizable, cached
+from alchemistore.gufe_adapter.encoding import REFERENCE, cached
 from alchemistore.gufe_adapter.version import build, gufe_version
+from alchemistore.models.gufe import GufeTokenizable
 
 # What building an object raises when document and class do not fit.
 _BUILD_ERRORS = (*VALUE_ERRORS, AssertionError, RuntimeError, NotImplementedError)

@@ -11,10 +11,9 @@ from gufe.protocols import ProtocolUnitFailure
 from gufe.tokenization import TOKENIZABLE_REGISTRY, GufeTokenizable as _Tokenizable
 
 from alchemistore.gufe_adapter.codec import CUSTOM, from_text, pack, to_text
+from alchemistore.models.gufe import GufeTokenizable
 from alchemistore.models.keys import GufeKey
 
-# gufe has no types.
-GufeTokenizable: TypeAlias = Any
 Known: TypeAlias = Callable[[frozenset[GufeKey]], Set[GufeKey]]
 
 # A reference to another object is a dict with this one entry.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from gufe.protocols import protocoldag
 from gufe.tokenization import from_dict
 
-# gufe has no types.
-GufeTokenizable: TypeAlias = Any
+from alchemistore.models.gufe import GufeTokenizable
 
 
 def build(content: dict[str, Any]) -> GufeTokenizable:

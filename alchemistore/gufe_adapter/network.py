@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, NamedTuple
 
 from alchemistore.gufe_adapter.encoding import REFERENCE, Document, parse_key
 from alchemistore.models.keys import GufeKey
-
-# NUL and halves of surrogate pairs.
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+from alchemistore.models.text import is_text
 
 
 class NetworkContent(NamedTuple):
@@ -139,7 +136,7 @@ def _name(document: Document) -> str | None:
     if not isinstance(name, (str, int, float)):
         raise ValueError(f"{document.key}: a name must be text, not {type(name).__name__}")
     text = str(name)
-    if _NO_TEXT.search(text):
+    if not is_text(text):
         raise ValueError(
             f"{document.key}: the name {text!r:.200} contains NUL or half of a surrogate pair; choose another name"
         )

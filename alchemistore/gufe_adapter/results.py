@@ -6,8 +6,9 @@ from typing import Any
 
 from alchemistore.gufe_adapter.codec import CUSTOM, from_text, parse, revive, to_text
 from alchemistore.gufe_adapter.decoding import build_object, check_kind, decode_contents, find_slots
-from alchemistore.gufe_adapter.encoding import Document, GufeTokenizable, encode, referring
+from alchemistore.gufe_adapter.encoding import Document, encode, referring
 from alchemistore.gufe_adapter.keyed_chain import read_chain
+from alchemistore.models.gufe import GufeTokenizable
 
 # A finished result is never refused for its size; memory is the limit.
 RESULT_MAX = 2**40

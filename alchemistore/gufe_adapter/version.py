@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TypeAlias
 
 import gufe
 from gufe.protocols import protocoldag
+
+from alchemistore.models.gufe import GufeTokenizable
 
 # The one test of the version: 0.4 does not have this.
 if hasattr(protocoldag, "execute_DAG"):
@@ -25,9 +26,6 @@ __all__ = [
     "result_ok",
     "writer_versions",
 ]
-
-# gufe has no types.
-GufeTokenizable: TypeAlias = Any
 
 
 def gather(protocol: GufeTokenizable, results: list[GufeTokenizable]) -> GufeTokenizable:

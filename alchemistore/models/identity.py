@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from alchemistore.models.clock import UTCDatetime
 from alchemistore.models.keys import Scope
+from alchemistore.models.text import is_text
 
 
-def _without_nul(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("text with NUL cannot be stored")
-    return text
+def _storable(value: str) -> str:
+    if not is_text(value):
+        raise ValueError("PostgreSQL cannot store text with NUL")
+    return value
 
 
-def _scope(value: Any) -> str:
-    return str(Scope.from_str(str(value)))
-
-
-StoredText = Annotated[str, AfterValidator(_without_nul)]
-ScopeText = Annotated[str, BeforeValidator(_scope)]
+StoredText = Annotated[str, AfterValidator(_storable)]
+ScopeText = Annotated[str, BeforeValidator(lambda scope: str(Scope.from_str(str(scope))))]
 
 
 class CredentialedEntity(BaseModel):

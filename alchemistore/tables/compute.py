@@ -13,18 +13,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
+from alchemistore.models.history import AttemptOutcome
 from alchemistore.tables.base import Base, CText, one_of
-
-OUTCOMES = (
-    "complete",
-    "error",
-    "released",
-    "expired",
-    "deregistered",
-    "superseded",
-    "invalid",
-    "deleted",
-)
 
 
 class ComputeServiceRow(Base):
@@ -69,7 +59,7 @@ class AttemptRow(Base):
         ForeignKeyConstraint(
             ["scope_id", "environment"], ["environments.scope_id", "environments.token"]
         ),
-        one_of("outcome", OUTCOMES),
+        one_of("outcome", tuple(AttemptOutcome)),
         CheckConstraint("(ended_at IS NULL) = (outcome IS NULL)", name="ended"),
         CheckConstraint("attempt >= 1", name="attempt"),
         Index("attempts__race__ix", "scope_id", "taskhub", "lane", "priority", "race"),

@@ -13,9 +13,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
+from alchemistore.models.task import TaskStatusEnum
 from alchemistore.tables.base import Base, CText, one_of, weight
 
-STATUSES = ("waiting", "running", "complete", "error", "invalid", "deleted")
+STATUSES = tuple(status.value for status in TaskStatusEnum)
 
 # Room on the page for the next version of a row: a status change then touches no index.
 _UPDATED = {"postgresql_with": {"fillfactor": 80}}

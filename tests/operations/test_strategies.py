@@ -118,7 +118,7 @@ def test_what_belongs_into_a_network_is_no_strategy(
     store: StateStore, scope: Scope, wrong: Any
 ) -> None:
     network = store.create_network(star(), scope)
-    with pytest.raises(ValueError, match="a strategy cannot have"):
+    with pytest.raises(ValueError, match="a strategy cannot contain"):
         store.set_strategy(wrong, network)
     with pytest.raises(KeyError):
         store.get_scoped_key(wrong, scope)

@@ -50,8 +50,8 @@ def test_calls_in_a_transaction_are_rolled_back_together(notes: Notes) -> None:
 
 def test_a_call_joins_a_transaction_it_is_given(notes: Notes) -> None:
     with pytest.raises(ArithmeticError), notes.transaction() as tx:  # noqa: PT012
-        notes.add(1, tx=tx)  # type: ignore[arg-type]  # hidden from type checkers
-        assert notes.numbers(tx=tx) == [1]
+        notes.add(1, tx=tx)  # type: ignore[call-arg]  # hidden from type checkers
+        assert notes.numbers(tx=tx) == [1]  # type: ignore[call-arg]  # hidden from type checkers
         raise ArithmeticError
     assert notes.numbers() == []
 

@@ -192,7 +192,7 @@ def test_a_connection_that_dies_in_a_transaction_is_an_error_and_the_next_one_wo
 ) -> None:
     with pytest.raises(StoreUnavailableError), notes.transaction() as tx:  # noqa: PT012
         tx.add(1)
-        assert tx._connection is not None
-        _kill(notes_database, [tx._connection.scalar(text("SELECT pg_backend_pid()"))])
+        assert tx.connection is not None
+        _kill(notes_database, [tx.connection.scalar(text("SELECT pg_backend_pid()"))])
         tx.add(2)
     assert notes.numbers() == []

@@ -1,7 +1,8 @@
-"""The only module that opens transactions: one per call, or one for several.
+"""Transactions: one per call, or one for several calls. No other module opens transactions.
 
-An operation is a function ``name(tx, ...)``. `reads` and `writes` turn it into a method of a :class:`Transactional` that opens a
-transaction, passes it in, commits, and turns the database's refusals into errors that explain themselves.
+An operation is a function ``name(tx, ...)``. `reads` and `writes` turn it into a method of a
+:class:`Transactional`. The method opens a transaction, passes it to the operation, commits, and
+translates the errors of the database.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ MAX_ATTEMPTS = 6
 
 
 def translate(error: DBAPIError) -> Exception:
-    """Give the error that says to a user what a database error means; the original when it says enough itself.
+    """Return the error to raise instead of a database error, or the same error.
 
     Parameters
     ----------
     error : DBAPIError
-        What the driver raised.
+        The error of the driver.
     """
     original = error.orig
     state = getattr(original, "sqlstate", None)
@@ -60,15 +61,18 @@ def translate(error: DBAPIError) -> Exception:
         return kind(meaning)
     if state in (UNDEFINED_TABLE, UNDEFINED_COLUMN):
         return SchemaError(
-            f"the database has no such table or column ({getattr(diagnostics, 'message_primary', None)});"
-            " bring the schema up to date with 'alchemistore database upgrade'"
+            "the database has no such table or column"
+            f" ({getattr(diagnostics, 'message_primary', None)});"
+            " upgrade the schema with 'alchemistore database upgrade'"
         )
     if state == READ_ONLY:
-        return StateStoreError("this transaction is read-only, and the call writes")
+        return StateStoreError(
+            "cannot write in a read-only transaction; open one with readonly=False"
+        )
     if state == QUERY_CANCELED:
         return StateStoreError(
-            f"the database gave up: {str(original).strip()}; nothing was changed. If a statement may take longer,"
-            " raise ALCHEMISTORE_STATEMENT_TIMEOUT, or ask for less at once"
+            f"the database cancelled the statement: {str(original).strip()}; nothing was changed."
+            " Raise ALCHEMISTORE_STATEMENT_TIMEOUT or use smaller batches"
         )
     if error.connection_invalidated or (
         isinstance(error, OperationalError) and (state is None or state[:2] in ("08", "28", "57"))
@@ -89,13 +93,13 @@ def _unavailable(message: str, state: str | None) -> str:
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Raise what the database refuses as errors that explain themselves."""
+    """Raise errors of the database as errors that say what to do."""
     try:
         yield
     except PoolTimeoutError:
         raise StoreUnavailableError(
-            "no database connection became free in time: all connections of this process are in use;"
-            " raise ALCHEMISTORE_POOL_SIZE or call from fewer threads"
+            "no database connection became free in time: all connections of this process are in"
+            " use; raise ALCHEMISTORE_POOL_SIZE or call from fewer threads"
         ) from None
     except DBAPIError as error:
         better = translate(error)
@@ -128,19 +132,20 @@ class Transactional:
     def transaction(
         self, readonly: bool = False, ignore_exceptions: bool = False
     ) -> Iterator[Self]:
-        """Run several calls in one transaction, which is committed at the end and rolled back on any exception.
+        """Run several calls in one transaction, which is rolled back on any exception.
 
         Parameters
         ----------
         readonly : bool, default False
-            Let the database refuse whatever writes.
+            Refuse calls that write.
         ignore_exceptions : bool, default False
-            After the rollback, swallow an :class:`Exception` instead of raising it.
+            Suppress an :class:`Exception` after the rollback instead of raising it.
 
         Yields
         ------
         StateStore
-            This store, bound to the open transaction. Inside another transaction this one is a savepoint.
+            This store, bound to the open transaction. Inside another transaction, this one is a
+            savepoint.
         """
         try:
             with translate_errors():
@@ -164,15 +169,15 @@ class Transactional:
         return bound
 
     def run(self, operation: Callable[[Connection], R], readonly: bool) -> R:
-        """Run an operation in a transaction, or in the open one, and return its answer.
+        """Return the result of an operation, run in the open transaction or in a new one.
 
         Parameters
         ----------
         operation : callable
-            Takes the open transaction. It may run more than once, after a serialization failure, a
+            Takes the open transaction. It may run more than once: after a serialization failure, a
             deadlock or the loss of the connection before COMMIT.
         readonly : bool
-            Let the database refuse writes.
+            Refuse writes.
         """
         if self.connection is not None:
             with translate_errors():
@@ -199,7 +204,7 @@ class Transactional:
 def _worth_another_try(error: DBAPIError, done: bool) -> bool:
     if getattr(error.orig, "sqlstate", None) in (SERIALIZATION_FAILURE, DEADLOCK_DETECTED):
         return True
-    # A pooled connection may have died in its sleep. Once the commit was sent, nobody knows whether it arrived.
+    # An idle connection of the pool may be dead. After COMMIT was sent, the outcome is unknown.
     return error.connection_invalidated and not done
 
 

@@ -1,6 +1,7 @@
 """The calls of the reference interface: names, parameters and defaults, as its users write them.
 
-`ANY` stands for a default that is not compared: the reference takes an open scope where this store also takes none.
+`ANY` marks a default that is not compared: where the default of the reference is an open scope, the
+default of this store is ``None``.
 """
 
 from __future__ import annotations

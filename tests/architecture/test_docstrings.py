@@ -1,4 +1,4 @@
-"""Every public call says what it takes."""
+"""Every public call documents its parameters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IDS = [name for name, _ in CALLS]
 
 
 def sections(call: Callable[..., Any]) -> dict[str, str]:
-    """The parts of a numpydoc docstring by title; the summary has none."""
+    """The sections of a numpydoc docstring by title; the summary has the title ''."""
     parts = SECTION.split(inspect.getdoc(call) or "")
     return {"": parts[0].strip(), **dict(zip(parts[1::2], parts[2::2], strict=True))}
 
@@ -37,9 +37,7 @@ def sections(call: Callable[..., Any]) -> dict[str, str]:
 def documented(section: str) -> list[str]:
     """The names of a Parameters section, in order."""
     heads = [line for line in section.splitlines() if line and not line.startswith(" ")]
-    names = [name.strip() for head in heads for name in head.partition(" : ")[0].split(",")]
-    # A method that is a function elsewhere documents the store it is called on.
-    return [name for name in names if name != "store"]
+    return [name.strip() for head in heads for name in head.partition(" : ")[0].split(",")]
 
 
 def parameters(call: Callable[..., Any]) -> list[str]:
@@ -47,33 +45,33 @@ def parameters(call: Callable[..., Any]) -> list[str]:
 
 
 @pytest.mark.parametrize(("name", "call"), CALLS, ids=IDS)
-def test_a_call_says_in_a_sentence_what_it_does(name: str, call: Callable[..., Any]) -> None:
+def test_summary_is_a_sentence(name: str, call: Callable[..., Any]) -> None:
     first = sections(call)[""].splitlines()[0]
     assert first[0].isupper()
     assert first.endswith(".")
 
 
 @pytest.mark.parametrize(("name", "call"), CALLS, ids=IDS)
-def test_a_call_names_its_parameters(name: str, call: Callable[..., Any]) -> None:
+def test_docstring_names_the_parameters_in_order(name: str, call: Callable[..., Any]) -> None:
     parts, names = sections(call), parameters(call)
     if "Parameters" in parts:
         assert documented(parts["Parameters"]) == names
         return
-    # Where there is no list, the parameters are another call's, or the one there is says it all.
+    # Without a list, the docstring refers to another call, or the summary describes the parameter.
     others = re.findall(r"`(\w+)`", parts[""])
     refers = [other for other in others if hasattr(getattr(StateStore, other, None), "operation")]
     assert refers or len(names) <= 1
 
 
 def defaults(call: Callable[..., Any]) -> dict[str, str]:
-    """The defaults that the docstring tells, by parameter."""
+    """The defaults that the docstring states, by parameter."""
     lines = sections(call).get("Parameters", "").splitlines()
     said = [re.fullmatch(r"(\w+) : .*, default (\S+)", line) for line in lines]
     return {one[1]: one[2].strip('"') for one in said if one}
 
 
 @pytest.mark.parametrize(("name", "call"), CALLS, ids=IDS)
-def test_a_default_in_the_docstring_is_the_default(name: str, call: Callable[..., Any]) -> None:
+def test_default_in_the_docstring_is_the_default(name: str, call: Callable[..., Any]) -> None:
     parameters = inspect.signature(call).parameters
     for parameter, said in defaults(call).items():
         if said != "all":
@@ -81,12 +79,12 @@ def test_a_default_in_the_docstring_is_the_default(name: str, call: Callable[...
             assert said in (str(default), f"{default:g}" if isinstance(default, float) else "")
 
 
-def test_there_are_defaults_to_compare() -> None:
+def test_defaults_of_a_docstring_are_found() -> None:
     assert defaults(StateStore.create_network) == {}
     assert defaults(StateStore.claim_taskhub_tasks)["count"] == "1"
 
 
 @pytest.mark.parametrize(("name", "call"), CALLS, ids=IDS)
-def test_a_section_is_one_that_numpydoc_knows(name: str, call: Callable[..., Any]) -> None:
+def test_section_is_one_of_numpydoc(name: str, call: Callable[..., Any]) -> None:
     known = ["", "Parameters", "Returns", "Yields", "Raises", "Notes", "Examples", "Attributes"]
     assert set(sections(call)) <= set(known)

@@ -1,4 +1,4 @@
-"""The state store: one line for each public call."""
+"""The state store: one line per public call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from sqlalchemy import Engine, text
 from alchemistore.database import migrations
 from alchemistore.database.engine import dispose_on_fork, listen_connection, make_engine
 from alchemistore.database.throttle import Throttle
-from alchemistore.database.transaction import Transactional, reads, translate_errors, writes
+from alchemistore.database.transaction import (
+    Transactional,
+    reads,
+    repeatable,
+    translate_errors,
+    writes,
+)
 from alchemistore.errors import AlchemistoreError, CheckError
 from alchemistore.maintenance import check, repair
 from alchemistore.models import Scope, ScopedKey
@@ -39,16 +45,16 @@ from alchemistore.operations.queue import lanes
 from alchemistore.operations.queue.notify import CHANNEL
 from alchemistore.settings import Settings
 
-# Seconds between two looks; drawn anew each time, so that many waiting services do not look at once.
-BETWEEN_LOOKS = (2.0, 6.0)
+# Seconds between two polls, drawn at random, so that waiting services do not all poll at once.
+POLL_INTERVAL = (2.0, 6.0)
 
 
 class AlchemiscaleStateStore(ABC):
-    """A state store of any kind: its life cycle. :class:`StateStore` has all calls."""
+    """The life cycle of a state store; :class:`StateStore` adds all other calls."""
 
     @abstractmethod
     def initialize(self) -> None:
-        """Create the schema, or bring it up to date."""
+        """Create the schema, or upgrade it."""
 
     @abstractmethod
     def check(self) -> None:
@@ -60,11 +66,11 @@ class AlchemiscaleStateStore(ABC):
 
     @abstractmethod
     def _store_check(self) -> bool:
-        """Return whether the store can be reached."""
+        """Check whether the store can be reached."""
 
 
 class StateStore(Transactional, AlchemiscaleStateStore):
-    """Networks, tasks, hubs, claims and references to results, in PostgreSQL.
+    """A store of networks, tasks, hubs, claims and references to results, in PostgreSQL.
 
     Parameters
     ----------
@@ -72,12 +78,13 @@ class StateStore(Transactional, AlchemiscaleStateStore):
         A URL (``postgresql://...`` or ``embedded:///directory``), settings, or an engine that uses
         psycopg. Default: the settings of the environment.
     rng : random.Random, optional
-        Source of random numbers; a seeded one makes draws repeatable. Default: the operating system.
+        Source of random numbers; a seeded one makes draws repeatable. Default: the operating
+        system.
 
     Raises
     ------
     ValueError
-        If it is not the URL of a PostgreSQL database.
+        If `url` is not the URL of a PostgreSQL database.
 
     Examples
     --------
@@ -99,35 +106,40 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     # life cycle
 
     def initialize(self) -> None:
-        """Create the schema, or bring it up to date; nothing happens if it is."""
+        """Create the schema, or upgrade it; a current schema stays unchanged."""
         migrations.upgrade(self.engine)
 
     def check(self) -> None:
-        """Compare revision, catalog and data with what they must be.
+        """Raise an error if the schema or the data are inconsistent.
 
         Raises
         ------
         SchemaError
             If the schema is missing, too old or too new.
         CheckError
-            If something else is wrong; it lists every problem.
+            If something else is inconsistent; it lists every problem.
         """
         problems = self.problems()
         if problems:
             raise CheckError(tuple(problems))
 
     def problems(self) -> Sequence[str]:
-        """List what `check` finds wrong, one sentence each.
+        """Return the problems that `check` finds.
+
+        Returns
+        -------
+        sequence of str
+            One sentence per problem.
 
         Raises
         ------
         SchemaError
-            If the schema is missing, too old or too new, so that nothing can be said.
+            If the schema is missing, too old or too new.
         """
         return [finding.text for finding in check.findings(self.engine)]
 
     def reset(self) -> None:
-        """Remove all data and the schema. There is no way back."""
+        """Remove all data and the schema. This cannot be undone."""
         migrations.reset(self.engine)
 
     def close(self) -> None:
@@ -150,56 +162,55 @@ class StateStore(Transactional, AlchemiscaleStateStore):
         protocols: Iterable[str] | None = None,
         exclude_scopes: Iterable[Scope | str] | None = None,
     ) -> bool:
-        """Wait until there may be something to claim.
+        """Wait until there are tasks to claim.
 
         Parameters
         ----------
         scopes : iterable of Scope or str, optional
-            Where to look; default everywhere.
+            Scopes to wait for. Default: all.
         taskhubs : iterable of ScopedKey or str, optional
-            Look at these hubs only.
+            Wait for tasks on these hubs only.
         timeout : float, default 60
-            Seconds after which to give up.
+            Seconds after which to stop waiting.
         protocols : iterable of str, optional
-            Class names of protocols: wait for tasks of transformations that use one of them. Default: any.
+            Class names of protocols; wait for tasks of transformations that use one of them.
+            Default: any.
         exclude_scopes : iterable of Scope or str, optional
-            Scopes to leave out.
+            Scopes to ignore.
 
         Returns
         -------
         bool
-            Whether something was there; somebody else may be quicker to claim it.
+            Whether there were tasks to claim. Another service may claim them first.
 
         Notes
         -----
-        Work that appears is usually noticed at once, by a notification. These are sent at most once a second by each process and do not
-        pass through PgBouncer in transaction mode; then it is noticed within a few seconds, by looking again.
+        New tasks are usually noticed at once, by a notification. A process sends at most one
+        notification per second, and PgBouncer in transaction mode does not pass them on. New tasks
+        are then noticed within a few seconds, by polling.
         """
-        where = [Scope()] if scopes is None else list(scopes)
-        hubs = None if taskhubs is None else list(taskhubs)
-        names = None if protocols is None else list(protocols)
-        without = None if exclude_scopes is None else list(exclude_scopes)
+        has_work = functools.partial(
+            claims.has_work,
+            scopes=[Scope()] if scopes is None else repeatable(scopes),
+            protocols=repeatable(protocols),
+            exclude_scopes=repeatable(exclude_scopes),
+            taskhubs=repeatable(taskhubs),
+        )
         end = time.monotonic() + timeout
-
-        def look() -> bool:
-            return self.run(
-                lambda tx: claims.has_work(tx, where, names, without, hubs), readonly=True
-            )
-
-        if look():
+        if self.run(has_work, readonly=True):
             return True
         if timeout <= 0:
             return False
-        # A connection of its own, outside the pool: it waits, and holds nothing while it does.
+        # A connection outside the pool, because it is used for the whole wait.
         with translate_errors(), listen_connection(self.engine) as connection:
             connection.execute(f"LISTEN {CHANNEL}".encode())
-            # What came between the first look and LISTEN was not notified.
-            while not look():
+            # Poll again: tasks that came before LISTEN sent no notification to this connection.
+            while not self.run(has_work, readonly=True):
                 left = end - time.monotonic()
                 if left <= 0:
                     return False
-                pause = min(left, random.uniform(*BETWEEN_LOOKS))  # noqa: S311  (jitter, not a secret)
-                for _ in connection.notifies(timeout=pause, stop_after=1):
+                pause = random.uniform(*POLL_INTERVAL)  # noqa: S311  (jitter, not a secret)
+                for _ in connection.notifies(timeout=min(left, pause), stop_after=1):
                     pass
             return True
 
@@ -217,7 +228,7 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     set_strategy = writes(strategies.set_strategy)
     get_strategy = reads(strategies.get_strategy)
 
-    # what is in what
+    # topology
     get_network_transformations = reads(topology.get_network_transformations)
     get_transformation_networks = reads(topology.get_transformation_networks)
     get_network_chemicalsystems = reads(topology.get_network_chemicalsystems)
@@ -312,5 +323,11 @@ class StateStore(Transactional, AlchemiscaleStateStore):
 
 @functools.cache
 def get_statestore(settings: Settings | None = None) -> StateStore:
-    """Give the store of some settings, default those of the environment; equal settings share one."""
+    """Return the state store with these settings; equal settings share one store.
+
+    Parameters
+    ----------
+    settings : Settings, optional
+        URL and options of the database. Default: the settings of the environment.
+    """
     return StateStore(settings)

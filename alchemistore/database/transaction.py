@@ -120,7 +120,7 @@ class Transactional:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._connection: Connection | None = None
+        self.connection: Connection | None = None
 
     @contextmanager
     def transaction(
@@ -145,8 +145,8 @@ class Transactional:
         """
         try:
             with translate_errors():
-                if self._connection is not None:
-                    with self._connection.begin_nested():
+                if self.connection is not None:
+                    with self.connection.begin_nested():
                         yield self
                 else:
                     with self.engine.connect() as connection:
@@ -161,28 +161,28 @@ class Transactional:
     def _bound(self, connection: Connection) -> Self:
         bound = object.__new__(type(self))
         bound.__dict__.update(self.__dict__)
-        bound._connection = connection
+        bound.connection = connection
         return bound
 
     def run(self, operation: Callable[[Connection], R], readonly: bool) -> R:
-        """Run an operation in a transaction, or in the open one, and return its answer.
+        """Return the result of an operation, run in the open transaction or in a new one.
 
         Parameters
         ----------
         operation : callable
-            Takes the open transaction. It may run more than once, after a serialization failure, a
+            Takes the open transaction. It may run more than once: after a serialization failure, a
             deadlock or the loss of the connection before COMMIT.
         readonly : bool
             Refuse writes.
         """
-        if self._connection is not None:
+        if self.connection is not None:
             with translate_errors():
-                return operation(self._connection)
+                return operation(self.connection)
         for attempt in range(1, MAX_ATTEMPTS + 1):
             done = False
             try:
                 with self.transaction(readonly=readonly) as bound:
-                    answer = operation(cast(Connection, bound._connection))
+                    answer = operation(cast(Connection, bound.connection))
                     done = True
                 return answer
             except (DBAPIError, StoreUnavailableError) as error:
@@ -224,13 +224,13 @@ def _method(
 ) -> Callable[Concatenate[Transactional, P], R]:
     @functools.wraps(operation)
     def method(store: Transactional, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        # alchemiscale passes an open transaction as `tx`; type checkers do not see this keyword.
+        # alchemiscale passes the open transaction as `tx`; type checkers do not know this keyword.
         joined = cast(Transactional, kwargs.pop("tx", None) or store)
-        # An iterator can be read only once, but a transaction may be retried.
-        listed = [_listed(arg) for arg in args]
-        named = {name: _listed(arg) for name, arg in kwargs.items()}
-        return joined.run(lambda tx: operation(tx, *listed, **named), readonly)
+        positional = [repeatable(value) for value in args]
+        named = {name: repeatable(value) for name, value in kwargs.items()}
+        return joined.run(lambda tx: operation(tx, *positional, **named), readonly)
 
+    # The public signature has `self` where the operation has the transaction.
     signature = inspect.signature(operation)
     store = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = [store, *list(signature.parameters.values())[1:]]
@@ -240,5 +240,9 @@ def _method(
     return method
 
 
-def _listed(value: Any) -> Any:
+def repeatable(value: Any) -> Any:
+    """Return a list of an iterator's items, and any other value unchanged.
+
+    An iterator can be read only once, but an operation may run more than once.
+    """
     return list(value) if isinstance(value, Iterator) else value

@@ -11,8 +11,8 @@ from gufe.tokenization import GufeTokenizable as _Tokenizable, get_class
 from alchemistore.errors import KeyDriftWarning
 from alchemistore.gufe_adapter.codec import VALUE_ERRORS, loads
 from alchemistore.gufe_adapter.encoding import REFERENCE, cached
-from alchemistore.gufe_adapter.types import GufeTokenizable
 from alchemistore.gufe_adapter.version import build, gufe_version
+from alchemistore.models.gufe import GufeTokenizable
 
 # Raised by gufe when a document does not fit its class.
 _BUILD_ERRORS = (*VALUE_ERRORS, AssertionError, RuntimeError, NotImplementedError)

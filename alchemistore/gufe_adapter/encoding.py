@@ -11,7 +11,7 @@ from gufe.protocols import ProtocolUnitFailure
 from gufe.tokenization import TOKENIZABLE_REGISTRY, GufeTokenizable as _Tokenizable
 
 from alchemistore.gufe_adapter.codec import CUSTOM, from_text, pack, to_text
-from alchemistore.gufe_adapter.types import AlreadyStored, GufeTokenizable
+from alchemistore.models.gufe import AlreadyStored, GufeTokenizable
 from alchemistore.models.keys import GufeKey
 
 # A reference to another object is a dict with this one entry.

@@ -8,7 +8,7 @@ from typing import Any
 from gufe.protocols import protocoldag
 from gufe.tokenization import from_dict
 
-from alchemistore.gufe_adapter.types import GufeTokenizable
+from alchemistore.models.gufe import GufeTokenizable
 
 
 def build(content: dict[str, Any]) -> GufeTokenizable:

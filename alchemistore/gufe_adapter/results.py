@@ -8,7 +8,7 @@ from alchemistore.gufe_adapter.codec import CUSTOM, from_text, parse, revive, to
 from alchemistore.gufe_adapter.decoding import build_object, check_kind, decode_contents, find_slots
 from alchemistore.gufe_adapter.encoding import Document, encode, referring
 from alchemistore.gufe_adapter.keyed_chain import read_chain
-from alchemistore.gufe_adapter.types import GufeTokenizable
+from alchemistore.models.gufe import GufeTokenizable
 
 # A finished result is never rejected for its size; memory is the limit.
 RESULT_MAX = 2**40

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 import gufe
 from gufe.protocols import protocoldag
 
-from alchemistore.gufe_adapter.types import GufeTokenizable
+from alchemistore.models.gufe import GufeTokenizable
 
 # The only test of the version: gufe 0.4 does not have this function.
 if hasattr(protocoldag, "execute_DAG"):

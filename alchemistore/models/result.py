@@ -11,12 +11,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from alchemistore.models.clock import UTCDatetime
 from alchemistore.models.keys import GufeKey, Scope, parse_gufe_key
 
-
-def _scope(value: Any) -> Any:
-    return Scope.from_str(value) if isinstance(value, str) else value
-
-
-ScopeField = Annotated[Scope, BeforeValidator(_scope)]
+ScopeField = Annotated[
+    Scope,
+    BeforeValidator(lambda scope: Scope.from_str(scope) if isinstance(scope, str) else scope),
+]
 
 
 class ObjectStoreRef(BaseModel):

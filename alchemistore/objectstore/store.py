@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import boto3
 from pydantic import SecretStr
@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from alchemistore.errors import MissingStoredObjectError, S3ObjectStoreError
 from alchemistore.models import ProtocolDAGResultRef, ScopedKey
 from alchemistore.models.clock import now
+from alchemistore.models.gufe import GufeTokenizable
 from alchemistore.objectstore.bucket import BucketPrefix, StoredObject
 from alchemistore.objectstore.packing import damaged, is_packed, pack, unpack
 from alchemistore.settings import S3ObjectStoreSettings
@@ -224,6 +225,38 @@ class S3ObjectStore:
             datetime_created=now(),
             creator=creator,
         )
+
+    @overload
+    def pull_protocoldagresult(
+        self,
+        protocoldagresult: ScopedKey | str | None = None,
+        transformation: ScopedKey | str | None = None,
+        location: str | None = None,
+        *,
+        return_as: Literal["dict"],
+        ok: bool = True,
+    ) -> dict[str, Any]: ...
+
+    @overload
+    def pull_protocoldagresult(
+        self,
+        protocoldagresult: ScopedKey | str | None = None,
+        transformation: ScopedKey | str | None = None,
+        location: str | None = None,
+        *,
+        return_as: Literal["json"],
+        ok: bool = True,
+    ) -> str: ...
+
+    @overload
+    def pull_protocoldagresult(
+        self,
+        protocoldagresult: ScopedKey | str | None = None,
+        transformation: ScopedKey | str | None = None,
+        location: str | None = None,
+        return_as: Literal["gufe", "dict", "json"] = "gufe",
+        ok: bool = True,
+    ) -> GufeTokenizable: ...
 
     def pull_protocoldagresult(
         self,

@@ -1,1 +1,1 @@
-"""What the store does: functions ``name(tx, ...)`` under their public names, one module for each subject."""
+"""The operations of the store: functions ``name(tx, ...)``, one module per subject."""

@@ -1,8 +1,8 @@
 """Keys of identities: hashed with bcrypt, and verified.
 
-bcrypt takes 72 bytes at most and treats NUL as if it stood at the end of the key. Keys that it would not see whole are shortened with
-HMAC-SHA-256 first, in the format that passlib calls bcrypt_sha256; all others are hashed as they are, so that hashes made elsewhere
-are valid here.
+bcrypt reads at most 72 bytes of a key and stops at NUL. Longer keys and keys with NUL are reduced
+with HMAC-SHA-256 first, in the format that passlib calls bcrypt_sha256. All other keys are hashed as
+they are, so that hashes made by other programs are valid here.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import re
 import bcrypt
 
 BCRYPT_BYTES = 72
-# The hash of a key that was thrown away: what is verified where there is nothing to verify.
+# The hash of a discarded key, to verify against where there is no hash.
 DUMMY_HASH = "$2b$12$wSZ/V2LK4Tf6ZISelBEJ/e43jV8HBS5k5uhIDiTQJjAMLBhNszQ0S"
 
 _PLAIN = re.compile(
     r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}", re.ASCII
 )
-_SHORTENED = re.compile(
+_REDUCED = re.compile(
     r"\$bcrypt-sha256\$v=2,t=2b,r=(\d{1,2})\$([./A-Za-z0-9]{22})\$([./A-Za-z0-9]{31})", re.ASCII
 )
 
 
 def hash_key(key: str) -> str:
-    """Hash a key, with a salt of its own.
+    """Return the hash of a key, with a new salt.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def hash_key(key: str) -> str:
     Returns
     -------
     str
-        What to store in place of the key.
+        The hash, to be stored instead of the key.
 
     Raises
     ------
@@ -44,45 +44,50 @@ def hash_key(key: str) -> str:
         If the key is empty.
     """
     if not key:
-        raise ValueError("the key may not be empty")
+        raise ValueError("the key is empty; choose another one")
     secret, setting = _bytes(key), bcrypt.gensalt().decode()
-    if _is_seen_whole(secret):
+    if _is_read_whole(secret):
         return bcrypt.hashpw(secret, setting.encode()).decode()
     _, _, rounds, salt = setting.split("$")
-    hashed = bcrypt.hashpw(_shortened(secret, salt), setting.encode()).decode()
+    hashed = bcrypt.hashpw(_reduced(secret, salt), setting.encode()).decode()
     return f"$bcrypt-sha256$v=2,t=2b,r={int(rounds)}${salt}${hashed.removeprefix(setting)}"
 
 
 def verify_key(key: str, hashed_key: str) -> bool:
-    """Tell whether a key was hashed to this; what is not a hash is nobody's, and takes as long to verify.
+    """Check whether a hash is that of a key.
 
     Parameters
     ----------
     key : str
-        What was presented.
+        The key to verify.
     hashed_key : str
-        What was stored.
+        The stored hash.
+
+    Returns
+    -------
+    bool
+        ``False`` for a text that is not a hash, after the same time.
     """
     secret = _bytes(key)
-    parts = _SHORTENED.fullmatch(hashed_key)
+    parts = _REDUCED.fullmatch(hashed_key)
     if parts is not None:
         rounds, salt, digest = parts.groups()
-        secret, hashed_key = _shortened(secret, salt), f"$2b${int(rounds):02}${salt}{digest}"
-    sound = _PLAIN.fullmatch(hashed_key) is not None and _is_seen_whole(secret)
-    # The work is done in any case, so that its duration tells nothing.
-    return (
-        bcrypt.checkpw(secret if sound else b"", (hashed_key if sound else DUMMY_HASH).encode())
-        and sound
+        secret, hashed_key = _reduced(secret, salt), f"$2b${int(rounds):02}${salt}{digest}"
+    valid = _PLAIN.fullmatch(hashed_key) is not None and _is_read_whole(secret)
+    # bcrypt runs in any case, so that the duration reveals nothing.
+    matches = bcrypt.checkpw(
+        secret if valid else b"", (hashed_key if valid else DUMMY_HASH).encode()
     )
+    return matches and valid
 
 
 def _bytes(key: str) -> bytes:
     return key.encode("utf-8", "surrogatepass")
 
 
-def _is_seen_whole(secret: bytes) -> bool:
+def _is_read_whole(secret: bytes) -> bool:
     return len(secret) <= BCRYPT_BYTES and b"\0" not in secret
 
 
-def _shortened(secret: bytes, salt: str) -> bytes:
+def _reduced(secret: bytes, salt: str) -> bytes:
     return base64.b64encode(hmac.digest(salt.encode(), secret, "sha256"))

@@ -1,9 +1,9 @@
-"""Networks: stored whole, found by name, key and scope."""
+"""Networks: storage with all their members, deletion and queries."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence, Set
+from typing import Any, Literal, TypeVar, overload
 from uuid import UUID
 
 from sqlalchemy import Connection, text
@@ -19,52 +19,61 @@ from alchemistore.database.keys import (
 )
 from alchemistore.database.sql import SCOPE_ID, listing, page
 from alchemistore.errors import MissingObjectError
-from alchemistore.models import Scope, ScopedKey
+from alchemistore.models import GufeKey, Scope, ScopedKey
 from alchemistore.models.clock import now
+from alchemistore.models.gufe import GufeTokenizable
 from alchemistore.models.text import is_text
-from alchemistore.operations.objects import (
+from alchemistore.operations.documents import (
     BinaryArray,
-    add_scope,
-    get_objects,
-    store,
-    stored,
+    ensure_scope,
+    read_objects,
+    store_documents,
+    stored_keys,
     uuids,
 )
 from alchemistore.operations.taskhubs import drop_taskhub
 
 M = TypeVar("M", "gufe_adapter.Edge", "gufe_adapter.Node")
 
-# The rows of a network beside its documents, in one statement.
+# All rows of a network except its documents, in one statement.
 ADD_NETWORK = text("""
     WITH systems AS (
         INSERT INTO chemical_systems (scope_id, token, kind, name)
-        SELECT :scope_id, * FROM unnest(CAST(:systems AS uuid[]), CAST(:system_kinds AS text[]), CAST(:system_names AS text[]))
-            AS new (token)
+        SELECT :scope_id, * FROM unnest(
+            CAST(:systems AS uuid[]), CAST(:system_kinds AS text[]), CAST(:system_names AS text[])
+        ) AS new (token)
         ORDER BY token
         ON CONFLICT DO NOTHING
     ),
     edges AS (
         INSERT INTO transformations (scope_id, token, kind, name, protocol)
         SELECT :scope_id, * FROM unnest(
-            CAST(:edges AS uuid[]), CAST(:edge_kinds AS text[]), CAST(:edge_names AS text[]), CAST(:protocols AS text[])
+            CAST(:edges AS uuid[]), CAST(:edge_kinds AS text[]), CAST(:edge_names AS text[]),
+            CAST(:protocols AS text[])
         ) AS new (token)
         ORDER BY token
         ON CONFLICT DO NOTHING
     ),
+    -- The end states of the transformations.
     ends AS (
-        INSERT INTO transformation_chemical_systems (scope_id, transformation, role, chemical_system)
-        SELECT :scope_id, * FROM unnest(CAST(:end_edges AS uuid[]), CAST(:roles AS text[]), CAST(:end_systems AS uuid[]))
-            AS new (transformation)
+        INSERT INTO transformation_chemical_systems (
+            scope_id, transformation, role, chemical_system
+        )
+        SELECT :scope_id, * FROM unnest(
+            CAST(:end_edges AS uuid[]), CAST(:roles AS text[]), CAST(:end_systems AS uuid[])
+        ) AS new (transformation)
         ORDER BY transformation
         ON CONFLICT DO NOTHING
     ),
     network AS (
-        INSERT INTO networks (scope_id, token, kind, name, created_at) VALUES (:scope_id, :token, :kind, :name, :now)
+        INSERT INTO networks (scope_id, token, kind, name, created_at)
+        VALUES (:scope_id, :token, :kind, :name, :now)
         ON CONFLICT DO NOTHING
     ),
     member_edges AS (
         INSERT INTO network_transformations (scope_id, network, transformation)
-        SELECT :scope_id, :token, member FROM unnest(CAST(:member_edges AS uuid[])) AS new (member)
+        SELECT :scope_id, :token, member
+        FROM unnest(CAST(:member_edges AS uuid[])) AS new (member)
         ORDER BY member
         ON CONFLICT DO NOTHING
     )
@@ -73,26 +82,31 @@ ADD_NETWORK = text("""
     ORDER BY member
     ON CONFLICT DO NOTHING
 """)
-
-LOCK_NETWORK = text(f"""
-    SELECT scope_id, token FROM networks WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind FOR UPDATE
+LOCK_NETWORK_TO_DELETE = text(f"""
+    SELECT scope_id, token FROM networks
+    WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind FOR UPDATE
 """)
-# Its document goes too, unless something else refers to it; members and their tasks stay.
+# Its document is deleted, too; the documents of its members stay.
 DELETE_NETWORK = (
     text("DELETE FROM networks WHERE scope_id = :scope_id AND token = :token"),
     text("DELETE FROM gufe_objects WHERE scope_id = :scope_id AND token = :token"),
 )
 
 
-def create_network(tx: Connection, network: Any, scope: Scope | str) -> ScopedKey:
-    """Store a network with everything in it; a network that is there already stays as it is.
+def create_network(
+    tx: Connection,
+    network: GufeTokenizable | Sequence[tuple[str, Mapping[str, Any]]],
+    scope: Scope | str,
+) -> ScopedKey:
+    """Store a network with all its members; a network that exists stays unchanged.
 
     Parameters
     ----------
     network : gufe.AlchemicalNetwork or list of (key, keyed dict)
-        The network, or its keyed chain as gufe's ``to_keyed_chain`` and JSON files give it. Of a chain no object is built.
+        The network, or its keyed chain as gufe's ``to_keyed_chain`` returns it and gufe's JSON
+        files contain it. No object is built from a chain.
     scope : Scope or str
-        Where to store it; specific.
+        The scope to store it in; it must be specific.
 
     Returns
     -------
@@ -102,68 +116,73 @@ def create_network(tx: Connection, network: Any, scope: Scope | str) -> ScopedKe
     Raises
     ------
     ValueError
-        If a transformation leads from a chemical system to itself, the scope has open components, or the chain is not well
-        formed. Nothing is stored then.
+        If both end states of a transformation are the same, the scope has open components, or the
+        chain is malformed. Nothing is stored then.
+    GufeNotInstalledError
+        If gufe is not installed.
     """
     scope = parse_scope(scope)
     if not scope.specific():
         raise ValueError(
-            f"{scope} is not specific: a network is stored in one organisation, campaign and project"
+            f"{scope} is not specific; name an organisation, a campaign and a project to store"
+            " the network in"
         )
-    scope_id = add_scope(tx, scope)
-
-    def known(keys: Any) -> Any:
-        return stored(tx, scope_id, keys)
-
-    if isinstance(network, str | bytes | Mapping):
-        raise ValueError(
-            "expected an AlchemicalNetwork or its keyed chain, a list of (key, keyed dict)"
-        )
-    if isinstance(network, Sequence):
-        documents = gufe_adapter.read_chain(network, known)
-        root = documents[-1].key
-        known_root = root in known(frozenset([root]))
-    else:
-        if not gufe_adapter.is_network(network):
-            raise ValueError(
-                f"expected an AlchemicalNetwork or its keyed chain, not {type(network).__name__}"
-            )
-        root = gufe_adapter.key_of(network)
-        documents = gufe_adapter.encode(network, known)
-        known_root = not documents
+    scope_id = ensure_scope(tx, scope)
+    root, documents = _encode_network(tx, network, scope_id)
     token = gufe_token(root)
     if token is None:
         raise ValueError(f"{root} is not the key of an AlchemicalNetwork")
-    if not known_root:
-        _add_network(
-            tx, scope_id, {document.key: document for document in documents}, documents[-1]
-        )
+    if documents:
+        _add_network(tx, scope_id, documents)
     return ScopedKey.from_parts(root.qualname, token, *(str(part) for part in scope.to_tuple()))
+
+
+def _encode_network(
+    tx: Connection,
+    network: GufeTokenizable | Sequence[tuple[str, Mapping[str, Any]]],
+    scope_id: int,
+) -> tuple[GufeKey, Sequence[gufe_adapter.Document]]:
+    """Return the key of a network and the documents to store, none if the network is stored."""
+
+    def already_stored(keys: Set[GufeKey]) -> Set[GufeKey]:
+        return stored_keys(tx, scope_id, keys)
+
+    if isinstance(network, Sequence) and not isinstance(network, str | bytes):
+        documents = gufe_adapter.read_chain(network, already_stored)
+        root = documents[-1].key
+        return root, [] if already_stored({root}) else documents
+    if isinstance(network, str | bytes | Mapping) or not gufe_adapter.is_network(network):
+        raise ValueError(
+            "expected an AlchemicalNetwork or its keyed chain, a list of (key, keyed dict),"
+            f" not {type(network).__name__}"
+        )
+    return gufe_adapter.key_of(network), gufe_adapter.encode(network, already_stored)
 
 
 def _add_network(
     tx: Connection,
     scope_id: int,
-    documents: Mapping[str, gufe_adapter.Document],
-    root: gufe_adapter.Document,
+    documents: Sequence[gufe_adapter.Document],
 ) -> None:
+    root = documents[-1]
     content = gufe_adapter.network_content(root)
-    # What is not among the documents is stored already, and so are its rows.
+    by_key = {document.key: document for document in documents}
+    # A member without a document here is stored already, and so are its rows.
     edges = [
-        _member(gufe_adapter.edge_content(documents[key]), key, content)
+        _member(gufe_adapter.edge_content(by_key[key]), key, content)
         for key in content.edges
-        if key in documents
+        if key in by_key
     ]
-    # The end states of an edge are nodes of the network, whether it says so or not.
+    # The end states of an edge are nodes of the network, even if the network does not list them.
     members = list(
         dict.fromkeys([*content.nodes, *(system for edge in edges for _, system in edge.systems)])
     )
     nodes = [
-        _member(gufe_adapter.node_content(documents[key]), key, content)
+        _member(gufe_adapter.node_content(by_key[key]), key, content)
         for key in members
-        if key in documents
+        if key in by_key
     ]
-    store(tx, scope_id, list(documents.values()))
+    store_documents(tx, scope_id, documents)
     ends = [(edge.key, role, system) for edge in edges for role, system in edge.systems]
     tx.execute(
         ADD_NETWORK,
@@ -192,13 +211,14 @@ def _add_network(
 def _member(found: M | None, key: str, network: gufe_adapter.NetworkContent) -> M:
     if found is None:
         raise ValueError(
-            f"{network.key} names {key} as a member, which is neither a transformation nor a chemical system"
+            f"{network.key} has the member {key}, which is neither a transformation nor a chemical"
+            " system"
         )
     return found
 
 
 def delete_network(tx: Connection, network: ScopedKey | str) -> ScopedKey:
-    """Delete a network with its hub; its transformations, chemical systems, tasks and results stay.
+    """Delete a network with its hub; its members, their tasks and results stay.
 
     Parameters
     ----------
@@ -208,7 +228,7 @@ def delete_network(tx: Connection, network: ScopedKey | str) -> ScopedKey:
     Returns
     -------
     ScopedKey
-        Its key.
+        Key of the deleted network.
 
     Raises
     ------
@@ -218,7 +238,7 @@ def delete_network(tx: Connection, network: ScopedKey | str) -> ScopedKey:
         If it is the key of something else.
     """
     key = parse_key(network, "AlchemicalNetwork")
-    row = tx.execute(LOCK_NETWORK, {**parameters(key), "kind": key.qualname}).first()
+    row = tx.execute(LOCK_NETWORK_TO_DELETE, {**parameters(key), "kind": key.qualname}).first()
     if row is None:
         raise MissingObjectError(key)
     drop_taskhub(tx, row.scope_id, row.token)
@@ -251,6 +271,45 @@ def _query(
     return keys_of(tx.execute(statement, {**scope_parameters(scope), **values}))
 
 
+@overload
+def query_networks(
+    tx: Connection,
+    *,
+    name: str | None = None,
+    key: str | None = None,
+    scope: Scope | str | None = None,
+    return_gufe: Literal[False] = False,
+    limit: int | None = None,
+    after: ScopedKey | str | None = None,
+) -> list[ScopedKey]: ...
+
+
+@overload
+def query_networks(
+    tx: Connection,
+    *,
+    name: str | None = None,
+    key: str | None = None,
+    scope: Scope | str | None = None,
+    return_gufe: Literal[True],
+    limit: int | None = None,
+    after: ScopedKey | str | None = None,
+) -> dict[ScopedKey, GufeTokenizable]: ...
+
+
+@overload
+def query_networks(
+    tx: Connection,
+    *,
+    name: str | None = None,
+    key: str | None = None,
+    scope: Scope | str | None = None,
+    return_gufe: bool,
+    limit: int | None = None,
+    after: ScopedKey | str | None = None,
+) -> list[ScopedKey] | dict[ScopedKey, GufeTokenizable]: ...
+
+
 def query_networks(
     tx: Connection,
     *,
@@ -260,31 +319,38 @@ def query_networks(
     return_gufe: bool = False,
     limit: int | None = None,
     after: ScopedKey | str | None = None,
-) -> Any:
+) -> list[ScopedKey] | dict[ScopedKey, GufeTokenizable]:
     """Find networks.
 
     Parameters
     ----------
     name : str, optional
-        Exactly this name.
+        Only networks with exactly this name.
     key : GufeKey or str, optional
-        This gufe key.
+        Only the networks with this gufe key.
     scope : Scope or str, default all
-        In this scope; open components match anything.
+        Only networks in this scope; open components match anything.
     return_gufe : bool, default False
-        Give a dict of the objects by their keys.
+        Return a dict of the objects by their keys.
     limit : int, optional
-        At most so many.
+        Largest number of networks to return.
     after : ScopedKey or str, optional
-        Only what comes after this key: the last one of the page before.
+        Only networks after this key; pass the last key of the previous page.
 
     Returns
     -------
     list of ScopedKey, or dict of ScopedKey to gufe.AlchemicalNetwork
         In the order of organisation, campaign, project and token.
+
+    Raises
+    ------
+    ValueError
+        If `limit` is negative, or `scope` or `after` is malformed.
+    GufeNotInstalledError
+        If gufe is not installed and `return_gufe` is set.
     """
     found = _query(tx, "networks", name, key, scope, limit, after)
-    return get_objects(tx, found) if return_gufe else found
+    return read_objects(tx, found) if return_gufe else found
 
 
 def query_transformations(
@@ -296,7 +362,7 @@ def query_transformations(
     limit: int | None = None,
     after: ScopedKey | str | None = None,
 ) -> list[ScopedKey]:
-    """Find transformations, NonTransformations among them; parameters and order as of `query_networks`."""
+    """Find transformations, including NonTransformations; see `query_networks`."""
     return _query(tx, "transformations", name, key, scope, limit, after)
 
 
@@ -309,5 +375,5 @@ def query_chemicalsystems(
     limit: int | None = None,
     after: ScopedKey | str | None = None,
 ) -> list[ScopedKey]:
-    """Find chemical systems; parameters and order as of `query_networks`."""
+    """Find chemical systems; see `query_networks`."""
     return _query(tx, "chemical_systems", name, key, scope, limit, after)

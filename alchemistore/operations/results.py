@@ -1,4 +1,4 @@
-"""Results: references to what the object store holds, linked to the tasks that produced it."""
+"""Results: references to stored results, linked to the tasks that produced them."""
 
 from __future__ import annotations
 
@@ -6,24 +6,36 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, TextClause, text
 
-from alchemistore.database.keys import gufe_token, parameters, parse_key, scoped
+from alchemistore.database.keys import gufe_token, one_or_missing, parameters, parse_key, scoped
 from alchemistore.database.sql import SCOPE_ID
-from alchemistore.errors import MissingObjectError
 from alchemistore.models import ProtocolDAGResultRef, ScopedKey
 from alchemistore.models.clock import now
+from alchemistore.operations.topology import TRANSFORMATION_KINDS
 
-LOCK_TASK = text(
-    f"SELECT scope_id, token FROM tasks WHERE scope_id = {SCOPE_ID} AND token = :token FOR NO KEY UPDATE"
-)
-# An attempt keeps the result that settled it, else the first that came in, be it after its end.
-ADD = text("""
+READ_RESULT = text(f"""
+    SELECT obj_key, location, scope, ok, creator, datetime_created
+    FROM results WHERE scope_id = {SCOPE_ID} AND token = :token
+""")
+LOCK_TASK_OF_RESULT = text(f"""
+    SELECT scope_id, token FROM tasks
+    WHERE scope_id = {SCOPE_ID} AND token = :token FOR NO KEY UPDATE
+""")
+CLAIMED_ATTEMPT = text("SELECT attempt FROM claims WHERE scope_id = :scope_id AND task = :task")
+ADD_RESULT = text("""
+    -- The reference, once.
     WITH ref AS (
-        INSERT INTO results (scope_id, token, obj_key, location, scope, ok, creator, datetime_created, created_at)
-        VALUES (:scope_id, :result, :obj_key, :location, :scope, :ok, :creator, :datetime_created, :now)
+        INSERT INTO results (
+            scope_id, token, obj_key, location, scope, ok, creator, datetime_created, created_at
+        )
+        VALUES (
+            :scope_id, :result, :obj_key, :location, :scope, :ok, :creator, :datetime_created, :now
+        )
         ON CONFLICT DO NOTHING
     ),
+    -- An attempt keeps the result that settled it, otherwise the first that was stored for it.
     noted AS (
-        UPDATE attempts SET result = :result WHERE scope_id = :scope_id AND task = :task AND attempt = :attempt
+        UPDATE attempts SET result = :result
+        WHERE scope_id = :scope_id AND task = :task AND attempt = :attempt
             AND (:settles OR result IS NULL)
     )
     INSERT INTO task_results (scope_id, task, result, attempt, tracebacks, created_at)
@@ -31,41 +43,62 @@ ADD = text("""
     ON CONFLICT (scope_id, task, result) DO UPDATE
         SET attempt = coalesce(task_results.attempt, excluded.attempt),
             tracebacks = coalesce(task_results.tracebacks, excluded.tracebacks)
-        WHERE (task_results.attempt, task_results.tracebacks) IS DISTINCT FROM
-            (coalesce(task_results.attempt, excluded.attempt), coalesce(task_results.tracebacks, excluded.tracebacks))
+        WHERE (task_results.attempt, task_results.tracebacks) IS DISTINCT FROM (
+            coalesce(task_results.attempt, excluded.attempt),
+            coalesce(task_results.tracebacks, excluded.tracebacks)
+        )
 """)
-GOING_ON = text("SELECT attempt FROM claims WHERE scope_id = :scope_id AND task = :task")
 TRACEBACKS = text(f"""
     SELECT tracebacks FROM task_results
-    WHERE scope_id = {SCOPE_ID} AND task = :token AND tracebacks IS NOT NULL ORDER BY created_at, result
+    WHERE scope_id = {SCOPE_ID} AND task = :token AND tracebacks IS NOT NULL
+    ORDER BY created_at, result
 """)
 
 
-def _listing(what: str) -> TextClause:
+def _results_where(column: str) -> TextClause:
     return text(f"""
         SELECT DISTINCT r.token FROM tasks AS t
         JOIN task_results AS tr ON tr.scope_id = t.scope_id AND tr.task = t.token
         JOIN results AS r ON r.scope_id = tr.scope_id AND r.token = tr.result
-        WHERE t.scope_id = {SCOPE_ID} AND t.{what} = :token AND r.ok = :ok
+        WHERE t.scope_id = {SCOPE_ID} AND t.{column} = :token AND r.ok = :ok
         ORDER BY r.token
     """)
 
 
-OF_TASK = _listing("token")
-OF_TRANSFORMATION = _listing("transformation")
+RESULTS_OF_TASK = _results_where("token")
+RESULTS_OF_TRANSFORMATION = _results_where("transformation")
+
+
+def read_result(tx: Connection, key: ScopedKey) -> ProtocolDAGResultRef:
+    """Return a reference to a result.
+
+    Raises
+    ------
+    KeyError
+        If there is no such reference.
+    """
+    row = one_or_missing(tx, READ_RESULT, key)
+    return ProtocolDAGResultRef(
+        obj_key=row.obj_key,
+        location=row.location,
+        scope=row.scope,
+        ok=row.ok,
+        creator=row.creator,
+        datetime_created=row.datetime_created,
+    )
 
 
 def set_task_result(
     tx: Connection, task: ScopedKey | str, protocoldagresultref: ProtocolDAGResultRef
 ) -> ScopedKey:
-    """Store a reference to a result of a task. The status of the task stays as it is.
+    """Store a reference to a result of a task. The status of the task does not change.
 
     Parameters
     ----------
     task : ScopedKey or str
         The task.
     protocoldagresultref : ProtocolDAGResultRef
-        Where the result is. A task may have many; the same reference is stored once.
+        The reference. A task may have many; the same reference is stored once.
 
     Returns
     -------
@@ -77,13 +110,11 @@ def set_task_result(
     KeyError
         If there is no such task.
     ValueError
-        If it is the key of something else.
+        If `task` is the key of something else.
     """
     key = parse_key(task, "Task")
-    row = tx.execute(LOCK_TASK, parameters(key)).first()
-    if row is None:
-        raise MissingObjectError(key)
-    attempt = tx.scalar(GOING_ON, {"scope_id": row.scope_id, "task": row.token})
+    row = one_or_missing(tx, LOCK_TASK_OF_RESULT, key)
+    attempt = tx.scalar(CLAIMED_ATTEMPT, {"scope_id": row.scope_id, "task": row.token})
     return add_result(tx, key, row.scope_id, protocoldagresultref, attempt)
 
 
@@ -96,9 +127,32 @@ def add_result(
     tracebacks: Sequence[str] | None = None,
     settles: bool = False,
 ) -> ScopedKey:
-    """Store a reference and link it to a task, which is locked, and to the attempt that produced it."""
+    """Store a reference and link it to a locked task and to the attempt that produced it.
+
+    Parameters
+    ----------
+    tx : Connection
+        The open transaction.
+    task : ScopedKey
+        The task, which is locked.
+    scope_id : int
+        Id of its scope.
+    ref : ProtocolDAGResultRef
+        The reference.
+    attempt : int or None
+        Number of the attempt, if it is known.
+    tracebacks : sequence of str, optional
+        Tracebacks of the failure.
+    settles : bool, default False
+        Whether the result ends the attempt; it then replaces an earlier result of the attempt.
+
+    Returns
+    -------
+    ScopedKey
+        Key of the reference, in the scope of the task.
+    """
     tx.execute(
-        ADD,
+        ADD_RESULT,
         {
             **dict(ref),
             "scope": str(ref.scope),
@@ -114,45 +168,61 @@ def add_result(
     return ScopedKey(gufe_key=ref.key, org=task.org, campaign=task.campaign, project=task.project)
 
 
-def _list(
-    tx: Connection, statement: TextClause, of: ScopedKey | str, kinds: tuple[str, ...], ok: bool
+def _list_results(
+    tx: Connection, statement: TextClause, key: ScopedKey, ok: bool
 ) -> list[ScopedKey]:
-    key = parse_key(of)
-    if key.qualname not in kinds:
-        return []
     rows = tx.execute(statement, {**parameters(key), "ok": ok})
     return [scoped(key, "ProtocolDAGResultRef", row.token) for row in rows]
 
 
-_TASK = ("Task",)
-_EDGES = ("Transformation", "NonTransformation")
+def _list_of_task(tx: Connection, task: ScopedKey | str, ok: bool) -> list[ScopedKey]:
+    key = parse_key(task)
+    return _list_results(tx, RESULTS_OF_TASK, key, ok) if key.qualname == "Task" else []
+
+
+def _list_of_transformation(
+    tx: Connection, transformation: ScopedKey | str, ok: bool
+) -> list[ScopedKey]:
+    key = parse_key(transformation)
+    if key.qualname not in TRANSFORMATION_KINDS:
+        return []
+    return _list_results(tx, RESULTS_OF_TRANSFORMATION, key, ok)
 
 
 def get_task_results(tx: Connection, task: ScopedKey | str) -> list[ScopedKey]:
-    """Give the references to a task's successful results, in the order of their keys."""
-    return _list(tx, OF_TASK, task, _TASK, ok=True)
+    """Return the references to the successful results of a task, in the order of their keys."""
+    return _list_of_task(tx, task, ok=True)
 
 
 def get_task_failures(tx: Connection, task: ScopedKey | str) -> list[ScopedKey]:
-    """Give the references to a task's failed results, in the order of their keys."""
-    return _list(tx, OF_TASK, task, _TASK, ok=False)
+    """Return the references to the failed results of a task, in the order of their keys."""
+    return _list_of_task(tx, task, ok=False)
 
 
 def get_transformation_results(tx: Connection, transformation: ScopedKey | str) -> list[ScopedKey]:
-    """Give the references to the successful results of a transformation's tasks, in the order of their keys."""
-    return _list(tx, OF_TRANSFORMATION, transformation, _EDGES, ok=True)
+    """Return the references to the successful results of a transformation, ordered by key."""
+    return _list_of_transformation(tx, transformation, ok=True)
 
 
 def get_transformation_failures(tx: Connection, transformation: ScopedKey | str) -> list[ScopedKey]:
-    """Give the references to the failed results of a transformation's tasks, in the order of their keys."""
-    return _list(tx, OF_TRANSFORMATION, transformation, _EDGES, ok=False)
+    """Return the references to the failed results of a transformation, ordered by key."""
+    return _list_of_transformation(tx, transformation, ok=False)
 
 
 def get_task_tracebacks(tx: Connection, task: ScopedKey | str) -> list[list[str]]:
-    """Give the tracebacks kept with a task's results, those of one result together, in the order they came in."""
+    """Return the tracebacks stored with the results of a task, oldest result first.
+
+    Parameters
+    ----------
+    task : ScopedKey or str
+        The task.
+
+    Returns
+    -------
+    list of list of str
+        One list per result that has tracebacks; empty if there is no such task.
+    """
     key = parse_key(task)
-    return (
-        []
-        if key.qualname != "Task"
-        else [list(found) for found in tx.scalars(TRACEBACKS, parameters(key))]
-    )
+    if key.qualname != "Task":
+        return []
+    return [list(tracebacks) for tracebacks in tx.scalars(TRACEBACKS, parameters(key))]

@@ -1,17 +1,18 @@
-"""Task hubs: one for each network, where its tasks are actioned to be claimed."""
+"""Task hubs: one per network, where its tasks are actioned to be claimed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal, overload
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from alchemistore.database.keys import (
     gufe_token,
     keys_of,
+    one_or_missing,
     parameters,
     parse_key,
     parse_one_or_many,
@@ -23,44 +24,50 @@ from alchemistore.errors import MissingObjectError
 from alchemistore.models import Scope, ScopedKey, Task, TaskHub
 from alchemistore.models.clock import now
 from alchemistore.models.task import DEFAULT_WEIGHT
-from alchemistore.operations.objects import read_taskhub
 from alchemistore.operations.queue.refresh import refresh
 from alchemistore.operations.task_sets import lock
+from alchemistore.operations.tasks import task_from_row
 
-CREATE = text(f"""
+CREATE_TASKHUB = text(f"""
     INSERT INTO taskhubs (scope_id, token, network, weight, created_at)
     SELECT scope_id, :hub, token, :weight, :now FROM networks
     WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind
     ON CONFLICT DO NOTHING
 """)
-FIND = text(f"SELECT token FROM taskhubs WHERE scope_id = {SCOPE_ID} AND network = :token")
-ROWS = """
+FIND_TASKHUB = text(f"SELECT token FROM taskhubs WHERE scope_id = {SCOPE_ID} AND network = :token")
+READ_TASKHUB = text(f"""
+    SELECT n.kind AS network_kind, h.network, h.weight
+    FROM taskhubs AS h JOIN networks AS n ON n.scope_id = h.scope_id AND n.token = h.network
+    WHERE h.scope_id = {SCOPE_ID} AND h.token = :token
+""")
+TASKHUB_ROWS = """
     SELECT 'TaskHub' AS kind, o.token, o.weight, o.network, (
         SELECT n.kind FROM networks AS n WHERE n.scope_id = o.scope_id AND n.token = o.network
     ) AS network_kind
     FROM taskhubs AS o
 """
-# Nobody can action a task on a hub that is locked like this.
-LOCK = text(
+# No task can be actioned on a hub that is locked like this.
+LOCK_TASKHUB = text(
     "SELECT token FROM taskhubs WHERE scope_id = :scope_id AND network = :network FOR UPDATE"
 )
-ACTIONED = text("SELECT task FROM actions WHERE scope_id = :scope_id AND taskhub = :taskhub")
-DELETE = (
+ACTIONED_TASKS = text("SELECT task FROM actions WHERE scope_id = :scope_id AND taskhub = :taskhub")
+DELETE_TASKHUB = (
     text("DELETE FROM actions WHERE scope_id = :scope_id AND taskhub = :taskhub"),
     text("DELETE FROM taskhubs WHERE scope_id = :scope_id AND token = :taskhub"),
     text("DELETE FROM lanes WHERE scope_id = :scope_id AND taskhub = :taskhub"),
 )
-SET_WEIGHT = text("""
+SET_TASKHUB_WEIGHT = text("""
     UPDATE taskhubs AS h SET weight = :weight
     FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[])) AS x (scope_id, network)
     WHERE h.scope_id = x.scope_id AND h.network = x.network
     RETURNING h.scope_id, h.network
 """)
-GET_WEIGHT = text("""
+GET_TASKHUB_WEIGHT = text("""
     SELECT h.scope_id, h.network, h.weight FROM taskhubs AS h
-    JOIN unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[])) AS x (scope_id, network) USING (scope_id, network)
+    JOIN unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[])) AS x (scope_id, network)
+        USING (scope_id, network)
 """)
-TASKS = text(f"""
+TASKS_OF_TASKHUB = text(f"""
     SELECT t.token, t.status, t.priority, t.created_at, t.creator, e.parent, c.service
     FROM actions AS a
     JOIN tasks AS t ON t.scope_id = a.scope_id AND t.token = a.task
@@ -72,7 +79,7 @@ TASKS = text(f"""
 
 
 def check_weight(weight: float) -> float:
-    """Give the weight.
+    """Return the weight as a float.
 
     Raises
     ------
@@ -89,8 +96,24 @@ def check_weight(weight: float) -> float:
     return float(weight)
 
 
+def _taskhub_from_row(key: ScopedKey, row: Row[Any]) -> TaskHub:
+    network = scoped(key, row.network_kind, row.network)
+    return TaskHub(network=str(network), weight=row.weight)
+
+
+def read_taskhub(tx: Connection, key: ScopedKey) -> TaskHub:
+    """Return a hub as it is now.
+
+    Raises
+    ------
+    KeyError
+        If there is no such hub.
+    """
+    return _taskhub_from_row(key, one_or_missing(tx, READ_TASKHUB, key))
+
+
 def create_taskhub(tx: Connection, network: ScopedKey | str) -> ScopedKey:
-    """Create the hub of a network, with weight 0.5; a hub that is there already stays as it is.
+    """Create the hub of a network, with weight 0.5; a hub that exists stays unchanged.
 
     Parameters
     ----------
@@ -118,26 +141,47 @@ def create_taskhub(tx: Connection, network: ScopedKey | str) -> ScopedKey:
         "weight": DEFAULT_WEIGHT,
         "now": now(),
     }
-    tx.execute(CREATE, values)
-    found = tx.scalar(FIND, values)
+    tx.execute(CREATE_TASKHUB, values)
+    found = tx.scalar(FIND_TASKHUB, values)
     if found is None:
         raise MissingObjectError(key)
     return scoped(key, "TaskHub", found)
 
 
-def get_taskhub(tx: Connection, network: ScopedKey | str, return_gufe: bool = False) -> Any:
-    """Give the hub of a network.
+@overload
+def get_taskhub(
+    tx: Connection, network: ScopedKey | str, return_gufe: Literal[False] = False
+) -> ScopedKey: ...
+
+
+@overload
+def get_taskhub(
+    tx: Connection, network: ScopedKey | str, return_gufe: Literal[True]
+) -> TaskHub: ...
+
+
+@overload
+def get_taskhub(
+    tx: Connection, network: ScopedKey | str, return_gufe: bool
+) -> ScopedKey | TaskHub: ...
+
+
+def get_taskhub(
+    tx: Connection, network: ScopedKey | str, return_gufe: bool = False
+) -> ScopedKey | TaskHub:
+    """Return the hub of a network.
 
     Parameters
     ----------
     network : ScopedKey or str
         The network.
     return_gufe : bool, default False
-        Give the TaskHub instead of its key.
+        Return the TaskHub instead of its key.
 
     Returns
     -------
     ScopedKey or TaskHub
+        The hub.
 
     Raises
     ------
@@ -147,11 +191,52 @@ def get_taskhub(tx: Connection, network: ScopedKey | str, return_gufe: bool = Fa
         If it is the key of something else.
     """
     key = parse_key(network, "AlchemicalNetwork")
-    found = tx.scalar(FIND, parameters(key))
+    found = tx.scalar(FIND_TASKHUB, parameters(key))
     if found is None:
         raise MissingObjectError(f"the task hub of {key}")
     hub = scoped(key, "TaskHub", found)
     return read_taskhub(tx, hub) if return_gufe else hub
+
+
+@overload
+def query_taskhubs(
+    tx: Connection,
+    scope: Scope | str | None = None,
+    return_gufe: Literal[False] = False,
+    limit: int | None = None,
+    after: ScopedKey | str | None = None,
+) -> list[ScopedKey]: ...
+
+
+@overload
+def query_taskhubs(
+    tx: Connection,
+    scope: Scope | str | None = None,
+    *,
+    return_gufe: Literal[True],
+    limit: int | None = None,
+    after: ScopedKey | str | None = None,
+) -> dict[ScopedKey, TaskHub]: ...
+
+
+@overload
+def query_taskhubs(
+    tx: Connection,
+    scope: Scope | str | None,
+    return_gufe: Literal[True],
+    limit: int | None = None,
+    after: ScopedKey | str | None = None,
+) -> dict[ScopedKey, TaskHub]: ...
+
+
+@overload
+def query_taskhubs(
+    tx: Connection,
+    scope: Scope | str | None = None,
+    return_gufe: bool = False,
+    limit: int | None = None,
+    after: ScopedKey | str | None = None,
+) -> list[ScopedKey] | dict[ScopedKey, TaskHub]: ...
 
 
 def query_taskhubs(
@@ -160,38 +245,41 @@ def query_taskhubs(
     return_gufe: bool = False,
     limit: int | None = None,
     after: ScopedKey | str | None = None,
-) -> Any:
+) -> list[ScopedKey] | dict[ScopedKey, TaskHub]:
     """Find hubs.
 
     Parameters
     ----------
     scope : Scope or str, default all
-        In this scope; open components match anything.
+        Only hubs in this scope; open components match anything.
     return_gufe : bool, default False
-        Give a dict of the hubs by their keys.
+        Return a dict of the hubs by their keys.
     limit : int, optional
-        At most so many.
+        Largest number of hubs to return.
     after : ScopedKey or str, optional
-        Only what comes after this key: the last one of the page before.
+        Only hubs after this key; pass the last key of the previous page.
 
     Returns
     -------
     list of ScopedKey, or dict of ScopedKey to TaskHub
-        In the order of organisation, campaign, project and key.
+        In the order of organisation, campaign, project and token.
+
+    Raises
+    ------
+    ValueError
+        If `limit` is negative, or `scope` or `after` is malformed.
     """
     values, conditions = page(limit, after)
-    rows = tx.execute(listing(ROWS, *conditions), {**scope_parameters(scope), **values}).all()
+    statement = listing(TASKHUB_ROWS, *conditions)
+    rows = tx.execute(statement, {**scope_parameters(scope), **values}).all()
     found = keys_of(rows)
     if not return_gufe:
         return found
-    return {
-        hub: TaskHub(network=str(scoped(hub, row.network_kind, row.network)), weight=row.weight)
-        for hub, row in zip(found, rows, strict=True)
-    }
+    return {hub: _taskhub_from_row(hub, row) for hub, row in zip(found, rows, strict=True)}
 
 
 def delete_taskhub(tx: Connection, network: ScopedKey | str) -> ScopedKey:
-    """Delete the hub of a network; the tasks actioned on it stay, and so do claims on them.
+    """Delete the hub of a network. Its tasks stay, and so do the claims on them.
 
     Parameters
     ----------
@@ -201,7 +289,7 @@ def delete_taskhub(tx: Connection, network: ScopedKey | str) -> ScopedKey:
     Returns
     -------
     ScopedKey
-        Key of the hub deleted.
+        Key of the deleted hub, not of the network.
 
     Raises
     ------
@@ -219,82 +307,107 @@ def delete_taskhub(tx: Connection, network: ScopedKey | str) -> ScopedKey:
 
 
 def drop_taskhub(tx: Connection, scope_id: int | None, network: UUID | None) -> UUID | None:
-    """Delete the hub of a network with its actions, and give its token; ``None`` if there is no hub."""
-    hub: UUID | None = tx.scalar(LOCK, {"scope_id": scope_id, "network": network})
+    """Delete the hub of a network with its actions, and return its token; ``None`` without one."""
+    hub: UUID | None = tx.scalar(LOCK_TASKHUB, {"scope_id": scope_id, "network": network})
     if hub is None:
         return None
     values = {"scope_id": scope_id, "taskhub": hub}
-    tasks = tx.scalars(ACTIONED, values).all()
-    touched = {"scope_ids": [scope_id] * len(tasks), "tokens": tasks}
-    lock(tx, touched)
-    for statement in DELETE:
+    tokens = tx.scalars(ACTIONED_TASKS, values).all()
+    tasks = {"scope_ids": [scope_id] * len(tokens), "tokens": tokens}
+    lock(tx, tasks)
+    for statement in DELETE_TASKHUB:
         tx.execute(statement, values)
-    refresh(tx, touched)
+    refresh(tx, tasks)
     return hub
+
+
+@overload
+def set_taskhub_weight(  # type: ignore[overload-overlap]  # a str is an iterable of str, too
+    tx: Connection, network: ScopedKey | str, weight: float
+) -> None: ...
+
+
+@overload
+def set_taskhub_weight(
+    tx: Connection, network: Iterable[ScopedKey | str | None], weight: float
+) -> list[ScopedKey | None]: ...
 
 
 def set_taskhub_weight(
     tx: Connection, network: ScopedKey | str | Iterable[ScopedKey | str | None], weight: float
-) -> Any:
+) -> list[ScopedKey | None] | None:
     """Set how often a hub is chosen over others.
 
     Parameters
     ----------
     network : ScopedKey or str, or iterable of them
-        The network whose hub it is, or several.
+        The network of the hub, or several networks.
     weight : float
         Between 0 and 1; 0 disables the hub.
 
     Returns
     -------
     None, or list of ScopedKey or None
-        For several networks: the key of each whose hub was set, in the order given.
+        For several networks, one entry per network, in order: its key, or ``None`` if it is
+        missing or has no hub.
 
     Raises
     ------
     ValueError
-        If the weight is out of bounds, or a single key is not a network's.
+        If the weight is out of bounds, or a single key is not that of a network.
     KeyError
         If a single network is missing or has no hub.
     """
     weight = check_weight(weight)
     single, keys = parse_one_or_many(tx, network, "AlchemicalNetwork", strict=True)
-    done = {
-        (row.scope_id, row.network)
-        for row in tx.execute(SET_WEIGHT, {**keys.parameters, "weight": weight})
-    }
+    rows = tx.execute(SET_TASKHUB_WEIGHT, {**keys.parameters, "weight": weight})
+    changed = {(row.scope_id, row.network) for row in rows}
     if not single:
-        return keys.align_keys(done.__contains__)
-    if not done:
+        return keys.align_keys(changed.__contains__)
+    if not changed:
         raise MissingObjectError(f"the task hub of {network}")
     return None
 
 
+@overload
+def get_taskhub_weight(  # type: ignore[overload-overlap]  # a str is an iterable of str, too
+    tx: Connection, network: ScopedKey | str
+) -> float: ...
+
+
+@overload
+def get_taskhub_weight(
+    tx: Connection, network: Iterable[ScopedKey | str | None]
+) -> list[float | None]: ...
+
+
 def get_taskhub_weight(
     tx: Connection, network: ScopedKey | str | Iterable[ScopedKey | str | None]
-) -> Any:
-    """Give the weight of a hub.
+) -> float | list[float | None]:
+    """Return the weight of a hub.
 
     Parameters
     ----------
     network : ScopedKey or str, or iterable of them
-        The network whose hub it is, or several.
+        The network of the hub, or several networks.
 
     Returns
     -------
     float, or list of float or None
-        In a list ``None`` where there is no such network or it has no hub.
+        For several networks, one entry per network, in order; ``None`` for a network that is
+        missing or has no hub.
 
     Raises
     ------
     ValueError
-        If a single key is not a network's.
+        If a single key is not that of a network.
     KeyError
         If a single network is missing or has no hub.
     """
     single, keys = parse_one_or_many(tx, network, "AlchemicalNetwork", strict=True)
-    weights = keys.align(
-        {(row.scope_id, row.network): row.weight for row in tx.execute(GET_WEIGHT, keys.parameters)}
+    rows = tx.execute(GET_TASKHUB_WEIGHT, keys.parameters)
+    weights: list[float | None] = keys.align(
+        {(row.scope_id, row.network): row.weight for row in rows}
     )
     if not single:
         return weights
@@ -303,48 +416,90 @@ def get_taskhub_weight(
     return weights[0]
 
 
-def _tasks(tx: Connection, taskhub: ScopedKey | str, return_gufe: bool, unclaimed: bool) -> Any:
+def _tasks_of(
+    tx: Connection, taskhub: ScopedKey | str, return_gufe: bool, unclaimed: bool
+) -> list[ScopedKey] | dict[ScopedKey, Task]:
     hub = parse_key(taskhub)
     if hub.qualname != "TaskHub":
         return {} if return_gufe else []
-    rows = tx.execute(TASKS, {**parameters(hub), "unclaimed": unclaimed}).all()
+    rows = tx.execute(TASKS_OF_TASKHUB, {**parameters(hub), "unclaimed": unclaimed}).all()
     keys = [scoped(hub, "Task", row.token) for row in rows]
     if not return_gufe:
         return keys
-    return {
-        key: Task(
-            status=row.status,
-            priority=row.priority,
-            datetime_created=row.created_at,
-            creator=row.creator,
-            extends=None if row.parent is None else str(scoped(hub, "Task", row.parent)),
-            claim=row.service,
-            key=key.gufe_key,
-        )
-        for key, row in zip(keys, rows, strict=True)
-    }
+    return {key: task_from_row(key, row) for key, row in zip(keys, rows, strict=True)}
 
 
-def get_taskhub_tasks(tx: Connection, taskhub: ScopedKey | str, return_gufe: bool = False) -> Any:
-    """Give the tasks that are actioned on a hub, whatever their status, in the order of their keys.
+@overload
+def get_taskhub_tasks(
+    tx: Connection, taskhub: ScopedKey | str, return_gufe: Literal[False] = False
+) -> list[ScopedKey]: ...
+
+
+@overload
+def get_taskhub_tasks(
+    tx: Connection, taskhub: ScopedKey | str, return_gufe: Literal[True]
+) -> dict[ScopedKey, Task]: ...
+
+
+@overload
+def get_taskhub_tasks(
+    tx: Connection, taskhub: ScopedKey | str, return_gufe: bool
+) -> list[ScopedKey] | dict[ScopedKey, Task]: ...
+
+
+def get_taskhub_tasks(
+    tx: Connection, taskhub: ScopedKey | str, return_gufe: bool = False
+) -> list[ScopedKey] | dict[ScopedKey, Task]:
+    """Return the tasks that are actioned on a hub, with any status, ordered by key.
 
     Parameters
     ----------
     taskhub : ScopedKey or str
         The hub.
     return_gufe : bool, default False
-        Give a dict of the tasks by their keys.
+        Return a dict of the tasks by their keys.
 
     Returns
     -------
     list of ScopedKey, or dict of ScopedKey to Task
         Empty if there is no such hub.
     """
-    return _tasks(tx, taskhub, return_gufe, unclaimed=False)
+    return _tasks_of(tx, taskhub, return_gufe, unclaimed=False)
+
+
+@overload
+def get_taskhub_unclaimed_tasks(
+    tx: Connection, taskhub: ScopedKey | str, return_gufe: Literal[False] = False
+) -> list[ScopedKey]: ...
+
+
+@overload
+def get_taskhub_unclaimed_tasks(
+    tx: Connection, taskhub: ScopedKey | str, return_gufe: Literal[True]
+) -> dict[ScopedKey, Task]: ...
+
+
+@overload
+def get_taskhub_unclaimed_tasks(
+    tx: Connection, taskhub: ScopedKey | str, return_gufe: bool
+) -> list[ScopedKey] | dict[ScopedKey, Task]: ...
 
 
 def get_taskhub_unclaimed_tasks(
     tx: Connection, taskhub: ScopedKey | str, return_gufe: bool = False
-) -> Any:
-    """Give the tasks that are actioned on a hub and that no compute service holds; as `get_taskhub_tasks` otherwise."""
-    return _tasks(tx, taskhub, return_gufe, unclaimed=True)
+) -> list[ScopedKey] | dict[ScopedKey, Task]:
+    """Return the tasks that are actioned on a hub and not claimed, ordered by key.
+
+    Parameters
+    ----------
+    taskhub : ScopedKey or str
+        The hub.
+    return_gufe : bool, default False
+        Return a dict of the tasks by their keys.
+
+    Returns
+    -------
+    list of ScopedKey, or dict of ScopedKey to Task
+        Empty if there is no such hub.
+    """
+    return _tasks_of(tx, taskhub, return_gufe, unclaimed=True)

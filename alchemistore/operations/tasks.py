@@ -1,9 +1,9 @@
-"""Tasks: created, extended, found, and put in order of urgency."""
+"""Tasks: creation, extension, queries and priorities."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
@@ -22,101 +22,161 @@ from alchemistore.database.keys import (
 )
 from alchemistore.database.sql import SCOPE_ID, listing, page
 from alchemistore.errors import MissingObjectError
-from alchemistore.models import Scope, ScopedKey, TaskStatusEnum
+from alchemistore.models import ProtocolDAGResultRef, Scope, ScopedKey, Task, TaskStatusEnum
 from alchemistore.models.clock import now, uuid7
+from alchemistore.models.gufe import GufeTokenizable
 from alchemistore.models.task import DEFAULT_PRIORITY, PRIORITY_MAX
-from alchemistore.operations.objects import get_gufe
+from alchemistore.operations.documents import read_object
 from alchemistore.operations.queue.refresh import refresh
+from alchemistore.operations.results import read_result
 from alchemistore.operations.task_sets import TASKS, lock, row_locations
+from alchemistore.operations.topology import TRANSFORMATION_KINDS
 
-EDGES = ("Transformation", "NonTransformation")
-PARENTS_OVER = ("invalid", "deleted")
-
+READ_TASK = text(f"""
+    SELECT t.status, t.priority, t.created_at, t.creator, e.parent, c.service
+    FROM tasks AS t
+    LEFT JOIN extends AS e ON e.scope_id = t.scope_id AND e.task = t.token
+    LEFT JOIN claims AS c ON c.scope_id = t.scope_id AND c.task = t.token
+    WHERE t.scope_id = {SCOPE_ID} AND t.token = :token
+""")
 FIND_TRANSFORMATIONS = text("""
     SELECT x.position, tr.kind
-    FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[])) WITH ORDINALITY AS x (scope_id, token, position)
+    FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[]))
+        WITH ORDINALITY AS x (scope_id, token, position)
     JOIN transformations AS tr ON tr.scope_id = x.scope_id AND tr.token = x.token
 """)
-# Until the new task is there, its parent keeps its status.
+# The status of a parent cannot change before the tasks that extend it are committed.
 LOCK_PARENTS = text(f"""
     SELECT t.scope_id, t.token, t.status, t.transformation
     FROM tasks AS t JOIN ({TASKS}) AS x ON x.scope_id = t.scope_id AND x.task = t.token
     ORDER BY t.scope_id, t.token
     FOR SHARE OF t
 """)
-CREATE = text(f"""
+CREATE_TASKS = text(f"""
+    -- The tasks to create, with the tasks they extend.
     WITH new AS MATERIALIZED (
-        SELECT * FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[]), CAST(:transformations AS uuid[]),
-            CAST(:parents AS uuid[])) AS x (scope_id, token, transformation, parent)
+        SELECT * FROM unnest(
+            CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[]),
+            CAST(:transformations AS uuid[]), CAST(:parents AS uuid[])
+        ) AS x (scope_id, token, transformation, parent)
     ),
     added AS (
-        INSERT INTO tasks
-            (scope_id, token, transformation, status, status_changed_at, priority, attempts, creator, created_at)
-        SELECT scope_id, token, transformation, 'waiting', :now, {DEFAULT_PRIORITY}, 0, :creator, :now FROM new
+        INSERT INTO tasks (
+            scope_id, token, transformation, status, status_changed_at, priority, attempts,
+            creator, created_at
+        )
+        SELECT scope_id, token, transformation, 'waiting', :now, {DEFAULT_PRIORITY}, 0,
+            :creator, :now
+        FROM new
     )
     INSERT INTO extends (scope_id, task, parent, transformation)
     SELECT scope_id, token, parent, transformation FROM new WHERE parent IS NOT NULL
 """)
 LOCK_TRANSFORMATION = text(f"""
-    SELECT scope_id FROM transformations WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind FOR NO KEY UPDATE
+    SELECT scope_id FROM transformations
+    WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind FOR NO KEY UPDATE
 """)
-COUNTED = text("""
-    SELECT t.token FROM tasks AS t LEFT JOIN extends AS e ON e.scope_id = t.scope_id AND e.task = t.token
-    WHERE t.scope_id = :scope_id AND t.transformation = :transformation AND t.status NOT IN ('invalid', 'deleted')
+TASKS_THAT_EXTEND = text("""
+    SELECT t.token FROM tasks AS t
+    LEFT JOIN extends AS e ON e.scope_id = t.scope_id AND e.task = t.token
+    WHERE t.scope_id = :scope_id AND t.transformation = :transformation
+        AND t.status NOT IN ('invalid', 'deleted')
         AND e.parent IS NOT DISTINCT FROM CAST(:parent AS uuid)
     ORDER BY t.token
 """)
 SET_PRIORITY = text(f"""
     WITH wanted AS MATERIALIZED ({TASKS}),
     changed AS (
-        UPDATE tasks SET priority = :priority WHERE ctid = ANY({row_locations("tasks", "wanted", "token")}) AND priority <> :priority
+        UPDATE tasks SET priority = :priority
+        WHERE ctid = ANY({row_locations("tasks", "wanted", "token")}) AND priority <> :priority
     )
+    -- The tasks that do not exist.
     SELECT scope_id, task FROM wanted WHERE (
         SELECT t.token FROM tasks AS t WHERE t.scope_id = wanted.scope_id AND t.token = wanted.task
     ) IS NULL
 """)
 GET_PRIORITY = text(f"""
     SELECT t.scope_id, t.token, t.priority
-    FROM tasks AS t JOIN ({TASKS}) AS wanted ON wanted.scope_id = t.scope_id AND wanted.task = t.token
+    FROM tasks AS t
+    JOIN ({TASKS}) AS wanted ON wanted.scope_id = t.scope_id AND wanted.task = t.token
 """)
-OF_NETWORK = text(f"""
+TASKS_OF_NETWORK = text(f"""
     SELECT t.token FROM network_transformations AS n
     JOIN tasks AS t ON t.scope_id = n.scope_id AND t.transformation = n.transformation
-    WHERE n.scope_id = {SCOPE_ID} AND n.network = :token AND (CAST(:status AS text) IS NULL OR t.status = :status)
+    WHERE n.scope_id = {SCOPE_ID} AND n.network = :token
+        AND (CAST(:status AS text) IS NULL OR t.status = :status)
     ORDER BY t.token
 """)
-NETWORKS_OF = text(f"""
+NETWORKS_OF_TASK = text(f"""
     SELECT w.kind, w.token FROM tasks AS t
-    JOIN network_transformations AS n ON n.scope_id = t.scope_id AND n.transformation = t.transformation
+    JOIN network_transformations AS n
+        ON n.scope_id = t.scope_id AND n.transformation = t.transformation
     JOIN networks AS w ON w.scope_id = n.scope_id AND w.token = n.network
     WHERE t.scope_id = {SCOPE_ID} AND t.token = :token
     ORDER BY w.token
 """)
-OF_TRANSFORMATION = text(f"""
-    WITH RECURSIVE below (scope_id, task) AS (
-        SELECT scope_id, task FROM extends WHERE scope_id = {SCOPE_ID} AND parent = CAST(:extends AS uuid)
+TASKS_OF_TRANSFORMATION = text(f"""
+    -- The tasks that extend a given task, directly or not.
+    WITH RECURSIVE descendants (scope_id, task) AS (
+        SELECT scope_id, task FROM extends
+        WHERE scope_id = {SCOPE_ID} AND parent = CAST(:extends AS uuid)
         UNION
-        SELECT e.scope_id, e.task FROM extends AS e JOIN below ON below.scope_id = e.scope_id AND below.task = e.parent
+        SELECT e.scope_id, e.task FROM extends AS e
+        JOIN descendants AS d ON d.scope_id = e.scope_id AND d.task = e.parent
     )
     SELECT t.token, e.parent
     FROM tasks AS t LEFT JOIN extends AS e ON e.scope_id = t.scope_id AND e.task = t.token
     WHERE t.scope_id = {SCOPE_ID} AND t.transformation = :token
         AND (CAST(:status AS text) IS NULL OR t.status = :status)
-        AND (NOT :below OR t.token IN (SELECT task FROM below))
+        AND (NOT :descendants_only OR t.token IN (SELECT task FROM descendants))
     ORDER BY t.token
 """)
-TRANSFORMATION_OF = text(f"""
+# With the newest successful result of the task that this one extends.
+TRANSFORMATION_OF_TASK = text(f"""
     SELECT tr.kind, tr.token, result.token AS result
     FROM tasks AS t
     JOIN transformations AS tr ON tr.scope_id = t.scope_id AND tr.token = t.transformation
     LEFT JOIN extends AS e ON e.scope_id = t.scope_id AND e.task = t.token
     LEFT JOIN LATERAL (
-        SELECT r.token FROM task_results AS l JOIN results AS r ON r.scope_id = l.scope_id AND r.token = l.result
+        SELECT r.token FROM task_results AS l
+        JOIN results AS r ON r.scope_id = l.scope_id AND r.token = l.result
         WHERE l.scope_id = e.scope_id AND l.task = e.parent AND r.ok
         ORDER BY r.datetime_created DESC NULLS LAST, r.token LIMIT 1
     ) AS result ON true
     WHERE t.scope_id = {SCOPE_ID} AND t.token = :token
 """)
+
+
+def task_from_row(key: ScopedKey, row: Row[Any]) -> Task:
+    """Return a task.
+
+    Parameters
+    ----------
+    key : ScopedKey
+        Key of the task.
+    row : Row
+        With the columns that `READ_TASK` selects.
+    """
+    return Task(
+        status=row.status,
+        priority=row.priority,
+        datetime_created=row.created_at,
+        creator=row.creator,
+        extends=None if row.parent is None else str(scoped(key, "Task", row.parent)),
+        claim=row.service,
+        key=key.gufe_key,
+    )
+
+
+def read_task(tx: Connection, key: ScopedKey) -> Task:
+    """Return a task as it is now.
+
+    Raises
+    ------
+    KeyError
+        If there is no such task.
+    """
+    return task_from_row(key, one_or_missing(tx, READ_TASK, key))
 
 
 def create_task(
@@ -125,16 +185,16 @@ def create_task(
     extends: ScopedKey | str | None = None,
     creator: str | None = None,
 ) -> ScopedKey:
-    """Create a task: waiting, with priority 10, on no hub.
+    """Create a task, which is waiting, has priority 10 and is on no hub.
 
     Parameters
     ----------
     transformation : ScopedKey or str
-        What the task is to perform.
+        The transformation to perform.
     extends : ScopedKey or str, optional
-        A task of the same transformation from which this one continues; neither invalid nor deleted.
+        A task of the same transformation to continue from; it must not be invalid or deleted.
     creator : str, optional
-        Who made it.
+        Name of the user or program that creates it.
 
     Returns
     -------
@@ -157,21 +217,21 @@ def create_tasks(
     extends: Iterable[ScopedKey | str | None] | None = None,
     creator: str | None = None,
 ) -> list[ScopedKey]:
-    """Create a task for each transformation listed, all or none; a transformation may be listed many times.
+    """Create one task for each transformation listed, all or none.
 
     Parameters
     ----------
     transformations : iterable of ScopedKey or str
-        What the tasks are to perform.
+        The transformations to perform; one may be listed many times.
     extends : iterable of ScopedKey, str or None, optional
-        For each of them a task to continue from, or ``None``; as long as `transformations`.
+        One entry per transformation: the task to continue from, or ``None``.
     creator : str, optional
-        Who made them.
+        Name of the user or program that creates them.
 
     Returns
     -------
     list of ScopedKey
-        The keys of the tasks, in the order given.
+        Keys of the tasks, in the order of `transformations`.
 
     Raises
     ------
@@ -179,9 +239,14 @@ def create_tasks(
         If a transformation or an extended task is missing.
     ValueError
         If a key is of another kind, a task cannot be extended, or the lists differ in length.
+    TypeError
+        If `transformations` is a single key.
     """
     if isinstance(transformations, str | ScopedKey):
-        raise TypeError(f"expected a list of transformations, not the single key {transformations}")
+        raise TypeError(
+            f"expected a list of transformations, not the single key {transformations};"
+            " use create_task"
+        )
     edges = [parse_key(one) for one in transformations]
     parents = (
         [None] * len(edges)
@@ -190,7 +255,8 @@ def create_tasks(
     )
     if len(parents) != len(edges):
         raise ValueError(
-            f"{len(edges)} transformations, but {len(parents)} tasks to extend: they must be as many"
+            f"{len(edges)} transformations, but {len(parents)} entries in extends;"
+            " pass one entry per transformation, None where a task extends nothing"
         )
     if not edges:
         return []
@@ -206,10 +272,10 @@ def _create(
     parents: Sequence[UUID | None],
     creator: str | None,
 ) -> list[ScopedKey]:
-    # Sorted, so that tasks made together are in the order of their keys.
+    # Sorted, so that the tasks of one call are in the order of their keys.
     tokens = sorted(uuid7() for _ in edges)
     tx.execute(
-        CREATE,
+        CREATE_TASKS,
         {
             "scope_ids": ids,
             "tokens": tokens,
@@ -232,10 +298,10 @@ def _require_transformations(tx: Connection, edges: Sequence[ScopedKey]) -> list
         )
     }
     for position, edge in enumerate(edges, start=1):
-        # A class derived from Transformation is fine where the database knows it as an edge of a network.
+        # A subclass of Transformation is fine if a network has stored it as a transformation.
         if found.get(position) == edge.qualname:
             continue
-        parse_key(edge, EDGES)
+        parse_key(edge, TRANSFORMATION_KINDS)
         raise MissingObjectError(edge)
     return ids
 
@@ -253,10 +319,10 @@ def _require_extendable(
             continue
         if row is None:
             raise MissingObjectError(parent)
-        if row.status in PARENTS_OVER:
+        if row.status in ("invalid", "deleted"):
             raise ValueError(f"Cannot extend {parent}: it is {row.status}")
         if row.transformation != edge.token or parent.scope != edge.scope:
-            raise ValueError(f"Cannot extend {parent}: it does not perform {edge}")
+            raise ValueError(f"Cannot extend {parent}: it is not a task of {edge}")
 
 
 def set_tasks(
@@ -265,23 +331,24 @@ def set_tasks(
     extends: ScopedKey | str | None = None,
     count: int = 1,
 ) -> list[ScopedKey]:
-    """Make sure that there are so many tasks of a transformation that extend a given task, or nothing.
+    """Create tasks until a transformation has a number of tasks that extend the same task.
 
-    Invalid and deleted tasks do not count. Callers at the same moment that ask for the same number get the same tasks.
+    Invalid and deleted tasks do not count. Concurrent calls with the same arguments return the same
+    tasks.
 
     Parameters
     ----------
     transformation : ScopedKey or str
-        What the tasks perform.
+        The transformation to perform.
     extends : ScopedKey or str, optional
-        The task they extend; default none.
+        The task that they extend. Default: they extend nothing.
     count : int, default 1
-        How many there should be at least.
+        The smallest number of tasks there should be.
 
     Returns
     -------
     list of ScopedKey
-        All such tasks, in the order of their keys: at least `count`.
+        All such tasks, at least `count`, in the order of their keys.
 
     Raises
     ------
@@ -298,7 +365,7 @@ def set_tasks(
     scope_id = tx.scalar(LOCK_TRANSFORMATION, {**parameters(edge), "kind": edge.qualname})
     _require_extendable(tx, [edge], [parent])
     values = {"scope_id": scope_id, "transformation": edge.token, "parent": token_of(parent)}
-    present = [scoped(edge, "Task", token) for token in tx.scalars(COUNTED, values)]
+    present = [scoped(edge, "Task", token) for token in tx.scalars(TASKS_THAT_EXTEND, values)]
     lacking = count - len(present)
     if lacking <= 0:
         return present
@@ -321,47 +388,52 @@ def query_tasks(
     Parameters
     ----------
     status : TaskStatusEnum or str, optional
-        With this status; a text that is no status matches nothing.
+        Only tasks with this status; a text that is not a status matches nothing.
     key : GufeKey or str, optional
-        With this key, ``Task-<token>``.
+        Only the tasks with this key, ``Task-<token>``.
     scope : Scope or str, default all
-        In this scope; open components match anything.
+        Only tasks in this scope; open components match anything.
     limit : int, optional
-        At most so many.
+        Largest number of keys to return.
     after : ScopedKey or str, optional
-        Only what comes after this key: the last one of the page before.
+        Only tasks after this key; pass the last key of the previous page.
 
     Returns
     -------
     list of ScopedKey
         In the order of organisation, campaign, project and token.
+
+    Raises
+    ------
+    ValueError
+        If `limit` is negative, or `scope` or `after` is malformed.
     """
     values, conditions = page(limit, after)
     if key is not None:
         values["token"] = gufe_token(key) if key.startswith("Task-") else None
         conditions.append("o.token = :token")
     if status is not None:
-        values["status"] = _text(status)
+        values["status"] = _status_text(status)
         conditions.append("o.status = :status")
     statement = listing("SELECT 'Task' AS kind, o.token FROM tasks AS o", *conditions)
     return keys_of(tx.execute(statement, {**scope_parameters(scope), **values}))
 
 
-def _text(status: TaskStatusEnum | str | None) -> str | None:
+def _status_text(status: TaskStatusEnum | str | None) -> str | None:
     return status.value if isinstance(status, TaskStatusEnum) else status
 
 
 def get_network_tasks(
     tx: Connection, network: ScopedKey | str, status: TaskStatusEnum | str | None = None
 ) -> list[ScopedKey]:
-    """Give the tasks of a network's transformations, actioned or not, in the order of their keys.
+    """Return the tasks of a network's transformations, actioned or not, ordered by key.
 
     Parameters
     ----------
     network : ScopedKey or str
         The network.
     status : TaskStatusEnum or str, optional
-        Only those with this status.
+        Only tasks with this status.
 
     Returns
     -------
@@ -369,39 +441,71 @@ def get_network_tasks(
         Empty if there is no such network.
     """
     key = parse_key(network)
-    if key.qualname in EDGES or key.qualname == "Task":
+    if key.qualname in (*TRANSFORMATION_KINDS, "Task"):
         return []
-    rows = tx.execute(OF_NETWORK, {**parameters(key), "status": _text(status)})
+    rows = tx.execute(TASKS_OF_NETWORK, {**parameters(key), "status": _status_text(status)})
     return [scoped(key, "Task", row.token) for row in rows]
 
 
 def get_task_networks(tx: Connection, task: ScopedKey | str) -> list[ScopedKey]:
-    """Give the networks that contain the transformation of a task, in the order of their keys; empty if there are none."""
+    """Return the networks with a task's transformation, ordered by key; empty if it is missing."""
     key = parse_key(task)
     if key.qualname != "Task":
         return []
-    return [scoped(key, row.kind, row.token) for row in tx.execute(NETWORKS_OF, parameters(key))]
+    rows = tx.execute(NETWORKS_OF_TASK, parameters(key))
+    return [scoped(key, row.kind, row.token) for row in rows]
+
+
+@overload
+def get_transformation_tasks(
+    tx: Connection,
+    transformation: ScopedKey | str,
+    extends: ScopedKey | str | None = None,
+    return_as: Literal["list"] = "list",
+    status: TaskStatusEnum | str | None = None,
+) -> list[ScopedKey]: ...
+
+
+@overload
+def get_transformation_tasks(
+    tx: Connection,
+    transformation: ScopedKey | str,
+    extends: ScopedKey | str | None = None,
+    *,
+    return_as: Literal["graph"],
+    status: TaskStatusEnum | str | None = None,
+) -> dict[ScopedKey, ScopedKey | None]: ...
+
+
+@overload
+def get_transformation_tasks(
+    tx: Connection,
+    transformation: ScopedKey | str,
+    extends: ScopedKey | str | None,
+    return_as: Literal["graph"],
+    status: TaskStatusEnum | str | None = None,
+) -> dict[ScopedKey, ScopedKey | None]: ...
 
 
 def get_transformation_tasks(
     tx: Connection,
     transformation: ScopedKey | str,
     extends: ScopedKey | str | None = None,
-    return_as: str = "list",
+    return_as: Literal["list", "graph"] = "list",
     status: TaskStatusEnum | str | None = None,
-) -> Any:
-    """Give the tasks of a transformation, in the order of their keys.
+) -> list[ScopedKey] | dict[ScopedKey, ScopedKey | None]:
+    """Return the tasks of a transformation, in the order of their keys.
 
     Parameters
     ----------
     transformation : ScopedKey or str
         The transformation.
     extends : ScopedKey or str, optional
-        Only those that extend this task, directly or not.
-    return_as : "list" or "graph", default "list"
-        A list of the tasks, or a dict of each task to the task it extends or ``None``.
+        Only tasks that extend this task, directly or not.
+    return_as : {"list", "graph"}, default "list"
+        Return a list of the tasks, or a dict of each task to the task it extends or ``None``.
     status : TaskStatusEnum or str, optional
-        Only those with this status.
+        Only tasks with this status.
 
     Returns
     -------
@@ -417,34 +521,58 @@ def get_transformation_tasks(
         raise ValueError(f"return_as must be 'list' or 'graph', not {return_as!r}")
     key = parse_key(transformation)
     parent = None if extends is None else parse_key(extends)
-    same_scope = parent is None or (parent.scope == key.scope and parent.qualname == "Task")
-    found: dict[ScopedKey, ScopedKey | None] = {}
-    if same_scope:
-        values = {"below": parent is not None, "extends": token_of(parent), "status": _text(status)}
-        for row in tx.execute(OF_TRANSFORMATION, {**parameters(key), **values}):
-            found[scoped(key, "Task", row.token)] = (
-                None if row.parent is None else scoped(key, "Task", row.parent)
-            )
+    if parent is not None and (parent.scope != key.scope or parent.qualname != "Task"):
+        return {} if return_as == "graph" else []
+    values = {
+        **parameters(key),
+        "descendants_only": parent is not None,
+        "extends": token_of(parent),
+        "status": _status_text(status),
+    }
+    found = {
+        scoped(key, "Task", row.token): (
+            None if row.parent is None else scoped(key, "Task", row.parent)
+        )
+        for row in tx.execute(TASKS_OF_TRANSFORMATION, values)
+    }
     return found if return_as == "graph" else list(found)
+
+
+@overload
+def get_task_transformation(
+    tx: Connection, task: ScopedKey | str, return_gufe: Literal[True] = True
+) -> tuple[GufeTokenizable, ProtocolDAGResultRef | None]: ...
+
+
+@overload
+def get_task_transformation(
+    tx: Connection, task: ScopedKey | str, return_gufe: Literal[False]
+) -> tuple[ScopedKey, ScopedKey | None]: ...
+
+
+@overload
+def get_task_transformation(
+    tx: Connection, task: ScopedKey | str, return_gufe: bool
+) -> tuple[GufeTokenizable, ProtocolDAGResultRef | None] | tuple[ScopedKey, ScopedKey | None]: ...
 
 
 def get_task_transformation(
     tx: Connection, task: ScopedKey | str, return_gufe: bool = True
-) -> tuple[Any, Any]:
-    """Give the transformation of a task, and the result it is to continue from.
+) -> tuple[GufeTokenizable, ProtocolDAGResultRef | None] | tuple[ScopedKey, ScopedKey | None]:
+    """Return the transformation of a task, and the result that the task continues from.
 
     Parameters
     ----------
     task : ScopedKey or str
         The task.
     return_gufe : bool, default True
-        Give the objects instead of their keys.
+        Return the objects instead of their keys.
 
     Returns
     -------
-    tuple of (Transformation, ProtocolDAGResultRef or None), or of their ScopedKeys
-        The second is the newest successful result of the task that this one extends; ``None`` if it extends nothing, or what it
-        extends has no successful result.
+    tuple of (Transformation, ProtocolDAGResultRef or None), or of (ScopedKey, ScopedKey or None)
+        The second is the newest successful result of the task that this one extends; ``None`` if
+        it extends nothing or there is no such result.
 
     Raises
     ------
@@ -452,20 +580,22 @@ def get_task_transformation(
         If there is no such task.
     ValueError
         If it is the key of something else.
+    GufeNotInstalledError
+        If gufe is not installed and `return_gufe` is set.
     """
     key = parse_key(task, "Task")
-    row = one_or_missing(tx, TRANSFORMATION_OF, key)
+    row = one_or_missing(tx, TRANSFORMATION_OF_TASK, key)
     transformation = scoped(key, row.kind, row.token)
     result = None if row.result is None else scoped(key, "ProtocolDAGResultRef", row.result)
     if not return_gufe:
         return transformation, result
-    return get_gufe(tx, transformation), None if result is None else get_gufe(tx, result)
+    return read_object(tx, transformation), None if result is None else read_result(tx, result)
 
 
 def set_task_priority(
     tx: Connection, tasks: Iterable[ScopedKey | str | None], priority: int
 ) -> list[ScopedKey | None]:
-    """Set how urgent tasks are.
+    """Set the priority of tasks.
 
     Parameters
     ----------
@@ -477,12 +607,14 @@ def set_task_priority(
     Returns
     -------
     list of ScopedKey or None
-        For each task in the order given: its key, or ``None`` if it is missing.
+        One entry per task, in order: its key, or ``None`` if it is missing.
 
     Raises
     ------
     ValueError
         If the priority is out of bounds.
+    TypeError
+        If the priority is not an integer.
     """
     if isinstance(priority, bool) or not isinstance(priority, int):
         raise TypeError(f"priority must be an integer, not {priority!r}")
@@ -503,7 +635,7 @@ def set_task_priority(
 
 
 def get_task_priority(tx: Connection, tasks: Iterable[ScopedKey | str | None]) -> list[int | None]:
-    """Give how urgent each task is, in the order given; ``None`` for what is missing."""
+    """Return the priority of each task, in order; ``None`` for a missing task."""
     keys = parse_keys(tx, tasks)
     return keys.align(
         {

@@ -1,4 +1,4 @@
-"""What is in what: networks, transformations and chemical systems."""
+"""Topology: which networks, transformations and chemical systems belong together."""
 
 from __future__ import annotations
 
@@ -8,42 +8,46 @@ from alchemistore.database.keys import parameters, parse_key, scoped
 from alchemistore.database.sql import SCOPE_ID
 from alchemistore.models import ScopedKey
 
+TRANSFORMATION_KINDS = ("Transformation", "NonTransformation")
 
-def _adjacent(wanted: str, link: str, near: str, far: str, own: str) -> TextClause:
+
+def _neighbours_of(
+    table: str, links: str, link: str, neighbour: str, neighbours: str
+) -> TextClause:
     return text(f"""
-        SELECT DISTINCT f.kind, f.token FROM {own} AS o
-        JOIN {link} AS l ON l.scope_id = o.scope_id AND l.{near} = o.token
-        JOIN {wanted} AS f ON f.scope_id = l.scope_id AND f.token = l.{far}
+        SELECT DISTINCT n.kind, n.token FROM {table} AS o
+        JOIN {links} AS l ON l.scope_id = o.scope_id AND l.{link} = o.token
+        JOIN {neighbours} AS n ON n.scope_id = l.scope_id AND n.token = l.{neighbour}
         WHERE o.scope_id = {SCOPE_ID} AND o.token = :token AND o.kind = :kind
-        ORDER BY f.kind, f.token
+        ORDER BY n.kind, n.token
     """)
 
 
-NETWORK_TRANSFORMATIONS = _adjacent(
-    "transformations", "network_transformations", "network", "transformation", "networks"
+TRANSFORMATIONS_OF_NETWORK = _neighbours_of(
+    "networks", "network_transformations", "network", "transformation", "transformations"
 )
-TRANSFORMATION_NETWORKS = _adjacent(
-    "networks", "network_transformations", "transformation", "network", "transformations"
+NETWORKS_OF_TRANSFORMATION = _neighbours_of(
+    "transformations", "network_transformations", "transformation", "network", "networks"
 )
-NETWORK_SYSTEMS = _adjacent(
-    "chemical_systems", "network_chemical_systems", "network", "chemical_system", "networks"
+SYSTEMS_OF_NETWORK = _neighbours_of(
+    "networks", "network_chemical_systems", "network", "chemical_system", "chemical_systems"
 )
-SYSTEM_NETWORKS = _adjacent(
-    "networks", "network_chemical_systems", "chemical_system", "network", "chemical_systems"
+NETWORKS_OF_SYSTEM = _neighbours_of(
+    "chemical_systems", "network_chemical_systems", "chemical_system", "network", "networks"
 )
-TRANSFORMATION_SYSTEMS = _adjacent(
-    "chemical_systems",
+SYSTEMS_OF_TRANSFORMATION = _neighbours_of(
+    "transformations",
     "transformation_chemical_systems",
     "transformation",
     "chemical_system",
-    "transformations",
+    "chemical_systems",
 )
-SYSTEM_TRANSFORMATIONS = _adjacent(
-    "transformations",
+TRANSFORMATIONS_OF_SYSTEM = _neighbours_of(
+    "chemical_systems",
     "transformation_chemical_systems",
     "chemical_system",
     "transformation",
-    "chemical_systems",
+    "transformations",
 )
 
 
@@ -54,34 +58,45 @@ def _neighbours(tx: Connection, statement: TextClause, key: ScopedKey | str) -> 
 
 
 def get_network_transformations(tx: Connection, network: ScopedKey | str) -> list[ScopedKey]:
-    """Give the transformations of a network, in the order of their keys; empty if there is no such network."""
-    return _neighbours(tx, NETWORK_TRANSFORMATIONS, network)
+    """Return the transformations of a network, ordered by key; empty if it does not exist."""
+    return _neighbours(tx, TRANSFORMATIONS_OF_NETWORK, network)
 
 
 def get_transformation_networks(tx: Connection, transformation: ScopedKey | str) -> list[ScopedKey]:
-    """Give the networks that contain a transformation, in the order of their keys; empty if there is none such."""
-    return _neighbours(tx, TRANSFORMATION_NETWORKS, transformation)
+    """Return the networks with a transformation, ordered by key; empty if it does not exist."""
+    return _neighbours(tx, NETWORKS_OF_TRANSFORMATION, transformation)
 
 
 def get_network_chemicalsystems(tx: Connection, network: ScopedKey | str) -> list[ScopedKey]:
-    """Give the chemical systems of a network, in the order of their keys; empty if there is no such network."""
-    return _neighbours(tx, NETWORK_SYSTEMS, network)
+    """Return the chemical systems of a network, ordered by key; empty if it does not exist."""
+    return _neighbours(tx, SYSTEMS_OF_NETWORK, network)
 
 
 def get_chemicalsystem_networks(tx: Connection, chemicalsystem: ScopedKey | str) -> list[ScopedKey]:
-    """Give the networks that contain a chemical system, in the order of their keys; empty if there is none such."""
-    return _neighbours(tx, SYSTEM_NETWORKS, chemicalsystem)
+    """Return the networks with a chemical system, ordered by key; empty if it does not exist."""
+    return _neighbours(tx, NETWORKS_OF_SYSTEM, chemicalsystem)
 
 
 def get_transformation_chemicalsystems(
     tx: Connection, transformation: ScopedKey | str
 ) -> list[ScopedKey]:
-    """Give the end states of a transformation, in the order of their keys: two, or the one of a NonTransformation."""
-    return _neighbours(tx, TRANSFORMATION_SYSTEMS, transformation)
+    """Return the end states of a transformation, ordered by key.
+
+    Parameters
+    ----------
+    transformation : ScopedKey or str
+        The transformation.
+
+    Returns
+    -------
+    list of ScopedKey
+        Two, or one for a NonTransformation; empty if there is no such transformation.
+    """
+    return _neighbours(tx, SYSTEMS_OF_TRANSFORMATION, transformation)
 
 
 def get_chemicalsystem_transformations(
     tx: Connection, chemicalsystem: ScopedKey | str
 ) -> list[ScopedKey]:
-    """Give the transformations that have a chemical system as an end state, in the order of their keys."""
-    return _neighbours(tx, SYSTEM_TRANSFORMATIONS, chemicalsystem)
+    """Return the transformations with a chemical system as an end state, ordered by key."""
+    return _neighbours(tx, TRANSFORMATIONS_OF_SYSTEM, chemicalsystem)

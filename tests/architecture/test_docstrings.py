@@ -29,7 +29,7 @@ IDS = [name for name, _ in CALLS]
 
 
 def sections(call: Callable[..., Any]) -> dict[str, str]:
-    """The parts of a numpydoc docstring by title; the summary has none."""
+    """The sections of a numpydoc docstring by title; the summary has the title ''."""
     parts = SECTION.split(inspect.getdoc(call) or "")
     return {"": parts[0].strip(), **dict(zip(parts[1::2], parts[2::2], strict=True))}
 
@@ -37,9 +37,7 @@ def sections(call: Callable[..., Any]) -> dict[str, str]:
 def documented(section: str) -> list[str]:
     """The names of a Parameters section, in order."""
     heads = [line for line in section.splitlines() if line and not line.startswith(" ")]
-    names = [name.strip() for head in heads for name in head.partition(" : ")[0].split(",")]
-    # A method that is a function elsewhere documents the store it is called on.
-    return [name for name in names if name != "store"]
+    return [name.strip() for head in heads for name in head.partition(" : ")[0].split(",")]
 
 
 def parameters(call: Callable[..., Any]) -> list[str]:
@@ -59,14 +57,14 @@ def test_docstring_lists_all_parameters(name: str, call: Callable[..., Any]) -> 
     if "Parameters" in parts:
         assert documented(parts["Parameters"]) == names
         return
-    # Where there is no list, the parameters are another call's, or the one there is says it all.
+    # Without a list, the docstring refers to another call, or the summary describes the parameter.
     others = re.findall(r"`(\w+)`", parts[""])
     refers = [other for other in others if hasattr(getattr(StateStore, other, None), "operation")]
     assert refers or len(names) <= 1
 
 
 def defaults(call: Callable[..., Any]) -> dict[str, str]:
-    """The defaults that the docstring tells, by parameter."""
+    """The defaults that the docstring states, by parameter."""
     lines = sections(call).get("Parameters", "").splitlines()
     said = [re.fullmatch(r"(\w+) : .*, default (\S+)", line) for line in lines]
     return {one[1]: one[2].strip('"') for one in said if one}

@@ -48,6 +48,7 @@ def add(commands: Run, identifier: str, kind: str = "user", key: str = "key") ->
 def test_add_makes_an_identity_that_may_log_in(commands: Run, store: StateStore, kind: str) -> None:
     add(commands, "bill", kind)
     found = store.authenticate("bill", "key", CLASSES[kind])
+    assert found is not None
     assert (found.identifier, found.scopes, found.disabled, found.expires) == (
         "bill",
         [],
@@ -78,7 +79,9 @@ def test_add_again_changes_the_key_and_keeps_the_rest(commands: Run, store: Stat
     add(commands, "bill", key="new")
     assert store.authenticate("bill", "new", CredentialedUserIdentity) is None
     commands("enable", "-i", "bill")
-    assert store.authenticate("bill", "new", CredentialedUserIdentity).scopes == ["a-b-c"]
+    found = store.authenticate("bill", "new", CredentialedUserIdentity)
+    assert found is not None
+    assert found.scopes == ["a-b-c"]
 
 
 @pytest.mark.parametrize("typed", ["key\n", "key\r\n", "key"])

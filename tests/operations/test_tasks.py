@@ -282,7 +282,7 @@ def test_get_transformation_tasks(store: StateStore, scope: Scope) -> None:
         }
     for form in ("dict", "", "List", None):
         with pytest.raises(ValueError):
-            store.get_transformation_tasks(one, return_as=form)  # type: ignore[arg-type]  # that is the test
+            store.get_transformation_tasks(one, return_as=form)  # type: ignore[call-overload]  # that is the test
 
 
 # What a task continues from
@@ -300,14 +300,14 @@ def ref(
 
 def test_get_task_transformation_that_extends_nothing(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope, tasks=1)
-    key, nothing = store.get_task_transformation(made.tasks[0], return_gufe=False)
+    key, result_key = store.get_task_transformation(made.tasks[0], return_gufe=False)
     assert key in made.transformations
-    assert nothing is None
+    assert result_key is None
     TOKENIZABLE_REGISTRY.clear()
-    found, nothing = store.get_task_transformation(str(made.tasks[0]))
+    found, result = store.get_task_transformation(str(made.tasks[0]))
     assert found.key == key.gufe_key
     assert found is store.get_gufe(key)
-    assert nothing is None
+    assert result is None
     # Its own result is nothing to continue from.
     store.set_task_result(made.tasks[0], ref(scope))
     assert store.get_task_transformation(made.tasks[0], return_gufe=False) == (key, None)

@@ -26,9 +26,7 @@ def libpq(url: str) -> str:
 def row_counts(store: StateStore) -> dict[str, int]:
     """Return the number of rows of each table, within the open transaction if there is one."""
     with (
-        nullcontext(store._connection)
-        if store._connection
-        else store.engine.connect() as connection
+        nullcontext(store.connection) if store.connection else store.engine.connect() as connection
     ):
         tables = metadata.sorted_tables
         return {

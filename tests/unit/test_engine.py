@@ -187,10 +187,10 @@ def test_forked_child_uses_its_own_connections(pooled_database: str, given: str)
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_killed_child_leaves_the_connection_of_its_parent_usable(pooled_database: str) -> None:
     with closing(StateStore(pooled_database)) as store, store.transaction() as tx:
-        assert tx._connection is not None
-        before = tx._connection.scalar(text("SELECT pg_backend_pid()"))
+        assert tx.connection is not None
+        before = tx.connection.scalar(text("SELECT pg_backend_pid()"))
         child = os.fork()
         if child == 0:
             os._exit(0 if store.query_tasks() == [] else 1)
         assert os.waitpid(child, 0)[1] == 0
-        assert tx._connection.scalar(text("SELECT pg_backend_pid()")) == before
+        assert tx.connection.scalar(text("SELECT pg_backend_pid()")) == before

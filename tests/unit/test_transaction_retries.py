@@ -194,7 +194,7 @@ def test_connection_lost_in_a_transaction_is_an_error_and_the_next_transaction_w
 ) -> None:
     with pytest.raises(StoreUnavailableError), notes.transaction() as tx:  # noqa: PT012
         tx.add(1)
-        assert tx._connection is not None
-        _kill(notes_database, [tx._connection.scalar(text("SELECT pg_backend_pid()"))])
+        assert tx.connection is not None
+        _kill(notes_database, [tx.connection.scalar(text("SELECT pg_backend_pid()"))])
         tx.add(2)
     assert notes.numbers() == []

@@ -1,4 +1,4 @@
-"""Types that the modules of this package share."""
+"""Types of gufe objects in signatures; gufe itself ships no type annotations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 
 from alchemistore.models.keys import GufeKey
 
-# gufe ships no type annotations.
 GufeTokenizable: TypeAlias = Any
 # Returns those of the keys that are stored already.
 AlreadyStored: TypeAlias = Callable[[Set[GufeKey]], Set[GufeKey]]

@@ -1,0 +1,159 @@
+"""Documents: gufe objects as they are stored, once per scope, and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence, Set
+from typing import Any, cast
+
+import psycopg
+from psycopg.types.array import ListBinaryDumper
+from sqlalchemy import Connection, text
+
+from alchemistore import gufe_adapter
+from alchemistore.database.keys import one_or_missing, parameters, scope_ids, scope_parameters
+from alchemistore.database.sql import SCOPE_ID
+from alchemistore.errors import MissingObjectError
+from alchemistore.models import GufeKey, Scope, ScopedKey
+from alchemistore.models.clock import now
+from alchemistore.models.gufe import GufeTokenizable
+
+FIND_SCOPE = text(
+    "SELECT id FROM scopes WHERE org = :org AND campaign = :campaign AND project = :project"
+)
+INSERT_SCOPE = text("""
+    INSERT INTO scopes (org, campaign, project, created_at) VALUES (:org, :campaign, :project, :now)
+    ON CONFLICT DO NOTHING
+    RETURNING id
+""")
+FIND_STORED_KEYS = text("""
+    SELECT kind, token FROM gufe_objects
+    WHERE scope_id = :scope_id AND token = ANY(CAST(:tokens AS uuid[]))
+""")
+# In the order of the keys, so that two transactions that store the same objects cannot deadlock.
+INSERT_DOCUMENTS = text("""
+    INSERT INTO gufe_objects (scope_id, token, kind, document, children, writer, created_at)
+    SELECT :scope_id, token, kind, document, CAST(children AS uuid[]), :writer, :now
+    FROM unnest(
+        CAST(:tokens AS uuid[]), CAST(:kinds AS text[]), CAST(:documents AS bytea[]),
+        CAST(:children AS text[])
+    ) AS new (token, kind, document, children)
+    ORDER BY token
+    ON CONFLICT DO NOTHING
+""")
+DOCUMENT_EXISTS = text(
+    f"SELECT 1 FROM gufe_objects WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind"
+)
+DOCUMENTS_OF_OBJECT = text(f"""
+    -- The object itself, if it is stored under this kind.
+    WITH RECURSIVE root AS MATERIALIZED (
+        SELECT scope_id, token FROM gufe_objects
+        WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind
+    ),
+    -- The object with everything it refers to, directly or not.
+    closure (scope_id, token) AS (
+        SELECT scope_id, token FROM root
+        UNION
+        SELECT o.scope_id, child.token FROM closure
+        JOIN gufe_objects AS o USING (scope_id, token)
+        CROSS JOIN LATERAL unnest(o.children) AS child (token)
+    )
+    SELECT o.kind, o.token, o.document
+    FROM closure JOIN gufe_objects AS o USING (scope_id, token)
+""")
+DOCUMENTS_OF_OBJECTS = text("""
+    -- Several objects of one scope with everything they refer to, directly or not.
+    WITH RECURSIVE closure (token) AS (
+        SELECT unnest(CAST(:tokens AS uuid[]))
+        UNION
+        SELECT child.token FROM closure
+        JOIN gufe_objects AS o ON o.scope_id = :scope_id AND o.token = closure.token
+        CROSS JOIN LATERAL unnest(o.children) AS child (token)
+    )
+    SELECT o.kind, o.token, o.document
+    FROM closure JOIN gufe_objects AS o ON o.scope_id = :scope_id AND o.token = closure.token
+""")
+
+
+class BinaryArray(list[Any]):
+    """A list that psycopg sends in binary.
+
+    Sent as text, documents are twice as long and take ten times as long to write.
+    """
+
+
+psycopg.adapters.register_dumper(BinaryArray, ListBinaryDumper)
+
+
+def uuids(keys: Iterable[GufeKey]) -> str:
+    """Return the tokens of keys as a PostgreSQL array; faster than a list of UUID objects."""
+    return "{" + ",".join([key[-32:] for key in keys]) + "}"
+
+
+def ensure_scope(tx: Connection, scope: Scope) -> int:
+    """Return the id of a specific scope; create the scope if it is new."""
+    values = {**scope_parameters(scope), "now": now()}
+    # Another transaction may insert the scope between the first two statements.
+    found = (tx.scalar(statement, values) for statement in (FIND_SCOPE, INSERT_SCOPE, FIND_SCOPE))
+    return cast(int, next(scope_id for scope_id in found if scope_id is not None))
+
+
+def stored_keys(tx: Connection, scope_id: int, keys: Set[GufeKey]) -> Set[GufeKey]:
+    """Return those of the keys that are stored in the scope."""
+    rows = tx.execute(FIND_STORED_KEYS, {"scope_id": scope_id, "tokens": uuids(keys)})
+    return {GufeKey(f"{row.kind}-{row.token.hex}") for row in rows} & keys
+
+
+def store_documents(
+    tx: Connection, scope_id: int, documents: Sequence[gufe_adapter.Document]
+) -> None:
+    """Store documents; those that exist stay unchanged."""
+    if not documents:
+        return
+    tx.execute(
+        INSERT_DOCUMENTS,
+        {
+            "scope_id": scope_id,
+            "tokens": uuids(document.key for document in documents),
+            "kinds": BinaryArray(document.key.qualname for document in documents),
+            "documents": BinaryArray(document.data for document in documents),
+            "children": BinaryArray(uuids(document.children) for document in documents),
+            "writer": gufe_adapter.writer_versions(),
+            "now": now(),
+        },
+    )
+
+
+def read_object(tx: Connection, key: ScopedKey) -> GufeTokenizable:
+    """Return a gufe object, from memory if it is there.
+
+    Raises
+    ------
+    KeyError
+        If there is no such object.
+    """
+    in_memory = gufe_adapter.cached(key.gufe_key)
+    if in_memory is not None:
+        one_or_missing(tx, DOCUMENT_EXISTS, key, kind=key.qualname)
+        return in_memory
+    rows = tx.execute(DOCUMENTS_OF_OBJECT, {**parameters(key), "kind": key.qualname}).all()
+    if not rows:
+        raise MissingObjectError(key)
+    return gufe_adapter.decode(
+        key.gufe_key, {f"{row.kind}-{row.token.hex}": row.document for row in rows}
+    )
+
+
+def read_objects(tx: Connection, keys: Sequence[ScopedKey]) -> dict[ScopedKey, GufeTokenizable]:
+    """Return gufe objects by their keys, with one statement per scope; all of them must exist."""
+    found: dict[ScopedKey, GufeTokenizable] = {
+        key: gufe_adapter.cached(key.gufe_key) for key in keys
+    }
+    to_read = [key for key, in_memory in found.items() if in_memory is None]
+    ids = scope_ids(tx, {(key.org, key.campaign, key.project) for key in to_read})
+    for scope, scope_id in ids.items():
+        wanted = [key for key in to_read if (key.org, key.campaign, key.project) == scope]
+        tokens = [key.token for key in wanted]
+        rows = tx.execute(DOCUMENTS_OF_OBJECTS, {"scope_id": scope_id, "tokens": tokens})
+        documents = {f"{row.kind}-{row.token.hex}": row.document for row in rows}
+        found |= {key: gufe_adapter.decode(key.gufe_key, documents) for key in wanted}
+    return found

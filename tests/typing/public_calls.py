@@ -1,0 +1,115 @@
+"""The types that users see. mypy checks this file; it is never run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, assert_type
+
+from alchemistore import (
+    CredentialedComputeIdentity,
+    CredentialedUserIdentity,
+    ProtocolDAGResultRef,
+    S3ObjectStore,
+    Scope,
+    ScopedKey,
+    StateStore,
+    Task,
+    TaskDetails,
+    TaskHistory,
+    TaskHub,
+    TaskStatusEnum,
+)
+
+
+def query_networks(store: StateStore, flag: bool) -> None:
+    assert_type(store.query_networks(), list[ScopedKey])
+    assert_type(store.query_networks(scope="a-b-c", return_gufe=False), list[ScopedKey])
+    assert_type(store.query_networks(return_gufe=True), dict[ScopedKey, Any])
+    assert_type(store.query_networks(return_gufe=flag), list[ScopedKey] | dict[ScopedKey, Any])
+
+
+def get_taskhub(store: StateStore, network: ScopedKey, flag: bool) -> None:
+    assert_type(store.get_taskhub(network), ScopedKey)
+    assert_type(store.get_taskhub(network, True), TaskHub)
+    assert_type(store.get_taskhub(network, return_gufe=True), TaskHub)
+    assert_type(store.get_taskhub(network, flag), ScopedKey | TaskHub)
+
+
+def query_taskhubs(store: StateStore, flag: bool) -> None:
+    assert_type(store.query_taskhubs(), list[ScopedKey])
+    assert_type(store.query_taskhubs(limit=1), list[ScopedKey])
+    assert_type(store.query_taskhubs(return_gufe=True), dict[ScopedKey, TaskHub])
+    assert_type(store.query_taskhubs(Scope(), True), dict[ScopedKey, TaskHub])
+    assert_type(store.query_taskhubs(None, flag), list[ScopedKey] | dict[ScopedKey, TaskHub])
+
+
+def taskhub_weight(store: StateStore, network: ScopedKey, networks: Iterable[ScopedKey]) -> None:
+    assert_type(store.get_taskhub_weight(network), float)
+    assert_type(store.get_taskhub_weight(str(network)), float)
+    assert_type(store.get_taskhub_weight(networks), list[float | None])
+    assert_type(store.get_taskhub_weight([str(network), None]), list[float | None])
+    assert_type(store.set_taskhub_weight(networks, 0.5), list[ScopedKey | None])
+    store.set_taskhub_weight(network, 0.5)
+
+
+def taskhub_tasks(store: StateStore, taskhub: ScopedKey, flag: bool) -> None:
+    either = store.get_taskhub_tasks(taskhub, return_gufe=flag)
+    assert_type(either, list[ScopedKey] | dict[ScopedKey, Task])
+    assert_type(store.get_taskhub_tasks(taskhub), list[ScopedKey])
+    assert_type(store.get_taskhub_tasks(taskhub, True), dict[ScopedKey, Task])
+    assert_type(store.get_taskhub_unclaimed_tasks(taskhub), list[ScopedKey])
+    unclaimed = store.get_taskhub_unclaimed_tasks(taskhub, return_gufe=True)
+    assert_type(unclaimed, dict[ScopedKey, Task])
+
+
+def task_transformation(store: StateStore, task: ScopedKey) -> None:
+    assert_type(store.get_task_transformation(task), tuple[Any, ProtocolDAGResultRef | None])
+    assert_type(
+        store.get_task_transformation(task, return_gufe=False), tuple[ScopedKey, ScopedKey | None]
+    )
+
+
+def transformation_tasks(store: StateStore, transformation: ScopedKey) -> None:
+    assert_type(store.get_transformation_tasks(transformation), list[ScopedKey])
+    assert_type(store.get_transformation_tasks(transformation, return_as="list"), list[ScopedKey])
+    assert_type(
+        store.get_transformation_tasks(transformation, return_as="graph"),
+        dict[ScopedKey, ScopedKey | None],
+    )
+    assert_type(
+        store.get_transformation_tasks(transformation, None, "graph", "waiting"),
+        dict[ScopedKey, ScopedKey | None],
+    )
+
+
+def identities(store: StateStore) -> None:
+    user, compute = CredentialedUserIdentity, CredentialedComputeIdentity
+    assert_type(store.get_credentialed_entity("a", user), CredentialedUserIdentity)
+    assert_type(store.get_credentialed_entity("a", compute), CredentialedComputeIdentity)
+    assert_type(store.authenticate("a", "key", user), CredentialedUserIdentity | None)
+
+
+def plain_calls(store: StateStore, task: ScopedKey, network: object) -> None:
+    assert_type(store.create_network(network, Scope("a", "b", "c")), ScopedKey)
+    assert_type(store.create_tasks([task]), list[ScopedKey])
+    assert_type(store.get_task_status([task]), list[TaskStatusEnum | None])
+    assert_type(store.get_task_history([task]), list[TaskHistory | None])
+    assert_type(store.get_task_details([task]), list[TaskDetails | None])
+    assert_type(store.get_task_tracebacks(task), list[list[str]])
+    with store.transaction() as tx:
+        assert_type(tx, StateStore)
+        assert_type(tx.get_taskhub(task, return_gufe=True), TaskHub)
+
+
+def results(objects: S3ObjectStore, location: str) -> None:
+    assert_type(objects.pull_protocoldagresult(location=location, return_as="json"), str)
+    assert_type(objects.pull_protocoldagresult(location=location, return_as="dict"), dict[str, Any])
+
+
+def wrong_calls(store: StateStore, task: ScopedKey) -> None:
+    """Return nothing: mypy reports an unused ignore where one of these becomes acceptable."""
+    store.get_transformation_tasks(task, return_as="dict")  # type: ignore[call-overload]  # unknown
+    store.set_task_priority([task], "1")  # type: ignore[arg-type]  # not a number
+    store.get_task_status(task)  # type: ignore[arg-type]  # a single key
+    store.get_task_status([task], 1)  # type: ignore[call-arg]  # too many arguments
+    assert_type(store.get_taskhub(task), TaskHub)  # type: ignore[assert-type]  # it is a key

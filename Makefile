@@ -38,6 +38,9 @@ format: $(VENV)/.dev  ## put the code in form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+statements: $(VENV)/.test  ## render the statements of the queue to tests/statements/*.sql
+	$(BIN)/python -m tests.statements
+
 bench: $(VENV)/.test  ## measure bulk calls against bare SQL, networks against gufe, in ratios
 	$(BIN)/python -m bench
 
@@ -50,4 +53,4 @@ build: $(VENV)/.dev  ## build the wheel and the source archive into dist/
 clean:  ## remove what make made, but no data
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help demo demo-clean test lint format bench bench-claims build clean
+.PHONY: help demo demo-clean test lint format statements bench bench-claims build clean

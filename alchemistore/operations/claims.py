@@ -46,13 +46,16 @@ _SCOPES_WANTED = f"""
 
 ONE_HUB = f"""
     SELECT 1 AS draw, h.scope_id, h.token FROM taskhubs AS h
-    WHERE h.scope_id = {SCOPE_ID} AND h.token = :token
+    WHERE h.scope_id = {SCOPE_ID}
+        AND h.token = :token
 """
 # The hubs of some scopes in random order. As with tasks, this is a race by weight: among the hubs
 # with work, each comes first with a probability of its weight over the sum of their weights.
 HUBS_OF_SCOPES = f"""
     SELECT row_number() OVER (
-        ORDER BY {exponential("uuid_hash_extended(h.token, :seed)")} / greatest(h.weight, 1e-9)
+        ORDER BY
+            {exponential("uuid_hash_extended(h.token, :seed)")}
+            / greatest(h.weight, 1e-9)
     ) AS draw, h.scope_id, h.token
     FROM ({_SCOPES_WANTED}) AS s JOIN taskhubs AS h ON h.scope_id = s.id
     WHERE h.weight > 0
@@ -161,8 +164,7 @@ def _pick(hubs: str, heads: str, limit: str) -> str:
                 WHERE earlier.draw < head.draw
             )
             {limit}
-        )
-    """
+        )"""
 
 
 # The second part of every claim: moves the picked tasks from the queue to the service.
@@ -231,7 +233,7 @@ def claim_statement(count: int, filtered: bool, hubs: str = ONE_HUB) -> TextClau
     """
     window = literal_limit(WINDOW + count)
     heads = _heads_some_protocols(window) if filtered else _heads_any_protocol(window)
-    return text(f"WITH {_pick(hubs, heads, literal_limit(count))}, {_TAKE}")
+    return text(f"WITH {_pick(hubs, heads, literal_limit(count))},\n{_TAKE}")
 
 
 HAS_WORK = text(f"""

@@ -30,10 +30,13 @@ from alchemistore.operations.statuses import SET_STATUS
 LOCK_TASK_AND_CHILDREN = text(f"""
     SELECT t.scope_id, t.token, t.status
     FROM (
-        SELECT {SCOPE_ID} AS scope_id, CAST(:token AS uuid) AS task
+        SELECT
+            {SCOPE_ID} AS scope_id,
+            CAST(:token AS uuid) AS task
         UNION ALL
         SELECT e.scope_id, e.task FROM extends AS e
-        WHERE e.scope_id = {SCOPE_ID} AND e.parent = :token
+        WHERE e.scope_id = {SCOPE_ID}
+            AND e.parent = :token
         ORDER BY task
     ) AS x
     -- Looks up and locks each task by key, one by one and in order.

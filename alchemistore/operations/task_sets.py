@@ -67,7 +67,8 @@ def row_locations(
     return f"""ARRAY(
         SELECT x.ctid FROM {tasks} CROSS JOIN LATERAL (
             SELECT x.ctid {columns} FROM {table} AS x
-            WHERE x.scope_id = {tasks}.scope_id AND x.{key} = {tasks}.task {and_attempt} {FENCE}
+            WHERE x.scope_id = {tasks}.scope_id AND x.{key} = {tasks}.task
+                {and_attempt} {FENCE}
         ) AS x {where}
     )"""
 

@@ -24,7 +24,10 @@ def exponential(bits: str) -> str:
 
     The upper 53 bits, as many as a double has, give a number between 0 and 1, both excluded.
     """
-    return f"-ln((({bits} >> 11 & 9007199254740991) + 0.5) / 9007199254740992)"
+    return f"""-ln(
+        (({bits} >> 11 & 9007199254740991) + 0.5)
+        / 9007199254740992
+    )"""
 
 
 def largest_race(row: str, lane: str) -> str:

@@ -16,7 +16,8 @@ from alchemistore.operations.task_sets import REACHES, Reach, row_locations
 _NOT_CLAIMABLE = """
     WHERE eligible.priority IS NULL OR coalesce((
         SELECT a.weight FROM actions AS a
-        WHERE a.scope_id = eligible.scope_id AND a.taskhub = x.taskhub AND a.task = eligible.task
+        WHERE a.scope_id = eligible.scope_id AND a.taskhub = x.taskhub
+            AND a.task = eligible.task
     ), 0) = 0
 """
 
@@ -109,7 +110,9 @@ def _refresh(touched: str) -> TextClause:
         -- The tasks of the groups, each with its new race, for the update and the insert below.
         drawn AS MATERIALIZED (
             SELECT scope_id, taskhub, task, priority, protocol, weight, place,
-                clock + {draw} / greatest(weight, {WEIGHT_MIN}) AS race
+                clock
+                + {draw}
+                / greatest(weight, {WEIGHT_MIN}) AS race
             FROM clocks CROSS JOIN LATERAL unnest(tasks, weights, places) AS x (task, weight, place)
         ),
         -- Updates the queue rows that exist, by their location.

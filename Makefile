@@ -41,6 +41,9 @@ format: $(VENV)/.dev  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+statements: $(VENV)/.test  ## render the statements of the queue to tests/statements/*.sql
+	$(BIN)/python -m tests.statements
+
 migration: $(VENV)/.dev  ## create an empty migration, with the rules for it (m='add a column')
 	$(BIN)/alembic revision --message '$(m)' \
 	    --rev-id $$(printf %04d $$(($$(ls migrations/versions/[0-9]*.py | wc -l) + 1)))
@@ -58,4 +61,4 @@ build: $(VENV)/.dev  ## build the wheel and the source archive into dist/
 clean:  ## remove everything that make created, except data
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help demo demo-clean check test lint format migration bench bench-claims build clean
+.PHONY: help demo demo-clean check test lint format statements migration bench bench-claims build clean

@@ -14,7 +14,7 @@ from alchemistore import ScopedKey, StateStore
 from alchemistore.database.keys import parameters
 from alchemistore.models.clock import now
 from alchemistore.operations import actions, tasks
-from alchemistore.operations.task_sets import LOCK
+from alchemistore.operations.task_sets import LOCK_TASKS
 from bench.run import Run
 from bench.seeding import scope_id, seed, task_keys
 from bench.servers import connect, opened
@@ -96,9 +96,9 @@ SEEDED: dict[str, dict[str, Any]] = {
 
 # The statements of a call between locking the tasks and bringing the queue up to date.
 WITHOUT_QUEUE: dict[str, tuple[TextClause, dict[str, Any]]] = {
-    "action_tasks": (actions.ACTION, {"now": now()}),
+    "action_tasks": (actions.ADD_ACTIONS, {"now": now()}),
     "set_task_priority": (tasks.SET_PRIORITY, {"priority": PRIORITY}),
-    "set_task_weights": (actions.SET_WEIGHTS, {"weights": WEIGHT}),
+    "set_task_weights": (actions.SET_ACTION_WEIGHTS, {"weights": WEIGHT}),
 }
 
 
@@ -155,7 +155,7 @@ class Field:
 
                 def change() -> None:
                     with store.engine.begin() as connection:
-                        connection.execute(LOCK["tasks"], values)
+                        connection.execute(LOCK_TASKS["tasks"], values)
                         connection.execute(statement, values).fetchall()
 
                 return clocked(change)

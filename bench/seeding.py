@@ -12,7 +12,7 @@ from psycopg.errors import InsufficientPrivilege
 
 from alchemistore import ComputeServiceRegistration, Scope, ScopedKey, StateStore
 from alchemistore.models.task import DEFAULT_PRIORITY, DEFAULT_WEIGHT
-from alchemistore.operations.queue.refresh import WEIGHT_MIN
+from alchemistore.operations.queue.race import WEIGHT_MIN
 from bench.servers import connect
 from bench.star import star
 

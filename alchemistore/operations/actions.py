@@ -1,11 +1,11 @@
-"""Actions: a task is on a hub, with a weight, to be claimed from there."""
+"""Actions: tasks on hubs, where they can be claimed, with their weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, overload
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from alchemistore.database.keys import (
     Keys,
@@ -15,6 +15,7 @@ from alchemistore.database.keys import (
     parse_one_or_many,
     scoped,
 )
+from alchemistore.database.planner import FENCE
 from alchemistore.database.sql import SCOPE_ID
 from alchemistore.models import ScopedKey
 from alchemistore.models.clock import now
@@ -23,83 +24,106 @@ from alchemistore.operations.queue.refresh import refresh
 from alchemistore.operations.task_sets import TASKS, lock
 from alchemistore.operations.taskhubs import check_weight
 
-HUB = (
-    f"SELECT scope_id, token, network FROM taskhubs WHERE scope_id = {SCOPE_ID} AND token = :token"
-)
-# Keeps the hub from being deleted meanwhile.
-LOCK_HUB = text(f"{HUB} FOR KEY SHARE")
+_HUB = f"""
+    SELECT scope_id, token, network FROM taskhubs WHERE scope_id = {SCOPE_ID} AND token = :token
+"""
+# Prevents the deletion of the hub until the end of the transaction.
+LOCK_HUB_AGAINST_DELETION = text(f"{_HUB} FOR KEY SHARE")
 
-# The rows of the wanted tasks on the hub, by their place: see `task_sets.row_locations`.
-_PRESENT = """
+_HUB_AND_TASKS = f"""
+    -- The hub, or nothing if it does not exist.
+    hub AS MATERIALIZED ({_HUB}),
+    -- The given tasks. Read once, because two steps use them.
+    wanted AS MATERIALIZED ({TASKS})
+"""
+_PRESENT = f"""
+    -- The given tasks on the hub, with the locations of their actions, so that the next step reads
+    -- only these rows.
     present AS MATERIALIZED (
         SELECT wanted.*, a.place FROM hub JOIN wanted ON wanted.scope_id = hub.scope_id
+        -- Looks up the action of each task by key.
         CROSS JOIN LATERAL (
             SELECT a.ctid AS place FROM actions AS a
-            WHERE a.scope_id = hub.scope_id AND a.taskhub = hub.token AND a.task = wanted.task OFFSET 0
+            WHERE a.scope_id = hub.scope_id AND a.taskhub = hub.token AND a.task = wanted.task
+            {FENCE}
         ) AS a
     )
 """
 
-# Each statement gives back what it did not do: usually little.
-ACTION = text(f"""
-    WITH hub AS MATERIALIZED ({HUB}),
-    wanted AS MATERIALIZED ({TASKS}),
+# The next three statements return the tasks that they did not change, usually few.
+ADD_ACTIONS = text(f"""
+    WITH {_HUB_AND_TASKS},
+    -- Adds the tasks that can still be run and whose transformation is in the network of the hub.
     added AS (
         INSERT INTO actions (scope_id, taskhub, task, weight, created_at)
         SELECT hub.scope_id, hub.token, t.token, :weight, :now
         FROM hub
         JOIN wanted ON wanted.scope_id = hub.scope_id
+        -- Looks up each task by key.
         CROSS JOIN LATERAL (
             SELECT t.token, t.transformation FROM tasks AS t
-            WHERE t.scope_id = wanted.scope_id AND t.token = wanted.task AND t.status IN ('waiting', 'running', 'error') OFFSET 0
+            WHERE t.scope_id = wanted.scope_id AND t.token = wanted.task
+                AND t.status IN ('waiting', 'running', 'error') {FENCE}
         ) AS t
+        -- Looks up its transformation in the network by key.
         CROSS JOIN LATERAL (
             SELECT FROM network_transformations AS n
-            WHERE n.scope_id = hub.scope_id AND n.network = hub.network AND n.transformation = t.transformation OFFSET 0
+            WHERE n.scope_id = hub.scope_id AND n.network = hub.network
+                AND n.transformation = t.transformation {FENCE}
         ) AS n
         ON CONFLICT DO NOTHING
         RETURNING scope_id, task
     )
     SELECT scope_id, task FROM wanted EXCEPT ALL SELECT scope_id, task FROM added
 """).bindparams(weight=DEFAULT_WEIGHT)
-CANCEL = text(f"""
-    WITH hub AS MATERIALIZED ({HUB}),
-    wanted AS MATERIALIZED ({TASKS}),
+REMOVE_ACTIONS = text(f"""
+    WITH {_HUB_AND_TASKS},
     {_PRESENT},
+    -- Removes the tasks from the hub.
     removed AS (
-        DELETE FROM actions WHERE ctid = ANY(ARRAY(SELECT place FROM present)) RETURNING scope_id, task
+        DELETE FROM actions WHERE ctid = ANY(ARRAY(SELECT place FROM present))
+        RETURNING scope_id, task
     )
     SELECT scope_id, task FROM wanted EXCEPT ALL SELECT scope_id, task FROM removed
 """)
-SET_WEIGHTS = text(f"""
-    WITH hub AS MATERIALIZED ({HUB}),
+SET_ACTION_WEIGHTS = text(f"""
+    WITH
+    -- The hub, or nothing if it does not exist.
+    hub AS MATERIALIZED ({_HUB}),
+    -- The given tasks with their new weights. Read once, because two steps use them.
     wanted AS MATERIALIZED (
         SELECT scope_id, task, weight
-        FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[]), CAST(:weights AS double precision[]))
-            AS x (scope_id, task, weight)
+        FROM unnest(
+            CAST(:scope_ids AS bigint[]),
+            CAST(:tokens AS uuid[]),
+            CAST(:weights AS double precision[])
+        ) AS x (scope_id, task, weight)
     ),
     {_PRESENT},
+    -- Sets the weights of the tasks on the hub.
     changed AS (
         UPDATE actions AS a SET weight = present.weight FROM present WHERE a.ctid = present.place
         RETURNING a.scope_id, a.task
     )
     SELECT scope_id, task FROM wanted EXCEPT ALL SELECT scope_id, task FROM changed
 """)
-GET_WEIGHTS = text(f"""
+GET_ACTION_WEIGHTS = text(f"""
     SELECT a.scope_id, a.task, a.weight
-    FROM ({HUB}) AS hub JOIN ({TASKS}) AS wanted ON wanted.scope_id = hub.scope_id
+    FROM ({_HUB}) AS hub JOIN ({TASKS}) AS wanted ON wanted.scope_id = hub.scope_id
+    -- Looks up the action of each task by key.
     CROSS JOIN LATERAL (
         SELECT a.scope_id, a.task, a.weight FROM actions AS a
-        WHERE a.scope_id = hub.scope_id AND a.taskhub = hub.token AND a.task = wanted.task OFFSET 0
+        WHERE a.scope_id = hub.scope_id AND a.taskhub = hub.token AND a.task = wanted.task {FENCE}
     ) AS a
 """)
-ACTIONED_TASKS = text("""
+LIST_ACTIONS_OF_HUBS = text("""
     SELECT x.position, a.task, a.weight
-    FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[])) WITH ORDINALITY AS x (scope_id, taskhub, position)
+    FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[]))
+        WITH ORDINALITY AS x (scope_id, taskhub, position)
     JOIN actions AS a ON a.scope_id = x.scope_id AND a.taskhub = x.taskhub
     ORDER BY x.position, a.task
 """)
-ACTIONED_NETWORKS = text(f"""
+LIST_NETWORKS_OF_ACTIONED_TASK = text(f"""
     SELECT n.kind, n.token, a.weight
     FROM actions AS a
     JOIN taskhubs AS h ON h.scope_id = a.scope_id AND h.token = a.taskhub
@@ -112,10 +136,11 @@ ACTIONED_NETWORKS = text(f"""
 def action_tasks(
     tx: Connection, tasks: Iterable[ScopedKey | str | None], taskhub: ScopedKey | str
 ) -> list[ScopedKey | None]:
-    """Put tasks on a hub, with weight 0.5, so that they can be claimed from there.
+    """Put tasks on a hub with weight 0.5, so that they can be claimed from it.
 
-    A task can be actioned if its transformation is in the hub's network, it is waiting, running or in error, and it is not on
-    this hub yet. Whether the task it extends is complete matters only when it is claimed.
+    A task can be actioned if its transformation is in the network of the hub, if it is waiting,
+    running or in error, and if it is not yet on this hub. A task that extends an incomplete task
+    can be actioned, but not claimed.
 
     Parameters
     ----------
@@ -127,15 +152,15 @@ def action_tasks(
     Returns
     -------
     list of ScopedKey or None
-        For each task in the order given: its key if it was actioned by this call, else ``None``.
+        The key of each task that this call actioned, else ``None``, in the order given.
     """
-    return _change(tx, ACTION, parse_keys(tx, tasks), taskhub, now=now())
+    return _change(tx, ADD_ACTIONS, parse_keys(tx, tasks), taskhub, now=now())
 
 
 def cancel_tasks(
     tx: Connection, tasks: Iterable[ScopedKey | str | None], taskhub: ScopedKey | str
 ) -> list[ScopedKey | None]:
-    """Take tasks off a hub; what is running goes on, and other hubs keep them.
+    """Remove tasks from a hub. Running tasks continue, and other hubs keep the tasks.
 
     Parameters
     ----------
@@ -147,14 +172,14 @@ def cancel_tasks(
     Returns
     -------
     list of ScopedKey or None
-        For each task in the order given: its key if it was taken off by this call, else ``None``.
+        The key of each task that this call removed, else ``None``, in the order given.
     """
-    return _change(tx, CANCEL, parse_keys(tx, tasks), taskhub)
+    return _change(tx, REMOVE_ACTIONS, parse_keys(tx, tasks), taskhub)
 
 
 def _change(
     tx: Connection,
-    statement: Any,
+    statement: TextClause,
     keys: Keys,
     taskhub: ScopedKey | str,
     once: bool = True,
@@ -164,7 +189,7 @@ def _change(
     if (
         not keys
         or hub.qualname != "TaskHub"
-        or tx.execute(LOCK_HUB, parameters(hub)).first() is None
+        or tx.execute(LOCK_HUB_AGAINST_DELETION, parameters(hub)).first() is None
     ):
         return [None] * len(keys.parsed)
     lock(tx, keys.parameters)
@@ -182,48 +207,49 @@ def set_task_weights(
     taskhub: ScopedKey | str,
     weight: float | None = None,
 ) -> list[ScopedKey | None]:
-    """Set with which weight tasks are drawn from a hub.
+    """Set the weights of tasks on a hub.
 
     Parameters
     ----------
     tasks : mapping of ScopedKey or str to float, or iterable of ScopedKey or str
-        The tasks with a weight for each, or the tasks that all get `weight`.
+        Tasks with a weight for each, or tasks that all get `weight`.
     taskhub : ScopedKey or str
         The hub.
     weight : float, optional
-        The weight of all `tasks`; required with an iterable, refused with a mapping.
+        The weight of all tasks. Required with an iterable, an error with a mapping.
 
     Returns
     -------
     list of ScopedKey or None
-        For each task in the order given: its key, or ``None`` if it is not on this hub.
+        The key of each task, or ``None`` if it is not on this hub, in the order given.
 
     Raises
     ------
     ValueError
-        If a weight is not between 0 (never drawn) and 1, or `weight` is given or missing where it should not be. Nothing is
-        written then.
+        If a weight is not between 0 (never claimed) and 1, if `weight` is given with a mapping, or
+        if it is missing with an iterable. No weight changes then.
     """
     if isinstance(tasks, Mapping):
         if weight is not None:
-            raise ValueError("with a mapping of tasks to weights, `weight` must not be given")
-        asked = {str(task): check_weight(value) for task, value in tasks.items()}
+            raise ValueError("`tasks` is a mapping to weights; do not give `weight`, too")
+        given = {str(task): check_weight(value) for task, value in tasks.items()}
         keys = parse_keys(tx, list(tasks))
-        weights = {key: asked[str(key)] for key in keys.parsed if key is not None}
+        weights = {key: given[str(key)] for key in keys.parsed if key is not None}
     else:
         if weight is None:
-            raise ValueError("with a list of tasks, `weight` must be given")
+            raise ValueError("`tasks` is not a mapping to weights; give `weight`, too")
         value = check_weight(weight)
         keys = parse_keys(tx, tasks)
         weights = dict.fromkeys((key for key in keys.parsed if key is not None), value)
     # One weight for each distinct key, in the order in which the keys first appear.
-    return _change(tx, SET_WEIGHTS, keys, taskhub, once=False, weights=list(weights.values()))
+    in_order = list(weights.values())
+    return _change(tx, SET_ACTION_WEIGHTS, keys, taskhub, once=False, weights=in_order)
 
 
 def get_task_weights(
     tx: Connection, tasks: Iterable[ScopedKey | str | None], taskhub: ScopedKey | str
 ) -> list[float | None]:
-    """Give with which weight tasks are drawn from a hub.
+    """Return the weights of tasks on a hub.
 
     Parameters
     ----------
@@ -235,48 +261,53 @@ def get_task_weights(
     Returns
     -------
     list of float or None
-        For each task in the order given: its weight, ``None`` if it is not on this hub.
+        The weight of each task, or ``None`` if it is not on this hub, in the order given.
     """
     hub, keys = parse_key(taskhub), parse_keys(tx, tasks)
     if not keys or hub.qualname != "TaskHub":
         return [None] * len(keys.parsed)
-    rows = tx.execute(GET_WEIGHTS, {**parameters(hub), **keys.parameters})
+    rows = tx.execute(GET_ACTION_WEIGHTS, {**parameters(hub), **keys.parameters})
     return keys.align({(row.scope_id, row.task): row.weight for row in rows})
 
 
+@overload
+def get_taskhub_actioned_tasks(  # type: ignore[overload-overlap]  # a str is iterable, too
+    tx: Connection, taskhub: ScopedKey | str
+) -> dict[ScopedKey, float]: ...
+@overload
+def get_taskhub_actioned_tasks(
+    tx: Connection, taskhub: Iterable[ScopedKey | str | None]
+) -> list[dict[ScopedKey, float]]: ...
 def get_taskhub_actioned_tasks(
     tx: Connection, taskhub: ScopedKey | str | Iterable[ScopedKey | str | None]
-) -> Any:
-    """Give the tasks on a hub, whatever their status, with their weights.
+) -> dict[ScopedKey, float] | list[dict[ScopedKey, float]]:
+    """Return the tasks on a hub, regardless of their status, with their weights.
 
     Parameters
     ----------
     taskhub : ScopedKey or str, or iterable of them
-        The hub, or several.
+        A hub, or several.
 
     Returns
     -------
     dict of ScopedKey to float, or list of them
-        In the order of the keys; empty if there is no such hub.
+        In the order of the keys; empty if there is no such hub. A list if `taskhub` is an iterable.
     """
     single, keys = parse_one_or_many(tx, taskhub, "TaskHub")
     found: list[dict[ScopedKey, float]] = [{} for _ in keys.tokens]
     hubs = list(dict.fromkeys(key for key in keys.parsed if key is not None))
-    for row in tx.execute(ACTIONED_TASKS, keys.parameters):
+    for row in tx.execute(LIST_ACTIONS_OF_HUBS, keys.parameters):
         found[row.position - 1][scoped(hubs[row.position - 1], "Task", row.task)] = row.weight
-    answers = keys.align(
-        dict(zip(zip(keys.scope_ids, keys.tokens, strict=True), found, strict=True))
-    )
-    listed = [answer if answer is not None else {} for answer in answers]
+    listed = [answer if answer is not None else {} for answer in keys.align_values(found)]
     return listed[0] if single else listed
 
 
 def get_task_actioned_networks(tx: Connection, task: ScopedKey | str) -> dict[ScopedKey, float]:
-    """Give the networks on whose hubs a task is, with its weights there, in the order of their keys; empty if on none."""
+    """Return the networks on whose hubs a task is, with its weights there, in the order of keys."""
     key = parse_key(task)
     if key.qualname != "Task":
         return {}
     return {
         scoped(key, row.kind, row.token): row.weight
-        for row in tx.execute(ACTIONED_NETWORKS, parameters(key))
+        for row in tx.execute(LIST_NETWORKS_OF_ACTIONED_TASK, parameters(key))
     }

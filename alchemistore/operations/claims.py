@@ -1,4 +1,4 @@
-"""Claiming: a compute service takes tasks from a hub."""
+"""Claims: a compute service takes tasks from hubs."""
 
 from __future__ import annotations
 
@@ -9,165 +9,256 @@ from typing import Any
 from sqlalchemy import Connection, TextClause, text
 
 from alchemistore.database.keys import parameters, parse_key, parse_scope
+from alchemistore.database.planner import FENCE, equal_unindexed, literal_limit
 from alchemistore.database.sql import SCOPE_ID
 from alchemistore.errors import unknown_service
 from alchemistore.models import Scope, ScopedKey
 from alchemistore.models.clock import now
-from alchemistore.operations.queue.refresh import SAME_HUB, seed
+from alchemistore.operations.queue.race import exponential, seed
 
-# Candidates looked at in a lane beyond those asked for, so that stale ones do not make the claim short.
+# Queue rows read in a lane in addition to the number of tasks asked for, because some of them may
+# belong to tasks that another claim has just taken.
 WINDOW = 200
 
-# A list of scopes, NULL for what is open.
-_SCOPES = "unnest(CAST(:orgs_{0} AS text[]), CAST(:campaigns_{0} AS text[]), CAST(:projects_{0} AS text[])) AS x (org, campaign, project)"
-_COVERS = "(x.org IS NULL OR x.org = s.org) AND (x.campaign IS NULL OR x.campaign = s.campaign) AND (x.project IS NULL OR x.project = s.project)"
+
+def _covering(scopes: str) -> str:
+    """Return a query for the rows of a list of scopes that cover the scope ``s``.
+
+    The list is in the parameters ``orgs_``, ``campaigns_`` and ``projects_``, which end in
+    `scopes`; NULL covers everything.
+    """
+    return f"""
+        SELECT FROM unnest(
+            CAST(:orgs_{scopes} AS text[]),
+            CAST(:campaigns_{scopes} AS text[]),
+            CAST(:projects_{scopes} AS text[])
+        ) AS x (org, campaign, project)
+        WHERE (x.org IS NULL OR x.org = s.org)
+            AND (x.campaign IS NULL OR x.campaign = s.campaign)
+            AND (x.project IS NULL OR x.project = s.project)
+    """
+
+
 _SCOPES_WANTED = f"""
     SELECT s.id FROM scopes AS s
-    WHERE EXISTS (SELECT FROM {_SCOPES.format("in")} WHERE {_COVERS})
-        AND NOT EXISTS (SELECT FROM {_SCOPES.format("out")} WHERE {_COVERS})
+    WHERE EXISTS ({_covering("in")}) AND NOT EXISTS ({_covering("out")})
 """
 
-_HUB = f"SELECT 1 AS draw, h.scope_id, h.token FROM taskhubs AS h WHERE h.scope_id = {SCOPE_ID} AND h.token = :token"
-# A race by hub weight: as with tasks, the first of those that have work is drawn with a probability of its weight over their sum.
-_DRAWN_HUBS = f"""
-    SELECT row_number() OVER (ORDER BY
-        -ln(((uuid_hash_extended(h.token, :seed) >> 11 & 9007199254740991) + 0.5) / 9007199254740992) / greatest(h.weight, 1e-9)
+ONE_HUB = f"""
+    SELECT 1 AS draw, h.scope_id, h.token FROM taskhubs AS h
+    WHERE h.scope_id = {SCOPE_ID}
+        AND h.token = :token
+"""
+# The hubs of some scopes in random order. As with tasks, this is a race by weight: among the hubs
+# with work, each comes first with a probability of its weight over the sum of their weights.
+HUBS_OF_SCOPES = f"""
+    SELECT row_number() OVER (
+        ORDER BY
+            {exponential("uuid_hash_extended(h.token, :seed)")}
+            / greatest(h.weight, 1e-9)
     ) AS draw, h.scope_id, h.token
     FROM ({_SCOPES_WANTED}) AS s JOIN taskhubs AS h ON h.scope_id = s.id
     WHERE h.weight > 0
 """
 
-# The head of each lane, hub by hub and lane by lane: LATERAL keeps any plan from reading a lane it does not need.
-_ANY_PROTOCOL = """
-    SELECT hub.draw, q.* FROM hub
-    CROSS JOIN LATERAL (
-        SELECT l.priority, l.floor FROM lanes AS l
-        WHERE l.scope_id = hub.scope_id AND l.taskhub = hub.token AND l.protocol = ''
-        ORDER BY l.priority
-    ) AS lane
-    CROSS JOIN LATERAL (
-        SELECT q.scope_id, q.taskhub, q.task, q.priority, q.race, '' AS lane FROM queue AS q
-        WHERE q.scope_id = hub.scope_id AND q.taskhub = hub.token AND q.priority = lane.priority AND q.race >= lane.floor
-        ORDER BY q.race LIMIT {window}
-        FOR UPDATE SKIP LOCKED
-    ) AS q
-"""
-# The rows of a protocol's lane. Compared like this, they are found by the index that has the protocol, whatever is known of the others:
-# the other one has every entry of the hub at that priority.
-_OF_LANE = """
+# Selects the queue rows q of a protocol's lane l. Compared as rows, the columns fit only the index
+# that begins with the protocol. Compared one by one, they also fit the index without the protocol,
+# and a scan of that one reads every entry of the hub at this priority.
+_ROWS_OF_LANE = """
     q.scope_id = l.scope_id AND q.taskhub = l.taskhub
     AND (q.protocol, q.priority, q.race) >= (l.protocol, l.priority, l.floor)
     AND (q.protocol, q.priority) <= (l.protocol, l.priority)
 """
-# Several protocols of one priority race against each other; a row is locked when its turn has come.
-_SOME_PROTOCOLS = """
-    SELECT hub.draw, q.scope_id, q.taskhub, q.task, q.priority, q.race, head.protocol AS lane FROM hub
-    CROSS JOIN LATERAL (
-        SELECT DISTINCT l.priority FROM lanes AS l
-        WHERE l.scope_id = hub.scope_id AND l.taskhub = hub.token AND l.protocol = ANY(CAST(:protocols AS text[]))
-        ORDER BY l.priority
-    ) AS level
-    CROSS JOIN LATERAL (
-        SELECT h.task, h.protocol FROM lanes AS l
+
+
+def _heads_any_protocol(window: str) -> str:
+    """Return the query for the heads of the lanes of all hubs, regardless of protocol."""
+    return f"""
+        SELECT hub.draw, q.* FROM hub
+        -- The lanes of each hub in order of priority, read one after the other and only until the
+        -- claim has enough tasks.
         CROSS JOIN LATERAL (
-            SELECT q.task, q.race, q.protocol FROM queue AS q
-            WHERE {of_lane}
-            ORDER BY q.protocol, q.priority, q.race LIMIT {window}
-        ) AS h
-        WHERE l.scope_id = hub.scope_id AND l.taskhub = hub.token AND l.priority = level.priority
-            AND l.protocol = ANY(CAST(:protocols AS text[]))
-        ORDER BY h.race
-    ) AS head
-    CROSS JOIN LATERAL (
-        SELECT q.scope_id, q.taskhub, q.task, q.priority, q.race FROM queue AS q
-        WHERE q.scope_id = hub.scope_id AND q.task = head.task AND q.taskhub IS NOT DISTINCT FROM hub.token
-        FOR UPDATE SKIP LOCKED
-    ) AS q
-"""
-
-
-@lru_cache(maxsize=256)
-def claim_statement(count: int, filtered: bool, hubs: str = _HUB) -> TextClause:
-    """Give the statement that claims so many tasks at most, of some protocols or of any.
-
-    The limits stand in the text: with limits for parameters PostgreSQL finds the general plan dear, and plans each claim anew.
+            SELECT l.priority, l.floor FROM lanes AS l
+            WHERE l.scope_id = hub.scope_id AND l.taskhub = hub.token AND l.protocol = ''
+            ORDER BY l.priority
+        ) AS lane
+        -- The first rows of each lane in order of race, read from the index and locked one by one.
+        CROSS JOIN LATERAL (
+            SELECT q.scope_id, q.taskhub, q.task, q.priority, q.race, '' AS lane FROM queue AS q
+            WHERE q.scope_id = hub.scope_id AND q.taskhub = hub.token
+                AND q.priority = lane.priority AND q.race >= lane.floor
+            ORDER BY q.race {window}
+            FOR UPDATE SKIP LOCKED
+        ) AS q
     """
-    heads = (_SOME_PROTOCOLS if filtered else _ANY_PROTOCOL).format(
-        window=WINDOW + count, of_lane=_OF_LANE
-    )
-    return text(f"""
-        WITH service AS MATERIALIZED (
-            SELECT identifier, hostname FROM compute_services WHERE identifier = :service FOR KEY SHARE
+
+
+def _heads_some_protocols(window: str) -> str:
+    """Return the query for the heads of the lanes of some protocols, of all hubs."""
+    return f"""
+        SELECT hub.draw, q.scope_id, q.taskhub, q.task, q.priority, q.race, head.protocol AS lane
+        FROM hub
+        -- The priorities of each hub in order, read one after the other and only until the claim
+        -- has enough tasks.
+        CROSS JOIN LATERAL (
+            SELECT DISTINCT l.priority FROM lanes AS l
+            WHERE l.scope_id = hub.scope_id AND l.taskhub = hub.token
+                AND l.protocol = ANY(CAST(:protocols AS text[]))
+            ORDER BY l.priority
+        ) AS level
+        -- The first rows of each protocol's lane at this priority, merged in order of race. They
+        -- are not locked, because most of them are not needed.
+        CROSS JOIN LATERAL (
+            SELECT h.task, h.protocol FROM lanes AS l
+            CROSS JOIN LATERAL (
+                SELECT q.task, q.race, q.protocol FROM queue AS q
+                WHERE {_ROWS_OF_LANE}
+                ORDER BY q.protocol, q.priority, q.race {window}
+            ) AS h
+            WHERE l.scope_id = hub.scope_id AND l.taskhub = hub.token
+                AND l.priority = level.priority AND l.protocol = ANY(CAST(:protocols AS text[]))
+            ORDER BY h.race
+        ) AS head
+        -- Looks up each of these rows by key and locks it, one by one and in order.
+        CROSS JOIN LATERAL (
+            SELECT q.scope_id, q.taskhub, q.task, q.priority, q.race FROM queue AS q
+            WHERE q.scope_id = hub.scope_id AND q.task = head.task
+                AND {equal_unindexed("q.taskhub", "hub.token")}
+            FOR UPDATE SKIP LOCKED
+        ) AS q
+    """
+
+
+def _pick(hubs: str, heads: str, limit: str) -> str:
+    """Return the first part of a claim: the CTEs ``service``, ``hub`` and ``picked``."""
+    return f"""
+        -- The registration of the service, locked so that it cannot be removed during the claim. If
+        -- it does not exist, all following steps are empty.
+        service AS MATERIALIZED (
+            SELECT identifier, hostname FROM compute_services
+            WHERE identifier = :service FOR KEY SHARE
         ),
-        hub AS MATERIALIZED (SELECT hub.* FROM service CROSS JOIN ({hubs}) AS hub ORDER BY draw),
+        -- The hubs to claim from, in the order drawn.
+        hub AS MATERIALIZED (
+            SELECT hub.* FROM service CROSS JOIN ({hubs}) AS hub ORDER BY draw
+        ),
+        -- The tasks to claim, locked, with the queue row through which each is claimed. The LIMIT
+        -- stops the index scans as soon as there are enough.
         picked AS MATERIALIZED (
             SELECT head.* FROM ({heads}) AS head
+            -- Looks up and locks each task by key. Skips tasks that are locked or not waiting.
             CROSS JOIN LATERAL (
                 SELECT t.token FROM tasks AS t
                 WHERE t.scope_id = head.scope_id AND t.token = head.task AND t.status = 'waiting'
                 FOR NO KEY UPDATE SKIP LOCKED
             ) AS t
-            -- What is on a hub drawn before is taken from there, and to this statement still looks as it did.
+            -- A task on several hubs is claimed through the first of them. That claim is not yet
+            -- visible to this statement, so the task must be skipped on the other hubs.
             WHERE head.draw = 1 OR NOT EXISTS (
                 SELECT FROM (
-                    SELECT q.taskhub FROM queue AS q WHERE q.scope_id = head.scope_id AND q.task = head.task OFFSET 0
+                    SELECT q.taskhub FROM queue AS q
+                    WHERE q.scope_id = head.scope_id AND q.task = head.task {FENCE}
                 ) AS q
-                JOIN hub AS earlier ON earlier.scope_id = head.scope_id AND earlier.token = q.taskhub
+                JOIN hub AS earlier
+                    ON earlier.scope_id = head.scope_id AND earlier.token = q.taskhub
                 WHERE earlier.draw < head.draw
             )
-            LIMIT {count:d}
-        ),
-        siblings AS MATERIALIZED (
-            SELECT q.* FROM picked CROSS JOIN LATERAL (
-                SELECT q.scope_id, q.task, q.taskhub FROM queue AS q
-                WHERE q.scope_id = picked.scope_id AND q.task = picked.task
-                FOR UPDATE SKIP LOCKED
-            ) AS q
-        ),
-        taken AS (
-            DELETE FROM queue AS q USING siblings AS s
-            WHERE q.scope_id = s.scope_id AND q.task = s.task AND {SAME_HUB.format("s")}
-        ),
-        started AS (
-            UPDATE tasks AS t SET status = 'running', status_changed_at = :now, reason = NULL, attempts = t.attempts + 1
-            FROM picked AS p WHERE t.scope_id = p.scope_id AND t.token = p.task
-            RETURNING p.draw, p.scope_id, p.taskhub, p.task, p.lane, p.priority, p.race, t.attempts
-        ),
-        opened AS (
-            INSERT INTO attempts (scope_id, task, attempt, service, hostname, claimed_at, taskhub, lane, priority, race)
-            SELECT scope_id, task, attempts, identifier, hostname, :now, taskhub, lane, priority, race
-            FROM started CROSS JOIN service
-        ),
-        held AS (
-            INSERT INTO claims (scope_id, task, attempt, service, claimed_at)
-            SELECT scope_id, task, attempts, identifier, :now FROM started CROSS JOIN service
+            {limit}
+        )"""
+
+
+# The second part of every claim: moves the picked tasks from the queue to the service.
+_TAKE = f"""
+    -- The queue rows of the picked tasks on all hubs, locked. A row that another transaction has
+    -- locked is left behind; claims skip it, because its task is not waiting.
+    siblings AS MATERIALIZED (
+        SELECT q.* FROM picked
+        -- Looks up the rows of each task by scope and task.
+        CROSS JOIN LATERAL (
+            SELECT q.scope_id, q.task, q.taskhub FROM queue AS q
+            WHERE q.scope_id = picked.scope_id AND q.task = picked.task
+            FOR UPDATE SKIP LOCKED
+        ) AS q
+    ),
+    -- Removes these rows from the queue.
+    taken AS (
+        DELETE FROM queue AS q USING siblings AS s
+        WHERE q.scope_id = s.scope_id AND q.task = s.task
+            AND {equal_unindexed("q.taskhub", "s.taskhub")}
+    ),
+    -- Sets the picked tasks running and numbers the attempt.
+    started AS (
+        UPDATE tasks AS t
+        SET status = 'running', status_changed_at = :now, reason = NULL, attempts = t.attempts + 1
+        FROM picked AS p WHERE t.scope_id = p.scope_id AND t.token = p.task
+        RETURNING p.draw, p.scope_id, p.taskhub, p.task, p.lane, p.priority, p.race, t.attempts
+    ),
+    -- Records the attempts, with lane and race, because clocks are read from them.
+    opened AS (
+        INSERT INTO attempts (
+            scope_id, task, attempt, service, hostname, claimed_at, taskhub, lane, priority, race
         )
-        SELECT service.identifier AS service, s.org, s.campaign, s.project, started.task
-        FROM (SELECT) AS always
-        LEFT JOIN service ON true
-        LEFT JOIN started ON true
-        LEFT JOIN scopes AS s ON s.id = started.scope_id
-        ORDER BY started.draw, started.priority, started.race
-    """)
+        SELECT
+            scope_id, task, attempts, identifier, hostname, :now, taskhub, lane, priority, race
+        FROM started CROSS JOIN service
+    ),
+    -- Records who holds the tasks.
+    held AS (
+        INSERT INTO claims (scope_id, task, attempt, service, claimed_at)
+        SELECT scope_id, task, attempts, identifier, :now FROM started CROSS JOIN service
+    )
+    -- Returns at least one row: without a task if there was none, and without a service if it is
+    -- not registered.
+    SELECT service.identifier AS service, s.org, s.campaign, s.project, started.task
+    FROM (SELECT) AS always
+    LEFT JOIN service ON true
+    LEFT JOIN started ON true
+    LEFT JOIN scopes AS s ON s.id = started.scope_id
+    ORDER BY started.draw, started.priority, started.race
+"""
+
+
+@lru_cache(maxsize=256)
+def claim_statement(count: int, filtered: bool, hubs: str = ONE_HUB) -> TextClause:
+    """Return the statement that claims up to `count` tasks.
+
+    Parameters
+    ----------
+    count : int
+        The largest number of tasks.
+    filtered : bool
+        Whether to claim only tasks of some protocols.
+    hubs : str, default ONE_HUB
+        The query for the hubs: ``ONE_HUB`` or ``HUBS_OF_SCOPES``.
+    """
+    window = literal_limit(WINDOW + count)
+    heads = _heads_some_protocols(window) if filtered else _heads_any_protocol(window)
+    return text(f"WITH {_pick(hubs, heads, literal_limit(count))},\n{_TAKE}")
 
 
 HAS_WORK = text(f"""
     SELECT EXISTS (
         SELECT FROM ({_SCOPES_WANTED}) AS s JOIN taskhubs AS h ON h.scope_id = s.id
+        -- Looks for a queue row in the lanes of each hub, either for any protocol or for the given
+        -- ones; the first row found ends the search.
         CROSS JOIN LATERAL (
             SELECT FROM lanes AS l CROSS JOIN LATERAL (
                 SELECT FROM queue AS q
-                WHERE q.scope_id = l.scope_id AND q.taskhub = l.taskhub AND q.priority = l.priority AND q.race >= l.floor
+                WHERE q.scope_id = l.scope_id AND q.taskhub = l.taskhub
+                    AND q.priority = l.priority AND q.race >= l.floor
                 LIMIT 1
             ) AS q
-            WHERE l.scope_id = h.scope_id AND l.taskhub = h.token AND l.protocol = '' AND CAST(:protocols AS text[]) IS NULL
+            WHERE l.scope_id = h.scope_id AND l.taskhub = h.token AND l.protocol = ''
+                AND CAST(:protocols AS text[]) IS NULL
             UNION ALL
             SELECT FROM lanes AS l CROSS JOIN LATERAL (
-                SELECT FROM queue AS q WHERE {_OF_LANE} LIMIT 1
+                SELECT FROM queue AS q WHERE {_ROWS_OF_LANE} LIMIT 1
             ) AS q
-            WHERE l.scope_id = h.scope_id AND l.taskhub = h.token AND l.protocol = ANY(CAST(:protocols AS text[]))
+            WHERE l.scope_id = h.scope_id AND l.taskhub = h.token
+                AND l.protocol = ANY(CAST(:protocols AS text[]))
         ) AS work
-        WHERE CASE WHEN CAST(:taskhubs AS uuid[]) IS NULL THEN h.weight > 0 ELSE h.token = ANY(CAST(:taskhubs AS uuid[])) END
+        WHERE CASE WHEN CAST(:taskhubs AS uuid[]) IS NULL
+            THEN h.weight > 0 ELSE h.token = ANY(CAST(:taskhubs AS uuid[])) END
     )
 """)
 
@@ -181,32 +272,33 @@ def claim_taskhub_tasks(
 ) -> list[ScopedKey | None]:
     """Claim tasks of a hub for a compute service.
 
-    Claimable is a task that is actioned on the hub with a weight above 0, is waiting, and extends nothing or a complete task.
-    Tasks of the smallest priority number come first. Inside one priority they are drawn at random without replacement, each with
-    a probability of its weight over the sum of weights: an exponential race, see :mod:`alchemistore.operations.queue`. Claimers
-    do not wait for one another; a task that somebody else is just taking is passed over.
+    A task can be claimed if it is actioned on the hub with a weight above 0, is waiting, and does
+    not extend an incomplete task. Tasks with the smallest priority number come first. Within a
+    priority, tasks are drawn at random without replacement, each with a probability of its weight
+    over the sum of weights; see :mod:`alchemistore.operations.queue`. Claims never wait for each
+    other: a task that another service is just claiming is skipped.
 
     Parameters
     ----------
     taskhub : ScopedKey or str
         The hub.
     compute_service_id : ComputeServiceID or str
-        Identifier under which the service is registered.
+        Identifier of the service.
     count : int, default 1
-        How many tasks at most.
+        The largest number of tasks to claim.
     protocols : iterable of str, optional
-        Class names of protocols: take only tasks of transformations that use one of them. Default: any. What is claimed with
-        such a filter puts these protocols' later tasks behind it, not those of other protocols.
+        Class names of protocols; claim only tasks of transformations that use one of them. Default:
+        any. A claim with this filter affects fairness only within these protocols.
 
     Returns
     -------
     list of ScopedKey or None
-        Of length `count`: the tasks now claimed, by priority and the order drawn, then ``None`` for what was not to be had.
+        The claimed tasks by priority and in the order drawn, padded with ``None`` up to `count`.
 
     Raises
     ------
     KeyError
-        If the service is not registered, or not any more; nothing has changed then.
+        If the service is not registered. No task is claimed.
     """
     hub = parse_key(taskhub)
     count = int(count)
@@ -215,7 +307,7 @@ def claim_taskhub_tasks(
     values = {**parameters(hub), "service": str(compute_service_id)}
     if hub.qualname != "TaskHub":
         values["token"] = None
-    return _claim(tx, _HUB, values, count, protocols)
+    return _claim(tx, ONE_HUB, values, count, protocols)
 
 
 def _claim(
@@ -243,7 +335,10 @@ def has_work(
     exclude_scopes: Iterable[Scope | str] | None = None,
     taskhubs: Iterable[ScopedKey | str] | None = None,
 ) -> bool:
-    """Tell whether hubs in some scopes have claimable tasks; those of weight 0 count only when they are named."""
+    """Check whether hubs in some scopes have claimable tasks.
+
+    Hubs of weight 0 are considered only if they are named in `taskhubs`.
+    """
     values = {
         **_scope_lists("in", scopes),
         **_scope_lists("out", exclude_scopes or ()),
@@ -273,35 +368,37 @@ def claim_tasks(
     protocols: Iterable[str] | None = None,
     exclude_scopes: Iterable[Scope | str] | None = None,
 ) -> list[ScopedKey | None]:
-    """Claim tasks from whichever hubs of some scopes have work.
+    """Claim tasks from the hubs of some scopes for a compute service.
 
-    A hub is drawn with a probability of its weight over the sum of weights of the hubs that have claimable tasks; hubs of weight
-    0 never. Tasks are claimed there as by `claim_taskhub_tasks`, then from the hub drawn next, until there are enough.
+    A hub is drawn with a probability of its weight over the sum of weights of the hubs that have
+    claimable tasks; hubs of weight 0 are never drawn. Tasks are claimed from it as by
+    `claim_taskhub_tasks`, then from the hub drawn next, until there are enough.
 
     Parameters
     ----------
     scopes : iterable of Scope or str
-        Where to look; open components match anything.
+        The scopes to claim from; open components match anything.
     compute_service_id : ComputeServiceID or str
-        Identifier under which the service is registered.
+        Identifier of the service.
     count : int, default 1
-        How many tasks at most.
+        The largest number of tasks to claim.
     protocols : iterable of str, optional
-        Class names of protocols: take only tasks of transformations that use one of them. Default: any.
+        Class names of protocols; claim only tasks of transformations that use one of them. Default:
+        any.
     exclude_scopes : iterable of Scope or str, optional
         Scopes to leave out.
 
     Returns
     -------
     list of ScopedKey or None
-        Of length `count`: the tasks now claimed, hub by hub, then ``None`` for what was not to be had.
+        The claimed tasks, hub by hub, padded with ``None`` up to `count`.
 
     Raises
     ------
     KeyError
-        If the service is not registered, or not any more; nothing has changed then.
+        If the service is not registered. No task is claimed.
     ValueError
-        If a scope is not well formed.
+        If a scope is malformed.
     """
     values = {
         **_scope_lists("in", scopes),
@@ -311,4 +408,4 @@ def claim_tasks(
     count = int(count)
     if count <= 0:
         return []
-    return _claim(tx, _DRAWN_HUBS, {**values, "seed": seed(tx)}, count, protocols)
+    return _claim(tx, HUBS_OF_SCOPES, {**values, "seed": seed(tx)}, count, protocols)

@@ -1,4 +1,4 @@
-"""Compute services: registration, heartbeats, and what happens when one goes."""
+"""Compute services: registration, heartbeats and removal."""
 
 from __future__ import annotations
 
@@ -14,45 +14,61 @@ from alchemistore.operations.queue.lanes import RAISE_FLOORS
 from alchemistore.operations.queue.refresh import refresh
 from alchemistore.operations.task_sets import row_locations
 
-REGISTER = text("""
+ADD_SERVICE = text("""
     INSERT INTO compute_services (identifier, hostname, registered_at, heartbeat_at)
     VALUES (:identifier, :hostname, :registered, :heartbeat)
 """)
-HEARTBEAT = text("""
-    UPDATE compute_services SET heartbeat_at = greatest(heartbeat_at, :heartbeat) WHERE identifier = :identifier
+RECORD_HEARTBEAT = text("""
+    UPDATE compute_services SET heartbeat_at = greatest(heartbeat_at, :heartbeat)
+    WHERE identifier = :identifier
     RETURNING identifier
 """)
-# A claim in progress holds the registration; these wait for it, and no claim begins after them.
-LOCK_ONE = text("SELECT identifier FROM compute_services WHERE identifier = :identifier FOR UPDATE")
-LOCK_SILENT = text(
-    "SELECT identifier FROM compute_services WHERE heartbeat_at < :since ORDER BY identifier FOR UPDATE"
-)
-LOCK_HELD = text("""
+# A running claim locks the registration of its service. These statements wait for running claims
+# and prevent new ones.
+LOCK_SERVICE = text("""
+    SELECT identifier FROM compute_services WHERE identifier = :identifier FOR UPDATE
+""")
+LOCK_SILENT_SERVICES = text("""
+    SELECT identifier FROM compute_services
+    WHERE heartbeat_at < :since ORDER BY identifier FOR UPDATE
+""")
+LOCK_TASKS_OF_SERVICES = text("""
     SELECT t.scope_id, t.token
     FROM (
-        SELECT scope_id, task FROM claims WHERE service = ANY(CAST(:services AS text[])) ORDER BY scope_id, task
+        SELECT scope_id, task FROM claims
+        WHERE service = ANY(CAST(:services AS text[])) ORDER BY scope_id, task
     ) AS c
+    -- Looks up and locks each task by key, one by one and in order.
     CROSS JOIN LATERAL (
-        SELECT t.scope_id, t.token FROM tasks AS t WHERE t.scope_id = c.scope_id AND t.token = c.task FOR NO KEY UPDATE
+        SELECT t.scope_id, t.token FROM tasks AS t
+        WHERE t.scope_id = c.scope_id AND t.token = c.task FOR NO KEY UPDATE
     ) AS t
 """)
-RELEASE = text(f"""
-    WITH ended AS (
-        DELETE FROM claims WHERE service = ANY(CAST(:services AS text[])) RETURNING scope_id, task, attempt
+RELEASE_TASKS_OF_SERVICES = text(f"""
+    WITH
+    -- Ends the claims of the services.
+    ended AS (
+        DELETE FROM claims WHERE service = ANY(CAST(:services AS text[]))
+        RETURNING scope_id, task, attempt
     ),
+    -- Records how the attempts with these claims ended.
     closed AS (
         UPDATE attempts SET ended_at = :now, outcome = :outcome, reason = :reason
         WHERE ctid = ANY({row_locations("attempts", "ended")})
     ),
+    -- Sets their tasks back to waiting.
     back AS (
         UPDATE tasks SET status = 'waiting', status_changed_at = :now, reason = :reason
         WHERE ctid = ANY({row_locations("tasks", "ended", "token")}) AND status = 'running'
         RETURNING scope_id, token
     )
+    -- Adds the changes to the history of the tasks.
     INSERT INTO status_changes (scope_id, task, change, status, changed_at, reason)
     SELECT scope_id, token, :change, 'waiting', :now, :reason FROM back
 """)
-REMOVE = text("DELETE FROM compute_services WHERE identifier = ANY(CAST(:services AS text[]))")
+REMOVE_SERVICES = text("""
+    DELETE FROM compute_services WHERE identifier = ANY(CAST(:services AS text[]))
+""")
 
 
 def register_computeservice(
@@ -63,7 +79,7 @@ def register_computeservice(
     Parameters
     ----------
     compute_service_registration : ComputeServiceRegistration
-        Its identifier and times.
+        The registration.
 
     Returns
     -------
@@ -73,23 +89,23 @@ def register_computeservice(
     Raises
     ------
     ValueError
-        If a service is registered under this identifier already.
+        If a service with this identifier is already registered.
     """
-    tx.execute(REGISTER, compute_service_registration.to_dict())
+    tx.execute(ADD_SERVICE, compute_service_registration.to_dict())
     return compute_service_registration.identifier
 
 
 def heartbeat_computeservice(
     tx: Connection, compute_service_id: str, heartbeat: datetime
 ) -> ComputeServiceID:
-    """Note that a compute service is alive.
+    """Record that a compute service is alive.
 
     Parameters
     ----------
     compute_service_id : ComputeServiceID or str
-        Its identifier.
+        The identifier of the service.
     heartbeat : datetime
-        When it was heard of; naive means UTC. An earlier moment than the one noted changes nothing.
+        The time of the heartbeat; naive means UTC. A time before the last heartbeat has no effect.
 
     Returns
     -------
@@ -99,10 +115,11 @@ def heartbeat_computeservice(
     Raises
     ------
     KeyError
-        If it is not registered, or not any more: its claims are gone, and it has to register again.
+        If it is not registered. A service whose registration expired has lost its claims and must
+        register again.
     """
     found = tx.scalar(
-        HEARTBEAT, {"identifier": str(compute_service_id), "heartbeat": utc(heartbeat)}
+        RECORD_HEARTBEAT, {"identifier": str(compute_service_id), "heartbeat": utc(heartbeat)}
     )
     if found is None:
         raise unknown_service(compute_service_id)
@@ -110,12 +127,12 @@ def heartbeat_computeservice(
 
 
 def deregister_computeservice(tx: Connection, compute_service_id: str) -> ComputeServiceID:
-    """Remove the registration of a compute service; what it was running is waiting again.
+    """Remove the registration of a compute service and set its running tasks to waiting.
 
     Parameters
     ----------
     compute_service_id : ComputeServiceID or str
-        Its identifier.
+        The identifier of the service.
 
     Returns
     -------
@@ -127,7 +144,7 @@ def deregister_computeservice(tx: Connection, compute_service_id: str) -> Comput
     KeyError
         If it is not registered.
     """
-    found = tx.scalar(LOCK_ONE, {"identifier": str(compute_service_id)})
+    found = tx.scalar(LOCK_SERVICE, {"identifier": str(compute_service_id)})
     if found is None:
         raise unknown_service(compute_service_id)
     _remove(tx, [found], "deregistered", "the compute service was deregistered")
@@ -135,19 +152,19 @@ def deregister_computeservice(tx: Connection, compute_service_id: str) -> Comput
 
 
 def expire_registrations(tx: Connection, expire_time: datetime) -> list[ComputeServiceID]:
-    """Remove the registrations of all compute services not heard of since a moment; what they were running is waiting again.
+    """Remove the registrations of silent compute services and set their tasks to waiting.
 
     Parameters
     ----------
     expire_time : datetime
-        Services whose last heartbeat is strictly before it expire; naive means UTC.
+        Services whose last heartbeat is before this time expire; naive means UTC.
 
     Returns
     -------
     list of ComputeServiceID
-        The identifiers removed, in order.
+        The identifiers of the removed services, sorted.
     """
-    silent = list(tx.scalars(LOCK_SILENT, {"since": utc(expire_time)}))
+    silent = list(tx.scalars(LOCK_SILENT_SERVICES, {"since": utc(expire_time)}))
     _remove(
         tx,
         silent,
@@ -161,9 +178,9 @@ def expire_registrations(tx: Connection, expire_time: datetime) -> list[ComputeS
 def _remove(tx: Connection, services: Sequence[str], outcome: str, reason: str) -> None:
     if not services:
         return
-    held = tx.execute(LOCK_HELD, {"services": services}).all()
+    held = tx.execute(LOCK_TASKS_OF_SERVICES, {"services": services}).all()
     tx.execute(
-        RELEASE,
+        RELEASE_TASKS_OF_SERVICES,
         {
             "services": services,
             "outcome": outcome,
@@ -172,7 +189,7 @@ def _remove(tx: Connection, services: Sequence[str], outcome: str, reason: str) 
             "change": uuid7(),
         },
     )
-    tx.execute(REMOVE, {"services": services})
+    tx.execute(REMOVE_SERVICES, {"services": services})
     if held:
         refresh(
             tx, {"scope_ids": [row.scope_id for row in held], "tokens": [row.token for row in held]}

@@ -1,4 +1,4 @@
-"""Settlement: a result comes in, and everything that follows from it happens at once."""
+"""Settlement: store a result and apply its consequences in one transaction."""
 
 from __future__ import annotations
 
@@ -25,36 +25,48 @@ from alchemistore.operations.queue.refresh import refresh
 from alchemistore.operations.results import add_result
 from alchemistore.operations.statuses import SET_STATUS
 
-# The task and what extends it: completing the one makes the others claimable.
-LOCK = text(f"""
+# Locks a task and the tasks that extend it, because completing it makes them claimable. Locking in
+# the order of keys prevents deadlocks.
+LOCK_TASK_AND_CHILDREN = text(f"""
     SELECT t.scope_id, t.token, t.status
     FROM (
-        SELECT {SCOPE_ID} AS scope_id, CAST(:token AS uuid) AS task
+        SELECT
+            {SCOPE_ID} AS scope_id,
+            CAST(:token AS uuid) AS task
         UNION ALL
-        SELECT e.scope_id, e.task FROM extends AS e WHERE e.scope_id = {SCOPE_ID} AND e.parent = :token
+        SELECT e.scope_id, e.task FROM extends AS e
+        WHERE e.scope_id = {SCOPE_ID}
+            AND e.parent = :token
         ORDER BY task
     ) AS x
+    -- Looks up and locks each task by key, one by one and in order.
     CROSS JOIN LATERAL (
         SELECT t.scope_id, t.token, t.status FROM tasks AS t
         WHERE t.scope_id = x.scope_id AND t.token = x.task FOR NO KEY UPDATE
     ) AS t
 """)
-# The attempt of the sender: the one it names, else its last one that has this result already, else its last one at this task.
-SENDER = text("""
+# Finds the attempt of the sender: the one that it names, else the last one with this result, else
+# the last one.
+FIND_ATTEMPT_OF_SENDER = text("""
     SELECT a.attempt, a.outcome, c.attempt IS NOT NULL AS holds
     FROM attempts AS a
-    LEFT JOIN claims AS c ON c.scope_id = a.scope_id AND c.task = a.task AND c.attempt = a.attempt
+    LEFT JOIN claims AS c
+        ON c.scope_id = a.scope_id AND c.task = a.task AND c.attempt = a.attempt
     WHERE a.scope_id = :scope_id AND a.task = :task
         AND (CAST(:service AS text) IS NULL OR a.service = :service)
         AND (CAST(:attempt AS integer) IS NULL OR a.attempt = :attempt)
     ORDER BY (a.result IS NOT DISTINCT FROM :result OR a.attempt IS NOT DISTINCT FROM (
-        SELECT l.attempt FROM task_results AS l WHERE l.scope_id = :scope_id AND l.task = :task AND l.result = :result
+        SELECT l.attempt FROM task_results AS l
+        WHERE l.scope_id = :scope_id AND l.task = :task AND l.result = :result
     )) DESC, a.attempt DESC
     LIMIT 1
 """)
 ADD_ENVIRONMENT = text("""
-    WITH known AS (
-        INSERT INTO environments (scope_id, token, packages, created_at) VALUES (:scope_id, :token, :packages, :now)
+    WITH
+    -- Stores the environment, unless it is known.
+    known AS (
+        INSERT INTO environments (scope_id, token, packages, created_at)
+        VALUES (:scope_id, :token, :packages, :now)
         ON CONFLICT DO NOTHING
     )
     UPDATE attempts SET environment = :token
@@ -71,51 +83,55 @@ def settle_task(
     tracebacks: Sequence[str] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Settlement:
-    """Store a reference to a result and draw every consequence, in one transaction. A finished result is never lost.
+    """Store a reference to a result and apply all consequences, in one transaction.
 
-    =====================  ========  ========================  ============================================================
-    sender                 result    task was                  then
-    =====================  ========  ========================  ============================================================
-    holds the claim        ok        running                   task complete, claim gone, attempt complete
-    holds the claim        failed    running                   task error, claim gone, attempt error
-    does not (any more)    ok        waiting, running, error   task complete; a claim of somebody else ends, superseded
-    does not (any more)    failed    any                       status as it was
-    anyone                 any       complete, invalid,        status as it was
-                                     deleted
-    =====================  ========  ========================  ============================================================
+    ===============  ======  =======================  ============================================
+    sender           result  status of the task       consequences
+    ===============  ======  =======================  ============================================
+    holds the claim  ok      running                  task complete, claim ends, attempt complete
+    holds the claim  failed  running                  task error, claim ends, attempt error
+    has no claim     ok      waiting, running, error  task complete, another claim ends superseded
+    has no claim     failed  any                      status unchanged
+    any              any     complete, invalid,       status unchanged
+                             deleted
+    ===============  ======  =======================  ============================================
 
-    In every case the reference is kept and linked to the sender's attempt. Doing it again changes nothing and answers the same,
-    so who did not get the answer may ask again. Who had made no attempt the first time, but has since, is taken to speak of that one.
+    The reference is always stored and linked to the attempt of the sender, so no finished result is
+    lost. The call is idempotent: a client that missed the response can repeat it. If the sender has
+    claimed the task for the first time since the first call, the repeat is attributed to that
+    attempt.
 
     Parameters
     ----------
     task : ScopedKey or str
         The task.
     protocoldagresultref : ProtocolDAGResultRef
-        Where the result is; the object itself has to be in the object store already.
+        The reference. The result itself must already be in the object store.
     compute_service_id : ComputeServiceID or str, optional
-        Who ran the task.
+        The service that ran the task.
     attempt : int, optional
-        As which attempt. Default: the last attempt of this service at the task.
+        The number of the attempt. Default: the last attempt of this service at the task.
     tracebacks : sequence of str, optional
-        What went wrong, kept with the reference.
+        The tracebacks of a failure, stored with the reference.
     environment : mapping of str to str, optional
-        Package name to version, where it ran; kept with the attempt, each distinct one once.
+        Package names and versions of the environment that the task ran in, stored with the attempt.
+        Equal environments are stored once.
 
     Returns
     -------
     Settlement
-        The key of the reference, the status of the task now, the attempt and how it ended.
+        The key of the reference, the new status of the task, the attempt and its outcome.
 
     Raises
     ------
     KeyError
         If there is no such task.
     ValueError
-        If it is the key of something else.
+        If `task` is not the key of a task.
     """
     key = parse_key(task, "Task")
-    row = next((one for one in tx.execute(LOCK, parameters(key)) if one.token == key.token), None)
+    rows = tx.execute(LOCK_TASK_AND_CHILDREN, parameters(key))
+    row = next((row for row in rows if row.token == key.token), None)
     if row is None:
         raise MissingObjectError(key)
     sender = _sender(tx, row, protocoldagresultref, compute_service_id, attempt)
@@ -129,8 +145,8 @@ def settle_task(
     status, outcome = _consequence(protocoldagresultref.ok, holds, TaskStatusEnum(row.status))
     if status is not None:
         _finish(tx, row, status, outcome, None if holds else number, compute_service_id)
-        one = {"scope_ids": [row.scope_id], "tokens": [row.token]}
-        refresh(tx, one, "children" if status is TaskStatusEnum.complete else "tasks")
+        settled = {"scope_ids": [row.scope_id], "tokens": [row.token]}
+        refresh(tx, settled, "children" if status is TaskStatusEnum.complete else "tasks")
         raise_floors_throttled(tx)
     return Settlement(
         result=result,
@@ -143,7 +159,7 @@ def settle_task(
 def _outcome(
     outcome: AttemptOutcome | None, holds: bool, sender: Row[tuple[int, str, bool]] | None
 ) -> AttemptOutcome | None:
-    """Return how the attempt of the sender ended."""
+    """Return the outcome of the attempt of the sender."""
     if holds:
         return outcome
     return None if sender is None else sender.outcome
@@ -152,7 +168,7 @@ def _outcome(
 def _consequence(
     ok: bool, holds: bool, status: TaskStatusEnum
 ) -> tuple[TaskStatusEnum | None, AttemptOutcome | None]:
-    """Give the status the task gets, if any, and the outcome of the attempt that ends with it."""
+    """Return the new status of the task, if any, and the outcome of the attempt that ends."""
     if holds:
         if ok:
             return TaskStatusEnum.complete, AttemptOutcome.complete
@@ -173,7 +189,7 @@ def _sender(
         return None
     named = None if service is None else str(service)
     return tx.execute(
-        SENDER,
+        FIND_ATTEMPT_OF_SENDER,
         {
             "scope_id": task.scope_id,
             "task": task.token,
@@ -195,7 +211,7 @@ def _finish(
     reason = None
     if outcome is AttemptOutcome.superseded:
         reason = (
-            "another result came in"
+            "a result without an attempt arrived"
             if late is None
             else f"attempt {late} delivered its result late"
         )

@@ -1,10 +1,10 @@
-"""Task statuses: how they change, what a change takes with it, and how they are counted."""
+"""Task statuses: their changes, the consequences of a change, and their counts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 from sqlalchemy import Connection, TextClause, text
 
@@ -16,6 +16,7 @@ from alchemistore.database.keys import (
     parse_one_or_many,
     scope_parameters,
 )
+from alchemistore.database.planner import FENCE
 from alchemistore.database.sql import IN_SCOPE, SCOPE_ID
 from alchemistore.models import Scope, ScopedKey, TaskStatusEnum
 from alchemistore.models.clock import now, uuid7
@@ -27,20 +28,22 @@ from alchemistore.operations.task_sets import Reach
 
 @dataclass(frozen=True)
 class Transition:
-    """What it takes to set a status, and what happens besides.
+    """The conditions and consequences of setting a status.
 
     Attributes
     ----------
     sources : tuple of str
-        The statuses a task may have before; the status itself is among them, then nothing changes.
+        The statuses that a task may have before. The status itself is one of them and changes
+        nothing.
     outcome : str or None
-        A claim on the task ends, and its attempt with this outcome; ``None`` keeps claims.
+        The outcome of the attempt whose claim ends; ``None`` keeps claims.
     off_hubs : bool
-        The task leaves all hubs.
+        Whether the task is removed from all hubs.
     cascades : bool
-        Everything that extends the task, directly or not, gets the status too, unless it is invalid or deleted already.
+        Whether everything that extends the task, directly or not, gets the status too, unless it is
+        invalid or deleted already.
     reaches : "tasks", "children" or "descendants"
-        Whose place in the queue may change.
+        The tasks whose queue rows may change.
     """
 
     sources: tuple[str, ...]
@@ -66,7 +69,7 @@ TRANSITIONS: Mapping[TaskStatusEnum, Transition] = {
     ),
 }
 
-REFUSED = text(f"""
+FIND_REFUSED_TASKS = text(f"""
     SELECT wanted.scope_id, wanted.task, t.status
     FROM ({task_sets.TASKS}) AS wanted
     LEFT JOIN tasks AS t ON t.scope_id = wanted.scope_id AND t.token = wanted.task
@@ -74,77 +77,104 @@ REFUSED = text(f"""
 """)
 
 
-def _set(transition: Transition) -> TextClause:
-    fine = "SELECT scope_id, task FROM fine"
-    return text(f"""
-        WITH RECURSIVE wanted AS MATERIALIZED ({task_sets.TASKS}),
-        fine AS MATERIALIZED (
-            SELECT wanted.scope_id, wanted.task FROM wanted CROSS JOIN LATERAL (
-                SELECT FROM tasks AS t
-                WHERE t.scope_id = wanted.scope_id AND t.token = wanted.task AND t.status = ANY(CAST(:sources AS text[])) OFFSET 0
-            ) AS t
-        ),
-        tree (scope_id, task) AS ({task_sets.tree(fine) if transition.cascades else fine}),
-        changed AS (
-            UPDATE tasks AS t SET status = :status, status_changed_at = :now, reason = :reason
-            WHERE ctid = ANY({task_sets.row_locations("tasks", "tree", "token")}) AND t.status <> :status AND t.status NOT IN ('invalid', 'deleted')
-            RETURNING t.scope_id, t.token AS task
-        ),
-        {_END_CLAIMS if transition.outcome else ""}
-        {_DROP_ACTIONS if transition.off_hubs else ""}
-        noted AS (
-            INSERT INTO status_changes (scope_id, task, change, status, changed_at, reason, actor)
-            SELECT changed.scope_id, changed.task, :change, :status, :now, :reason, {_ACTOR if transition.outcome else ":actor"}
-            FROM changed
-        ),
-        refused AS (SELECT scope_id, task FROM wanted EXCEPT ALL SELECT scope_id, task FROM fine)
-        SELECT scope_id, task FROM refused
-    """)
-
-
 _END_CLAIMS = f"""
+    -- Ends the claims on these tasks.
     ended AS (
-        DELETE FROM claims WHERE ctid = ANY({task_sets.row_locations("claims", "tree")}) RETURNING scope_id, task, attempt
+        DELETE FROM claims WHERE ctid = ANY({task_sets.row_locations("claims", "tree")})
+        RETURNING scope_id, task, attempt
     ),
+    -- Records how the attempts with these claims ended.
     closed AS (
         UPDATE attempts SET ended_at = :now, outcome = :outcome, reason = :reason
         WHERE ctid = ANY({task_sets.row_locations("attempts", "ended")})
     ),
 """
-# Who ran a task to its end did it, where nobody is named; the claim is seen as it was before the statement.
+# If no actor is given, the service that held the claim completed or failed the task. The claim is
+# still visible, because a statement does not see its own changes.
 _ACTOR = """
     coalesce(:actor, CASE WHEN :outcome IN ('complete', 'error') THEN (
-        SELECT c.service FROM claims AS c WHERE c.scope_id = changed.scope_id AND c.task = changed.task
+        SELECT c.service FROM claims AS c
+        WHERE c.scope_id = changed.scope_id AND c.task = changed.task
     ) END)
 """
 _DROP_ACTIONS = f"""
-    dropped AS (DELETE FROM actions WHERE ctid = ANY({task_sets.row_locations("actions", "tree")})),
+    -- Removes these tasks from all hubs.
+    dropped AS (
+        DELETE FROM actions WHERE ctid = ANY({task_sets.row_locations("actions", "tree")})
+    ),
 """
+
+
+def _set(transition: Transition) -> TextClause:
+    accepted = "SELECT scope_id, task FROM accepted"
+    return text(f"""
+        WITH RECURSIVE
+        -- The given tasks. Read once, because two steps use them.
+        wanted AS MATERIALIZED ({task_sets.TASKS}),
+        -- The given tasks that exist and may get the status.
+        accepted AS MATERIALIZED (
+            SELECT wanted.scope_id, wanted.task FROM wanted
+            -- Looks up each task by key.
+            CROSS JOIN LATERAL (
+                SELECT FROM tasks AS t
+                WHERE t.scope_id = wanted.scope_id AND t.token = wanted.task
+                    AND t.status = ANY(CAST(:sources AS text[])) {FENCE}
+            ) AS t
+        ),
+        -- The tasks to change: these, and everything that extends them if the status cascades.
+        tree (scope_id, task) AS (
+            {task_sets.tree(accepted) if transition.cascades else accepted}
+        ),
+        -- Sets the status of those that do not have it and are not invalid or deleted.
+        changed AS (
+            UPDATE tasks AS t SET status = :status, status_changed_at = :now, reason = :reason
+            WHERE ctid = ANY({task_sets.row_locations("tasks", "tree", "token")})
+                AND t.status <> :status AND t.status NOT IN ('invalid', 'deleted')
+            RETURNING t.scope_id, t.token AS task
+        ),
+        {_END_CLAIMS if transition.outcome else ""}
+        {_DROP_ACTIONS if transition.off_hubs else ""}
+        -- Adds the changes to the history of the tasks.
+        noted AS (
+            INSERT INTO status_changes (scope_id, task, change, status, changed_at, reason, actor)
+            SELECT changed.scope_id, changed.task, :change, :status, :now, :reason,
+                {_ACTOR if transition.outcome else ":actor"}
+            FROM changed
+        ),
+        -- The given tasks that were not accepted, which is what the call has to report.
+        refused AS (
+            SELECT scope_id, task FROM wanted EXCEPT ALL SELECT scope_id, task FROM accepted
+        )
+        SELECT scope_id, task FROM refused
+    """)
+
 
 SET_STATUS = {status: _set(transition) for status, transition in TRANSITIONS.items()}
 
-GET_STATUS = text(f"""
+GET_TASK_STATUS = text(f"""
     SELECT t.scope_id, t.token, t.status FROM tasks AS t
     JOIN ({task_sets.TASKS}) AS wanted ON wanted.scope_id = t.scope_id AND wanted.task = t.token
 """)
-SCOPE_STATUS = text(f"""
-    SELECT t.status, count(*) FROM tasks AS t JOIN scopes AS s ON s.id = t.scope_id WHERE {IN_SCOPE} GROUP BY t.status
+COUNT_STATUSES_OF_SCOPE = text(f"""
+    SELECT t.status, count(*) FROM tasks AS t JOIN scopes AS s ON s.id = t.scope_id
+    WHERE {IN_SCOPE} GROUP BY t.status
 """)
-NETWORK_STATUS = text("""
+COUNT_STATUSES_OF_NETWORKS = text("""
     SELECT x.position, t.status, count(*)
-    FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[])) WITH ORDINALITY AS x (scope_id, network, position)
+    FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[]))
+        WITH ORDINALITY AS x (scope_id, network, position)
     JOIN network_transformations AS n ON n.scope_id = x.scope_id AND n.network = x.network
     JOIN tasks AS t ON t.scope_id = n.scope_id AND t.transformation = n.transformation
     GROUP BY x.position, t.status
 """)
-TRANSFORMATION_STATUS = text(f"""
+COUNT_STATUSES_OF_TRANSFORMATION = text(f"""
     SELECT t.status, count(*) FROM tasks AS t
     WHERE t.scope_id = {SCOPE_ID} AND t.transformation = :token GROUP BY t.status
 """)
 
 
 def parse_status(status: TaskStatusEnum | str) -> TaskStatusEnum:
-    """Give the status.
+    """Return the status with a name.
 
     Raises
     ------
@@ -156,7 +186,7 @@ def parse_status(status: TaskStatusEnum | str) -> TaskStatusEnum:
     try:
         return TaskStatusEnum(status)
     except ValueError:
-        known = ", ".join(one.value for one in TaskStatusEnum)
+        known = ", ".join(known.value for known in TaskStatusEnum)
         raise ValueError(f"{status!r} is not a task status: expected one of {known}") from None
 
 
@@ -171,34 +201,35 @@ def set_task_status(
 ) -> list[ScopedKey | None]:
     """Set the status of tasks.
 
-    ========  =================================  ============  ==========  ===========================
+    ========  =================================  ============  ==========  =========================
     status    accepted from                      claim         actions     tasks that extend it
-    ========  =================================  ============  ==========  ===========================
-    waiting   running, error                     ends          stay
-    running   waiting                            stays         stay
-    complete  running                            ends          go          become claimable
-    error     running                            ends          stay
-    invalid   waiting, running, complete, error  ends          go          the same, all the way down
-    deleted   waiting, running, complete, error  ends          go          the same, all the way down
-    ========  =================================  ============  ==========  ===========================
+    ========  =================================  ============  ==========  =========================
+    waiting   running, error                     ends          kept
+    running   waiting                            kept          kept
+    complete  running                            ends          removed     can be claimed
+    error     running                            ends          kept
+    invalid   waiting, running, complete, error  ends          removed     same status, any depth
+    deleted   waiting, running, complete, error  ends          removed     same status, any depth
+    ========  =================================  ============  ==========  =========================
 
-    A task that has the status already is accepted too and keeps it.
+    A task that already has the status is accepted and keeps it.
 
     Parameters
     ----------
     tasks : iterable of ScopedKey or str
         The tasks.
     status : TaskStatusEnum or str
-        The status they should have.
+        The new status.
     raise_error : bool, default False
-        Raise for a task that is refused or missing, instead of answering ``None`` for it; then no task changes.
+        Raise an error for a task that is refused or missing, instead of returning ``None`` for it.
+        No task changes then.
     reason, actor : str, optional
-        Why, and who says so, for the history of the tasks.
+        The reason for the change and its author, for the history of the tasks.
 
     Returns
     -------
     list of ScopedKey or None
-        For each task in the order given: its key if it has the status now, else ``None``.
+        The key of each task that now has the status, else ``None``, in the order given.
 
     Raises
     ------
@@ -215,11 +246,8 @@ def set_task_status(
     task_sets.lock(tx, keys.parameters, transition.reaches)
     values = {**keys.parameters, "sources": list(transition.sources)}
     if raise_error:
-        _require_accepted(
-            keys,
-            wanted,
-            {(row.scope_id, row.task): row.status for row in tx.execute(REFUSED, values)},
-        )
+        rows = tx.execute(FIND_REFUSED_TASKS, values)
+        _require_accepted(keys, wanted, {(row.scope_id, row.task): row.status for row in rows})
     more = {"status": wanted.value, "outcome": transition.outcome, "now": now(), "change": uuid7()}
     more |= {"reason": reason, "actor": actor}
     refused = {
@@ -231,9 +259,11 @@ def set_task_status(
 
 
 def _require_found(keys: Keys, status: TaskStatusEnum) -> None:
-    for asked, key in zip(keys.requested, keys.parsed, strict=True):
+    for requested, key in zip(keys.requested, keys.parsed, strict=True):
         if key is None:
-            raise ValueError(f"Cannot set task {asked} to {status.value}: there is no such task")
+            raise ValueError(
+                f"Cannot set task {requested} to {status.value}: there is no such task"
+            )
 
 
 def _require_accepted(
@@ -252,84 +282,100 @@ def _require_accepted(
 def set_task_waiting(
     tx: Connection, tasks: Iterable[ScopedKey | str | None], raise_error: bool = False
 ) -> list[ScopedKey | None]:
-    """Set tasks waiting, from running or error; see `set_task_status`."""
+    """Set running or failed tasks to waiting; see `set_task_status`."""
     return set_task_status(tx, tasks, TaskStatusEnum.waiting, raise_error)
 
 
 def set_task_running(
     tx: Connection, tasks: Iterable[ScopedKey | str | None], raise_error: bool = False
 ) -> list[ScopedKey | None]:
-    """Set tasks running, from waiting, without a claim; see `set_task_status`."""
+    """Set waiting tasks to running, without a claim; see `set_task_status`."""
     return set_task_status(tx, tasks, TaskStatusEnum.running, raise_error)
 
 
 def set_task_complete(
     tx: Connection, tasks: Iterable[ScopedKey | str | None], raise_error: bool = False
 ) -> list[ScopedKey | None]:
-    """Set tasks complete, from running; what extends them becomes claimable; see `set_task_status`."""
+    """Set running tasks to complete, so that others can extend them; see `set_task_status`."""
     return set_task_status(tx, tasks, TaskStatusEnum.complete, raise_error)
 
 
 def set_task_error(
     tx: Connection, tasks: Iterable[ScopedKey | str | None], raise_error: bool = False
 ) -> list[ScopedKey | None]:
-    """Set tasks to error, from running; they stay on their hubs; see `set_task_status`."""
+    """Set running tasks to error; they stay on their hubs; see `set_task_status`."""
     return set_task_status(tx, tasks, TaskStatusEnum.error, raise_error)
 
 
 def set_task_invalid(
     tx: Connection, tasks: Iterable[ScopedKey | str | None], raise_error: bool = False
 ) -> list[ScopedKey | None]:
-    """Set tasks and everything that extends them invalid, for good; see `set_task_status`."""
+    """Set tasks and everything that extends them to invalid, for good; see `set_task_status`."""
     return set_task_status(tx, tasks, TaskStatusEnum.invalid, raise_error)
 
 
 def set_task_deleted(
     tx: Connection, tasks: Iterable[ScopedKey | str | None], raise_error: bool = False
 ) -> list[ScopedKey | None]:
-    """Set tasks and everything that extends them deleted, for good; see `set_task_status`."""
+    """Set tasks and everything that extends them to deleted, for good; see `set_task_status`."""
     return set_task_status(tx, tasks, TaskStatusEnum.deleted, raise_error)
 
 
 def get_task_status(
     tx: Connection, tasks: Iterable[ScopedKey | str | None]
 ) -> list[TaskStatusEnum | None]:
-    """Give the status of each task, in the order given; ``None`` for what is missing."""
+    """Return the status of each task in the order given; ``None`` if there is no such task."""
     keys = parse_keys(tx, tasks)
-    rows = tx.execute(GET_STATUS, keys.parameters)
+    rows = tx.execute(GET_TASK_STATUS, keys.parameters)
     return keys.align({(row.scope_id, row.token): TaskStatusEnum(row.status) for row in rows})
 
 
 def get_scope_status(tx: Connection, scope: Scope | str) -> dict[str, int]:
-    """Count the tasks in a scope, actioned or not, by status; open components match anything, zero counts are left out."""
-    return {status: count for status, count in tx.execute(SCOPE_STATUS, scope_parameters(scope))}  # noqa: C416  (rows are no pairs to mypy)
+    """Count the tasks in a scope by status, whether actioned or not.
+
+    Open components of the scope match anything. Zero counts are omitted.
+    """
+    rows = tx.execute(COUNT_STATUSES_OF_SCOPE, scope_parameters(scope))
+    return {status: count for status, count in rows}  # noqa: C416  (rows are not pairs to mypy)
 
 
+@overload
+def get_network_status(  # type: ignore[overload-overlap]  # a str is iterable, too
+    tx: Connection, network: ScopedKey | str
+) -> dict[str, int]: ...
+@overload
+def get_network_status(
+    tx: Connection, network: Iterable[ScopedKey | str | None]
+) -> list[dict[str, int]]: ...
 def get_network_status(
     tx: Connection, network: ScopedKey | str | Iterable[ScopedKey | str | None]
-) -> Any:
-    """Count the tasks of a network's transformations, by status.
+) -> dict[str, int] | list[dict[str, int]]:
+    """Count the tasks of a network's transformations by status.
 
     Parameters
     ----------
     network : ScopedKey or str, or iterable of them
-        The network, or several.
+        A network, or several.
 
     Returns
     -------
     dict of str to int, or list of them
-        Zero counts are left out; empty if there is no such network.
+        Without zero counts; empty if there is no such network. A list if `network` is an iterable.
     """
     single, keys = parse_one_or_many(tx, network, "AlchemicalNetwork")
     counts: list[dict[str, int]] = [{} for _ in keys.tokens]
-    for row in tx.execute(NETWORK_STATUS, keys.parameters):
+    for row in tx.execute(COUNT_STATUSES_OF_NETWORKS, keys.parameters):
         counts[row.position - 1][row.status] = row.count
-    answers = keys.align_values(counts)
-    listed = [dict(answer or {}) for answer in answers]
+    # A copy for each position, because a network may be given twice.
+    listed = [dict(answer or {}) for answer in keys.align_values(counts)]
     return listed[0] if single else listed
 
 
 def get_transformation_status(tx: Connection, transformation: ScopedKey | str) -> dict[str, int]:
-    """Count the tasks of a transformation by status; zero counts are left out, empty if there is no such transformation."""
-    rows = tx.execute(TRANSFORMATION_STATUS, parameters(parse_key(transformation)))
-    return {status: count for status, count in rows}  # noqa: C416  (rows are no pairs to mypy)
+    """Count the tasks of a transformation by status.
+
+    Zero counts are omitted. The result is empty if there is no such transformation.
+    """
+    key = parameters(parse_key(transformation))
+    rows = tx.execute(COUNT_STATUSES_OF_TRANSFORMATION, key)
+    return {status: count for status, count in rows}  # noqa: C416  (rows are not pairs to mypy)

@@ -1,4 +1,4 @@
-"""Sets of tasks: as a statement takes them, with what extends them, locked, and where their rows are."""
+"""Sets of tasks in a statement: given tasks, tasks that extend them, their locks and their rows."""
 
 from __future__ import annotations
 
@@ -6,48 +6,70 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, TextClause, text
 
-# The tasks a statement is about, as (scope_id, task); each once.
-TASKS = "SELECT scope_id, task FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[])) AS x (scope_id, task)"
+from alchemistore.database.planner import FENCE
 
-# From tasks to rows of a large table goes a LATERAL with OFFSET 0, or a subquery for one value: then each is looked up by the key,
-# whatever the statistics say of the tables. A join of lists that exist only in the statement has no key, and none is joined here.
-_BELOW = """
-    CROSS JOIN LATERAL (
-        SELECT e.scope_id, e.task FROM extends AS e WHERE e.scope_id = {above}.scope_id AND e.parent = {above}.task OFFSET 0
-    ) AS e
+# The tasks that a statement is given, as (scope_id, task); each once.
+TASKS = """
+    SELECT scope_id, task
+    FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[])) AS x (scope_id, task)
 """
-CHILDREN = f"{TASKS} UNION SELECT e.scope_id, e.task FROM ({TASKS}) AS x {_BELOW.format(above='x')}"
+
+
+def _extending(parents: str) -> str:
+    """Return the join from tasks, as (scope_id, task), to the tasks that extend them, called ``e``.
+
+    Each parent is looked up by key. A list that exists only in the statement has no statistics, so
+    the planner must not choose the order of this join.
+    """
+    return f"""
+        CROSS JOIN LATERAL (
+            SELECT e.scope_id, e.task FROM extends AS e
+            WHERE e.scope_id = {parents}.scope_id AND e.parent = {parents}.task {FENCE}
+        ) AS e
+    """
 
 
 def tree(roots: str) -> str:
-    """Give the body of a recursive query called `tree`: tasks, and all that extends them, directly or not."""
-    return f"{roots} UNION SELECT e.scope_id, e.task FROM tree {_BELOW.format(above='tree')}"
+    """Return the body of a recursive CTE named ``tree``: tasks and everything that extends them."""
+    return f"{roots} UNION SELECT e.scope_id, e.task FROM tree {_extending('tree')}"
 
 
-DESCENDANTS = (
-    f"WITH RECURSIVE tree (scope_id, task) AS ({tree(TASKS)}) SELECT scope_id, task FROM tree"
-)
+CHILDREN = f"{TASKS} UNION SELECT e.scope_id, e.task FROM ({TASKS}) AS x {_extending('x')}"
+DESCENDANTS = f"""
+    -- The given tasks and everything that extends them, directly or not.
+    WITH RECURSIVE tree (scope_id, task) AS ({tree(TASKS)})
+    SELECT scope_id, task FROM tree
+"""
 
 
-def row_locations(table: str, tasks: str, key: str = "task") -> str:
-    """Give an array of the places (`ctid`) of the rows of a table that belong to tasks, which must be locked: then no row moves.
+def row_locations(
+    table: str, tasks: str, key: str = "task", *, columns: str = "", where: str = ""
+) -> str:
+    """Return an SQL array of the locations (``ctid``) of the rows of a table that belong to tasks.
 
-    A statement that changes ``WHERE ctid = ANY(places)`` looks each row up by its key, as the above.
+    A statement that changes rows ``WHERE ctid = ANY(...)`` of this array reads no others, whatever
+    the statistics say. The tasks must be locked, because a row that is updated moves.
 
     Parameters
     ----------
     table : str
-        The table; it has the columns scope_id and `key`.
+        A table with the columns scope_id and `key`. It is called ``x`` in `columns` and `where`.
     tasks : str
-        What precedes in the statement with the columns scope_id and task, and, for attempts, attempt.
+        An earlier CTE with the columns scope_id and task, and attempt if the table is attempts.
     key : str, default "task"
         The column of the table that holds the task.
+    columns : str, optional
+        Further columns of the table that `where` needs, each preceded by a comma.
+    where : str, optional
+        A WHERE clause that selects some of these rows.
     """
     and_attempt = f"AND x.attempt = {tasks}.attempt" if table == "attempts" else ""
     return f"""ARRAY(
         SELECT x.ctid FROM {tasks} CROSS JOIN LATERAL (
-            SELECT x.ctid FROM {table} AS x WHERE x.scope_id = {tasks}.scope_id AND x.{key} = {tasks}.task {and_attempt} OFFSET 0
-        ) AS x
+            SELECT x.ctid {columns} FROM {table} AS x
+            WHERE x.scope_id = {tasks}.scope_id AND x.{key} = {tasks}.task
+                {and_attempt} {FENCE}
+        ) AS x {where}
     )"""
 
 
@@ -55,34 +77,36 @@ def _lock(tasks: str) -> TextClause:
     return text(f"""
         SELECT count(*) FROM (
             SELECT FROM (SELECT scope_id, task FROM ({tasks}) AS x ORDER BY scope_id, task) AS x
+            -- Rows are locked one at a time, in the order of their keys, as looked up.
             CROSS JOIN LATERAL (
-                SELECT FROM tasks AS t WHERE t.scope_id = x.scope_id AND t.token = x.task FOR NO KEY UPDATE
+                SELECT FROM tasks AS t
+                WHERE t.scope_id = x.scope_id AND t.token = x.task FOR NO KEY UPDATE
             ) AS t
         ) AS locked
     """)
 
 
-# About tasks, or them and what extends them, directly or down to the end.
+# The given tasks only, or also the tasks that extend them, directly or to any depth.
 Reach = Literal["tasks", "children", "descendants"]
 REACHES: dict[Reach, str] = {"tasks": TASKS, "children": CHILDREN, "descendants": DESCENDANTS}
-LOCK = {reach: _lock(tasks) for reach, tasks in REACHES.items()}
+LOCK_TASKS = {reach: _lock(tasks) for reach, tasks in REACHES.items()}
 
 
 def lock(tx: Connection, tasks: dict[str, Any], reach: Reach = "tasks") -> int:
-    """Lock tasks until the end of the transaction.
+    """Lock tasks until the end of the transaction and return how many exist.
 
     Parameters
     ----------
     tx : Connection
         The open transaction.
     tasks : dict
-        Their ``scope_ids`` and ``tokens``, as of :attr:`Keys.parameters`.
+        Their ``scope_ids`` and ``tokens``, as in :attr:`Keys.parameters`.
     reach : "tasks", "children" or "descendants", default "tasks"
-        Whether to lock what extends them, too.
+        Whether to lock the tasks that extend them, too.
 
     Returns
     -------
     int
-        How many there are.
+        The number of locked tasks.
     """
-    return tx.execute(LOCK[reach], tasks).scalar_one()  # type: ignore[no-any-return]  # count(*)
+    return int(tx.execute(LOCK_TASKS[reach], tasks).scalar_one())

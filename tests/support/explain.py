@@ -147,7 +147,7 @@ def collect_plans(store: StateStore, generic: bool = False) -> Iterator[Plans]:
     def explain(
         connection: Any, cursor: Any, statement: str, values: Any, context: Any, executemany: bool
     ) -> None:
-        if statement.lstrip().partition(" ")[0] in ("SELECT", "WITH", "INSERT", "UPDATE", "DELETE"):
+        if statement.split(maxsplit=1)[0] in ("SELECT", "WITH", "INSERT", "UPDATE", "DELETE"):
             found.plans.append(_explain(cursor, statement, values, generic))
 
     event.listen(store.engine, "before_cursor_execute", explain)

@@ -1,54 +1,76 @@
-"""Lanes: their floors rise as tasks leave the queue, and empty lanes are closed."""
+"""Lanes: raise their floors as tasks leave the queue, and close empty lanes."""
 
 from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
 from alchemistore.models.clock import now
+from alchemistore.operations.queue.race import largest_race
 
-# A lane's floor rises in two steps. First the present clock is noted as candidate, with the transaction that noted it. Once every
-# transaction that ran at that moment has ended, whatever key it drew from an older clock is visible; then the floor is raised to the
-# candidate, or to the smallest key still waiting. An old transaction that only reads holds nothing back.
-RAISE_FLOORS = text("""
-    WITH due AS MATERIALIZED (
+# A floor rises in two steps. First, the present clock is noted as candidate, together with the
+# transaction that noted it. When every transaction that was running at that moment has ended, all
+# races drawn from an older clock are visible. Then the floor rises to the candidate, or to the
+# smallest race in the lane if that is smaller. Read-only transactions do not delay this.
+RAISE_FLOORS = text(f"""
+    WITH
+    -- The lanes not visited for a second, at most a hundred. Locked lanes are skipped, because
+    -- another transaction is just visiting them.
+    due AS MATERIALIZED (
         SELECT scope_id, taskhub, protocol, priority FROM lanes
         WHERE visited_at < CAST(:now AS timestamptz) - interval '1 second'
         ORDER BY visited_at LIMIT 100
         FOR NO KEY UPDATE SKIP LOCKED
     ),
+    -- The same lanes with their clock, the smallest race in them, and whether their candidate is
+    -- ripe, that is, whether all transactions that it has to wait for have ended.
     seen AS MATERIALIZED (
         SELECT l.scope_id, l.taskhub, l.protocol, l.priority,
-            coalesce(l.candidate_xid < CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint), true) AS ripe,
+            coalesce(
+                l.candidate_xid
+                    < CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint),
+                true
+            ) AS ripe,
             greatest(
-                (SELECT race FROM attempts AS a WHERE a.scope_id = l.scope_id AND a.taskhub = l.taskhub
-                    AND a.lane = '' AND a.priority = l.priority ORDER BY race DESC LIMIT 1),
-                (SELECT race FROM attempts AS a WHERE a.scope_id = l.scope_id AND a.taskhub = l.taskhub
-                    AND a.lane = l.protocol AND a.priority = l.priority ORDER BY race DESC LIMIT 1),
-                l.floor
+                {largest_race("l", "''")}, {largest_race("l", "l.protocol")}, l.floor
             ) AS clock,
+            -- Each kind of lane has an index of its own.
             CASE WHEN l.protocol = ''
-                THEN (SELECT race FROM queue AS q WHERE q.scope_id = l.scope_id AND q.taskhub = l.taskhub
-                    AND q.priority = l.priority AND q.race >= l.floor ORDER BY race LIMIT 1)
-                ELSE (SELECT race FROM queue AS q WHERE q.scope_id = l.scope_id AND q.taskhub = l.taskhub
-                    AND q.protocol = l.protocol AND q.priority = l.priority AND q.race >= l.floor ORDER BY race LIMIT 1)
+                THEN (
+                    SELECT race FROM queue AS q
+                    WHERE q.scope_id = l.scope_id AND q.taskhub = l.taskhub
+                        AND q.priority = l.priority AND q.race >= l.floor
+                    ORDER BY race LIMIT 1
+                )
+                ELSE (
+                    SELECT race FROM queue AS q
+                    WHERE q.scope_id = l.scope_id AND q.taskhub = l.taskhub
+                        AND q.protocol = l.protocol AND q.priority = l.priority
+                        AND q.race >= l.floor
+                    ORDER BY race LIMIT 1
+                )
             END AS head
         FROM due JOIN lanes AS l USING (scope_id, taskhub, protocol, priority)
     )
+    -- Raises the floor to a ripe candidate and notes the next one.
     UPDATE lanes AS l SET
         floor = CASE WHEN ripe THEN greatest(l.floor, least(l.candidate, head)) ELSE l.floor END,
         candidate = CASE WHEN ripe THEN clock ELSE l.candidate END,
-        candidate_xid = CASE WHEN ripe THEN CAST(CAST(pg_current_xact_id() AS text) AS bigint) ELSE l.candidate_xid END,
+        candidate_xid = CASE WHEN ripe
+            THEN CAST(CAST(pg_current_xact_id() AS text) AS bigint) ELSE l.candidate_xid END,
         visited_at = :now
     FROM seen
-    WHERE l.scope_id = seen.scope_id AND l.taskhub = seen.taskhub AND l.protocol = seen.protocol AND l.priority = seen.priority
+    WHERE l.scope_id = seen.scope_id AND l.taskhub = seen.taskhub
+        AND l.protocol = seen.protocol AND l.priority = seen.priority
 """)
 
-# The lock keeps out whoever is about to put a task into a lane that looks empty; claims only read lanes and go on.
+# The lock blocks refreshes, which may be about to put a task into a lane that looks empty. Claims
+# only read lanes and are not blocked.
 CLOSE_LANES = (
     text("LOCK TABLE lanes IN SHARE ROW EXCLUSIVE MODE"),
     text("""
         DELETE FROM lanes AS l WHERE NOT EXISTS (
-            SELECT FROM queue AS q WHERE q.scope_id = l.scope_id AND q.taskhub = l.taskhub AND q.priority = l.priority
+            SELECT FROM queue AS q
+            WHERE q.scope_id = l.scope_id AND q.taskhub = l.taskhub AND q.priority = l.priority
                 AND (l.protocol = '' OR q.protocol = l.protocol)
         )
     """),
@@ -62,9 +84,10 @@ def raise_floors_throttled(tx: Connection) -> None:
 
 
 def maintain_queue(tx: Connection) -> None:
-    """Keep the queue quick: raise the floors of lanes and close lanes that are empty.
+    """Raise the floors of lanes and close empty lanes, which keeps claims fast.
 
-    Floors also rise as tasks end and as registrations are expired; this call is for an operator's schedule, once an hour or so.
+    Floors are also raised when tasks end and when registrations expire. Schedule this call about
+    once an hour.
     """
     tx.execute(RAISE_FLOORS, {"now": now()})
     for statement in CLOSE_LANES:

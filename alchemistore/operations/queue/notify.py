@@ -1,12 +1,11 @@
-"""Notification: tells waiting services that a task entered some queue."""
+"""Notification of waiting services when a task enters a queue."""
 
 from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
-# Says that something entered some queue.
 CHANNEL = "alchemistore_queue"
-NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', '')")
+NOTIFY_WAITING_SERVICES = text(f"SELECT pg_notify('{CHANNEL}', '')")
 
 
 def notify_throttled(tx: Connection) -> None:
@@ -16,4 +15,4 @@ def notify_throttled(tx: Connection) -> None:
     serialised by PostgreSQL.
     """
     if tx.get_execution_options()["throttle"].allows("notify"):
-        tx.execute(NOTIFY)
+        tx.execute(NOTIFY_WAITING_SERVICES)

@@ -1,76 +1,91 @@
-"""Refresh: brings the queue rows of tasks in line with tasks, extends and actions."""
+"""Refresh: update the queue rows of tasks from tasks, extends and actions."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Connection, TextClause, text
 
+from alchemistore.database.planner import FENCE, equal_unindexed
 from alchemistore.models.clock import now
 from alchemistore.operations.queue.notify import notify_throttled
-from alchemistore.operations.task_sets import REACHES, Reach
+from alchemistore.operations.queue.race import WEIGHT_MIN, exponential, largest_race, seed
+from alchemistore.operations.task_sets import REACHES, Reach, row_locations
 
-if TYPE_CHECKING:
-    import random
-
-# Smaller weights race as if they had this one: a key beyond 1e8 would leave later keys no digits.
-WEIGHT_MIN = 1e-6
-
-# Finds a row of `queue` beside its scope and task: by a comparison of hubs that no index serves, for the other indexes begin with the
-# hub, and without statistics they look as good as the key.
-SAME_HUB = "q.taskhub IS NOT DISTINCT FROM {}.taskhub"
+# Selects a queue row x whose task cannot be claimed, or is not on the hub with a weight above 0.
+_NOT_CLAIMABLE = """
+    WHERE eligible.priority IS NULL OR coalesce((
+        SELECT a.weight FROM actions AS a
+        WHERE a.scope_id = eligible.scope_id AND a.taskhub = x.taskhub
+            AND a.task = eligible.task
+    ), 0) = 0
+"""
 
 
 def _refresh(touched: str) -> TextClause:
+    obsolete = row_locations("queue", "eligible", columns=", x.taskhub", where=_NOT_CLAIMABLE)
+    draw = exponential("uuid_hash_extended(taskhub, uuid_hash_extended(task, :seed))")
     return text(f"""
-        WITH touched AS MATERIALIZED ({touched}),
-        -- Priority and transformation of those that may be claimed, NULL of the others.
-        live AS MATERIALIZED (
+        WITH
+        -- The tasks whose queue rows may have to change. Read once, because several steps use them.
+        touched AS MATERIALIZED ({touched}),
+        -- The same tasks, with their priority and transformation if they are waiting and do not
+        -- extend an incomplete task, else with NULL: decides which queue rows may exist.
+        eligible AS MATERIALIZED (
             SELECT touched.scope_id, touched.task, t.priority, t.transformation
+            -- The fence makes this a lookup of each task by key; a task without a row keeps NULL.
             FROM touched LEFT JOIN LATERAL (
                 SELECT t.priority, t.transformation FROM tasks AS t
-                WHERE t.scope_id = touched.scope_id AND t.token = touched.task AND t.status = 'waiting' AND coalesce((
-                    SELECT parent.status = 'complete'
-                    FROM extends AS e JOIN tasks AS parent ON parent.scope_id = e.scope_id AND parent.token = e.parent
-                    WHERE e.scope_id = t.scope_id AND e.task = t.token
-                ), true)
-                OFFSET 0
+                WHERE t.scope_id = touched.scope_id AND t.token = touched.task
+                    AND t.status = 'waiting' AND coalesce((
+                        SELECT parent.status = 'complete' FROM extends AS e
+                        JOIN tasks AS parent
+                            ON parent.scope_id = e.scope_id AND parent.token = e.parent
+                        WHERE e.scope_id = t.scope_id AND e.task = t.token
+                    ), true)
+                {FENCE}
             ) AS t ON true
         ),
-        gone AS (
-            DELETE FROM queue WHERE ctid = ANY(ARRAY(
-                SELECT q.ctid FROM live CROSS JOIN LATERAL (
-                    SELECT q.ctid, q.taskhub FROM queue AS q WHERE q.scope_id = live.scope_id AND q.task = live.task OFFSET 0
-                ) AS q
-                WHERE live.priority IS NULL OR coalesce((
-                    SELECT a.weight FROM actions AS a
-                    WHERE a.scope_id = live.scope_id AND a.taskhub = q.taskhub AND a.task = live.task
-                ), 0) = 0
-            ))
-        ),
+        -- Deletes the queue rows of tasks that cannot be claimed from their hub.
+        removed AS (DELETE FROM queue WHERE ctid = ANY({obsolete})),
+        -- The places on hubs that need a new race: `place` is the location of a queue row with
+        -- another priority or weight, or NULL if there is none. Unchanged rows keep their race.
         fresh AS MATERIALIZED (
-            SELECT a.scope_id, a.taskhub, a.task, live.priority, live.transformation, a.weight, q.place
-            FROM live
+            SELECT a.scope_id, a.taskhub, a.task, eligible.priority, eligible.transformation,
+                a.weight, q.place
+            FROM eligible
+            -- Looks up the actions of each task by key.
             CROSS JOIN LATERAL (
-                SELECT a.* FROM actions AS a WHERE a.scope_id = live.scope_id AND a.task = live.task AND a.weight > 0 OFFSET 0
+                SELECT a.* FROM actions AS a
+                WHERE a.scope_id = eligible.scope_id AND a.task = eligible.task
+                    AND a.weight > 0 {FENCE}
             ) AS a
+            -- Looks up the queue row of each action by scope and task, and only then compares hubs.
             LEFT JOIN LATERAL (
                 SELECT q.ctid AS place, q.priority, q.weight FROM queue AS q
-                WHERE q.scope_id = a.scope_id AND q.task = a.task AND {SAME_HUB.format("a")} OFFSET 0
+                WHERE q.scope_id = a.scope_id AND q.task = a.task
+                    AND {equal_unindexed("q.taskhub", "a.taskhub")} {FENCE}
             ) AS q ON true
-            WHERE live.priority IS NOT NULL AND (q.priority, q.weight) IS DISTINCT FROM (live.priority, a.weight)
+            WHERE eligible.priority IS NOT NULL
+                AND (q.priority, q.weight) IS DISTINCT FROM (eligible.priority, a.weight)
         ),
+        -- One row for each hub, transformation and priority, with its tasks in arrays: protocol and
+        -- clock are the same for all of them and are looked up once.
         grouped AS MATERIALIZED (
             SELECT scope_id, taskhub, transformation, priority,
                 array_agg(task) AS tasks, array_agg(weight) AS weights, array_agg(place) AS places
             FROM fresh GROUP BY scope_id, taskhub, transformation, priority
         ),
+        -- The groups with their protocol, which names the lane.
         wanted AS MATERIALIZED (
             SELECT g.*, (
-                SELECT tr.protocol FROM transformations AS tr WHERE tr.scope_id = g.scope_id AND tr.token = g.transformation
+                SELECT tr.protocol FROM transformations AS tr
+                WHERE tr.scope_id = g.scope_id AND tr.token = g.transformation
             ) AS protocol
             FROM grouped AS g
         ),
+        -- Creates missing lanes, for the protocol and for any protocol, in the order of their keys
+        -- so that concurrent refreshes do not deadlock.
         opened AS (
             INSERT INTO lanes (scope_id, taskhub, protocol, priority, visited_at)
             SELECT scope_id, taskhub, protocol, priority, :now FROM wanted
@@ -79,47 +94,46 @@ def _refresh(touched: str) -> TextClause:
             ORDER BY 1, 2, 3, 4
             ON CONFLICT DO NOTHING
         ),
+        -- The groups with the clock that their draws start from, so that they do not overtake: the
+        -- largest race claimed, and at least the floors, below which no claim looks.
         clocks AS MATERIALIZED (
             SELECT wanted.*, greatest(
-                (SELECT max(floor) FROM lanes AS l WHERE l.scope_id = wanted.scope_id AND l.taskhub = wanted.taskhub
-                    AND l.priority = wanted.priority AND l.protocol IN ('', wanted.protocol)),
-                (SELECT race FROM attempts AS a WHERE a.scope_id = wanted.scope_id AND a.taskhub = wanted.taskhub
-                    AND a.lane = '' AND a.priority = wanted.priority ORDER BY race DESC LIMIT 1),
-                (SELECT race FROM attempts AS a WHERE a.scope_id = wanted.scope_id AND a.taskhub = wanted.taskhub
-                    AND a.lane = wanted.protocol AND a.priority = wanted.priority ORDER BY race DESC LIMIT 1),
+                (SELECT max(floor) FROM lanes AS l
+                    WHERE l.scope_id = wanted.scope_id AND l.taskhub = wanted.taskhub
+                        AND l.priority = wanted.priority AND l.protocol IN ('', wanted.protocol)),
+                {largest_race("wanted", "''")},
+                {largest_race("wanted", "wanted.protocol")},
                 0
             ) AS clock
             FROM wanted
         ),
+        -- The tasks of the groups, each with its new race, for the update and the insert below.
         drawn AS MATERIALIZED (
             SELECT scope_id, taskhub, task, priority, protocol, weight, place,
-                clock - ln(
-                    ((uuid_hash_extended(taskhub, uuid_hash_extended(task, :seed)) >> 11 & 9007199254740991) + 0.5)
-                        / 9007199254740992
-                ) / greatest(weight, {WEIGHT_MIN}) AS race
+                clock
+                + {draw}
+                / greatest(weight, {WEIGHT_MIN}) AS race
             FROM clocks CROSS JOIN LATERAL unnest(tasks, weights, places) AS x (task, weight, place)
         ),
+        -- Updates the queue rows that exist, by their location.
         moved AS (
-            UPDATE queue AS q SET priority = drawn.priority, protocol = drawn.protocol, weight = drawn.weight, race = drawn.race
+            UPDATE queue AS q SET priority = drawn.priority, protocol = drawn.protocol,
+                weight = drawn.weight, race = drawn.race
             FROM drawn WHERE q.ctid = drawn.place
         )
+        -- Inserts the others; the number of rows tells whether waiting services are notified.
         INSERT INTO queue (scope_id, taskhub, task, priority, protocol, weight, race)
-        SELECT scope_id, taskhub, task, priority, protocol, weight, race FROM drawn WHERE place IS NULL
+        SELECT scope_id, taskhub, task, priority, protocol, weight, race
+        FROM drawn WHERE place IS NULL
         ON CONFLICT DO NOTHING
     """)
 
 
-REFRESH = {reach: _refresh(tasks) for reach, tasks in REACHES.items()}
-
-
-def seed(tx: Connection) -> int:
-    """Give 63 random bits, from the generator the store was made with."""
-    rng: random.Random = tx.get_execution_options()["rng"]
-    return rng.getrandbits(63)
+REFRESH_QUEUE = {reach: _refresh(tasks) for reach, tasks in REACHES.items()}
 
 
 def refresh(tx: Connection, tasks: dict[str, Any], reach: Reach = "tasks") -> None:
-    """Bring the queue rows of tasks in line with the truth.
+    """Update the queue rows of tasks from tasks, extends and actions.
 
     Parameters
     ----------
@@ -128,8 +142,9 @@ def refresh(tx: Connection, tasks: dict[str, Any], reach: Reach = "tasks") -> No
     tasks : dict
         Their ``scope_ids`` and ``tokens``.
     reach : "tasks", "children" or "descendants", default "tasks"
-        Whether to look at what extends them, too; also at what came while their locks were waited for.
+        Whether to include the tasks that extend them, also those created since the locks were
+        requested.
     """
-    entered = tx.execute(REFRESH[reach], {**tasks, "now": now(), "seed": seed(tx)}).rowcount
-    if entered > 0:
+    values = {**tasks, "now": now(), "seed": seed(tx)}
+    if tx.execute(REFRESH_QUEUE[reach], values).rowcount > 0:
         notify_throttled(tx)

@@ -1,0 +1,25 @@
+"""Idioms that keep query plans stable; docs/query-plans.md explains each and names its tests."""
+
+from __future__ import annotations
+
+# Ends a subquery in a LATERAL, so that it is not merged into the query around it: the rows are then
+# looked up by key, once for each outer row, whatever the statistics say.
+FENCE = "OFFSET 0"
+
+
+def equal_unindexed(left: str, right: str) -> str:
+    """Return a comparison for equality that no index can serve.
+
+    Use it for a column whose index would look as good as the right one to a planner without
+    statistics. The columns must not be NULL.
+    """
+    return f"{left} IS NOT DISTINCT FROM {right}"
+
+
+def literal_limit(count: int) -> str:
+    """Return a LIMIT clause with the number in its text.
+
+    With a parameter, PostgreSQL plans for a tenth of all rows: the generic plan then looks more
+    expensive than one made for the actual number, so the statement is planned at every call.
+    """
+    return f"LIMIT {count:d}"

@@ -1,0 +1,186 @@
+-- Claim from the hubs of scopes, some protocols.
+-- Rendered by `make statements`; do not edit.
+-- $1: service (text)
+-- $2: seed (bigint)
+-- $3: orgs_in (text[])
+-- $4: campaigns_in (text[])
+-- $5: projects_in (text[])
+-- $6: orgs_out (text[])
+-- $7: campaigns_out (text[])
+-- $8: projects_out (text[])
+-- $9: protocols (text[])
+-- $10: now (timestamptz)
+BEGIN;
+\ir sample.sql
+PREPARE claim_scopes_some (
+    text,
+    bigint,
+    text[],
+    text[],
+    text[],
+    text[],
+    text[],
+    text[],
+    text[],
+    timestamptz
+) AS
+WITH
+-- The registration of the service, locked so that it cannot be removed during the claim. If
+-- it does not exist, all following steps are empty.
+service AS MATERIALIZED (
+    SELECT identifier, hostname FROM compute_services
+    WHERE identifier = $1 FOR KEY SHARE
+),
+-- The hubs to claim from, in the order drawn.
+hub AS MATERIALIZED (
+    SELECT hub.* FROM service CROSS JOIN (
+        SELECT row_number() OVER (
+            ORDER BY
+            -ln(
+                ((uuid_hash_extended(h.token, $2) >> 11 & 9007199254740991) + 0.5)
+                / 9007199254740992
+            )
+            / greatest(h.weight, 1e-9)
+        ) AS draw, h.scope_id, h.token
+        FROM (
+            SELECT s.id FROM scopes AS s
+            WHERE EXISTS (
+                SELECT FROM unnest(
+                    CAST($3 AS text[]),
+                    CAST($4 AS text[]),
+                    CAST($5 AS text[])
+                ) AS x (org, campaign, project)
+                WHERE (x.org IS NULL OR x.org = s.org)
+                    AND (x.campaign IS NULL OR x.campaign = s.campaign)
+                    AND (x.project IS NULL OR x.project = s.project)
+            ) AND NOT EXISTS (
+                SELECT FROM unnest(
+                    CAST($6 AS text[]),
+                    CAST($7 AS text[]),
+                    CAST($8 AS text[])
+                ) AS x (org, campaign, project)
+                WHERE (x.org IS NULL OR x.org = s.org)
+                    AND (x.campaign IS NULL OR x.campaign = s.campaign)
+                    AND (x.project IS NULL OR x.project = s.project)
+            )
+        ) AS s JOIN taskhubs AS h ON h.scope_id = s.id
+        WHERE h.weight > 0
+    ) AS hub ORDER BY draw
+),
+-- The tasks to claim, locked, with the queue row through which each is claimed. The LIMIT
+-- stops the index scans as soon as there are enough.
+picked AS MATERIALIZED (
+    SELECT head.* FROM (
+        SELECT hub.draw, q.scope_id, q.taskhub, q.task, q.priority, q.race, head.protocol AS lane
+        FROM hub
+        -- The priorities of each hub in order, read one after the other and only until the claim
+        -- has enough tasks.
+        CROSS JOIN LATERAL (
+            SELECT DISTINCT l.priority FROM lanes AS l
+            WHERE l.scope_id = hub.scope_id AND l.taskhub = hub.token
+                AND l.protocol = ANY(CAST($9 AS text[]))
+            ORDER BY l.priority
+        ) AS level
+        -- The first rows of each protocol's lane at this priority, merged in order of race. They
+        -- are not locked, because most of them are not needed.
+        CROSS JOIN LATERAL (
+            SELECT h.task, h.protocol FROM lanes AS l
+            CROSS JOIN LATERAL (
+                SELECT q.task, q.race, q.protocol FROM queue AS q
+                WHERE
+                q.scope_id = l.scope_id AND q.taskhub = l.taskhub
+                    AND (q.protocol, q.priority, q.race) >= (l.protocol, l.priority, l.floor)
+                    AND (q.protocol, q.priority) <= (l.protocol, l.priority)
+                ORDER BY q.protocol, q.priority, q.race LIMIT 201
+            ) AS h
+            WHERE l.scope_id = hub.scope_id AND l.taskhub = hub.token
+                AND l.priority = level.priority AND l.protocol = ANY(CAST($9 AS text[]))
+            ORDER BY h.race
+        ) AS head
+        -- Looks up each of these rows by key and locks it, one by one and in order.
+        CROSS JOIN LATERAL (
+            SELECT q.scope_id, q.taskhub, q.task, q.priority, q.race FROM queue AS q
+            WHERE q.scope_id = hub.scope_id AND q.task = head.task
+                AND q.taskhub IS NOT DISTINCT FROM hub.token
+            FOR UPDATE SKIP LOCKED
+        ) AS q
+    ) AS head
+    -- Looks up and locks each task by key. Skips tasks that are locked or not waiting.
+    CROSS JOIN LATERAL (
+        SELECT t.token FROM tasks AS t
+        WHERE t.scope_id = head.scope_id AND t.token = head.task AND t.status = 'waiting'
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) AS t
+    -- A task on several hubs is claimed through the first of them. That claim is not yet
+    -- visible to this statement, so the task must be skipped on the other hubs.
+    WHERE head.draw = 1 OR NOT EXISTS (
+        SELECT FROM (
+            SELECT q.taskhub FROM queue AS q
+            WHERE q.scope_id = head.scope_id AND q.task = head.task OFFSET 0
+        ) AS q
+        JOIN hub AS earlier
+            ON earlier.scope_id = head.scope_id AND earlier.token = q.taskhub
+        WHERE earlier.draw < head.draw
+    )
+    LIMIT 1
+),
+-- The queue rows of the picked tasks on all hubs, locked. A row that another transaction has
+-- locked is left behind; claims skip it, because its task is not waiting.
+siblings AS MATERIALIZED (
+    SELECT q.* FROM picked
+    -- Looks up the rows of each task by scope and task.
+    CROSS JOIN LATERAL (
+        SELECT q.scope_id, q.task, q.taskhub FROM queue AS q
+        WHERE q.scope_id = picked.scope_id AND q.task = picked.task
+        FOR UPDATE SKIP LOCKED
+    ) AS q
+),
+-- Removes these rows from the queue.
+taken AS (
+    DELETE FROM queue AS q USING siblings AS s
+    WHERE q.scope_id = s.scope_id AND q.task = s.task
+        AND q.taskhub IS NOT DISTINCT FROM s.taskhub
+),
+-- Sets the picked tasks running and numbers the attempt.
+started AS (
+    UPDATE tasks AS t
+    SET status = 'running', status_changed_at = $10, reason = NULL, attempts = t.attempts + 1
+    FROM picked AS p WHERE t.scope_id = p.scope_id AND t.token = p.task
+    RETURNING p.draw, p.scope_id, p.taskhub, p.task, p.lane, p.priority, p.race, t.attempts
+),
+-- Records the attempts, with lane and race, because clocks are read from them.
+opened AS (
+    INSERT INTO attempts (
+        scope_id, task, attempt, service, hostname, claimed_at, taskhub, lane, priority, race
+    )
+    SELECT
+    scope_id, task, attempts, identifier, hostname, $10, taskhub, lane, priority, race
+    FROM started CROSS JOIN service
+),
+-- Records who holds the tasks.
+held AS (
+    INSERT INTO claims (scope_id, task, attempt, service, claimed_at)
+    SELECT scope_id, task, attempts, identifier, $10 FROM started CROSS JOIN service
+)
+-- Returns at least one row: without a task if there was none, and without a service if it is
+-- not registered.
+SELECT service.identifier AS service, s.org, s.campaign, s.project, started.task
+FROM (SELECT) AS always
+LEFT JOIN service ON true
+LEFT JOIN started ON true
+LEFT JOIN scopes AS s ON s.id = started.scope_id
+ORDER BY started.draw, started.priority, started.race;
+EXECUTE claim_scopes_some (
+    'service',
+    42,
+    ARRAY['org'],
+    ARRAY[NULL],
+    ARRAY[NULL],
+    ARRAY[NULL],
+    ARRAY['other campaign'],
+    ARRAY[NULL],
+    ARRAY['ToyProtocol'],
+    '2026-01-02 03:04:05+00'
+);
+DEALLOCATE claim_scopes_some;
+ROLLBACK;

@@ -1,0 +1,72 @@
+-- Raise the floors of lanes.
+-- Rendered by `make statements`; do not edit.
+-- $1: now (timestamptz)
+BEGIN;
+\ir sample.sql
+PREPARE raise_floors (
+    timestamptz
+) AS
+WITH
+-- The lanes not visited for a second, at most a hundred. Locked lanes are skipped, because
+-- another transaction is just visiting them.
+due AS MATERIALIZED (
+    SELECT scope_id, taskhub, protocol, priority FROM lanes
+    WHERE visited_at < CAST($1 AS timestamptz) - interval '1 second'
+    ORDER BY visited_at LIMIT 100
+    FOR NO KEY UPDATE SKIP LOCKED
+),
+-- The same lanes with their clock, the smallest race in them, and whether their candidate is
+-- ripe, that is, whether all transactions that it has to wait for have ended.
+seen AS MATERIALIZED (
+    SELECT l.scope_id, l.taskhub, l.protocol, l.priority,
+    coalesce(
+        l.candidate_xid
+        < CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint),
+        true
+    ) AS ripe,
+    greatest(
+        (
+            SELECT race FROM attempts AS a
+            WHERE a.scope_id = l.scope_id AND a.taskhub = l.taskhub
+                AND a.lane = '' AND a.priority = l.priority
+            ORDER BY race DESC LIMIT 1
+        ), (
+            SELECT race FROM attempts AS a
+            WHERE a.scope_id = l.scope_id AND a.taskhub = l.taskhub
+                AND a.lane = l.protocol AND a.priority = l.priority
+            ORDER BY race DESC LIMIT 1
+        ), l.floor
+    ) AS clock,
+    -- Each kind of lane has an index of its own.
+    CASE WHEN l.protocol = ''
+    THEN (
+        SELECT race FROM queue AS q
+        WHERE q.scope_id = l.scope_id AND q.taskhub = l.taskhub
+            AND q.priority = l.priority AND q.race >= l.floor
+        ORDER BY race LIMIT 1
+    )
+    ELSE (
+        SELECT race FROM queue AS q
+        WHERE q.scope_id = l.scope_id AND q.taskhub = l.taskhub
+            AND q.protocol = l.protocol AND q.priority = l.priority
+            AND q.race >= l.floor
+        ORDER BY race LIMIT 1
+    )
+    END AS head
+    FROM due JOIN lanes AS l USING (scope_id, taskhub, protocol, priority)
+)
+-- Raises the floor to a ripe candidate and notes the next one.
+UPDATE lanes AS l SET
+floor = CASE WHEN ripe THEN greatest(l.floor, least(l.candidate, head)) ELSE l.floor END,
+candidate = CASE WHEN ripe THEN clock ELSE l.candidate END,
+candidate_xid = CASE WHEN ripe
+THEN CAST(CAST(pg_current_xact_id() AS text) AS bigint) ELSE l.candidate_xid END,
+visited_at = $1
+FROM seen
+WHERE l.scope_id = seen.scope_id AND l.taskhub = seen.taskhub
+    AND l.protocol = seen.protocol AND l.priority = seen.priority;
+EXECUTE raise_floors (
+    '2026-01-02 03:04:05+00'
+);
+DEALLOCATE raise_floors;
+ROLLBACK;

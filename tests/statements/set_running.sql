@@ -1,0 +1,79 @@
+-- Set tasks to running.
+-- Rendered by `make statements`; do not edit.
+-- $1: scope_ids (bigint[])
+-- $2: tokens (uuid[])
+-- $3: sources (text[])
+-- $4: status (text)
+-- $5: now (timestamptz)
+-- $6: reason (text)
+-- $7: change (uuid)
+-- $8: actor (text)
+BEGIN;
+\ir sample.sql
+PREPARE set_running (
+    bigint[],
+    uuid[],
+    text[],
+    text,
+    timestamptz,
+    text,
+    uuid,
+    text
+) AS
+WITH RECURSIVE
+-- The given tasks. Read once, because two steps use them.
+wanted AS MATERIALIZED (
+    SELECT scope_id, task
+    FROM unnest(CAST($1 AS bigint[]), CAST($2 AS uuid[])) AS x (scope_id, task)
+),
+-- The given tasks that exist and may get the status.
+accepted AS MATERIALIZED (
+    SELECT wanted.scope_id, wanted.task FROM wanted
+    -- Looks up each task by key.
+    CROSS JOIN LATERAL (
+        SELECT FROM tasks AS t
+        WHERE t.scope_id = wanted.scope_id AND t.token = wanted.task
+            AND t.status = ANY(CAST($3 AS text[])) OFFSET 0
+    ) AS t
+),
+-- The tasks to change: these, and everything that extends them if the status cascades.
+tree (scope_id, task) AS (
+    SELECT scope_id, task FROM accepted
+),
+-- Sets the status of those that do not have it and are not invalid or deleted.
+changed AS (
+    UPDATE tasks AS t SET status = $4, status_changed_at = $5, reason = $6
+    WHERE ctid = ANY(ARRAY(
+            SELECT x.ctid FROM tree CROSS JOIN LATERAL (
+                SELECT x.ctid  FROM tasks AS x
+                WHERE x.scope_id = tree.scope_id AND x.token = tree.task
+                OFFSET 0
+            ) AS x
+    ))
+        AND t.status <> $4 AND t.status NOT IN ('invalid', 'deleted')
+    RETURNING t.scope_id, t.token AS task
+),
+-- Adds the changes to the history of the tasks.
+noted AS (
+    INSERT INTO status_changes (scope_id, task, change, status, changed_at, reason, actor)
+    SELECT changed.scope_id, changed.task, $7, $4, $5, $6,
+    $8
+    FROM changed
+),
+-- The given tasks that were not accepted, which is what the call has to report.
+refused AS (
+    SELECT scope_id, task FROM wanted EXCEPT ALL SELECT scope_id, task FROM accepted
+)
+SELECT scope_id, task FROM refused;
+EXECUTE set_running (
+    ARRAY[1000, 1000],
+    ARRAY[uuid '50000000-0000-7000-8000-000000000001', '50000000-0000-7000-8000-000000000003'],
+    ARRAY['waiting', 'running'],
+    'running',
+    '2026-01-02 03:04:05+00',
+    NULL,
+    '60000000-0000-7000-8000-000000000001',
+    NULL
+);
+DEALLOCATE set_running;
+ROLLBACK;

@@ -4,31 +4,48 @@ from logging.config import fileConfig
 
 from alembic import context
 from sqlalchemy import Connection, text
+from sqlalchemy.schema import CreateSchema
 
-from alchemistore.database.engine import engine_from_environment
-from alchemistore.database.migrations import MIGRATION_LOCK
+from alchemistore.database.engine import engine_from_environment, schema_of
+from alchemistore.database.migrations import MIGRATION_LOCK, require_suitable, schema_exists
+from alchemistore.database.terms import quoted
+from alchemistore.settings import default_schema
 from alchemistore.tables import metadata
 
 config = context.config
 
 
 def migrate(connection: Connection) -> None:
-    """Migrate under an advisory lock, so that of two that start at once one waits and then finds nothing to do."""
+    """Migrate under an advisory lock, so that migrations that start together run one by one."""
+    schema = schema_of(connection)
+    # A migration that cannot get a lock fails instead of making all other clients wait behind it.
+    connection.execute(text("SELECT set_config('lock_timeout', '10s', true)"))
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+    require_suitable(connection)
+    if not schema_exists(connection, schema):
+        connection.execute(CreateSchema(schema))
     context.configure(
-        connection=connection, target_metadata=metadata, transaction_per_migration=False
+        connection=connection,
+        target_metadata=metadata,
+        version_table_schema=schema,
+        transaction_per_migration=False,
     )
     with context.begin_transaction():
-        # A migration that cannot get its lock gives up instead of making everybody queue behind it.
-        connection.execute(text("SELECT set_config('lock_timeout', '10s', true)"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-        # Whoever waited for the lock has to look at the revision afresh.
         context.run_migrations()
 
 
 def offline() -> None:
     """Print the SQL instead of running it (`alembic upgrade head --sql`)."""
-    context.configure(dialect_name="postgresql", target_metadata=metadata, literal_binds=True)
+    schema = default_schema()
+    context.configure(
+        dialect_name="postgresql",
+        target_metadata=metadata,
+        version_table_schema=schema,
+        literal_binds=True,
+    )
     with context.begin_transaction():
+        context.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
+        context.execute(f"SET LOCAL search_path TO {quoted(schema)}, pg_temp")
         context.run_migrations()
 
 
@@ -37,9 +54,8 @@ def from_settings() -> None:
     if config.config_file_name is not None:
         fileConfig(config.config_file_name, disable_existing_loggers=False)
     engine = engine_from_environment()
-    with engine.connect() as connection:
+    with engine.begin() as connection:
         migrate(connection)
-        connection.commit()
     engine.dispose()
 
 

@@ -26,9 +26,7 @@ def libpq(url: str) -> str:
 def counts(store: StateStore) -> dict[str, int]:
     """Count the rows of every table, as seen from the open transaction if there is one."""
     with (
-        nullcontext(store._connection)
-        if store._connection
-        else store.engine.connect() as connection
+        nullcontext(store.connection) if store.connection else store.engine.connect() as connection
     ):
         tables = metadata.sorted_tables
         return {
@@ -41,7 +39,9 @@ def everything(store: StateStore) -> dict[str, list[str]]:
     """All rows of all tables."""
     with store.engine.connect() as connection:
         names = (
-            connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"))
+            connection.execute(
+                text("SELECT tablename FROM pg_tables WHERE schemaname = 'alchemistore'")
+            )
             .scalars()
             .all()
         )

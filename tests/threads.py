@@ -72,9 +72,9 @@ class Running(Generic[T]):
 
     def waits_for(self, holder: StateStore) -> bool:
         """Tell, as soon as one is true, whether somebody waits for this transaction, or it has come back."""
-        assert holder._connection is not None
+        assert holder.connection is not None
         return self._waits(
-            holder, BLOCKED, pid=holder._connection.scalar(text("SELECT pg_backend_pid()"))
+            holder, BLOCKED, pid=holder.connection.scalar(text("SELECT pg_backend_pid()"))
         )
 
     def _waits(self, store: StateStore, query: TextClause, **values: Any) -> bool:

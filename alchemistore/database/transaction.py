@@ -8,153 +8,138 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import (
-    DBAPIError,
-    IntegrityError,
-    OperationalError,
-    TimeoutError as PoolTimeoutError,
-)
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
 
-from alchemistore.errors import (
-    CONSTRAINT_ERRORS,
-    SchemaError,
-    StateStoreError,
-    StoreUnavailableError,
-)
+from alchemistore.database.translation import translate_errors
+from alchemistore.errors import StateStoreError, StoreUnavailableError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 SERIALIZATION_FAILURE = "40001"
 DEADLOCK_DETECTED = "40P01"
-UNDEFINED_TABLE = "42P01"
-UNDEFINED_COLUMN = "42703"
 READ_ONLY = "25006"
-QUERY_CANCELED = "57014"
+FEATURE_NOT_SUPPORTED = "0A000"
 MAX_ATTEMPTS = 6
+STANDBY = (
+    "the database server is a standby, which refuses writes; check that ALCHEMISTORE_DATABASE_URL"
+    " names the primary, or add 'target_session_attrs=read-write' to it"
+)
 
-
-def translate(error: DBAPIError) -> Exception:
-    """Give the error that says to a user what a database error means; the original when it says enough itself.
-
-    Parameters
-    ----------
-    error : DBAPIError
-        What the driver raised.
-    """
-    original = error.orig
-    state = getattr(original, "sqlstate", None)
-    diagnostics = getattr(original, "diag", None)
-    if isinstance(error, IntegrityError) and diagnostics is not None:
-        kind, meaning = CONSTRAINT_ERRORS.get(
-            diagnostics.constraint_name or "",
-            (StateStoreError, f"the database refused the change: {diagnostics.message_primary}"),
-        )
-        return kind(meaning)
-    if state in (UNDEFINED_TABLE, UNDEFINED_COLUMN):
-        return SchemaError(
-            f"the database has no such table or column ({getattr(diagnostics, 'message_primary', None)});"
-            " bring the schema up to date with 'alchemistore database upgrade'"
-        )
-    if state == READ_ONLY:
-        return StateStoreError("this transaction is read-only, and the call writes")
-    if state == QUERY_CANCELED:
-        return StateStoreError(
-            f"the database gave up: {str(original).strip()}; nothing was changed. If a statement may take longer,"
-            " raise ALCHEMISTORE_STATEMENT_TIMEOUT, or ask for less at once"
-        )
-    if error.connection_invalidated or (
-        isinstance(error, OperationalError) and (state is None or state[:2] in ("08", "28", "57"))
-    ):
-        return StoreUnavailableError(_unavailable(str(original).strip(), state))
-    return error
-
-
-def _unavailable(message: str, state: str | None) -> str:
-    if state == "28P01" or "authentication failed" in message:
-        advice = "check user and password in ALCHEMISTORE_DATABASE_URL"
-    elif "does not exist" in message:
-        advice = "create the database, or correct its name in ALCHEMISTORE_DATABASE_URL"
-    else:
-        advice = "check that the server runs and that ALCHEMISTORE_DATABASE_URL names it"
-    return f"cannot use the database: {message}; {advice}"
-
-
-@contextmanager
-def translate_errors() -> Iterator[None]:
-    """Raise what the database refuses as errors that explain themselves."""
-    try:
-        yield
-    except PoolTimeoutError:
-        raise StoreUnavailableError(
-            "no database connection became free in time: all connections of this process are in use;"
-            " raise ALCHEMISTORE_POOL_SIZE or call from fewer threads"
-        ) from None
-    except DBAPIError as error:
-        better = translate(error)
-        if better is error:
-            raise
-        raise better from error
+READ_ONLY_FROM_HERE = text("SET LOCAL transaction_read_only TO on")
 
 
 class Transactional:
-    """Something whose methods each run in one transaction.
+    """Base of stores: each method runs in one transaction.
 
     Parameters
     ----------
     engine : Engine
-        Where connections come from.
+        Source of connections; see :func:`alchemistore.database.engine.with_terms`.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._connection: Connection | None = None
+        # The open transaction, if there is one, and the process that opened it.
+        self.connection: Connection | None = None
+        self._process = 0
 
     @contextmanager
     def transaction(
         self, readonly: bool = False, ignore_exceptions: bool = False
     ) -> Iterator[Self]:
-        """Run several calls in one transaction, which is committed at the end and rolled back on any exception.
+        """Run several calls in one transaction.
+
+        The transaction is committed at the end, and rolled back on any exception.
 
         Parameters
         ----------
         readonly : bool, default False
-            Let the database refuse whatever writes.
+            Let the database refuse writes.
         ignore_exceptions : bool, default False
-            After the rollback, swallow an :class:`Exception` instead of raising it.
+            After the rollback, suppress an :class:`Exception` instead of raising it.
 
         Yields
         ------
         StateStore
-            This store, bound to the open transaction. Inside another transaction this one is a savepoint.
+            This store, bound to the open transaction. Inside another transaction, this one is a
+            savepoint.
         """
         try:
-            with translate_errors():
-                if self._connection is not None:
-                    with self._connection.begin_nested():
+            with translate_errors(self.engine):
+                if self.connection is not None:
+                    with self._savepoint(self.connection, readonly):
                         yield self
                 else:
-                    with self.engine.connect() as connection:
-                        if readonly:
-                            connection = connection.execution_options(postgresql_readonly=True)
-                        with connection.begin():
-                            yield self._bound(connection)
+                    with self._begun(readonly) as connection:
+                        yield self._bound(connection)
         except Exception:
             if not ignore_exceptions:
+                raise
+
+    @contextmanager
+    def _savepoint(self, connection: Connection, readonly: bool) -> Iterator[None]:
+        self._require_own_process()
+        with connection.begin_nested():
+            if readonly:
+                # PostgreSQL restores the access mode at the end of the savepoint.
+                connection.execute(READ_ONLY_FROM_HERE)
+            yield
+
+    @contextmanager
+    def _begun(self, readonly: bool) -> Iterator[Connection]:
+        """Open a connection and a transaction on it.
+
+        BEGIN is the first message on the connection, so a connection that died in the pool, or
+        leads to a standby by now, is replaced before anything was done.
+        """
+        with ExitStack() as stack:
+            for attempt in range(1, MAX_ATTEMPTS + 1):
+                try:
+                    connection = stack.enter_context(
+                        self.engine.connect().execution_options(readonly=readonly)
+                    )
+                    stack.enter_context(connection.begin())
+                    break
+                except DBAPIError as error:
+                    standby = _sqlstate(error) == FEATURE_NOT_SUPPORTED
+                    if standby:
+                        connection.invalidate(error)
+                    stack.close()
+                    if attempt < MAX_ATTEMPTS and (standby or error.connection_invalidated):
+                        _pause(attempt)
+                    elif standby:
+                        raise StoreUnavailableError(STANDBY) from error
+                    else:
+                        raise
+            try:
+                yield connection
+            except DBAPIError as error:
+                if not readonly and _sqlstate(error) == READ_ONLY:
+                    # The address leads to a standby now: the next attempt connects again.
+                    connection.invalidate(error)
                 raise
 
     def _bound(self, connection: Connection) -> Self:
         bound = object.__new__(type(self))
         bound.__dict__.update(self.__dict__)
-        bound._connection = connection
+        bound.connection, bound._process = connection, os.getpid()
         return bound
+
+    def _require_own_process(self) -> None:
+        if self._process != os.getpid():
+            raise StateStoreError(
+                "this transaction was opened by another process: a forked process must use the"
+                " store itself and open a transaction of its own"
+            )
 
     def run(self, operation: Callable[[Connection], R], readonly: bool) -> R:
         """Run an operation in a transaction, or in the open one, and return its answer.
@@ -167,32 +152,44 @@ class Transactional:
         readonly : bool
             Let the database refuse writes.
         """
-        if self._connection is not None:
-            with translate_errors():
-                return operation(self._connection)
+        if self.connection is not None:
+            self._require_own_process()
+            with translate_errors(self.engine):
+                return operation(self.connection)
         for attempt in range(1, MAX_ATTEMPTS + 1):
             done = False
             try:
                 with self.transaction(readonly=readonly) as bound:
-                    answer = operation(cast(Connection, bound._connection))
+                    answer = operation(cast(Connection, bound.connection))
                     done = True
                 return answer
-            except (DBAPIError, StoreUnavailableError) as error:
-                cause = error.__cause__ if isinstance(error, StoreUnavailableError) else error
+            except Exception as error:
+                cause = error.__cause__
                 if (
                     attempt == MAX_ATTEMPTS
                     or not isinstance(cause, DBAPIError)
-                    or not _worth_another_try(cause, done)
+                    or not _repeatable(cause, done, readonly)
                 ):
                     raise
-                time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311  (jitter, not a secret)
+                _pause(attempt)
         raise AssertionError("unreachable")
 
 
-def _worth_another_try(error: DBAPIError, done: bool) -> bool:
-    if getattr(error.orig, "sqlstate", None) in (SERIALIZATION_FAILURE, DEADLOCK_DETECTED):
+def _pause(attempt: int) -> None:
+    time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311  (jitter, not a secret)
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    return state
+
+
+def _repeatable(error: DBAPIError, done: bool, readonly: bool) -> bool:
+    if _sqlstate(error) in (SERIALIZATION_FAILURE, DEADLOCK_DETECTED):
         return True
-    # A pooled connection may have died in its sleep. Once the commit was sent, nobody knows whether it arrived.
+    if _sqlstate(error) == READ_ONLY:
+        return not readonly
+    # Once COMMIT was sent, it is unknown whether it arrived.
     return error.connection_invalidated and not done
 
 

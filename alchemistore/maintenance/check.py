@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Engine
 
 from alchemistore.database import migrations
-from alchemistore.database.transaction import translate_errors
+from alchemistore.database.translation import translate_errors
 from alchemistore.maintenance import invariants, schema_diff
 
 
@@ -22,14 +22,15 @@ def problems(engine: Engine) -> list[str]:
     SchemaError
         If the schema is missing, too old or too new, so that nothing can be said.
     """
-    with translate_errors(), engine.connect() as connection:
-        connection = connection.execution_options(
-            isolation_level="REPEATABLE READ", postgresql_readonly=True
-        )
+    with (
+        translate_errors(engine),
+        engine.connect() as connection,
+        connection.execution_options(isolation="REPEATABLE READ", readonly=True).begin(),
+    ):
         migrations.require_current(connection)
         missing = schema_diff.missing_tables(connection)
         if missing:
             return [f"table {name} is missing" for name in missing]
         broken = invariants.violations(connection)
-    with translate_errors(), engine.connect() as connection:
+    with translate_errors(engine), engine.begin() as connection:
         return schema_diff.drift(connection) + broken

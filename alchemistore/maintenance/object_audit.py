@@ -18,7 +18,7 @@ from uuid import UUID
 from sqlalchemy import Engine, text
 
 from alchemistore.database import migrations
-from alchemistore.database.transaction import translate_errors
+from alchemistore.database.translation import translate_errors
 from alchemistore.models import ScopedKey
 from alchemistore.objectstore import S3ObjectStore, StoredObject
 

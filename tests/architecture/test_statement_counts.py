@@ -144,8 +144,8 @@ def _identities(tx: StateStore, world: World, many: bool) -> Campaign:
 
 
 def _empty_queue(tx: StateStore, world: World, many: bool) -> Campaign:
-    assert tx._connection is not None
-    tx._connection.execute(
+    assert tx.connection is not None
+    tx.connection.execute(
         text("DELETE FROM queue WHERE :many OR task = :task"),
         {"many": many, "task": world[False].tasks[0].token},
     )

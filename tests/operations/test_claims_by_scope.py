@@ -131,12 +131,12 @@ def test_tasks_that_several_hubs_share_are_claimed_once_each(
         assert store.action_tasks(first.tasks, other.hub) == first.tasks
     everywhere = sorted([*first.tasks, *second.tasks, *third.tasks])
     with store.transaction() as tx:
-        assert tx._connection is not None
+        assert tx.connection is not None
         if hashed:
             # A plan that draws all before it changes any.
             for plan in ("indexscan", "bitmapscan"):
-                tx._connection.execute(text(f"SET LOCAL enable_{plan} = off"))
-            tx._connection.execute(text("SET LOCAL enable_nestloop = off"))
+                tx.connection.execute(text(f"SET LOCAL enable_{plan} = off"))
+            tx.connection.execute(text("SET LOCAL enable_nestloop = off"))
         got = tx.claim_tasks([HERE], "b", count=12, protocols=protocols)
     assert sorted(claimed(got)) == everywhere
     assert store.claim_tasks([HERE], "b") == [None]

@@ -32,13 +32,13 @@ def plans_of(act: Act, statistics: str, request: pytest.FixtureRequest) -> Plans
     found = Plans()
     TOKENIZABLE_REGISTRY.clear()
     with contextlib.suppress(_Undo), seeded.store.transaction() as tx:
-        assert tx._connection is not None
+        assert tx.connection is not None
         # A plan gone wrong would take minutes, and say no more than this does.
-        tx._connection.execute(text("SET LOCAL statement_timeout = '5s'"))
+        tx.connection.execute(text("SET LOCAL statement_timeout = '5s'"))
         if statistics == "never":
-            forget_statistics(tx._connection)
+            forget_statistics(tx.connection)
         if statistics == "skewed":
-            skew_statistics(tx._connection)
+            skew_statistics(tx.connection)
         with explained(seeded.store, generic=statistics == "generic") as found:
             act(tx, seeded)
         raise _Undo

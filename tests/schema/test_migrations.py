@@ -15,11 +15,12 @@ import psycopg
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 
 from alchemistore import StateStore
 from alchemistore.database import migrations
-from alchemistore.database.engine import database_url
+from alchemistore.database.engine import make_engine
+from alchemistore.settings import Settings
 from alchemistore.tables import metadata
 from tests.databases import libpq
 from tests.schema.catalog import Catalog, catalog_of, is_empty, read_catalog
@@ -43,8 +44,9 @@ REVISIONS = [
 @pytest.fixture
 def declared(empty_database: str) -> Catalog:
     """The catalog of the tables as the code declares them."""
-    engine = create_engine(database_url(empty_database))
+    engine = make_engine(Settings.from_url(empty_database))
     with engine.begin() as connection:
+        connection.execute(text("CREATE SCHEMA alchemistore"))
         metadata.create_all(connection)
         catalog = read_catalog(connection)
         metadata.drop_all(connection)
@@ -119,7 +121,7 @@ def test_sql_printed_offline_makes_the_declared_tables(
 def test_every_revision_goes_up_and_down_and_up_again(
     declared: Catalog, empty_database: str
 ) -> None:
-    engine = create_engine(database_url(empty_database))
+    engine = make_engine(Settings.from_url(empty_database))
     before = catalog_of(empty_database)
     assert is_empty(before)
     for revision, previous in REVISIONS:
@@ -135,7 +137,7 @@ def test_every_revision_goes_up_and_down_and_up_again(
 
 
 def test_downgrading_to_base_leaves_nothing_of_ours(database: str) -> None:
-    engine = create_engine(database_url(database))
+    engine = make_engine(Settings.from_url(database))
     migrations.downgrade(engine, "base")
     assert is_empty(catalog_of(database))
     with engine.connect() as connection:
@@ -145,9 +147,10 @@ def test_downgrading_to_base_leaves_nothing_of_ours(database: str) -> None:
 
 
 def test_a_failed_upgrade_leaves_nothing_behind(empty_database: str) -> None:
-    engine = create_engine(database_url(empty_database))
+    engine = make_engine(Settings.from_url(empty_database))
     with engine.begin() as connection:
         # The name is taken, by a table that is not ours.
+        connection.execute(text("CREATE SCHEMA alchemistore"))
         connection.execute(text("CREATE TABLE claims (note text)"))
     before = catalog_of(empty_database)
     with pytest.raises(Exception, match="claims"):

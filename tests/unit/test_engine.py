@@ -182,10 +182,10 @@ def test_a_forked_child_has_connections_of_its_own(database: str, given: str) ->
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_that_dies_leaves_the_connection_of_its_parent_alone(database: str) -> None:
     with closing(StateStore(database)) as store, store.transaction() as tx:
-        assert tx._connection is not None
-        before = tx._connection.scalar(text("SELECT pg_backend_pid()"))
+        assert tx.connection is not None
+        before = tx.connection.scalar(text("SELECT pg_backend_pid()"))
         child = os.fork()
         if child == 0:
             os._exit(0 if store.query_tasks() == [] else 1)
         assert os.waitpid(child, 0)[1] == 0
-        assert tx._connection.scalar(text("SELECT pg_backend_pid()")) == before
+        assert tx.connection.scalar(text("SELECT pg_backend_pid()")) == before

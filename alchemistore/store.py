@@ -194,7 +194,7 @@ class StateStore(Transactional, AlchemiscaleStateStore):
 
         def look() -> bool:
             return self.run(
-                lambda tx: claims.has_work(tx, where, names, without, hubs), readonly=True
+                lambda tx, again: claims.has_work(tx, where, names, without, hubs), readonly=True
             )
 
         if look():

@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from alchemistore.database.translation import translate_errors
-from alchemistore.errors import StateStoreError, StoreUnavailableError
+from alchemistore.errors import OutcomeUnknownError, StateStoreError, StoreUnavailableError
+from alchemistore.models.clock import uuid7
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+UNIQUE_VIOLATION = "23505"
 SERIALIZATION_FAILURE = "40001"
 DEADLOCK_DETECTED = "40P01"
 READ_ONLY = "25006"
@@ -107,7 +113,7 @@ class Transactional:
                     connection = stack.enter_context(
                         self.engine.connect().execution_options(readonly=readonly)
                     )
-                    stack.enter_context(connection.begin())
+                    transaction = stack.enter_context(connection.begin())
                     break
                 except DBAPIError as error:
                     standby = _sqlstate(error) == FEATURE_NOT_SUPPORTED
@@ -127,6 +133,12 @@ class Transactional:
                     # The address leads to a standby now: the next attempt connects again.
                     connection.invalidate(error)
                 raise
+            try:
+                transaction.commit()
+            except DBAPIError as error:
+                if error.connection_invalidated:
+                    raise OutcomeUnknownError(str(error.orig).strip()) from error
+                raise
 
     def _bound(self, connection: Connection) -> Self:
         bound = object.__new__(type(self))
@@ -141,36 +153,36 @@ class Transactional:
                 " store itself and open a transaction of its own"
             )
 
-    def run(self, operation: Callable[[Connection], R], readonly: bool) -> R:
+    def run(
+        self, operation: Callable[[Connection, bool], R], readonly: bool, known: bool = False
+    ) -> R:
         """Run an operation in a transaction, or in the open one, and return its answer.
+
+        The operation may run more than once: after a serialization failure, a deadlock, or the loss
+        of the connection before COMMIT.
 
         Parameters
         ----------
         operation : callable
-            Takes the open transaction. It may run more than once, after a serialization failure, a
-            deadlock or the loss of the connection before COMMIT.
+            Takes the open transaction, and whether it runs again.
         readonly : bool
             Let the database refuse writes.
+        known : bool, default False
+            The operation recognises whether it was carried out before, so it may also be repeated
+            when the connection was lost during COMMIT.
         """
         if self.connection is not None:
             self._require_own_process()
             with translate_errors(self.engine):
-                return operation(self.connection)
+                return operation(self.connection, False)
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            done = False
             try:
                 with self.transaction(readonly=readonly) as bound:
-                    answer = operation(cast(Connection, bound.connection))
-                    done = True
-                return answer
+                    return operation(cast(Connection, bound.connection), attempt > 1)
             except Exception as error:
-                cause = error.__cause__
-                if (
-                    attempt == MAX_ATTEMPTS
-                    or not isinstance(cause, DBAPIError)
-                    or not _repeatable(cause, done, readonly)
-                ):
+                if attempt == MAX_ATTEMPTS or not _repeatable(error, readonly, known):
                     raise
+                log.info("a call is repeated after attempt %d: %s", attempt, error)
                 _pause(attempt)
         raise AssertionError("unreachable")
 
@@ -184,13 +196,27 @@ def _sqlstate(error: DBAPIError) -> str | None:
     return state
 
 
-def _repeatable(error: DBAPIError, done: bool, readonly: bool) -> bool:
-    if _sqlstate(error) in (SERIALIZATION_FAILURE, DEADLOCK_DETECTED):
-        return True
-    if _sqlstate(error) == READ_ONLY:
+def _repeatable(error: Exception, readonly: bool, known: bool) -> bool:
+    """Check whether a call that failed with a translated error may be repeated."""
+    cause = error.__cause__
+    if not isinstance(cause, DBAPIError):
+        return False
+    if isinstance(error, OutcomeUnknownError):
+        return known
+    state = _sqlstate(cause)
+    if state == READ_ONLY:
         return not readonly
-    # Once COMMIT was sent, it is unknown whether it arrived.
-    return error.connection_invalidated and not done
+    if state == UNIQUE_VIOLATION:
+        # The same request was carried out meanwhile; its answer is known now.
+        diagnostics = getattr(cause.orig, "diag", None)
+        return known and getattr(diagnostics, "constraint_name", None) == "requests__pk"
+    return state in (SERIALIZATION_FAILURE, DEADLOCK_DETECTED) or cause.connection_invalidated
+
+
+class FreshRequest(UUID):
+    """A request identifier that the store has made for a call that runs for the first time."""
+
+    __slots__ = ()
 
 
 def reads(
@@ -217,15 +243,37 @@ def _method(
         # An iterator can be read only once, but a transaction may be retried.
         listed = [_listed(arg) for arg in args]
         named = {name: _listed(arg) for name, arg in kwargs.items()}
-        return joined.run(lambda tx: operation(tx, *listed, **named), readonly)
+        if not takes_request:
+            return joined.run(lambda tx, again: operation(tx, *listed, **named), readonly)
+        given = named.pop("request", None)
+        if given is None and joined.connection is None:
+            return joined.run(_identified(operation, listed, named), readonly, known=True)
+        named["request"] = given
+        return joined.run(
+            lambda tx, again: operation(tx, *listed, **named), readonly, known=given is not None
+        )
 
     signature = inspect.signature(operation)
+    takes_request = "request" in signature.parameters
     store = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = [store, *list(signature.parameters.values())[1:]]
     public = cast(Any, method)
     public.__signature__ = signature.replace(parameters=parameters)
     public.operation, public.readonly = operation, readonly
     return method
+
+
+def _identified(
+    operation: Callable[..., R], args: list[Any], kwargs: dict[str, Any]
+) -> Callable[[Connection, bool], R]:
+    """Return an operation under an identifier of its own."""
+    identifier = FreshRequest(int=uuid7().int)
+
+    def run(tx: Connection, again: bool) -> R:
+        request = UUID(int=identifier.int) if again else identifier
+        return operation(tx, *args, **kwargs, request=request)
+
+    return run
 
 
 def _listed(value: Any) -> Any:

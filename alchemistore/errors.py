@@ -17,6 +17,18 @@ class StoreUnavailableError(AlchemistoreError):
     """The database or the object store cannot be reached or rejected the credentials."""
 
 
+class OutcomeUnknownError(StoreUnavailableError):
+    """The connection was lost during COMMIT, so the changes were made or not; the message says how
+    to find out."""
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(
+            f"the connection was lost while the transaction was committed: {reason}; it is unknown"
+            " whether the changes were made. Read the state of the objects concerned, or repeat the"
+            " call with the same 'request' identifier if it takes one"
+        )
+
+
 class SchemaError(StateStoreError):
     """The schema is missing, too old or too new. The message names the command to run."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 EMBEDDED = "embedded://"
+DEFAULT_SCHEMA = "alchemistore"
+# Seconds; PostgreSQL keeps milliseconds in 31 bits.
+TIMEOUT_MAX = 2_147_483.0
 
 
 class _Settings(BaseSettings):
@@ -52,8 +56,14 @@ class Settings(_Settings):
     connect_timeout : int, default 10
         ``ALCHEMISTORE_CONNECT_TIMEOUT``: seconds to wait for the server.
     statement_timeout : float, default 0
-        ``ALCHEMISTORE_STATEMENT_TIMEOUT``: seconds after which a statement is cancelled; 0 means
-        never.
+        ``ALCHEMISTORE_STATEMENT_TIMEOUT``: seconds after which a statement is cancelled; 0 means never.
+    lock_timeout : float, default 0
+        ``ALCHEMISTORE_LOCK_TIMEOUT``: seconds after which a wait for a lock is given up; 0 means never.
+    idle_timeout : float, default 0
+        ``ALCHEMISTORE_IDLE_TIMEOUT``: seconds after which PostgreSQL ends an open transaction in which nothing
+        happens; 0 means never.
+    schema_name : str, default "alchemistore"
+        ``ALCHEMISTORE_SCHEMA_NAME``: the schema of the tables: lower-case letters, digits and underscores.
     application_name : str, default "alchemistore"
         ``ALCHEMISTORE_APPLICATION_NAME``: name of the connections in ``pg_stat_activity``.
     prepare_statements : bool, default True
@@ -72,9 +82,19 @@ class Settings(_Settings):
     pool_size: int = Field(default=5, ge=1)
     pool_timeout: float = Field(default=30.0, gt=0)
     connect_timeout: int = Field(default=10, ge=1)
-    statement_timeout: float = Field(default=0.0, ge=0)
+    statement_timeout: float = Field(default=0.0, ge=0, le=TIMEOUT_MAX)
+    lock_timeout: float = Field(default=0.0, ge=0, le=TIMEOUT_MAX)
+    idle_timeout: float = Field(default=0.0, ge=0, le=TIMEOUT_MAX)
+    schema_name: str = Field(default=DEFAULT_SCHEMA, max_length=63, pattern=r"^[a-z_][a-z0-9_]*$")
     application_name: str = "alchemistore"
     prepare_statements: bool = True
+
+    @field_validator("schema_name")
+    @classmethod
+    def _not_reserved(cls, value: str) -> str:
+        if value.startswith("pg_") or value == "information_schema":
+            raise ValueError("PostgreSQL reserves this schema name; choose another one")
+        return value
 
     @field_validator("database_url")
     @classmethod
@@ -123,6 +143,11 @@ class S3ObjectStoreSettings(_Settings):
     AWS_SECRET_ACCESS_KEY: SecretStr | None = None
     AWS_SESSION_TOKEN: SecretStr | None = None
     AWS_ENDPOINT_URL: str | None = None
+
+
+def default_schema() -> str:
+    """Return the name of the schema: that of the environment, or else ``alchemistore``."""
+    return os.environ.get("ALCHEMISTORE_SCHEMA_NAME", DEFAULT_SCHEMA)
 
 
 @cache

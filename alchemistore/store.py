@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import logging
+import math
 import random
 import time
 from abc import ABC, abstractmethod
@@ -11,16 +13,12 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Engine, text
 
 from alchemistore.database import migrations
-from alchemistore.database.engine import dispose_on_fork, listen_connection, make_engine
+from alchemistore.database.engine import address, make_engine, with_terms
+from alchemistore.database.notifications import Listener
 from alchemistore.database.throttle import Throttle
-from alchemistore.database.transaction import (
-    Transactional,
-    reads,
-    repeatable,
-    translate_errors,
-    writes,
-)
-from alchemistore.errors import AlchemistoreError, CheckError
+from alchemistore.database.transaction import Transactional, reads, writes
+from alchemistore.database.translation import translate_errors
+from alchemistore.errors import AlchemistoreError, CheckError, StoreUnavailableError
 from alchemistore.maintenance import check, repair
 from alchemistore.models import Scope, ScopedKey
 from alchemistore.operations import (
@@ -45,8 +43,10 @@ from alchemistore.operations.queue import lanes
 from alchemistore.operations.queue.notify import CHANNEL
 from alchemistore.settings import Settings
 
-# Seconds between two polls, drawn at random, so that waiting services do not all poll at once.
-POLL_INTERVAL = (2.0, 6.0)
+log = logging.getLogger(__name__)
+
+# Seconds between two looks for work; random, so that waiting services do not look together.
+POLL_SECONDS = (2.0, 6.0)
 
 
 class AlchemiscaleStateStore(ABC):
@@ -96,12 +96,15 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     def __init__(
         self, url: str | Settings | Engine | None = None, *, rng: random.Random | None = None
     ) -> None:
-        engine = url if isinstance(url, Engine) else make_engine(Settings.from_url(url))
-        options = {"rng": rng or random.SystemRandom(), "throttle": Throttle(seconds=1.0)}
-        super().__init__(dispose_on_fork(engine).execution_options(**options))
+        engine = with_terms(url) if isinstance(url, Engine) else make_engine(Settings.from_url(url))
+        super().__init__(
+            engine.execution_options(
+                rng=rng or random.SystemRandom(), throttle=Throttle(seconds=1.0)
+            )
+        )
 
     def __repr__(self) -> str:
-        return f"<StateStore({self.engine.url.render_as_string(hide_password=True)!r})>"
+        return f"<StateStore({address(self.engine)!r})>"
 
     # life cycle
 
@@ -148,7 +151,7 @@ class StateStore(Transactional, AlchemiscaleStateStore):
 
     def _store_check(self) -> bool:
         try:
-            with translate_errors(), self.engine.connect() as connection:
+            with translate_errors(self.engine), self.engine.begin() as connection:
                 connection.execute(text("SELECT 1"))
         except AlchemistoreError:
             return False
@@ -189,30 +192,31 @@ class StateStore(Transactional, AlchemiscaleStateStore):
         notification per second, and PgBouncer in transaction mode does not pass them on. New tasks
         are then noticed within a few seconds, by polling.
         """
-        has_work = functools.partial(
-            claims.has_work,
-            scopes=[Scope()] if scopes is None else repeatable(scopes),
-            protocols=repeatable(protocols),
-            exclude_scopes=repeatable(exclude_scopes),
-            taskhubs=repeatable(taskhubs),
-        )
+        where = [Scope()] if scopes is None else list(scopes)
+        hubs = None if taskhubs is None else list(taskhubs)
+        names = None if protocols is None else list(protocols)
+        without = None if exclude_scopes is None else list(exclude_scopes)
+        if math.isnan(timeout):
+            raise ValueError("timeout must be a number of seconds, not NaN")
         end = time.monotonic() + timeout
-        if self.run(has_work, readonly=True):
+
+        def look() -> bool:
+            return self.run(
+                lambda tx, again: claims.has_work(tx, where, names, without, hubs), readonly=True
+            )
+
+        if look():
             return True
-        if timeout <= 0:
-            return False
-        # A connection outside the pool, because it is used for the whole wait.
-        with translate_errors(), listen_connection(self.engine) as connection:
-            connection.execute(f"LISTEN {CHANNEL}".encode())
-            # Poll again: tasks that came before LISTEN sent no notification to this connection.
-            while not self.run(has_work, readonly=True):
-                left = end - time.monotonic()
-                if left <= 0:
-                    return False
-                pause = random.uniform(*POLL_INTERVAL)  # noqa: S311  (jitter, not a secret)
-                for _ in connection.notifies(timeout=min(left, pause), stop_after=1):
-                    pass
-            return True
+        # Listening starts before the second look, so that no notification is missed.
+        with Listener(self.engine, CHANNEL) as listener:
+            while (left := end - time.monotonic()) > 0:
+                try:
+                    if look():
+                        return True
+                except StoreUnavailableError as error:
+                    log.warning("cannot look for work, will look again: %s", error)
+                listener.wait(min(left, random.uniform(*POLL_SECONDS)))  # noqa: S311  (jitter)
+            return timeout > 0 and look()
 
     # gufe objects
     get_gufe = reads(objects.get_gufe)

@@ -52,6 +52,8 @@ def new_database(server: URL, run_sql: Callable[[str], None]) -> NewDatabase:
     def make(template: str = "template1") -> Iterator[str]:
         name = f"test_{uuid.uuid4().hex}"
         run_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+        # For connections of the tests themselves; the store states its own search path.
+        run_sql(f"ALTER DATABASE {name} SET search_path TO alchemistore, public")
         yield server.set(database=name).render_as_string(hide_password=False)
         run_sql(f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -1,4 +1,4 @@
-"""Engines: connection pool, timeouts and connection parameters from the settings."""
+"""Engines: the pool of connections, and what each connection and transaction has in common."""
 
 from __future__ import annotations
 
@@ -6,37 +6,119 @@ import os
 import threading
 import weakref
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import psycopg
-from sqlalchemy import URL, Engine, create_engine, make_url
-from sqlalchemy.exc import ArgumentError
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.pool import ConnectionPoolEntry
 
-from alchemistore.errors import StoreUnavailableError
-from alchemistore.settings import Settings, get_settings
+from alchemistore.database.terms import Isolation, Terms, begin
+from alchemistore.settings import Settings, default_schema, get_settings
+
+SCHEMES = ("postgresql", "postgres")
+EXPECTED = "expected 'postgresql://user:password@host:port/database'"
+# Connection parameters that have a place of their own in an SQLAlchemy URL.
+_IN_URL = ("user", "password", "host", "port", "dbname")
+# Connection parameters that `address` leaves out.
+_SECRET = ("sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
 
 
 def database_url(url: str) -> URL:
-    """Parse a PostgreSQL URL and set the driver.
+    """Return a PostgreSQL URL as SQLAlchemy takes it.
+
+    Every form that libpq accepts is accepted, several hosts and ``target_session_attrs`` included.
+
+    Parameters
+    ----------
+    url : str
+        ``postgresql://user:password@host:port/database?parameter=value``.
 
     Raises
     ------
     ValueError
-        If it is not the URL of a PostgreSQL database. The message does not repeat the URL, which
-        may contain a password.
+        If it is not the URL of a PostgreSQL database. The message never contains the URL, because
+        it may contain a password.
     """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        raise ValueError(f"not a database URL: {EXPECTED}")
+    if scheme.partition("+")[0] not in SCHEMES:
+        raise ValueError(f"not a PostgreSQL URL: it starts with {scheme!r}, {EXPECTED}")
+    _require_known_parameters(url)
     try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
+        found = conninfo_to_dict(f"postgresql://{rest}")
+        host, port = str(found.get("host") or ""), str(found.get("port") or "")
+        if not all(number.isdecimal() for number in port.split(",") if number):
+            raise ValueError("the port is not a number")
+    except (psycopg.Error, UnicodeError, ValueError):
+        # The original message may repeat a part of the password.
         raise ValueError(
-            "not a database URL: expected 'postgresql://user:password@host:port/database'"
+            f"not a database URL: {EXPECTED}; write '@', ':', '/', '#' and '%' inside user and"
+            " password as %40, %3A, %2F, %23 and %25"
         ) from None
-    if parsed.get_backend_name() not in ("postgresql", "postgres"):
-        raise ValueError(f"not a PostgreSQL URL: it starts with {parsed.drivername!r}")
-    return parsed.set(drivername="postgresql+psycopg")
+    query: dict[str, Any] = {
+        name: str(value) for name, value in found.items() if name not in _IN_URL
+    }
+    single = bool(host) and "," not in host and not host.startswith(("/", "@"))
+    if "," in host:
+        # SQLAlchemy takes several hosts as several `host` parameters.
+        hosts = host.split(",")
+        ports = port.split(",") if "," in port else [port] * len(hosts)
+        if len(ports) != len(hosts):
+            raise ValueError(f"the database URL has {len(hosts)} hosts, but {len(ports)} ports")
+        query["host"] = tuple(
+            f"{name}:{number}" if number else name
+            for name, number in zip(hosts, ports, strict=True)
+        )
+    elif not single:
+        query |= {name: value for name, value in (("host", host), ("port", port)) if value}
+    return URL.create(
+        "postgresql+psycopg",
+        username=_text(found.get("user")),
+        password=_text(found.get("password")),
+        host=host if single else None,
+        port=int(port) if single and port else None,
+        database=_text(found.get("dbname")),
+        query=query,
+    )
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _require_known_parameters(url: str) -> None:
+    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
+    # Values may be secret; only the names are used.
+    names = [name for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)]
+    unknown = sorted({name for name in names if name not in known and name != "ssl"})
+    if unknown:
+        raise ValueError(
+            f"the database URL has an unknown parameter: {', '.join(map(repr, unknown))}; see the"
+            " section 'Parameter Key Words' of PostgreSQL's documentation of libpq"
+        )
+
+
+def schema_of(bind: Engine | Connection) -> str:
+    """Return the schema of the tables of a store."""
+    terms: Terms = bind.get_execution_options()["terms"]
+    return terms.schema
+
+
+def address(engine: Engine) -> str:
+    """Return the URL of an engine's database without secrets."""
+    return engine.url.difference_update_query(_SECRET).render_as_string(hide_password=True)
+
+
+def connection_parameters(engine: Engine) -> dict[str, Any]:
+    """Return the parameters with which an engine opens its connections."""
+    _, parameters = engine.dialect.create_connect_args(engine.url)
+    return {**parameters, **engine.get_execution_options().get("connect_args", {})}
 
 
 def make_engine(settings: Settings) -> Engine:
-    """Create an engine without connecting. For an embedded URL the server is started.
+    """Return an engine. Nothing is connected yet, but an embedded server is started.
 
     Parameters
     ----------
@@ -49,45 +131,113 @@ def make_engine(settings: Settings) -> Engine:
         If the embedded server cannot be started.
     """
     if settings.embedded_directory is not None:
-        # The packages of the embedded server are optional.
+        # Only the embedded server needs the packages that it is made of.
         from alchemistore.local import database_url as start
 
-        url = start(settings.embedded_directory)
+        url = database_url(start(settings.embedded_directory))
     else:
-        url = settings.database_url.get_secret_value()
-    connect_args: dict[str, Any] = {
-        "application_name": settings.application_name,
-        "connect_timeout": settings.connect_timeout,
-        # TCP keepalives: the loss of the server is noticed within two minutes.
-        "keepalives_idle": 60,
-        "keepalives_interval": 10,
-        "keepalives_count": 6,
+        url = database_url(settings.database_url.get_secret_value())
+    # The URL wins over these.
+    arguments = {
+        name: value for name, value in _connect_defaults(settings).items() if name not in url.query
     }
-    if not settings.prepare_statements:
-        connect_args["prepare_threshold"] = None
-    if settings.statement_timeout:
-        connect_args["options"] = f"-c statement_timeout={round(settings.statement_timeout * 1000)}"
     engine = create_engine(
-        database_url(url),
+        url,
+        connect_args=arguments,
+        # The store sends BEGIN itself, together with the terms of the transaction.
+        isolation_level="AUTOCOMMIT",
         pool_size=settings.pool_size,
         max_overflow=settings.pool_size,
         pool_timeout=settings.pool_timeout,
         pool_pre_ping=False,
         pool_recycle=1800,
-        # Error messages go to logs, and parameters may be secret.
+        # Error messages go to logs.
         hide_parameters=True,
-        connect_args=connect_args,
     )
-    return dispose_on_fork(engine)
+    terms = Terms(
+        schema=settings.schema_name,
+        statement_timeout=settings.statement_timeout,
+        lock_timeout=settings.lock_timeout,
+        idle_timeout=settings.idle_timeout,
+    )
+    return with_terms(engine, terms, connect_args=arguments)
 
 
-# Engines of this process. A forked child must not use their connections.
+def _connect_defaults(settings: Settings) -> dict[str, Any]:
+    return {
+        "application_name": settings.application_name,
+        "connect_timeout": settings.connect_timeout,
+        "client_encoding": "utf8",
+        # TCP keepalives: a vanished server is noticed within two minutes.
+        "keepalives_idle": 60,
+        "keepalives_interval": 10,
+        "keepalives_count": 6,
+        **({} if settings.prepare_statements else {"prepare_threshold": None}),
+    }
+
+
+def with_terms(engine: Engine, terms: Terms | None = None, **options: Any) -> Engine:
+    """Return an engine, on the same pool, whose transactions state their terms.
+
+    Parameters
+    ----------
+    engine : Engine
+        An engine that uses psycopg.
+    terms : Terms, optional
+        The terms; by default those of the engine, or else the default schema without timeouts.
+    **options
+        More execution options.
+    """
+    known = engine.get_execution_options().get("terms")
+    if known is not None and terms is None:
+        return engine.execution_options(**options) if options else engine
+    stated = engine.execution_options(
+        isolation_level="AUTOCOMMIT", terms=terms or Terms(schema=default_schema()), **options
+    )
+    event.listen(stated, "begin", _begin)
+    event.listen(engine.pool, "checkout", _inspect)
+    return dispose_on_fork(stated)
+
+
+def _begin(connection: Connection) -> None:
+    options = connection.get_execution_options()
+    isolation: Isolation = options.get("isolation", "READ COMMITTED")
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    version = driver.info.server_version
+    connection.exec_driver_sql(
+        begin(options["terms"], version, isolation, options.get("readonly", False))
+    )
+
+
+def _inspect(driver: psycopg.Connection[Any], record: ConnectionPoolEntry, _proxy: object) -> None:
+    if "pooler" in record.info:
+        return
+    record.info["pooler"] = behind_pooler(driver)
+    if record.info["pooler"]:
+        # The next transaction may run on a connection that knows other prepared statements.
+        driver.prepare_threshold = None
+
+
+def behind_pooler(connection: psycopg.Connection[Any]) -> bool:
+    """Check whether a pooler such as PgBouncer is between a connection and PostgreSQL.
+
+    A pooler announces a process id of its own, not that of the server process.
+    """
+    with psycopg.ClientCursor(connection) as cursor:
+        row = cursor.execute("SELECT pg_backend_pid()").fetchone()
+    if not connection.autocommit:
+        connection.rollback()
+    return row is None or row[0] != connection.info.backend_pid
+
+
+# The engines of this process whose connections a forked child must not use.
 _ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()
 _LOCK = threading.Lock()
 
 
 def dispose_on_fork(engine: Engine) -> Engine:
-    """Register an engine so that a forked child process opens connections of its own."""
+    """Let a forked child open its own connections, and return the engine."""
     with _LOCK:
         _ENGINES.add(engine)
     return engine
@@ -102,19 +252,5 @@ os.register_at_fork(after_in_child=_forget_connections)
 
 
 def engine_from_environment() -> Engine:
-    """Create an engine from the settings of the environment."""
+    """Return an engine for the database that the environment names."""
     return make_engine(get_settings())
-
-
-def listen_connection(engine: Engine) -> psycopg.Connection[tuple[Any, ...]]:
-    """Open an autocommit connection to the database of an engine, outside of its pool."""
-    _, arguments = engine.dialect.create_connect_args(engine.url)
-    try:
-        return psycopg.connect(
-            **arguments, autocommit=True, application_name="alchemistore listener"
-        )
-    except psycopg.OperationalError as error:
-        raise StoreUnavailableError(
-            f"cannot listen for notifications of the database: {str(error).strip()};"
-            " check that the server runs and that ALCHEMISTORE_DATABASE_URL names it"
-        ) from error

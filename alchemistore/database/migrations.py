@@ -10,9 +10,12 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.schema import DropSchema
 
-from alchemistore.database.transaction import translate_errors
-from alchemistore.errors import SchemaError
+from alchemistore.database.engine import schema_of
+from alchemistore.database.transaction import DEADLOCK_DETECTED, MAX_ATTEMPTS
+from alchemistore.database.translation import translate_errors
+from alchemistore.errors import SchemaError, StateStoreError
 from alchemistore.settings import bundled_directory
 from alchemistore.tables import metadata
 
@@ -21,6 +24,20 @@ _ONE_AT_A_TIME = threading.Lock()
 # Advisory lock that is held while the schema is changed. The number is arbitrary.
 MIGRATION_LOCK = 7264391805
 VERSION_TABLE = "alembic_version"
+MIN_SERVER_VERSION = 150000
+
+SUITABLE = text("""
+    SELECT CAST(current_setting('server_version_num') AS integer), pg_encoding_to_char(encoding)
+    FROM pg_database WHERE datname = current_database()
+""")
+TABLES = text("SELECT tablename FROM pg_tables WHERE schemaname = :schema")
+EMPTY = text("""
+    SELECT NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident(:schema)))
+        AND NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = to_regnamespace(quote_ident(:schema)))
+""")
+OWNED = text("""
+    SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = :schema
+""")
 
 
 def _config(connection: Connection | None = None) -> Config:
@@ -37,14 +54,43 @@ def head() -> str:
     return cast(str, ScriptDirectory.from_config(_config()).get_current_head())
 
 
+def schema_exists(tx: Connection, schema: str) -> bool:
+    """Check whether a schema exists."""
+    found = tx.scalar(
+        text("SELECT to_regnamespace(quote_ident(:schema)) IS NOT NULL"), {"schema": schema}
+    )
+    return bool(found)
+
+
+def require_suitable(tx: Connection) -> None:
+    """Raise an error if the store cannot use a database.
+
+    Raises
+    ------
+    SchemaError
+        If PostgreSQL is too old, or the encoding of the database is not UTF8.
+    """
+    version, encoding = tx.execute(SUITABLE).one()
+    if version < MIN_SERVER_VERSION:
+        raise SchemaError(
+            f"PostgreSQL {version // 10000} is too old: alchemistore needs 15 or newer"
+        )
+    if encoding != "UTF8":
+        raise SchemaError(
+            f"the encoding of the database is {encoding}: alchemistore stores any text and needs"
+            " UTF8; create a database with ENCODING 'UTF8' TEMPLATE template0"
+        )
+
+
 def revision(tx: Connection) -> str | None:
-    """Return the revision of the schema; ``None`` if there is no schema."""
-    return MigrationContext.configure(tx).get_current_revision()
+    """Return the revision of the schema; ``None`` if it does not exist."""
+    options = {"version_table_schema": schema_of(tx)}
+    return MigrationContext.configure(tx, opts=options).get_current_revision()
 
 
 def current(engine: Engine) -> str | None:
-    """Return the revision of the schema of a database; ``None`` if there is no schema."""
-    with translate_errors(), engine.connect() as connection:
+    """Return the revision of a database; ``None`` if it has no schema."""
+    with translate_errors(engine), engine.begin() as connection:
         return revision(connection)
 
 
@@ -63,14 +109,14 @@ def upgrade(engine: Engine, to: str = "head") -> None:
     SchemaError
         If this version of the package does not know the revision of the schema.
     """
-    with _ONE_AT_A_TIME, translate_errors(), engine.begin() as connection:
+    with _ONE_AT_A_TIME, translate_errors(engine), engine.begin() as connection:
         require_known(connection)
         command.upgrade(_config(connection), to)
 
 
 def downgrade(engine: Engine, to: str) -> None:
-    """Downgrade the schema to a revision; ``base`` removes it with all data."""
-    with _ONE_AT_A_TIME, translate_errors(), engine.begin() as connection:
+    """Bring the schema back to a revision; ``base`` removes it, with all data."""
+    with _ONE_AT_A_TIME, translate_errors(engine), engine.begin() as connection:
         require_known(connection)
         command.downgrade(_config(connection), to)
 
@@ -114,8 +160,40 @@ def require_current(tx: Connection) -> None:
 
 
 def reset(engine: Engine) -> None:
-    """Remove all tables of the package with their data, and the version table of Alembic."""
-    with translate_errors(), engine.begin() as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-        metadata.drop_all(connection)
-        connection.execute(text(f"DROP TABLE IF EXISTS {VERSION_TABLE}"))
+    """Remove the tables of the store with all data, and its schema if nothing else is in it.
+
+    Raises
+    ------
+    SchemaError
+        If tables with the names of ours exist, but were not made by alchemistore.
+    """
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        try:
+            with translate_errors(engine), engine.begin() as connection:
+                return _reset(connection)
+        except StateStoreError as error:
+            state = getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
+            # Clients that work meanwhile take their locks in another order.
+            if state != DEADLOCK_DETECTED or attempt == MAX_ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _reset(tx: Connection) -> None:
+    schema = schema_of(tx)
+    tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+    if not schema_exists(tx, schema):
+        return
+    present = set(tx.scalars(TABLES, {"schema": schema}))
+    if not present & {*metadata.tables, VERSION_TABLE}:
+        return
+    if require_known(tx) is None:
+        raise SchemaError(
+            f"the schema {schema!r} has tables named like those of alchemistore"
+            f" ({', '.join(sorted(present & set(metadata.tables)))}), but no revision of"
+            " alchemistore: nothing was removed. Check ALCHEMISTORE_SCHEMA_NAME"
+        )
+    metadata.drop_all(tx)
+    tx.execute(text(f"DROP TABLE {VERSION_TABLE}"))
+    if tx.scalar(EMPTY, {"schema": schema}) and tx.scalar(OWNED, {"schema": schema}):
+        tx.execute(DropSchema(schema))

@@ -1,126 +1,62 @@
-"""Transactions: one per call, or one for several calls. No other module opens them for operations.
+"""The only module that opens transactions: one per call, or one for several.
 
-An operation is a function ``name(tx, ...)``. `reads` and `writes` wrap it as a method of a
-:class:`Transactional`, which opens a transaction, calls the operation, commits, and translates
-database errors.
+An operation is a function ``name(tx, ...)``. `reads` and `writes` turn it into a method of a :class:`Transactional` that opens a
+transaction, passes it in, commits, and turns the database's refusals into errors that explain themselves.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import logging
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+from uuid import UUID
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import (
-    DBAPIError,
-    IntegrityError,
-    OperationalError,
-    TimeoutError as PoolTimeoutError,
-)
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
 
-from alchemistore.errors import (
-    CONSTRAINT_ERRORS,
-    SchemaError,
-    StateStoreError,
-    StoreUnavailableError,
-)
+from alchemistore.database.translation import translate_errors
+from alchemistore.errors import OutcomeUnknownError, StateStoreError, StoreUnavailableError
+from alchemistore.models.clock import uuid7
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+UNIQUE_VIOLATION = "23505"
 SERIALIZATION_FAILURE = "40001"
 DEADLOCK_DETECTED = "40P01"
-UNDEFINED_TABLE = "42P01"
-UNDEFINED_COLUMN = "42703"
 READ_ONLY = "25006"
-QUERY_CANCELED = "57014"
+FEATURE_NOT_SUPPORTED = "0A000"
 MAX_ATTEMPTS = 6
+STANDBY = (
+    "the database server is a standby, which refuses writes; check that ALCHEMISTORE_DATABASE_URL"
+    " names the primary, or add 'target_session_attrs=read-write' to it"
+)
 
-
-def translate(error: DBAPIError) -> Exception:
-    """Return the error of this package for a database error, or the database error itself.
-
-    Parameters
-    ----------
-    error : DBAPIError
-        The error of the driver.
-    """
-    original = error.orig
-    state = getattr(original, "sqlstate", None)
-    diagnostics = getattr(original, "diag", None)
-    if isinstance(error, IntegrityError) and diagnostics is not None:
-        kind, meaning = CONSTRAINT_ERRORS.get(
-            diagnostics.constraint_name or "",
-            (
-                StateStoreError,
-                f"a constraint of the database was violated: {diagnostics.message_primary}",
-            ),
-        )
-        return kind(meaning)
-    if state in (UNDEFINED_TABLE, UNDEFINED_COLUMN):
-        return SchemaError(
-            "the schema lacks a table or column"
-            f" ({getattr(diagnostics, 'message_primary', None)});"
-            " run 'alchemistore database upgrade'"
-        )
-    if state == READ_ONLY:
-        return StateStoreError("cannot write in a read-only transaction")
-    if state == QUERY_CANCELED:
-        return StateStoreError(
-            f"statement cancelled (timeout): {str(original).strip()}; nothing was changed."
-            " Raise ALCHEMISTORE_STATEMENT_TIMEOUT or use a smaller batch"
-        )
-    if error.connection_invalidated or (
-        isinstance(error, OperationalError) and (state is None or state[:2] in ("08", "28", "57"))
-    ):
-        return StoreUnavailableError(_unavailable(str(original).strip(), state))
-    return error
-
-
-def _unavailable(message: str, state: str | None) -> str:
-    if state == "28P01" or "authentication failed" in message:
-        advice = "check the user and password in ALCHEMISTORE_DATABASE_URL"
-    elif "does not exist" in message:
-        advice = "create the database, or correct its name in ALCHEMISTORE_DATABASE_URL"
-    else:
-        advice = "check that the server runs and that ALCHEMISTORE_DATABASE_URL names it"
-    return f"cannot use the database: {message}; {advice}"
-
-
-@contextmanager
-def translate_errors() -> Iterator[None]:
-    """Raise errors of the database as errors of this package."""
-    try:
-        yield
-    except PoolTimeoutError:
-        raise StoreUnavailableError(
-            "timed out waiting for a database connection: all connections of this process are in"
-            " use; raise ALCHEMISTORE_POOL_SIZE or use fewer threads"
-        ) from None
-    except DBAPIError as error:
-        better = translate(error)
-        if better is error:
-            raise
-        raise better from error
+READ_ONLY_FROM_HERE = text("SET LOCAL transaction_read_only TO on")
 
 
 class Transactional:
-    """A base class whose methods each run in a transaction.
+    """Base of stores: each method runs in one transaction.
 
     Parameters
     ----------
     engine : Engine
-        The database.
+        Source of connections; see :func:`alchemistore.database.engine.with_terms`.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        # The open transaction, if there is one, and the process that opened it.
         self.connection: Connection | None = None
+        self._process = 0
 
     @contextmanager
     def transaction(
@@ -128,81 +64,159 @@ class Transactional:
     ) -> Iterator[Self]:
         """Run several calls in one transaction.
 
-        The transaction is committed at the end, and rolled back if an exception is raised. Inside
-        another transaction it is a savepoint.
+        The transaction is committed at the end, and rolled back on any exception.
 
         Parameters
         ----------
         readonly : bool, default False
-            Refuse writes.
+            Let the database refuse writes.
         ignore_exceptions : bool, default False
-            After the rollback, do not raise the :class:`Exception` again.
+            After the rollback, suppress an :class:`Exception` instead of raising it.
 
         Yields
         ------
         StateStore
-            This store, bound to the open transaction.
+            This store, bound to the open transaction. Inside another transaction, this one is a
+            savepoint.
         """
         try:
-            with translate_errors():
+            with translate_errors(self.engine):
                 if self.connection is not None:
-                    with self.connection.begin_nested():
+                    with self._savepoint(self.connection, readonly):
                         yield self
                 else:
-                    with self.engine.connect() as connection:
-                        if readonly:
-                            connection = connection.execution_options(postgresql_readonly=True)
-                        with connection.begin():
-                            yield self._bound(connection)
+                    with self._begun(readonly) as connection:
+                        yield self._bound(connection)
         except Exception:
             if not ignore_exceptions:
+                raise
+
+    @contextmanager
+    def _savepoint(self, connection: Connection, readonly: bool) -> Iterator[None]:
+        self._require_own_process()
+        with connection.begin_nested():
+            if readonly:
+                # PostgreSQL restores the access mode at the end of the savepoint.
+                connection.execute(READ_ONLY_FROM_HERE)
+            yield
+
+    @contextmanager
+    def _begun(self, readonly: bool) -> Iterator[Connection]:
+        """Open a connection and a transaction on it.
+
+        BEGIN is the first message on the connection, so a connection that died in the pool, or
+        leads to a standby by now, is replaced before anything was done.
+        """
+        with ExitStack() as stack:
+            for attempt in range(1, MAX_ATTEMPTS + 1):
+                try:
+                    connection = stack.enter_context(
+                        self.engine.connect().execution_options(readonly=readonly)
+                    )
+                    transaction = stack.enter_context(connection.begin())
+                    break
+                except DBAPIError as error:
+                    standby = _sqlstate(error) == FEATURE_NOT_SUPPORTED
+                    if standby:
+                        connection.invalidate(error)
+                    stack.close()
+                    if attempt < MAX_ATTEMPTS and (standby or error.connection_invalidated):
+                        _pause(attempt)
+                    elif standby:
+                        raise StoreUnavailableError(STANDBY) from error
+                    else:
+                        raise
+            try:
+                yield connection
+            except DBAPIError as error:
+                if not readonly and _sqlstate(error) == READ_ONLY:
+                    # The address leads to a standby now: the next attempt connects again.
+                    connection.invalidate(error)
+                raise
+            try:
+                transaction.commit()
+            except DBAPIError as error:
+                if error.connection_invalidated:
+                    raise OutcomeUnknownError(str(error.orig).strip()) from error
                 raise
 
     def _bound(self, connection: Connection) -> Self:
         bound = object.__new__(type(self))
         bound.__dict__.update(self.__dict__)
-        bound.connection = connection
+        bound.connection, bound._process = connection, os.getpid()
         return bound
 
-    def run(self, operation: Callable[[Connection], R], readonly: bool) -> R:
-        """Return the result of an operation, run in the open transaction or in a new one.
+    def _require_own_process(self) -> None:
+        if self._process != os.getpid():
+            raise StateStoreError(
+                "this transaction was opened by another process: a forked process must use the"
+                " store itself and open a transaction of its own"
+            )
+
+    def run(
+        self, operation: Callable[[Connection, bool], R], readonly: bool, known: bool = False
+    ) -> R:
+        """Run an operation in a transaction, or in the open one, and return its answer.
+
+        The operation may run more than once: after a serialization failure, a deadlock, or the loss
+        of the connection before COMMIT.
 
         Parameters
         ----------
         operation : callable
-            Takes the open transaction. It may run more than once: after a serialization failure, a
-            deadlock or the loss of the connection before COMMIT.
+            Takes the open transaction, and whether it runs again.
         readonly : bool
-            Refuse writes.
+            Let the database refuse writes.
+        known : bool, default False
+            The operation recognises whether it was carried out before, so it may also be repeated
+            when the connection was lost during COMMIT.
         """
         if self.connection is not None:
-            with translate_errors():
-                return operation(self.connection)
+            self._require_own_process()
+            with translate_errors(self.engine):
+                return operation(self.connection, False)
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            done = False
             try:
                 with self.transaction(readonly=readonly) as bound:
-                    answer = operation(cast(Connection, bound.connection))
-                    done = True
-                return answer
-            except (DBAPIError, StoreUnavailableError) as error:
-                cause = error.__cause__ if isinstance(error, StoreUnavailableError) else error
-                if (
-                    attempt == MAX_ATTEMPTS
-                    or not isinstance(cause, DBAPIError)
-                    or not _worth_another_try(cause, done)
-                ):
+                    return operation(cast(Connection, bound.connection), attempt > 1)
+            except Exception as error:
+                if attempt == MAX_ATTEMPTS or not _repeatable(error, readonly, known):
                     raise
-                time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311  (not a secret)
+                log.info("a call is repeated after attempt %d: %s", attempt, error)
+                _pause(attempt)
         raise AssertionError("unreachable")
 
 
-def _worth_another_try(error: DBAPIError, done: bool) -> bool:
-    if getattr(error.orig, "sqlstate", None) in (SERIALIZATION_FAILURE, DEADLOCK_DETECTED):
-        return True
-    # A pooled connection may have been dropped while idle. Do not retry after COMMIT was sent: its
-    # outcome is unknown.
-    return error.connection_invalidated and not done
+def _pause(attempt: int) -> None:
+    time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311  (jitter, not a secret)
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    return state
+
+
+def _repeatable(error: Exception, readonly: bool, known: bool) -> bool:
+    """Check whether a call that failed with a translated error may be repeated."""
+    cause = error.__cause__
+    if not isinstance(cause, DBAPIError):
+        return False
+    if isinstance(error, OutcomeUnknownError):
+        return known
+    state = _sqlstate(cause)
+    if state == READ_ONLY:
+        return not readonly
+    if state == UNIQUE_VIOLATION:
+        # The same request was carried out meanwhile; its answer is known now.
+        diagnostics = getattr(cause.orig, "diag", None)
+        return known and getattr(diagnostics, "constraint_name", None) == "requests__pk"
+    return state in (SERIALIZATION_FAILURE, DEADLOCK_DETECTED) or cause.connection_invalidated
+
+
+class FreshRequest(UUID):
+    """A request identifier that the store has made for a call that runs for the first time."""
+
+    __slots__ = ()
 
 
 def reads(
@@ -224,14 +238,23 @@ def _method(
 ) -> Callable[Concatenate[Transactional, P], R]:
     @functools.wraps(operation)
     def method(store: Transactional, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        # alchemiscale passes the open transaction as `tx`; type checkers do not know this keyword.
+        # alchemiscale passes an open transaction as `tx`; type checkers do not see this keyword.
         joined = cast(Transactional, kwargs.pop("tx", None) or store)
-        positional = [repeatable(value) for value in args]
-        named = {name: repeatable(value) for name, value in kwargs.items()}
-        return joined.run(lambda tx: operation(tx, *positional, **named), readonly)
+        # An iterator can be read only once, but a transaction may be retried.
+        listed = [_listed(arg) for arg in args]
+        named = {name: _listed(arg) for name, arg in kwargs.items()}
+        if not takes_request:
+            return joined.run(lambda tx, again: operation(tx, *listed, **named), readonly)
+        given = named.pop("request", None)
+        if given is None and joined.connection is None:
+            return joined.run(_identified(operation, listed, named), readonly, known=True)
+        named["request"] = given
+        return joined.run(
+            lambda tx, again: operation(tx, *listed, **named), readonly, known=given is not None
+        )
 
-    # The public signature has `self` where the operation has the transaction.
     signature = inspect.signature(operation)
+    takes_request = "request" in signature.parameters
     store = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = [store, *list(signature.parameters.values())[1:]]
     public = cast(Any, method)
@@ -240,9 +263,18 @@ def _method(
     return method
 
 
-def repeatable(value: Any) -> Any:
-    """Return a list of an iterator's items, and any other value unchanged.
+def _identified(
+    operation: Callable[..., R], args: list[Any], kwargs: dict[str, Any]
+) -> Callable[[Connection, bool], R]:
+    """Return an operation under an identifier of its own."""
+    identifier = FreshRequest(int=uuid7().int)
 
-    An iterator can be read only once, but an operation may run more than once.
-    """
+    def run(tx: Connection, again: bool) -> R:
+        request = UUID(int=identifier.int) if again else identifier
+        return operation(tx, *args, **kwargs, request=request)
+
+    return run
+
+
+def _listed(value: Any) -> Any:
     return list(value) if isinstance(value, Iterator) else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Engine
 
 from alchemistore.database import migrations
-from alchemistore.database.transaction import translate_errors
+from alchemistore.database.translation import translate_errors
 from alchemistore.maintenance import invariants, schema_diff
 from alchemistore.maintenance.findings import Finding
 
@@ -23,16 +23,15 @@ def findings(engine: Engine) -> list[Finding]:
     SchemaError
         If the schema is missing, too old or too new. Nothing is checked then.
     """
-    with translate_errors(), engine.connect() as connection:
-        # All rules see the same snapshot.
-        connection = connection.execution_options(
-            isolation_level="REPEATABLE READ", postgresql_readonly=True
-        )
+    with (
+        translate_errors(engine),
+        engine.connect() as connection,
+        connection.execution_options(isolation="REPEATABLE READ", readonly=True).begin(),
+    ):
         migrations.require_current(connection)
         missing = schema_diff.missing_tables(connection)
         if missing:
             return missing
         broken = invariants.violations(connection)
-    # The comparison of the catalog creates a temporary schema, so it cannot be read-only.
-    with translate_errors(), engine.connect() as connection:
+    with translate_errors(engine), engine.begin() as connection:
         return schema_diff.drift(connection) + broken

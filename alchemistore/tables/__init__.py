@@ -14,6 +14,7 @@ from alchemistore.tables.objects import (
     TransformationRow,
 )
 from alchemistore.tables.queue import LaneRow, QueueRow
+from alchemistore.tables.requests import RequestRow
 from alchemistore.tables.results import ResultRow, TaskResultRow
 from alchemistore.tables.tasks import ActionRow, ExtendsRow, StatusChangeRow, TaskHubRow, TaskRow
 
@@ -36,6 +37,7 @@ __all__ = [
     "NetworkRow",
     "NetworkTransformationRow",
     "QueueRow",
+    "RequestRow",
     "ResultRow",
     "ScopeRow",
     "StatusChangeRow",

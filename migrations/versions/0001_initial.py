@@ -493,9 +493,20 @@ def upgrade() -> None:
         },
     )
     op.create_index(op.f("claims__service__ix"), "claims", ["service"])
+    op.create_table(
+        "requests",
+        sa.Column("request", sa.Uuid(), nullable=False),
+        sa.Column("call", sa.Text(collation="C"), nullable=False),
+        sa.Column("arguments", sa.Uuid(), nullable=False),
+        sa.Column("answer", sa.Text(), nullable=False),
+        sa.Column("made_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("request", name=op.f("requests__pk")),
+    )
+    op.create_index(op.f("requests__made_at__ix"), "requests", ["made_at"], postgresql_using="brin")
 
 
 def downgrade() -> None:
+    op.drop_table("requests")
     op.drop_table("claims")
     op.drop_table("task_results")
     op.drop_table("status_changes")

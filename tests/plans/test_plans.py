@@ -280,12 +280,12 @@ def test_scan_of_a_large_table_is_detected(fresh: Seeded, request: pytest.Fixtur
 @pytest.mark.parametrize("protocols", [None, ["RareProtocol", "PushProtocol"]])
 def test_repeated_claim_uses_a_plan_made_once(fresh: Seeded, protocols: list[str] | None) -> None:
     with contextlib.suppress(_Undo), fresh.store.transaction() as tx:
-        assert tx._connection is not None
+        assert tx.connection is not None
         # The driver prepares a statement that it has sent five times; the server then makes five
         # plans before it compares their costs with that of the generic one.
         for _ in range(15):
             claim(0, protocols)(tx, fresh)
-        counts = tx._connection.execute(
+        counts = tx.connection.execute(
             text("""
                 SELECT custom_plans, generic_plans FROM pg_prepared_statements
                 WHERE statement LIKE '%INSERT INTO claims%'

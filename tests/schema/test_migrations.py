@@ -17,11 +17,12 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 
 from alchemistore import StateStore
 from alchemistore.database import migrations
-from alchemistore.database.engine import database_url
+from alchemistore.database.engine import make_engine
+from alchemistore.settings import Settings
 from alchemistore.tables import metadata
 from tests.support.catalog import Catalog, catalog_of, is_empty, read_catalog
 from tests.support.databases import libpq
@@ -45,8 +46,9 @@ REVISIONS = [
 @pytest.fixture
 def declared(empty_database: str) -> Catalog:
     """The catalog of the tables as the code declares them."""
-    engine = create_engine(database_url(empty_database))
+    engine = make_engine(Settings.from_url(empty_database))
     with engine.begin() as connection:
+        connection.execute(text("CREATE SCHEMA alchemistore"))
         metadata.create_all(connection)
         catalog = read_catalog(connection)
         metadata.drop_all(connection)
@@ -131,7 +133,7 @@ def test_offline_sql_creates_the_declared_tables(declared: Catalog, empty_databa
 def test_every_revision_upgrades_downgrades_and_upgrades_again(
     declared: Catalog, empty_database: str
 ) -> None:
-    engine = create_engine(database_url(empty_database))
+    engine = make_engine(Settings.from_url(empty_database))
     before = catalog_of(empty_database)
     assert is_empty(before)
     for revision, previous in REVISIONS:
@@ -147,7 +149,7 @@ def test_every_revision_upgrades_downgrades_and_upgrades_again(
 
 
 def test_downgrade_to_base_removes_all_own_tables(database: str) -> None:
-    engine = create_engine(database_url(database))
+    engine = make_engine(Settings.from_url(database))
     migrations.downgrade(engine, "base")
     assert is_empty(catalog_of(database))
     with engine.connect() as connection:
@@ -157,9 +159,10 @@ def test_downgrade_to_base_removes_all_own_tables(database: str) -> None:
 
 
 def test_failed_upgrade_leaves_nothing_behind(empty_database: str) -> None:
-    engine = create_engine(database_url(empty_database))
+    engine = make_engine(Settings.from_url(empty_database))
     with engine.begin() as connection:
         # The name is taken, by a table that is not ours.
+        connection.execute(text("CREATE SCHEMA alchemistore"))
         connection.execute(text("CREATE TABLE claims (note text)"))
     before = catalog_of(empty_database)
     with pytest.raises(Exception, match="claims"):

@@ -7,6 +7,7 @@
 -- $5: token (uuid)
 -- $6: now (timestamptz)
 BEGIN;
+SET LOCAL search_path TO alchemistore, pg_temp;
 \ir sample.sql
 PREPARE claim_hub_any (
     text,

@@ -8,6 +8,7 @@
 -- $6: protocols (text[])
 -- $7: now (timestamptz)
 BEGIN;
+SET LOCAL search_path TO alchemistore, pg_temp;
 \ir sample.sql
 PREPARE claim_hub_some (
     text,

@@ -10,6 +10,7 @@
 -- $8: projects_out (text[])
 -- $9: now (timestamptz)
 BEGIN;
+SET LOCAL search_path TO alchemistore, pg_temp;
 \ir sample.sql
 PREPARE claim_scopes_any (
     text,

@@ -11,6 +11,7 @@
 -- $9: protocols (text[])
 -- $10: now (timestamptz)
 BEGIN;
+SET LOCAL search_path TO alchemistore, pg_temp;
 \ir sample.sql
 PREPARE claim_scopes_some (
     text,

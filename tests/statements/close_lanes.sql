@@ -1,6 +1,7 @@
 -- Close empty lanes, 2: delete.
 -- Rendered by `make statements`; do not edit.
 BEGIN;
+SET LOCAL search_path TO alchemistore, pg_temp;
 \ir sample.sql
 PREPARE close_lanes AS
 DELETE FROM lanes AS l WHERE NOT EXISTS (

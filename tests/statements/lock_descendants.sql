@@ -3,6 +3,7 @@
 -- $1: scope_ids (bigint[])
 -- $2: tokens (uuid[])
 BEGIN;
+SET LOCAL search_path TO alchemistore, pg_temp;
 \ir sample.sql
 PREPARE lock_descendants (
     bigint[],

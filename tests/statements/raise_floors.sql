@@ -2,6 +2,7 @@
 -- Rendered by `make statements`; do not edit.
 -- $1: now (timestamptz)
 BEGIN;
+SET LOCAL search_path TO alchemistore, pg_temp;
 \ir sample.sql
 PREPARE raise_floors (
     timestamptz

@@ -5,6 +5,7 @@
 -- $3: now (timestamptz)
 -- $4: seed (bigint)
 BEGIN;
+SET LOCAL search_path TO alchemistore, pg_temp;
 \ir sample.sql
 PREPARE refresh_descendants (
     bigint[],

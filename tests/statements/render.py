@@ -105,7 +105,7 @@ def _samples() -> Iterator[tuple[str, Sample]]:
         "settle_attempt",
         Sample(f"{settle}, 2: find the attempt", settlement.FIND_ATTEMPT_OF_SENDER, {}),
     )
-    yield "settle_result", Sample(f"{settle}, 3: add the result", results.ADD, {})
+    yield "settle_result", Sample(f"{settle}, 3: add the result", results.ADD_RESULT, {})
     yield (
         "settle_environment",
         Sample(
@@ -164,7 +164,7 @@ def render(name: str, sample: Sample) -> str:
         f"-- ${number}: {parameter} ({PARAMETERS[parameter][0]})"
         for number, parameter in enumerate(names, 1)
     ]
-    lines += ["BEGIN;", SAMPLE]
+    lines += ["BEGIN;", "SET LOCAL search_path TO alchemistore, pg_temp;", SAMPLE]
     if body.startswith("LOCK"):
         # PREPARE takes queries only.
         lines += [f"{body};"]

@@ -10,6 +10,7 @@
 -- $8: change (uuid)
 -- $9: actor (text)
 BEGIN;
+SET LOCAL search_path TO alchemistore, pg_temp;
 \ir sample.sql
 PREPARE set_invalid (
     bigint[],

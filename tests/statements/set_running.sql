@@ -9,6 +9,7 @@
 -- $7: change (uuid)
 -- $8: actor (text)
 BEGIN;
+SET LOCAL search_path TO alchemistore, pg_temp;
 \ir sample.sql
 PREPARE set_running (
     bigint[],

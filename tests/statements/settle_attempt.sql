@@ -6,6 +6,7 @@
 -- $4: attempt (integer)
 -- $5: result (uuid)
 BEGIN;
+SET LOCAL search_path TO alchemistore, pg_temp;
 \ir sample.sql
 PREPARE settle_attempt (
     bigint,

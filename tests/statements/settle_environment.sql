@@ -7,6 +7,7 @@
 -- $5: task (uuid)
 -- $6: attempt (integer)
 BEGIN;
+SET LOCAL search_path TO alchemistore, pg_temp;
 \ir sample.sql
 PREPARE settle_environment (
     bigint,

@@ -5,6 +5,7 @@
 -- $3: project (text)
 -- $4: token (uuid)
 BEGIN;
+SET LOCAL search_path TO alchemistore, pg_temp;
 \ir sample.sql
 PREPARE settle_lock (
     text,

@@ -14,6 +14,7 @@
 -- $12: settles (boolean)
 -- $13: tracebacks (text[])
 BEGIN;
+SET LOCAL search_path TO alchemistore, pg_temp;
 \ir sample.sql
 PREPARE settle_result (
     bigint,
@@ -30,13 +31,20 @@ PREPARE settle_result (
     boolean,
     text[]
 ) AS
+-- The reference, once.
 WITH ref AS (
-    INSERT INTO results (scope_id, token, obj_key, location, scope, ok, creator, datetime_created, created_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    INSERT INTO results (
+        scope_id, token, obj_key, location, scope, ok, creator, datetime_created, created_at
+    )
+    VALUES (
+        $1, $2, $3, $4, $5, $6, $7, $8, $9
+    )
     ON CONFLICT DO NOTHING
 ),
+-- An attempt keeps the result that settled it, otherwise the first that was stored for it.
 noted AS (
-    UPDATE attempts SET result = $2 WHERE scope_id = $1 AND task = $10 AND attempt = $11
+    UPDATE attempts SET result = $2
+    WHERE scope_id = $1 AND task = $10 AND attempt = $11
         AND ($12 OR result IS NULL)
 )
 INSERT INTO task_results (scope_id, task, result, attempt, tracebacks, created_at)
@@ -44,8 +52,10 @@ VALUES ($1, $10, $2, $11, $13, $9)
 ON CONFLICT (scope_id, task, result) DO UPDATE
 SET attempt = coalesce(task_results.attempt, excluded.attempt),
 tracebacks = coalesce(task_results.tracebacks, excluded.tracebacks)
-WHERE (task_results.attempt, task_results.tracebacks) IS DISTINCT FROM
-(coalesce(task_results.attempt, excluded.attempt), coalesce(task_results.tracebacks, excluded.tracebacks));
+WHERE (task_results.attempt, task_results.tracebacks) IS DISTINCT FROM (
+    coalesce(task_results.attempt, excluded.attempt),
+    coalesce(task_results.tracebacks, excluded.tracebacks)
+);
 EXECUTE settle_result (
     1000,
     '70000000-0000-0000-0000-000000000001',

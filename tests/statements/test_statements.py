@@ -8,12 +8,12 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import event
-from tests.builders import campaign, register
-from tests.databases import libpq
-from tests.deliveries import ref
 
 from alchemistore import Scope, StateStore, TaskStatusEnum
 from tests.statements.render import FOLDER, SAMPLE, SAMPLES, files
+from tests.support.campaigns import campaign, register
+from tests.support.databases import libpq
+from tests.support.results import ref
 
 FILES = files()
 

@@ -9,7 +9,7 @@ from alchemistore.database.engine import database_url
 _QUERIES = {
     "relations": """
         SELECT c.relname, c.relkind, c.relpersistence, array_to_string(c.reloptions, ', ')
-        FROM pg_class AS c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind NOT IN ('i', 't')
+        FROM pg_class AS c WHERE c.relnamespace = to_regnamespace('alchemistore') AND c.relkind NOT IN ('i', 't')
     """,
     "columns": """
         SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid),
@@ -18,19 +18,19 @@ _QUERIES = {
         JOIN pg_class AS c ON c.oid = a.attrelid
         LEFT JOIN pg_attrdef AS d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
         LEFT JOIN pg_collation AS l ON l.oid = a.attcollation
-        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+        WHERE c.relnamespace = to_regnamespace('alchemistore') AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
     """,
     "constraints": """
         SELECT k.conrelid::regclass::text, k.conname, k.contype, pg_get_constraintdef(k.oid), k.convalidated
-        FROM pg_constraint AS k WHERE k.connamespace = 'public'::regnamespace
+        FROM pg_constraint AS k WHERE k.connamespace = to_regnamespace('alchemistore')
     """,
     "indexes": """
         SELECT i.indrelid::regclass::text, pg_get_indexdef(i.indexrelid), array_to_string(c.reloptions, ', '), i.indisvalid
-        FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid WHERE c.relnamespace = 'public'::regnamespace
+        FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid WHERE c.relnamespace = to_regnamespace('alchemistore')
     """,
     "triggers": "SELECT tgrelid::regclass::text, tgname FROM pg_trigger WHERE NOT tgisinternal",
-    "functions": "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
-    "types": "SELECT typname FROM pg_type WHERE typnamespace = 'public'::regnamespace AND typtype IN ('e', 'd')",
+    "functions": "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = to_regnamespace('alchemistore')",
+    "types": "SELECT typname FROM pg_type WHERE typnamespace = to_regnamespace('alchemistore') AND typtype IN ('e', 'd')",
 }
 
 Catalog = dict[str, set[tuple[object, ...]]]
@@ -38,7 +38,7 @@ VERSION = "alembic_version"
 
 
 def read_catalog(tx: Connection) -> Catalog:
-    """Everything in the schema `public`, but for Alembic's own table."""
+    """Everything in the schema `alchemistore`, but for Alembic's own table."""
     return {
         what: {tuple(row) for row in tx.execute(text(query)) if row[0] != VERSION}
         for what, query in _QUERIES.items()

@@ -39,7 +39,9 @@ def all_rows(store: StateStore) -> dict[str, list[str]]:
     """Return all rows of all tables."""
     with store.engine.connect() as connection:
         names = (
-            connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"))
+            connection.execute(
+                text("SELECT tablename FROM pg_tables WHERE schemaname = 'alchemistore'")
+            )
             .scalars()
             .all()
         )

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
-from alchemistore.database.engine import database_url
+from alchemistore.database.engine import database_url, with_terms
+from alchemistore.database.terms import Terms
 from tests.conftest import NewDatabase
 from tests.support.toy_store import Notes
 
@@ -25,7 +26,7 @@ def engine(notes_database: str) -> Iterator[Engine]:
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE IF EXISTS notes"))
         connection.execute(text("CREATE TABLE notes (number int PRIMARY KEY, note text NOT NULL)"))
-    yield engine
+    yield with_terms(engine, Terms(schema="public"))
     engine.dispose()
 
 
@@ -37,4 +38,4 @@ def notes(engine: Engine) -> Notes:
 @pytest.fixture
 def strict(engine: Engine) -> Notes:
     """Notes whose transactions see one moment only, so that they can fail to be serialized."""
-    return Notes(engine.execution_options(isolation_level="REPEATABLE READ"))
+    return Notes(engine.execution_options(isolation="REPEATABLE READ"))

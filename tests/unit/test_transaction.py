@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
 
 from alchemistore import StateStore
 from alchemistore.errors import SchemaError, StateStoreError
@@ -151,8 +150,8 @@ def test_untranslated_constraint_is_named(notes: Notes) -> None:
         notes.add(1)
 
 
-def test_other_errors_of_the_database_are_raised_as_they_are(notes: Notes) -> None:
-    with pytest.raises(DBAPIError, match="division by zero"):
+def test_other_errors_of_the_database_are_translated_too(notes: Notes) -> None:
+    with pytest.raises(ValueError, match="division by zero"):
         notes.read(lambda tx: tx.execute(text("SELECT 1 / 0")))
 
 

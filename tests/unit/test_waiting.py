@@ -33,14 +33,14 @@ def made(store: StateStore, scope: Scope) -> Campaign:
 @pytest.fixture
 def no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a notification ends the wait in time."""
-    monkeypatch.setattr("alchemistore.store.POLL_INTERVAL", (FOREVER, FOREVER))
+    monkeypatch.setattr("alchemistore.store.POLL_SECONDS", (FOREVER, FOREVER))
 
 
 @pytest.fixture
 def no_notification(monkeypatch: pytest.MonkeyPatch) -> None:
     """As through PgBouncer in transaction mode: who listens hears nothing; but looks again soon."""
     monkeypatch.setattr("alchemistore.store.CHANNEL", "nobody_speaks_here")
-    monkeypatch.setattr("alchemistore.store.POLL_INTERVAL", (0.05, 0.1))
+    monkeypatch.setattr("alchemistore.store.POLL_SECONDS", (0.05, 0.1))
 
 
 def act(url: str, commands: Connection) -> None:
@@ -196,7 +196,7 @@ def test_notification_about_other_work_does_not_end_the_wait(
     other_scope: Scope,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("alchemistore.store.POLL_INTERVAL", (0.05, 0.1))
+    monkeypatch.setattr("alchemistore.store.POLL_SECONDS", (0.05, 0.1))
     other = campaign(store, other_scope, tasks=1, action=False)
     waiting = Running(lambda: store.wait_for_tasks([scope], timeout=0.5))
     listeners(store, waiting)

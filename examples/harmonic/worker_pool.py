@@ -29,7 +29,10 @@ HEARTBEAT = 0.5
 PATIENCE = 15.0
 # Seconds to wait for a commit in progress.
 PAUSE = 0.25
-BUSY = "SELECT FROM pg_stat_activity WHERE application_name = %s AND state <> 'idle'"
+BUSY = """
+    SELECT FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = %s AND state <> 'idle'
+"""
 
 
 class CampaignError(AlchemistoreError):

@@ -106,7 +106,9 @@ def test_database_of_another_postgresql_is_refused(servers: LocalServers) -> Non
 
 
 def test_environment_of_stopped_servers_is_refused(servers: LocalServers) -> None:
-    with pytest.raises(StoreUnavailableError, match="start them with: alchemistore local start"):
+    with pytest.raises(
+        StoreUnavailableError, match="start the servers with: alchemistore local start"
+    ):
         servers.environment()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import socket
 import subprocess
@@ -280,3 +281,17 @@ def test_programs_that_the_user_of_postgresql_cannot_reach_are_copied(
     copied = next(servers.directory.glob("postgresql-*/*/*/bin/psql"))
     answer = run([copied, "-V"], cwd=Path("/"), user=SYSTEM_USER)
     assert answer.stdout.startswith("psql (PostgreSQL)")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root creates a user for PostgreSQL")
+def test_removal_deletes_the_directory_and_the_user_created_for_it(
+    servers: LocalServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = f"pgtest{os.getpid()}"
+    monkeypatch.setattr("alchemistore.local.postgres.SYSTEM_USER", user)
+    status = servers.start(s3=False)
+    assert status.database is not None
+    assert psutil.Process(status.database.pid).username() == user
+    servers.remove()
+    assert not servers.directory.exists()
+    assert user not in {entry.pw_name for entry in pwd.getpwall()}

@@ -197,7 +197,7 @@ class Transactional:
                     or not _worth_another_try(cause, done)
                 ):
                     raise
-                time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311  (jitter, not a secret)
+                time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311  (jitter, no secret)
         raise AssertionError("unreachable")
 
 

@@ -50,7 +50,9 @@ TASKHUB_ROWS = """
 LOCK_TASKHUB = text(
     "SELECT token FROM taskhubs WHERE scope_id = :scope_id AND network = :network FOR UPDATE"
 )
-ACTIONED_TASKS = text("SELECT task FROM actions WHERE scope_id = :scope_id AND taskhub = :taskhub")
+TASK_TOKENS_OF_TASKHUB = text(
+    "SELECT task FROM actions WHERE scope_id = :scope_id AND taskhub = :taskhub"
+)
 DELETE_TASKHUB = (
     text("DELETE FROM actions WHERE scope_id = :scope_id AND taskhub = :taskhub"),
     text("DELETE FROM taskhubs WHERE scope_id = :scope_id AND token = :taskhub"),
@@ -312,7 +314,7 @@ def drop_taskhub(tx: Connection, scope_id: int | None, network: UUID | None) -> 
     if hub is None:
         return None
     values = {"scope_id": scope_id, "taskhub": hub}
-    tokens = tx.scalars(ACTIONED_TASKS, values).all()
+    tokens = tx.scalars(TASK_TOKENS_OF_TASKHUB, values).all()
     tasks = {"scope_ids": [scope_id] * len(tokens), "tokens": tokens}
     lock(tx, tasks)
     for statement in DELETE_TASKHUB:

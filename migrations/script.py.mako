@@ -16,8 +16,8 @@ depends_on = ${repr(depends_on)}
 # Rules for a migration. Delete this comment when the migration follows them.
 #
 # - Expand, then contract. Workers of the previous release run during the upgrade, so a migration
-#   only adds: tables, nullable columns, columns with a constant default, indexes. What is no longer
-#   used is dropped by the release after the one that stopped using it.
+#   only adds: tables, nullable columns, columns with a constant default, indexes. Drop a column or
+#   table in the release after the one that stops using it.
 # - No rewrite of a large table (a new column type, a volatile default) and no UPDATE of all rows.
 #   Fill new columns in batches from the code, not here.
 # - env.py sets lock_timeout to 10 s. Keep it: a migration that waits for a lock blocks all later

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -18,6 +18,7 @@ from alchemistore.cli.progress import Progress
 
 if TYPE_CHECKING:
     from alchemistore.maintenance.findings import Finding
+    from alchemistore.models import QueueRepair
     from alchemistore.store import StateStore
 
 # The reference to a younger object may not be stored yet.
@@ -97,29 +98,8 @@ def check(url: str, repair: bool, with_objects: bool, after: str, as_json: bool)
         if found and repair:
             repaired = store.repair_queue()
             found = findings(store.engine)
-        if repaired is not None and not as_json:
-            click.echo(
-                f"Repaired the queue: removed {repaired.removed} entries, added {repaired.added}."
-            )
-        count, complete = 0, False
-        try:
-            for finding in chain(found, _audit(store, progress) if with_objects else ()):
-                count += 1
-                click.echo(json.dumps(asdict(finding)) if as_json else f"- {finding.text}")
-            complete = True
-        finally:
-            if as_json:
-                summary = {
-                    "ok": False if count else (True if complete else None),
-                    "repaired": None if repaired is None else dict(repaired),
-                    "after": None if complete else progress.last,
-                }
-                click.echo(json.dumps(summary))
-            elif count:
-                state = "so far" if not complete else "found" if repaired is None else "left"
-                click.echo(f"{count} problem{'' if count == 1 else 's'} {state}.")
-            elif complete:
-                click.echo("No problems found.")
+        audited = _audit(store, progress) if with_objects else ()
+        count = _print(chain(found, audited), repaired, progress, as_json)
     if count:
         sys.exit(EXIT_PROBLEMS_FOUND)
 
@@ -131,6 +111,36 @@ def _audit(store: StateStore, progress: Progress) -> Iterator[Finding]:
     pages = object_audit.walk(store.engine, object_store(), older_than, progress.last)
     for page in progress.track(pages):
         yield from page.findings()
+
+
+def _print(
+    findings: Iterable[Finding], repaired: QueueRepair | None, progress: Progress, as_json: bool
+) -> int:
+    """Print findings as they come, then the summary, and return the number of findings."""
+    if repaired is not None and not as_json:
+        click.echo(
+            f"Repaired the queue: removed {repaired.removed} entries, added {repaired.added}."
+        )
+    count, complete = 0, False
+    try:
+        for finding in findings:
+            count += 1
+            click.echo(json.dumps(asdict(finding)) if as_json else f"- {finding.text}")
+        complete = True
+    finally:
+        if as_json:
+            summary = {
+                "ok": False if count else (True if complete else None),
+                "repaired": None if repaired is None else dict(repaired),
+                "after": None if complete else progress.last,
+            }
+            click.echo(json.dumps(summary))
+        elif count:
+            state = "so far" if not complete else "found" if repaired is None else "left"
+            click.echo(f"{count} problem{'' if count == 1 else 's'} {state}.")
+        elif complete:
+            click.echo("No problems found.")
+    return count
 
 
 @database.command()

@@ -28,6 +28,9 @@ demo-clean: $(VENV)/.demo  ## remove the demo's data and stop its servers
 test: $(VENV)/.test  ## run all tests (on your server: ALCHEMISTORE_TEST_DATABASE_URL=postgresql://...)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+soak: $(VENV)/.test  ## run the long random and concurrent tests, which `make test` leaves out
+	$(BIN)/python -m pytest $(PYTEST_ARGS) -m soak
+
 lint: $(VENV)/.dev  ## check style, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,4 +53,4 @@ build: $(VENV)/.dev  ## build the wheel and the source archive into dist/
 clean:  ## remove what make made, but no data
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help demo demo-clean test lint format bench bench-claims build clean
+.PHONY: help demo demo-clean test soak lint format bench bench-claims build clean

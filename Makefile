@@ -31,6 +31,9 @@ check: lint test  ## run everything that must pass before a commit is merged
 test: $(VENV)/.test  ## run all tests, or some: make test T=tests/operations/test_claims.py
 	$(BIN)/python -m pytest $(if $(T),$(T),$(PYTEST_ARGS))
 
+soak: $(VENV)/.test  ## run the long random and concurrent tests, which `make test` leaves out
+	$(BIN)/python -m pytest $(PYTEST_ARGS) -m soak
+
 lint: $(VENV)/.dev  ## check style, types and import layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -61,4 +64,4 @@ build: $(VENV)/.dev  ## build the wheel and the source archive into dist/
 clean:  ## remove everything that make created, except data
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help demo demo-clean check test lint format statements migration bench bench-claims build clean
+.PHONY: help demo demo-clean check test soak lint format statements migration bench bench-claims build clean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -154,6 +155,12 @@ def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bcrypt, "gensalt", lambda: original(rounds=4))
     for module in ("alchemistore.operations.key_hashing", "alchemistore.operations.identities"):
         monkeypatch.setattr(f"{module}.DUMMY_HASH", DUMMY_HASH.replace("$12$", "$04$"))
+
+
+def pytest_collection_finish() -> None:
+    """Exempt the collected tests from garbage collection, which many tests call for."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header() -> str:

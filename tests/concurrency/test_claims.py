@@ -155,7 +155,10 @@ def test_processes_claim_every_task_once(
     made, shared = hubs_of(wide, scope, 2, 300)
     register(wide, *SERVICES[:3])
     keys = [str(hub) for hub in shared]
-    with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as processes:
+    context = multiprocessing.get_context("forkserver")
+    # The packages are imported once, and not by each process.
+    context.set_forkserver_preload(["tests.support.campaigns"])
+    with ProcessPoolExecutor(3, mp_context=context) as processes:
         work = [
             processes.submit(claim_all, pooled_database, keys, service) for service in SERVICES[:3]
         ]

@@ -215,11 +215,12 @@ def test_child_created_during_completion_of_its_parent_is_claimable(
 
 
 @ok_or_failed
+@pytest.mark.parametrize("rounds", [10, pytest.param(200, marks=pytest.mark.soak)])
 def test_expiry_and_settlement_at_once_agree_with_a_serial_order(
-    store: StateStore, scope: Scope, ok: bool
+    store: StateStore, scope: Scope, rounds: int, ok: bool
 ) -> None:
     register(store, "c")
-    made, ended = campaign(store, scope, tasks=50, arms=1), "complete" if ok else "error"
+    made, ended = campaign(store, scope, tasks=rounds, arms=1), "complete" if ok else "error"
     settlements: dict[ScopedKey, tuple[Settlement, ScopedKey]] = {}
     ready = Barrier(2)
 
@@ -227,7 +228,7 @@ def test_expiry_and_settlement_at_once_agree_with_a_serial_order(
         ready.wait(60)
         return expire_silent(store)
 
-    for _ in range(50):
+    for _ in range(rounds):
         register_silent(store, "a")
         task = claim(store, made, "a")
         result = ref(scope, ok=ok)
@@ -246,7 +247,7 @@ def test_expiry_and_settlement_at_once_agree_with_a_serial_order(
             "waiting" if not ok and answer.outcome == "expired" else ended
         )
     waiting = {task for task in made.tasks if status(store, task) == "waiting"}
-    assert set(store.claim_taskhub_tasks(made.hub, "c", count=60)) - {None} == waiting
+    assert set(store.claim_taskhub_tasks(made.hub, "c", count=rounds)) - {None} == waiting
 
 
 def test_concurrent_settlements_on_shared_hubs_and_chains_do_not_deadlock(

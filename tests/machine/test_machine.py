@@ -1,7 +1,7 @@
-"""Whatever is done in whatever order, the store and the model agree on everything that can be seen.
+"""The store and a model agree on everything visible after any sequence of calls.
 
-`ALCHEMISTORE_TEST_EXAMPLES` sets how many sequences are tried (default 40), `ALCHEMISTORE_TEST_STEPS` how long they are (default 15);
-with either of them the sequences are new ones each time.
+`make soak` tries random sequences: `ALCHEMISTORE_TEST_EXAMPLES` sets how many (default 400) and
+`ALCHEMISTORE_TEST_STEPS` how long they are (default 30).
 """
 
 from __future__ import annotations
@@ -484,13 +484,25 @@ class Machine(RuleBasedStateMachine):
                     claims_agree(tx, self.model, hub, network, 100, protocols)
 
 
-def test_store_agrees_with_the_model(store: StateStore) -> None:
+def compare(store: StateStore, examples: int, steps: int, *, repeatable: bool) -> None:
+    """Run `examples` sequences of at most `steps` calls, the same ones each time if repeatable."""
     profile = settings(
-        max_examples=int(os.environ.get(EXAMPLES, 40)),
-        stateful_step_count=int(os.environ.get(STEPS, 15)),
+        max_examples=examples,
+        stateful_step_count=steps,
         deadline=None,
-        derandomize=not {EXAMPLES, STEPS} & set(os.environ),
+        derandomize=repeatable,
         database=None,
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(partial(Machine, store), settings=profile)  # type: ignore[arg-type]  # it is called only
+
+
+def test_store_agrees_with_the_model(store: StateStore) -> None:
+    compare(store, 20, 15, repeatable=True)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+def test_store_agrees_with_the_model_in_many_random_sequences(store: StateStore) -> None:
+    examples, steps = int(os.environ.get(EXAMPLES, 400)), int(os.environ.get(STEPS, 30))
+    compare(store, examples, steps, repeatable=False)

@@ -9,100 +9,88 @@ from sqlalchemy import text
 
 from alchemistore import Scope, ScopedKey, StateStore, TaskStatusEnum
 from alchemistore.models import AttemptOutcome, Settlement
-from tests.support.campaigns import Campaign, campaign, chain, register
-from tests.support.claims import claim, claim_rows, expire_silent
-from tests.support.databases import all_rows, rolled_back
-from tests.support.history import attempts, outcomes, status
-from tests.support.results import (
-    ENVIRONMENT,
-    assert_listed,
-    ok_or_failed,
-    ref,
-    reference_key,
-    settle,
-)
-from tests.support.task_states import TASK_STATES
+from tests.support import settlement as s
 
 
-@ok_or_failed
+@s.ok_or_failed
 def test_result_from_the_claim_holder_ends_the_task(
-    store: StateStore, one: Campaign, scope: Scope, ok: bool
+    store: StateStore, one: s.Campaign, scope: Scope, ok: bool
 ) -> None:
-    task, result = claim(store, one, "b"), ref(scope, ok=ok)
+    task, result = s.claim(store, one, "b"), s.ref(scope, ok=ok)
     ended = "complete" if ok else "error"
-    answer = settle(store, task, result, "b")
+    answer = s.settle(store, task, result, "b")
     assert answer == Settlement(
-        result=reference_key(result, task),
+        result=s.reference_key(result, task),
         status=TaskStatusEnum(ended),
         attempt=1,
         outcome=AttemptOutcome(ended),
     )
-    assert status(store, task) == ended
-    assert claim_rows(store) == []
-    [attempt] = attempts(store, task)
+    assert s.status(store, task) == ended
+    assert s.claim_rows(store) == []
+    [attempt] = s.attempts(store, task)
     assert (attempt.service, attempt.outcome, attempt.result) == (
         "b",
         ended,
-        reference_key(result, task),
+        s.reference_key(result, task),
     )
     assert attempt.ended_at is not None
     assert attempt.ended_at >= attempt.claimed_at
     assert store.get_gufe(task).claim is None
     assert store.get_taskhub_tasks(one.hub) == ([] if ok else [task])
-    assert_listed(store, task, result)
+    s.assert_listed(store, task, result)
 
 
-@ok_or_failed
-@pytest.mark.parametrize("way", TASK_STATES)
+@s.ok_or_failed
+@pytest.mark.parametrize("way", s.TASK_STATES)
 @pytest.mark.parametrize("sender", ["lost", "never", "nobody"])
 def test_result_without_claim_completes_an_open_task_or_changes_no_status(
-    store: StateStore, one: Campaign, scope: Scope, sender: str, way: str, ok: bool
+    store: StateStore, one: s.Campaign, scope: Scope, sender: str, way: str, ok: bool
 ) -> None:
-    [task], result = one.tasks, ref(scope, ok=ok)
-    before, bring = TASK_STATES[way]
+    [task], result = one.tasks, s.ref(scope, ok=ok)
+    before, bring = s.TASK_STATES[way]
     if sender == "lost":
-        claim(store, one, "a")
-        assert expire_silent(store) == ["a"]
+        s.claim(store, one, "a")
+        assert s.expire_silent(store) == ["a"]
     bring(store, one)
-    was, old = status(store, task), attempts(store, task)
+    was, old = s.status(store, task), s.attempts(store, task)
     assert was == before
 
-    answer = settle(store, task, result, {"lost": "a", "never": "c", "nobody": None}[sender])
+    answer = s.settle(store, task, result, {"lost": "a", "never": "c", "nobody": None}[sender])
 
     open_before = was in ("waiting", "running", "error")
     after = "complete" if ok and open_before else was
     mine = (1, AttemptOutcome.expired) if sender == "lost" else (None, None)
     assert answer == Settlement(
-        result=reference_key(result, task),
+        result=s.reference_key(result, task),
         status=TaskStatusEnum(after),
         attempt=mine[0],
         outcome=mine[1],
     )
-    assert status(store, task) == after
-    assert_listed(store, task, result)
-    new = attempts(store, task)
+    assert s.status(store, task) == after
+    s.assert_listed(store, task, result)
+    new = s.attempts(store, task)
     assert len(new) == len(old)
     for then, now in zip(old, new, strict=True):
         if then.ended_at is not None:
-            linked = reference_key(result, task) if then.service == "a" else then.result
+            linked = s.reference_key(result, task) if then.service == "a" else then.result
             assert now == then.model_copy(update={"result": linked})
         elif ok:
             assert (now.service, now.outcome, now.result) == ("b", "superseded", None)
             assert now.ended_at is not None
         else:
             assert now == then
-    assert claim_rows(store) == ([("b", len(new))] if way == "running by b" and not ok else [])
+    assert s.claim_rows(store) == ([("b", len(new))] if way == "running by b" and not ok else [])
     assert store.get_taskhub_tasks(one.hub) == (
         [task] if after in ("waiting", "running", "error") else []
     )
     if after == "waiting":
-        assert claim(store, one, "c") == task
+        assert s.claim(store, one, "c") == task
     else:
         assert store.claim_taskhub_tasks(one.hub, "c") == [None]
 
 
 LOSSES: dict[str, tuple[str, Callable[[StateStore, ScopedKey], object], str]] = {
-    "expired": ("waiting", lambda store, task: expire_silent(store), "expired"),
+    "expired": ("waiting", lambda store, task: s.expire_silent(store), "expired"),
     "deregistered": (
         "waiting",
         lambda store, task: store.deregister_computeservice("a"),
@@ -116,153 +104,153 @@ LOSSES: dict[str, tuple[str, Callable[[StateStore, ScopedKey], object], str]] = 
 }
 
 
-@ok_or_failed
+@s.ok_or_failed
 @pytest.mark.parametrize("loss", LOSSES)
 def test_late_result_of_a_lost_claim_is_linked_and_the_outcome_is_kept(
-    store: StateStore, one: Campaign, scope: Scope, loss: str, ok: bool
+    store: StateStore, one: s.Campaign, scope: Scope, loss: str, ok: bool
 ) -> None:
-    task, result = claim(store, one, "a"), ref(scope, ok=ok)
+    task, result = s.claim(store, one, "a"), s.ref(scope, ok=ok)
     was, lose, outcome = LOSSES[loss]
     lose(store, task)
-    [ended] = attempts(store, task)
-    assert (status(store, task), ended.outcome, ended.result) == (was, outcome, None)
+    [ended] = s.attempts(store, task)
+    assert (s.status(store, task), ended.outcome, ended.result) == (was, outcome, None)
     assert ended.ended_at is not None
-    answer = settle(store, task, result, "a", environment=ENVIRONMENT)
+    answer = s.settle(store, task, result, "a", environment=s.ENVIRONMENT)
     assert (answer.attempt, answer.outcome) == (1, outcome)
     assert (
         answer.status.value
-        == status(store, task)
+        == s.status(store, task)
         == ("complete" if ok and was in ("waiting", "error") else was)
     )
-    [linked] = attempts(store, task)
+    [linked] = s.attempts(store, task)
     assert linked == ended.model_copy(
-        update={"result": reference_key(result, task), "environment": ENVIRONMENT}
+        update={"result": s.reference_key(result, task), "environment": s.ENVIRONMENT}
     )
-    assert_listed(store, task, result)
+    s.assert_listed(store, task, result)
 
 
-@ok_or_failed
+@s.ok_or_failed
 def test_result_of_a_superseded_claim_holder_is_kept(
-    store: StateStore, one: Campaign, scope: Scope, ok: bool
+    store: StateStore, one: s.Campaign, scope: Scope, ok: bool
 ) -> None:
-    task = claim(store, one, "a")
-    expire_silent(store)
-    claim(store, one, "b")
-    late, newer = ref(scope), ref(scope, ok=ok)
-    settle(store, task, late, "a")
-    answer = settle(store, task, newer, "b")
+    task = s.claim(store, one, "a")
+    s.expire_silent(store)
+    s.claim(store, one, "b")
+    late, newer = s.ref(scope), s.ref(scope, ok=ok)
+    s.settle(store, task, late, "a")
+    answer = s.settle(store, task, newer, "b")
     assert (answer.status.value, answer.attempt, answer.outcome) == ("complete", 2, "superseded")
-    assert_listed(store, task, late, newer)
-    assert [attempt.result for attempt in attempts(store, task)] == [
-        reference_key(late, task),
-        reference_key(newer, task),
+    s.assert_listed(store, task, late, newer)
+    assert [attempt.result for attempt in s.attempts(store, task)] == [
+        s.reference_key(late, task),
+        s.reference_key(newer, task),
     ]
-    assert outcomes(store, task) == [("a", "expired"), ("b", "superseded")]
+    assert s.outcomes(store, task) == [("a", "expired"), ("b", "superseded")]
 
 
-@ok_or_failed
+@s.ok_or_failed
 def test_attempt_number_settles_an_earlier_attempt_of_the_running_service(
-    store: StateStore, one: Campaign, scope: Scope, ok: bool
+    store: StateStore, one: s.Campaign, scope: Scope, ok: bool
 ) -> None:
-    task, late = claim(store, one, "b"), ref(scope, ok=ok)
+    task, late = s.claim(store, one, "b"), s.ref(scope, ok=ok)
     store.set_task_waiting([task])
-    claim(store, one, "b")
-    answer = settle(store, task, late, "b", attempt=1)
+    s.claim(store, one, "b")
+    answer = s.settle(store, task, late, "b", attempt=1)
     assert (answer.attempt, answer.outcome) == (1, "released")
-    first, second = attempts(store, task)
-    assert first.result == reference_key(late, task)
-    assert (status(store, task), second.outcome) == (
+    first, second = s.attempts(store, task)
+    assert first.result == s.reference_key(late, task)
+    assert (s.status(store, task), second.outcome) == (
         ("complete", "superseded") if ok else ("running", None)
     )
     assert second.result is None
-    assert_listed(store, task, late)
+    s.assert_listed(store, task, late)
 
 
 def test_missing_attempt_number_means_the_last_attempt_of_the_service(
-    store: StateStore, one: Campaign, scope: Scope
+    store: StateStore, one: s.Campaign, scope: Scope
 ) -> None:
-    task = claim(store, one, "b")
+    task = s.claim(store, one, "b")
     store.set_task_waiting([task])
-    claim(store, one, "b")
-    answer = settle(store, task, ref(scope), "b")
+    s.claim(store, one, "b")
+    answer = s.settle(store, task, s.ref(scope), "b")
     assert (answer.attempt, answer.outcome) == (2, "complete")
-    assert [attempt.result for attempt in attempts(store, task)] == [None, answer.result]
+    assert [attempt.result for attempt in s.attempts(store, task)] == [None, answer.result]
 
 
 @pytest.mark.parametrize("number", [1, 7])
 def test_attempt_number_of_another_service_is_not_trusted(
-    store: StateStore, one: Campaign, scope: Scope, number: int
+    store: StateStore, one: s.Campaign, scope: Scope, number: int
 ) -> None:
-    task, failure, success = claim(store, one, "b"), ref(scope, ok=False), ref(scope)
-    settle(store, task, failure, "c", attempt=number)
-    assert (status(store, task), outcomes(store, task), claim_rows(store)) == (
+    task, failure, success = s.claim(store, one, "b"), s.ref(scope, ok=False), s.ref(scope)
+    s.settle(store, task, failure, "c", attempt=number)
+    assert (s.status(store, task), s.outcomes(store, task), s.claim_rows(store)) == (
         "running",
         [("b", None)],
         [("b", 1)],
     )
-    settle(store, task, success, "c", attempt=number)
-    assert (status(store, task), outcomes(store, task)) == ("complete", [("b", "superseded")])
-    assert attempts(store, task)[0].result is None
-    assert_listed(store, task, failure, success)
+    s.settle(store, task, success, "c", attempt=number)
+    assert (s.status(store, task), s.outcomes(store, task)) == ("complete", [("b", "superseded")])
+    assert s.attempts(store, task)[0].result is None
+    s.assert_listed(store, task, failure, success)
 
 
 def test_children_become_claimable_in_the_same_transaction(store: StateStore, scope: Scope) -> None:
-    register(store, "b")
-    made = campaign(store, scope, arms=1)
-    parent, child, grandchild = chain(store, made.transformations[0], 3)
+    s.register(store, "b")
+    made = s.campaign(store, scope, arms=1)
+    parent, child, grandchild = s.chain(store, made.transformations[0], 3)
     store.action_tasks([grandchild, child, parent], made.hub)
     assert store.claim_taskhub_tasks(made.hub, "b", count=3) == [parent, None, None]
     with store.transaction() as tx:
-        tx.settle_task(parent, ref(scope), compute_service_id="b")
+        tx.settle_task(parent, s.ref(scope), compute_service_id="b")
         assert tx.claim_taskhub_tasks(made.hub, "b", count=3) == [child, None, None]
     assert store.get_service_tasks("b") == [child]
-    settle(store, child, ref(scope, ok=False), "b")
+    s.settle(store, child, s.ref(scope, ok=False), "b")
     assert store.claim_taskhub_tasks(made.hub, "b") == [None]
-    settle(store, child, ref(scope))
+    s.settle(store, child, s.ref(scope))
     assert store.claim_taskhub_tasks(made.hub, "b") == [grandchild]
 
 
 def test_rolled_back_settlement_changes_nothing(
-    store: StateStore, one: Campaign, scope: Scope
+    store: StateStore, one: s.Campaign, scope: Scope
 ) -> None:
-    task = claim(store, one, "b")
-    before = all_rows(store)
-    with rolled_back(store) as tx:
+    task = s.claim(store, one, "b")
+    before = s.all_rows(store)
+    with s.rolled_back(store) as tx:
         tx.settle_task(
-            task, ref(scope), compute_service_id="b", tracebacks=["x"], environment=ENVIRONMENT
+            task, s.ref(scope), compute_service_id="b", tracebacks=["x"], environment=s.ENVIRONMENT
         )
-    assert all_rows(store) == before
-    assert settle(store, task, ref(scope), "b").outcome == "complete"
+    assert s.all_rows(store) == before
+    assert s.settle(store, task, s.ref(scope), "b").outcome == "complete"
 
 
 def test_missing_task_is_a_key_error_and_another_class_a_value_error(
-    store: StateStore, one: Campaign, scope: Scope
+    store: StateStore, one: s.Campaign, scope: Scope
 ) -> None:
     missing = ScopedKey.from_str(f"Task-{'0' * 32}-{scope}")
-    before = all_rows(store)
+    before = s.all_rows(store)
     with pytest.raises(KeyError, match="No such object in database"):
-        store.settle_task(missing, ref(scope))
+        store.settle_task(missing, s.ref(scope))
     for wrong in (one.hub, one.network, one.transformations[0], "no key"):
         with pytest.raises(ValueError):
-            store.settle_task(wrong, ref(scope))
-    assert all_rows(store) == before
+            store.settle_task(wrong, s.ref(scope))
+    assert s.all_rows(store) == before
 
 
-def test_key_is_accepted_as_text(store: StateStore, one: Campaign, scope: Scope) -> None:
-    task, result = claim(store, one, "b"), ref(scope)
-    assert store.settle_task(str(task), result, "b").result == reference_key(result, task)
+def test_key_is_accepted_as_text(store: StateStore, one: s.Campaign, scope: Scope) -> None:
+    task, result = s.claim(store, one, "b"), s.ref(scope)
+    assert store.settle_task(str(task), result, "b").result == s.reference_key(result, task)
 
 
 def test_environment_is_kept_with_its_attempt_and_stored_once(
     store: StateStore, scope: Scope
 ) -> None:
-    register(store, "b")
-    made = campaign(store, scope, tasks=4)
+    s.register(store, "b")
+    made = s.campaign(store, scope, tasks=4)
     store.claim_taskhub_tasks(made.hub, "b", count=4)
-    environments = [ENVIRONMENT, dict(reversed(ENVIRONMENT.items())), {"gufe": "1.2.0"}, None]
+    environments = [s.ENVIRONMENT, dict(reversed(s.ENVIRONMENT.items())), {"gufe": "1.2.0"}, None]
     for task, environment in zip(made.tasks, environments, strict=True):
-        settle(store, task, ref(scope), "b", environment=environment)
-    assert [attempts(store, task)[0].environment for task in made.tasks] == environments
+        s.settle(store, task, s.ref(scope), "b", environment=environment)
+    assert [s.attempts(store, task)[0].environment for task in made.tasks] == environments
     with store.engine.connect() as connection:
         query = text(
             "SELECT count(*) FROM environments JOIN scopes ON id = scope_id WHERE project = :project"
@@ -271,20 +259,20 @@ def test_environment_is_kept_with_its_attempt_and_stored_once(
 
 
 def test_environment_of_a_service_without_claim_is_no_error(
-    store: StateStore, one: Campaign, scope: Scope
+    store: StateStore, one: s.Campaign, scope: Scope
 ) -> None:
-    answer = settle(store, one.tasks[0], ref(scope), "stranger", environment=ENVIRONMENT)
+    answer = s.settle(store, one.tasks[0], s.ref(scope), "stranger", environment=s.ENVIRONMENT)
     assert (answer.status.value, answer.attempt) == ("complete", None)
 
 
 def test_tracebacks_are_returned_in_the_order_of_settlement(
-    store: StateStore, one: Campaign, scope: Scope
+    store: StateStore, one: s.Campaign, scope: Scope
 ) -> None:
     task = one.tasks[0]
     assert store.get_task_tracebacks(task) == []
     told = [["first\nof two 🧪", "second"], ["third"]]
     for tracebacks in (told[0], None, told[1]):
-        claim(store, one, "b")
-        settle(store, task, ref(scope, ok=False), "b", tracebacks=tracebacks)
+        s.claim(store, one, "b")
+        s.settle(store, task, s.ref(scope, ok=False), "b", tracebacks=tracebacks)
         store.set_task_waiting([task])
     assert store.get_task_tracebacks(task) == store.get_task_tracebacks(str(task)) == told

@@ -5,60 +5,49 @@ from __future__ import annotations
 import pytest
 
 from alchemistore import Scope, StateStore
-from tests.support.campaigns import Campaign
-from tests.support.claims import claim, claim_rows, expire_silent
-from tests.support.databases import all_rows
-from tests.support.history import attempts, history_of, outcomes, status
-from tests.support.results import (
-    ENVIRONMENT,
-    assert_listed,
-    ok_or_failed,
-    ref,
-    reference_key,
-    settle,
-)
+from tests.support import settlement as s
 
 
-@ok_or_failed
+@s.ok_or_failed
 def test_set_task_result_keeps_status_claim_and_attempt(
-    store: StateStore, one: Campaign, scope: Scope, ok: bool
+    store: StateStore, one: s.Campaign, scope: Scope, ok: bool
 ) -> None:
-    task, result = claim(store, one, "b"), ref(scope, ok=ok)
-    before = history_of(store, task)
-    assert store.set_task_result(task, result) == reference_key(result, task)
-    assert (status(store, task), claim_rows(store), history_of(store, task).changes) == (
+    task, result = s.claim(store, one, "b"), s.ref(scope, ok=ok)
+    before = s.history_of(store, task)
+    assert store.set_task_result(task, result) == s.reference_key(result, task)
+    assert (s.status(store, task), s.claim_rows(store), s.history_of(store, task).changes) == (
         "running",
         [("b", 1)],
         before.changes,
     )
-    assert outcomes(store, task) == [("b", None)]
-    assert_listed(store, task, result)
+    assert s.outcomes(store, task) == [("b", None)]
+    s.assert_listed(store, task, result)
 
 
 def test_set_task_result_does_not_replace_the_result_of_the_claim_holder(
-    store: StateStore, one: Campaign, scope: Scope
+    store: StateStore, one: s.Campaign, scope: Scope
 ) -> None:
-    task, stranger, own = claim(store, one, "b"), ref(scope, ok=False), ref(scope)
+    task, stranger, own = s.claim(store, one, "b"), s.ref(scope, ok=False), s.ref(scope)
     store.set_task_result(task, stranger)
-    settle(store, task, own, "b")
-    [attempt] = attempts(store, task)
-    assert (attempt.outcome, attempt.result) == ("complete", reference_key(own, task))
-    assert_listed(store, task, stranger, own)
+    s.settle(store, task, own, "b")
+    [attempt] = s.attempts(store, task)
+    assert (attempt.outcome, attempt.result) == ("complete", s.reference_key(own, task))
+    s.assert_listed(store, task, stranger, own)
 
 
-@ok_or_failed
+@s.ok_or_failed
 def test_set_task_result_and_set_task_status_together_end_the_attempt(
-    store: StateStore, one: Campaign, scope: Scope, ok: bool
+    store: StateStore, one: s.Campaign, scope: Scope, ok: bool
 ) -> None:
-    task, result = claim(store, one, "b"), ref(scope, ok=ok)
+    task, result = s.claim(store, one, "b"), s.ref(scope, ok=ok)
     store.set_task_result(task, result)
     ended = "complete" if ok else "error"
     assert store.set_task_status([task], ended) == [task]
-    [attempt] = attempts(store, task)
-    assert (status(store, task), attempt.outcome, attempt.result) == (
+    [attempt] = s.attempts(store, task)
+    assert (s.status(store, task), attempt.outcome, attempt.result) == (
         ended,
         ended,
-        reference_key(result, task),
+        s.reference_key(result, task),
     )
 
 
@@ -73,11 +62,11 @@ def test_set_task_result_and_set_task_status_together_end_the_attempt(
     ],
 )
 def test_status_set_by_hand_ends_claim_and_attempt(
-    store: StateStore, one: Campaign, wanted: str, outcome: str
+    store: StateStore, one: s.Campaign, wanted: str, outcome: str
 ) -> None:
-    task = claim(store, one, "b")
+    task = s.claim(store, one, "b")
     assert store.set_task_status([task], wanted) == [task]
-    assert (status(store, task), claim_rows(store), outcomes(store, task)) == (
+    assert (s.status(store, task), s.claim_rows(store), s.outcomes(store, task)) == (
         wanted,
         [],
         [("b", outcome)],
@@ -85,32 +74,34 @@ def test_status_set_by_hand_ends_claim_and_attempt(
 
 
 def test_set_task_running_on_a_running_task_keeps_claim_and_attempt(
-    store: StateStore, one: Campaign
+    store: StateStore, one: s.Campaign
 ) -> None:
-    task = claim(store, one, "b")
-    before = all_rows(store)
+    task = s.claim(store, one, "b")
+    before = s.all_rows(store)
     assert store.set_task_running([task]) == [task]
     # Any call may raise the floors of lanes.
-    assert all_rows(store) | {"lanes": before["lanes"]} == before
+    assert s.all_rows(store) | {"lanes": before["lanes"]} == before
 
 
-def test_attempt_outlives_the_registration_with_its_host(store: StateStore, one: Campaign) -> None:
-    task = claim(store, one, "a")
-    expire_silent(store)
+def test_attempt_outlives_the_registration_with_its_host(
+    store: StateStore, one: s.Campaign
+) -> None:
+    task = s.claim(store, one, "a")
+    s.expire_silent(store)
     with pytest.raises(KeyError):
         store.deregister_computeservice("a")
-    [attempt] = attempts(store, task)
+    [attempt] = s.attempts(store, task)
     assert (attempt.service, attempt.hostname, attempt.outcome) == ("a", "host", "expired")
 
 
-def test_ended_attempt_does_not_change(store: StateStore, one: Campaign, scope: Scope) -> None:
-    task = claim(store, one, "b")
-    settle(store, task, ref(scope, ok=False), "b", environment=ENVIRONMENT)
-    [ended] = attempts(store, task)
+def test_ended_attempt_does_not_change(store: StateStore, one: s.Campaign, scope: Scope) -> None:
+    task = s.claim(store, one, "b")
+    s.settle(store, task, s.ref(scope, ok=False), "b", environment=s.ENVIRONMENT)
+    [ended] = s.attempts(store, task)
     store.set_task_waiting([task])
-    settle(store, task, ref(scope, ok=False), "b", environment={"gufe": "0"})
+    s.settle(store, task, s.ref(scope, ok=False), "b", environment={"gufe": "0"})
     store.deregister_computeservice("b")
-    claim(store, one, "c")
-    settle(store, task, ref(scope), "c")
+    s.claim(store, one, "c")
+    s.settle(store, task, s.ref(scope), "c")
     store.set_task_invalid([task])
-    assert attempts(store, task)[0] == ended
+    assert s.attempts(store, task)[0] == ended

@@ -6,10 +6,17 @@ from sqlalchemy import Connection, text
 
 from alchemistore.models.clock import now
 
-# A lane's floor rises in two steps. First the present clock is noted as candidate, with the transaction that noted it. Once every
+# The newest transaction id in use. Transactions newer than the current one may also have drawn keys from an older clock, if the
+# current one got its id before the statement. No snapshot lists them, but each holds a lock on its id.
+_NEWEST_XID = """
+    CAST(CAST(pg_current_xact_id() AS text) AS bigint) - least(0, (
+        SELECT min(age(transactionid)) FROM pg_locks WHERE locktype = 'transactionid'
+    ))
+"""
+# A lane's floor rises in two steps. First the present clock is noted as candidate, with the newest transaction. Once every
 # transaction that ran at that moment has ended, whatever key it drew from an older clock is visible; then the floor is raised to the
 # candidate, or to the smallest key still waiting. An old transaction that only reads holds nothing back.
-RAISE_FLOORS = text("""
+RAISE_FLOORS = text(f"""
     WITH due AS MATERIALIZED (
         SELECT scope_id, taskhub, protocol, priority FROM lanes
         WHERE visited_at < CAST(:now AS timestamptz) - interval '1 second'
@@ -35,9 +42,9 @@ RAISE_FLOORS = text("""
         FROM due JOIN lanes AS l USING (scope_id, taskhub, protocol, priority)
     )
     UPDATE lanes AS l SET
-        floor = CASE WHEN ripe THEN greatest(l.floor, least(l.candidate, head)) ELSE l.floor END,
+        floor = CASE WHEN ripe THEN greatest(l.floor, least(coalesce(l.candidate, 0), head)) ELSE l.floor END,
         candidate = CASE WHEN ripe THEN clock ELSE l.candidate END,
-        candidate_xid = CASE WHEN ripe THEN CAST(CAST(pg_current_xact_id() AS text) AS bigint) ELSE l.candidate_xid END,
+        candidate_xid = CASE WHEN ripe THEN {_NEWEST_XID} ELSE l.candidate_xid END,
         visited_at = :now
     FROM seen
     WHERE l.scope_id = seen.scope_id AND l.taskhub = seen.taskhub AND l.protocol = seen.protocol AND l.priority = seen.priority

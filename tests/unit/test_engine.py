@@ -189,3 +189,14 @@ def test_a_child_that_dies_leaves_the_connection_of_its_parent_alone(database: s
             os._exit(0 if store.query_tasks() == [] else 1)
         assert os.waitpid(child, 0)[1] == 0
         assert tx._connection.scalar(text("SELECT pg_backend_pid()")) == before
+
+
+def test_a_vanished_server_is_noticed_by_keepalives_within_two_minutes(database: str) -> None:
+    with engine_of(database) as engine, engine.connect() as connection:
+        driver_connection = connection.connection.driver_connection
+        assert driver_connection is not None
+        found = driver_connection.info.get_parameters()
+    idle, interval, count = (
+        int(found[f"keepalives_{name}"]) for name in ("idle", "interval", "count")
+    )
+    assert 0 < idle + interval * count <= 120

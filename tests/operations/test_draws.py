@@ -25,6 +25,22 @@ def test_tiniest_weight_leaves_the_keys_of_later_tasks_distinct(
         assert connection.scalar(text("SELECT max(race) < 1e9 FROM queue"))
 
 
+def test_calls_that_change_nothing_draw_no_new_keys(store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope, tasks=10)
+
+    def keys() -> list[float]:
+        with store.engine.connect() as connection:
+            return list(connection.scalars(text("SELECT race FROM queue ORDER BY task")))
+
+    before = keys()
+    store.set_task_waiting(made.tasks)
+    store.set_task_priority(made.tasks, 10)
+    store.action_tasks(made.tasks, made.hub)
+    assert keys() == before
+    store.set_task_priority(made.tasks, 11)
+    assert not set(keys()) & set(before)
+
+
 def test_hub_of_the_tiniest_weight_is_drawn_after_the_others(
     store: StateStore, scope: Scope
 ) -> None:

@@ -200,3 +200,11 @@ def test_a_vanished_server_is_noticed_by_keepalives_within_two_minutes(database:
         int(found[f"keepalives_{name}"]) for name in ("idle", "interval", "count")
     )
     assert 0 < idle + interval * count <= 120
+
+
+def test_error_texts_do_not_contain_parameters(database: str) -> None:
+    query = text("SELECT 1 / 0, CAST(:value AS text)")
+    with engine_of(database) as engine, engine.connect() as connection:
+        with pytest.raises(DBAPIError) as raised:
+            connection.execute(query, {"value": PASSWORD})
+        assert PASSWORD not in str(raised.value)

@@ -1,11 +1,11 @@
-"""Errors of the database that mean an outdated schema are raised as schema errors."""
+"""Errors of the database are raised as errors that say what to do."""
 
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
-from alchemistore.errors import SchemaError
+from alchemistore.errors import SchemaError, StateStoreError
 from tests.unit.notes import Notes
 
 
@@ -19,3 +19,12 @@ def test_missing_table_or_column_is_a_schema_error_that_names_it(
 ) -> None:
     with pytest.raises(SchemaError, match=f"{named}.*alchemistore database upgrade"):
         notes.read(lambda tx: tx.execute(text(query)))
+
+
+def test_cancelled_statement_is_an_error_that_names_the_setting(notes: Notes) -> None:
+    def sleep(tx: Connection) -> None:
+        tx.execute(text("SET LOCAL statement_timeout = '10ms'"))
+        tx.execute(text("SELECT pg_sleep(60)"))
+
+    with pytest.raises(StateStoreError, match="ALCHEMISTORE_STATEMENT_TIMEOUT"):
+        notes.write(sleep)

@@ -58,10 +58,15 @@ seen AS MATERIALIZED (
 )
 -- Raises the floor to a ripe candidate and notes the next one.
 UPDATE lanes AS l SET
-floor = CASE WHEN ripe THEN greatest(l.floor, least(l.candidate, head)) ELSE l.floor END,
+floor = CASE WHEN ripe
+THEN greatest(l.floor, least(coalesce(l.candidate, 0), head)) ELSE l.floor END,
 candidate = CASE WHEN ripe THEN clock ELSE l.candidate END,
 candidate_xid = CASE WHEN ripe
-THEN CAST(CAST(pg_current_xact_id() AS text) AS bigint) ELSE l.candidate_xid END,
+THEN
+CAST(CAST(pg_current_xact_id() AS text) AS bigint) - least(0, (
+        SELECT min(age(transactionid)) FROM pg_locks WHERE locktype = 'transactionid'
+))
+ELSE l.candidate_xid END,
 visited_at = $1
 FROM seen
 WHERE l.scope_id = seen.scope_id AND l.taskhub = seen.taskhub

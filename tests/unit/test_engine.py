@@ -194,3 +194,22 @@ def test_killed_child_leaves_the_connection_of_its_parent_usable(pooled_database
             os._exit(0 if store.query_tasks() == [] else 1)
         assert os.waitpid(child, 0)[1] == 0
         assert tx.connection.scalar(text("SELECT pg_backend_pid()")) == before
+
+
+def test_a_vanished_server_is_noticed_by_keepalives_within_two_minutes(database: str) -> None:
+    with engine_of(database) as engine, engine.connect() as connection:
+        driver_connection = connection.connection.driver_connection
+        assert driver_connection is not None
+        found = driver_connection.info.get_parameters()
+    idle, interval, count = (
+        int(found[f"keepalives_{name}"]) for name in ("idle", "interval", "count")
+    )
+    assert 0 < idle + interval * count <= 120
+
+
+def test_error_texts_do_not_contain_parameters(database: str) -> None:
+    query = text("SELECT 1 / 0, CAST(:value AS text)")
+    with engine_of(database) as engine, engine.connect() as connection:
+        with pytest.raises(DBAPIError) as raised:
+            connection.execute(query, {"value": PASSWORD})
+        assert PASSWORD not in str(raised.value)

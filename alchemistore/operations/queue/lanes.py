@@ -7,8 +7,16 @@ from sqlalchemy import Connection, text
 from alchemistore.models.clock import now
 from alchemistore.operations.queue.race import largest_race
 
+# The newest transaction id in use. Transactions newer than the current one may also have drawn races
+# from an older clock, if the current one got its id before this statement. No snapshot lists them,
+# but each holds a lock on its id.
+_NEWEST_XID = """
+    CAST(CAST(pg_current_xact_id() AS text) AS bigint) - least(0, (
+        SELECT min(age(transactionid)) FROM pg_locks WHERE locktype = 'transactionid'
+    ))
+"""
 # A floor rises in two steps. First, the present clock is noted as candidate, together with the
-# transaction that noted it. When every transaction that was running at that moment has ended, all
+# newest transaction at that moment. When every transaction that was running at that moment has ended, all
 # races drawn from an older clock are visible. Then the floor rises to the candidate, or to the
 # smallest race in the lane if that is smaller. Read-only transactions do not delay this.
 RAISE_FLOORS = text(f"""
@@ -53,10 +61,11 @@ RAISE_FLOORS = text(f"""
     )
     -- Raises the floor to a ripe candidate and notes the next one.
     UPDATE lanes AS l SET
-        floor = CASE WHEN ripe THEN greatest(l.floor, least(l.candidate, head)) ELSE l.floor END,
+        floor = CASE WHEN ripe
+            THEN greatest(l.floor, least(coalesce(l.candidate, 0), head)) ELSE l.floor END,
         candidate = CASE WHEN ripe THEN clock ELSE l.candidate END,
         candidate_xid = CASE WHEN ripe
-            THEN CAST(CAST(pg_current_xact_id() AS text) AS bigint) ELSE l.candidate_xid END,
+            THEN {_NEWEST_XID} ELSE l.candidate_xid END,
         visited_at = :now
     FROM seen
     WHERE l.scope_id = seen.scope_id AND l.taskhub = seen.taskhub

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from pydantic import ValidationError
 from sqlalchemy import Engine
 from sqlalchemy.exc import (
     DBAPIError,
@@ -61,6 +62,25 @@ def translate_errors(engine: Engine | None = None) -> Iterator[None]:
         raise StateStoreError(f"SQLAlchemy failed: {error}") from error
     except psycopg.Error as error:
         raise _translate(error, engine, lost=False) from error
+
+
+@contextmanager
+def translate_values() -> Iterator[None]:
+    """Raise errors about the values of arguments as plain :class:`ValueError`."""
+    try:
+        yield
+    except ValidationError as error:
+        # The full text of a validation error repeats the values.
+        reasons = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        raise ValueError("; ".join(reason.removeprefix(": ") for reason in reasons)) from error
+    except UnicodeError as error:
+        raise ValueError(
+            f"the database cannot take a text that is not valid Unicode: {error.reason}"
+            if isinstance(error, UnicodeEncodeError | UnicodeDecodeError)
+            else f"the database cannot take a text: {error}"
+        ) from error
+    except OverflowError as error:
+        raise ValueError(f"a number is too large: {error}") from error
 
 
 def translate(error: DBAPIError, engine: Engine | None = None) -> Exception:

@@ -155,6 +155,8 @@ def make_engine(settings: Settings) -> Engine:
         },
         # The store sends BEGIN itself, together with the terms of the transaction.
         isolation_level="AUTOCOMMIT",
+        # The store has no hstore; looking for it opens a transaction without our terms.
+        use_native_hstore=False,
         pool_size=settings.pool_size,
         max_overflow=settings.pool_size,
         pool_timeout=settings.pool_timeout,
@@ -231,10 +233,12 @@ def _behind_pooler(connection: psycopg.Connection[Any]) -> bool:
 
     A pooler announces a process id of its own, not that of the server process.
     """
+    autocommit = connection.autocommit
+    # A session that waits in a transaction could be ended by a timeout of the server.
+    connection.autocommit = True
     with psycopg.ClientCursor(connection) as cursor:
         row = cursor.execute("SELECT pg_backend_pid()").fetchone()
-    if not connection.autocommit:
-        connection.rollback()
+    connection.autocommit = autocommit
     return row is None or row[0] != connection.info.backend_pid
 
 

@@ -20,8 +20,8 @@ from uuid import UUID
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Connection, Engine, RootTransaction, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Engine, RootTransaction, Transaction, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from alchemistore.database.translation import translate_errors, translate_values
 from alchemistore.errors import OutcomeUnknownError, StateStoreError, StoreUnavailableError
@@ -82,6 +82,7 @@ def open_transaction(engine: Engine, **options: Any) -> Iterator[Connection]:
                 # The address leads to a standby now: the next attempt connects again.
                 connection.invalidate()
                 engine.dispose()
+            _roll_back(transaction)
             raise
         if os.getpid() != process:
             connection.invalidate()
@@ -117,6 +118,15 @@ def _begin(
             else:
                 raise
     raise AssertionError("unreachable")
+
+
+def _roll_back(transaction: Transaction) -> None:
+    try:
+        transaction.rollback()
+    except SQLAlchemyError as error:
+        # The terms end when a statement fails, so a timeout of the server may end the session.
+        # The first error is the one to raise.
+        log.info("the connection was lost before the rollback: %s", error)
 
 
 def _has_failed(connection: Connection) -> bool:
@@ -178,11 +188,16 @@ class Transactional:
     @contextmanager
     def _savepoint(self, connection: Connection, readonly: bool) -> Iterator[None]:
         self._require_own_process()
-        with connection.begin_nested():
+        savepoint = connection.begin_nested()
+        try:
             if readonly:
                 # PostgreSQL restores the access mode at the end of the savepoint.
                 connection.execute(READ_ONLY_FROM_HERE)
             yield
+            savepoint.commit()
+        except BaseException:
+            _roll_back(savepoint)
+            raise
 
     def _bound(self, connection: Connection) -> Self:
         bound = object.__new__(type(self))

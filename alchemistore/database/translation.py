@@ -151,38 +151,45 @@ def _rights(message: str, terms: Terms | None) -> Exception:
     )
 
 
+NOT_OURS = "the timeouts of role and server do not apply to the store's transactions"
+
+
 def _statement_timeout(message: str, terms: Terms | None) -> Exception:
-    if terms is not None and terms.statement_timeout:
+    # One SQLSTATE stands for both; messages of PostgreSQL may be in any language.
+    administrator = "an administrator or a pooler cancelled it; try again"
+    if terms is None or not terms.statement_timeout:
+        advice = f"ALCHEMISTORE_STATEMENT_TIMEOUT is not set, and {NOT_OURS}, so {administrator}"
+    elif "user request" in message:
+        advice = administrator
+    else:
         advice = (
             f"ALCHEMISTORE_STATEMENT_TIMEOUT is {terms.statement_timeout:g} s: raise it or use a"
             " smaller batch"
-        )
-    else:
-        advice = (
-            "ALCHEMISTORE_STATEMENT_TIMEOUT is not set, so an administrator or the server cancelled"
-            " it; try again"
         )
     return StateStoreError(f"statement cancelled: {message}; nothing was changed. {advice}")
 
 
 def _lock_timeout(message: str, terms: Terms | None) -> Exception:
-    ours = terms is not None and terms.lock_timeout
-    advice = (
-        f"ALCHEMISTORE_LOCK_TIMEOUT is {terms.lock_timeout:g} s: raise it, or try again"
-        if terms is not None and ours
-        else "another transaction holds the lock; try again"
+    if terms is not None and terms.lock_timeout:
+        advice = f"ALCHEMISTORE_LOCK_TIMEOUT is {terms.lock_timeout:g} s: raise it, or try again"
+    else:
+        advice = "another transaction holds the lock; try again"
+    return StateStoreError(
+        f"a lock was not available in time: {message}; nothing was changed. {advice}"
     )
-    return StateStoreError(f"a lock was not available in time: {message}; {advice}")
 
 
 def _idle_timeout(message: str, terms: Terms | None) -> Exception:
-    ours = terms is not None and terms.idle_timeout
-    advice = (
-        f"ALCHEMISTORE_IDLE_TIMEOUT is {terms.idle_timeout:g} s: raise it, or do less between calls"
-        if terms is not None and ours
-        else "the server or the role sets this timeout; do less between the calls of a transaction"
+    if terms is not None and terms.idle_timeout:
+        advice = (
+            f"ALCHEMISTORE_IDLE_TIMEOUT is {terms.idle_timeout:g} s: raise it, or do less between"
+            " the calls of a transaction"
+        )
+    else:
+        advice = f"ALCHEMISTORE_IDLE_TIMEOUT is not set, and {NOT_OURS}; try again"
+    return StoreUnavailableError(
+        f"the transaction was ended: {message}; nothing was changed. {advice}"
     )
-    return StoreUnavailableError(f"the transaction was ended: {message}; {advice}")
 
 
 def _constant(kind: type[Exception], text: str) -> Callable[[str, Terms | None], Exception]:

@@ -377,9 +377,7 @@ ABOUT_ONE = {
     "settle_task",
     "maintain_queue",
 }
-CALLS = sorted(
-    name for name in dir(StateStore) if hasattr(getattr(StateStore, name), "operation")
-)
+CALLS = sorted(name for name in dir(StateStore) if hasattr(getattr(StateStore, name), "operation"))
 USER, KEY = "somebody", "a key"
 
 
@@ -395,11 +393,11 @@ def arguments(world: World, name: str) -> dict[str, Any]:
     """Return valid arguments of a call, in a world with a user."""
     made = world[False]
     edge = made.transformations[0]
-    systems = {"middle": system("middle")}
+    middle = system("middle")
     by_name: dict[str, Any] = {
         "after": made.tasks[0],
         "attempt": 1,
-        "chemicalsystem": ScopedKey(gufe_key=systems["middle"].key, **world.scope.to_dict()),
+        "chemicalsystem": ScopedKey.from_str(f"{middle.key}-{world.scope}"),
         "cls": CredentialedUserIdentity,
         "compute_service_id": "small",
         "compute_service_registration": ComputeServiceRegistration.from_now("new", hostname="h"),
@@ -418,7 +416,7 @@ def arguments(world: World, name: str) -> dict[str, Any]:
         "limit": 5,
         "name": None,
         "network": made.network,
-        "obj": systems["middle"],
+        "obj": middle,
         "priority": 2,
         "protocoldagresultref": ref(world.scope),
         "protocols": ["PushProtocol"],

@@ -16,7 +16,7 @@ from alchemistore.database import migrations
 from alchemistore.database.engine import address, make_engine, with_terms
 from alchemistore.database.notifications import Listener
 from alchemistore.database.throttle import Throttle
-from alchemistore.database.transaction import Transactional, reads, writes
+from alchemistore.database.transaction import Transactional, open_transaction, reads, writes
 from alchemistore.database.translation import translate_errors
 from alchemistore.errors import AlchemistoreError, CheckError, StoreUnavailableError
 from alchemistore.maintenance import check, repair
@@ -151,7 +151,7 @@ class StateStore(Transactional, AlchemiscaleStateStore):
 
     def _store_check(self) -> bool:
         try:
-            with translate_errors(self.engine), self.engine.begin() as connection:
+            with translate_errors(self.engine), open_transaction(self.engine) as connection:
                 connection.execute(text("SELECT 1"))
         except AlchemistoreError:
             return False
@@ -196,6 +196,8 @@ class StateStore(Transactional, AlchemiscaleStateStore):
         hubs = None if taskhubs is None else list(taskhubs)
         names = None if protocols is None else list(protocols)
         without = None if exclude_scopes is None else list(exclude_scopes)
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+            raise TypeError(f"timeout must be a number of seconds, not {type(timeout).__name__}")
         if math.isnan(timeout):
             raise ValueError("timeout must be a number of seconds, not NaN")
         end = time.monotonic() + timeout

@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -18,10 +18,16 @@ from alchemistore.settings import Settings, default_schema, get_settings
 
 SCHEMES = ("postgresql", "postgres")
 EXPECTED = "expected 'postgresql://user:password@host:port/database'"
+MALFORMED = (
+    f"not a database URL: {EXPECTED}; write '@', ':', '/', '?', '#' and '%' inside user and password"
+    " as %40, %3A, %2F, %3F, %23 and %25"
+)
+# The name under which a connection of the pool notes whether it leads to a pooler.
+POOLER = "pooler"
 # Connection parameters that have a place of their own in an SQLAlchemy URL.
 _IN_URL = ("user", "password", "host", "port", "dbname")
 # Connection parameters that `address` leaves out.
-_SECRET = ("sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
+_SECRET = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
 
 
 def database_url(url: str) -> URL:
@@ -46,17 +52,11 @@ def database_url(url: str) -> URL:
     if scheme.partition("+")[0] not in SCHEMES:
         raise ValueError(f"not a PostgreSQL URL: it starts with {scheme!r}, {EXPECTED}")
     _require_known_parameters(url)
-    try:
-        found = conninfo_to_dict(f"postgresql://{rest}")
-        host, port = str(found.get("host") or ""), str(found.get("port") or "")
-        if not all(number.isdecimal() for number in port.split(",") if number):
-            raise ValueError("the port is not a number")
-    except (psycopg.Error, UnicodeError, ValueError):
-        # The original message may repeat a part of the password.
-        raise ValueError(
-            f"not a database URL: {EXPECTED}; write '@', ':', '/', '#' and '%' inside user and"
-            " password as %40, %3A, %2F, %23 and %25"
-        ) from None
+    found = _parsed(f"postgresql://{rest}")
+    if found is None:
+        # Raised here, because the error of libpq may repeat a part of the password.
+        raise ValueError(MALFORMED)
+    host, port = str(found.get("host") or ""), str(found.get("port") or "")
     query: dict[str, Any] = {
         name: str(value) for name, value in found.items() if name not in _IN_URL
     }
@@ -84,6 +84,17 @@ def database_url(url: str) -> URL:
     )
 
 
+def _parsed(url: str) -> dict[str, Any] | None:
+    try:
+        found = conninfo_to_dict(url)
+    except (psycopg.Error, ValueError):
+        return None
+    ports = str(found.get("port") or "").split(",")
+    if not all(0 < int(port) < 2**16 if port.isdecimal() else not port for port in ports):
+        return None
+    return found
+
+
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
@@ -91,8 +102,11 @@ def _text(value: object) -> str | None:
 def _require_known_parameters(url: str) -> None:
     known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
     # Values may be secret; only the names are used.
-    names = [name for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)]
+    before, _, query = url.partition("?")
+    names = [name for name, _ in parse_qsl(query, keep_blank_values=True)]
     unknown = sorted({name for name in names if name not in known and name != "ssl"})
+    if unknown and "@" in query and "@" not in before:
+        raise ValueError(MALFORMED)
     if unknown:
         raise ValueError(
             f"the database URL has an unknown parameter: {', '.join(map(repr, unknown))}; see the"
@@ -109,12 +123,6 @@ def schema_of(bind: Engine | Connection) -> str:
 def address(engine: Engine) -> str:
     """Return the URL of an engine's database without secrets."""
     return engine.url.difference_update_query(_SECRET).render_as_string(hide_password=True)
-
-
-def connection_parameters(engine: Engine) -> dict[str, Any]:
-    """Return the parameters with which an engine opens its connections."""
-    _, parameters = engine.dialect.create_connect_args(engine.url)
-    return {**parameters, **engine.get_execution_options().get("connect_args", {})}
 
 
 def make_engine(settings: Settings) -> Engine:
@@ -137,22 +145,23 @@ def make_engine(settings: Settings) -> Engine:
         url = database_url(start(settings.embedded_directory))
     else:
         url = database_url(settings.database_url.get_secret_value())
-    # The URL wins over these.
-    arguments = {
-        name: value for name, value in _connect_defaults(settings).items() if name not in url.query
-    }
     engine = create_engine(
         url,
-        connect_args=arguments,
+        # The URL wins over these.
+        connect_args={
+            name: value
+            for name, value in _connect_defaults(settings).items()
+            if name not in url.query
+        },
         # The store sends BEGIN itself, together with the terms of the transaction.
         isolation_level="AUTOCOMMIT",
+        # The store has no hstore; looking for it opens a transaction without our terms.
+        use_native_hstore=False,
         pool_size=settings.pool_size,
         max_overflow=settings.pool_size,
         pool_timeout=settings.pool_timeout,
         pool_pre_ping=False,
         pool_recycle=1800,
-        # Error messages go to logs.
-        hide_parameters=True,
     )
     terms = Terms(
         schema=settings.schema_name,
@@ -160,7 +169,7 @@ def make_engine(settings: Settings) -> Engine:
         lock_timeout=settings.lock_timeout,
         idle_timeout=settings.idle_timeout,
     )
-    return with_terms(engine, terms, connect_args=arguments)
+    return with_terms(engine, terms)
 
 
 def _connect_defaults(settings: Settings) -> dict[str, Any]:
@@ -176,7 +185,7 @@ def _connect_defaults(settings: Settings) -> dict[str, Any]:
     }
 
 
-def with_terms(engine: Engine, terms: Terms | None = None, **options: Any) -> Engine:
+def with_terms(engine: Engine, terms: Terms | None = None) -> Engine:
     """Return an engine, on the same pool, whose transactions state their terms.
 
     Parameters
@@ -185,15 +194,14 @@ def with_terms(engine: Engine, terms: Terms | None = None, **options: Any) -> En
         An engine that uses psycopg.
     terms : Terms, optional
         The terms; by default those of the engine, or else the default schema without timeouts.
-    **options
-        More execution options.
     """
-    known = engine.get_execution_options().get("terms")
-    if known is not None and terms is None:
-        return engine.execution_options(**options) if options else engine
+    if "terms" in engine.get_execution_options() and terms is None:
+        return engine
     stated = engine.execution_options(
-        isolation_level="AUTOCOMMIT", terms=terms or Terms(schema=default_schema()), **options
+        isolation_level="AUTOCOMMIT", terms=terms or Terms(schema=default_schema())
     )
+    # Error messages go to logs.
+    stated.hide_parameters = True
     event.listen(stated, "begin", _begin)
     event.listen(engine.pool, "checkout", _inspect)
     return dispose_on_fork(stated)
@@ -211,28 +219,32 @@ def _begin(connection: Connection) -> None:
 
 
 def _inspect(driver: psycopg.Connection[Any], record: ConnectionPoolEntry, _proxy: object) -> None:
-    if "pooler" in record.info:
+    if POOLER in record.info:
         return
-    record.info["pooler"] = behind_pooler(driver)
-    if record.info["pooler"]:
+    record.info[POOLER] = _behind_pooler(driver)
+    if record.info[POOLER]:
         # The next transaction may run on a connection that knows other prepared statements.
         driver.prepare_threshold = None
+    _CONNECTIONS.add(driver)
 
 
-def behind_pooler(connection: psycopg.Connection[Any]) -> bool:
+def _behind_pooler(connection: psycopg.Connection[Any]) -> bool:
     """Check whether a pooler such as PgBouncer is between a connection and PostgreSQL.
 
     A pooler announces a process id of its own, not that of the server process.
     """
+    autocommit = connection.autocommit
+    # A session that waits in a transaction could be ended by a timeout of the server.
+    connection.autocommit = True
     with psycopg.ClientCursor(connection) as cursor:
         row = cursor.execute("SELECT pg_backend_pid()").fetchone()
-    if not connection.autocommit:
-        connection.rollback()
+    connection.autocommit = autocommit
     return row is None or row[0] != connection.info.backend_pid
 
 
-# The engines of this process whose connections a forked child must not use.
+# The engines of this process, and their connections, which a forked child must not use.
 _ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()
+_CONNECTIONS: weakref.WeakSet[psycopg.Connection[Any]] = weakref.WeakSet()
 _LOCK = threading.Lock()
 
 
@@ -244,6 +256,12 @@ def dispose_on_fork(engine: Engine) -> Engine:
 
 
 def _forget_connections() -> None:
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for connection in list(_CONNECTIONS):
+        if not connection.closed:
+            # Nothing that the child sends on an inherited connection reaches the server.
+            os.dup2(nowhere, connection.fileno())
+    os.close(nowhere)
     for engine in list(_ENGINES):
         engine.dispose(close=False)
 

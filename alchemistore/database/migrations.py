@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.schema import DropSchema
 
 from alchemistore.database.engine import schema_of
-from alchemistore.database.transaction import DEADLOCK_DETECTED, MAX_ATTEMPTS
+from alchemistore.database.transaction import DEADLOCK_DETECTED, MAX_ATTEMPTS, open_transaction
 from alchemistore.database.translation import translate_errors
 from alchemistore.errors import SchemaError, StateStoreError
 from alchemistore.settings import bundled_directory
@@ -90,7 +90,7 @@ def revision(tx: Connection) -> str | None:
 
 def current(engine: Engine) -> str | None:
     """Return the revision of a database; ``None`` if it has no schema."""
-    with translate_errors(engine), engine.begin() as connection:
+    with translate_errors(engine), open_transaction(engine) as connection:
         return revision(connection)
 
 
@@ -109,14 +109,14 @@ def upgrade(engine: Engine, to: str = "head") -> None:
     SchemaError
         If this version of the package does not know the revision of the schema.
     """
-    with _ONE_AT_A_TIME, translate_errors(engine), engine.begin() as connection:
+    with _ONE_AT_A_TIME, translate_errors(engine), open_transaction(engine) as connection:
         require_known(connection)
         command.upgrade(_config(connection), to)
 
 
 def downgrade(engine: Engine, to: str) -> None:
     """Bring the schema back to a revision; ``base`` removes it, with all data."""
-    with _ONE_AT_A_TIME, translate_errors(engine), engine.begin() as connection:
+    with _ONE_AT_A_TIME, translate_errors(engine), open_transaction(engine) as connection:
         require_known(connection)
         command.downgrade(_config(connection), to)
 
@@ -169,7 +169,7 @@ def reset(engine: Engine) -> None:
     """
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
-            with translate_errors(engine), engine.begin() as connection:
+            with translate_errors(engine), open_transaction(engine) as connection:
                 return _reset(connection)
         except StateStoreError as error:
             state = getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)

@@ -8,8 +8,9 @@ from typing import Any, Self
 
 import psycopg
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
-from alchemistore.database.engine import behind_pooler, connection_parameters
+from alchemistore.database.engine import POOLER
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +29,14 @@ class Listener:
     """
 
     def __init__(self, engine: Engine, channel: str) -> None:
-        self._engine = engine
+        # Waiting must not use up the connections of other calls.
+        self._pool = engine.pool.recreate()
         self._channel = channel
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         self._pooler = False
 
     def __enter__(self) -> Self:
-        self.listen()
+        self._listen()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -45,29 +47,31 @@ class Listener:
             self._connection.close()
             self._connection = None
 
-    def listen(self) -> None:
-        """Open the connection, if there is none; without one, :meth:`wait` only waits."""
+    def _listen(self) -> None:
+        """Open the connection, if there is none."""
         if self._connection is not None or self._pooler:
             return
-        parameters = connection_parameters(self._engine) | {
-            "application_name": "alchemistore listener",
-            "prepare_threshold": None,
-        }
         try:
-            self._connection = psycopg.connect(**parameters, autocommit=True)
-            self._pooler = behind_pooler(self._connection)
+            pooled = self._pool.connect()
+            self._pooler = pooled.info[POOLER]
+            driver = pooled.driver_connection
+            pooled.detach()
+            assert isinstance(driver, psycopg.Connection)
+            self._connection = driver
             if self._pooler:
                 self._close()
-            else:
-                self._connection.execute(f"LISTEN {self._channel}".encode())
-        except psycopg.Error as error:
+                return
+            driver.autocommit = True
+            driver.execute("SET application_name TO 'alchemistore listener'")
+            driver.execute(f"LISTEN {self._channel}".encode())
+        except (psycopg.Error, SQLAlchemyError) as error:
             log.warning("cannot listen for notifications, polling instead: %s", error)
             self._close()
 
     def wait(self, seconds: float) -> None:
         """Wait for a notification, at most for some seconds."""
         until = time.monotonic() + seconds
-        self.listen()
+        self._listen()
         if self._connection is not None:
             try:
                 for _ in self._connection.notifies(timeout=seconds, stop_after=1):

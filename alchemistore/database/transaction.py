@@ -1,7 +1,8 @@
 """The only module that opens transactions: one per call, or one for several.
 
-An operation is a function ``name(tx, ...)``. `reads` and `writes` turn it into a method of a :class:`Transactional` that opens a
-transaction, passes it in, commits, and turns the database's refusals into errors that explain themselves.
+An operation is a function ``name(tx, ...)``. `reads` and `writes` turn it into a method of a
+:class:`Transactional` that opens a transaction, passes it in, and commits. Errors of the database
+are raised as errors of this package.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DBAPIError
+import psycopg
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, Engine, RootTransaction, Transaction, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from alchemistore.database.translation import translate_errors
+from alchemistore.database.translation import translate_errors, translate_values
 from alchemistore.errors import OutcomeUnknownError, StateStoreError, StoreUnavailableError
 from alchemistore.models.clock import uuid7
 
@@ -37,10 +40,101 @@ FEATURE_NOT_SUPPORTED = "0A000"
 MAX_ATTEMPTS = 6
 STANDBY = (
     "the database server is a standby, which refuses writes; check that ALCHEMISTORE_DATABASE_URL"
-    " names the primary, or add 'target_session_attrs=read-write' to it"
+    " names the primary, or add 'target_session_attrs=primary' to it"
+)
+
+OTHER_PROCESS = (
+    "this transaction was opened by another process: a forked process must use the store itself and"
+    " open a transaction of its own"
+)
+FAILED = (
+    "an earlier call in this transaction failed, so nothing was changed; let its error leave the"
+    " 'with' block, or make the call in a transaction inside this one"
 )
 
 READ_ONLY_FROM_HERE = text("SET LOCAL transaction_read_only TO on")
+
+
+@contextmanager
+def open_transaction(engine: Engine, **options: Any) -> Iterator[Connection]:
+    """Open a connection and a transaction on it, which is committed at the end.
+
+    BEGIN is the first message on the connection, so a connection that died in the pool, or leads to
+    a standby by now, is replaced before anything was done.
+
+    Parameters
+    ----------
+    engine : Engine
+        Source of connections; see :func:`alchemistore.database.engine.with_terms`.
+    **options
+        Execution options, such as `isolation` and `readonly`.
+    """
+    process = os.getpid()
+    with ExitStack() as stack:
+        connection, transaction = _begin(engine, stack, options)
+        try:
+            yield connection
+        except BaseException as error:
+            if os.getpid() != process:
+                # The connection belongs to the parent process.
+                connection.invalidate()
+            elif not options.get("readonly") and _sqlstate(error) == READ_ONLY:
+                # The address leads to a standby now: the next attempt connects again.
+                connection.invalidate()
+                engine.dispose()
+            _roll_back(transaction)
+            raise
+        if os.getpid() != process:
+            connection.invalidate()
+            raise StateStoreError(OTHER_PROCESS)
+        if _has_failed(connection):
+            # PostgreSQL would answer COMMIT by a rollback, without an error.
+            raise StateStoreError(FAILED)
+        try:
+            transaction.commit()
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise OutcomeUnknownError(str(error.orig).strip()) from error
+            raise
+
+
+def _begin(
+    engine: Engine, stack: ExitStack, options: dict[str, Any]
+) -> tuple[Connection, RootTransaction]:
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        try:
+            connection = stack.enter_context(engine.connect().execution_options(**options))
+            return connection, stack.enter_context(connection.begin())
+        except DBAPIError as error:
+            stack.close()
+            standby = _sqlstate(error) == FEATURE_NOT_SUPPORTED
+            if standby:
+                # Other connections of the pool lead there, too.
+                engine.dispose()
+            if attempt < MAX_ATTEMPTS and (standby or error.connection_invalidated):
+                _pause(attempt)
+            elif standby:
+                raise StoreUnavailableError(STANDBY) from error
+            else:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _roll_back(transaction: Transaction) -> None:
+    try:
+        transaction.rollback()
+    except SQLAlchemyError as error:
+        # The terms end when a statement fails, so a timeout of the server may end the session.
+        # The first error is the one to raise.
+        log.info("the connection was lost before the rollback: %s", error)
+
+
+def _has_failed(connection: Connection) -> bool:
+    if connection.invalidated:
+        return True
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver.info.transaction_status == TransactionStatus.INERROR
 
 
 class Transactional:
@@ -85,7 +179,7 @@ class Transactional:
                     with self._savepoint(self.connection, readonly):
                         yield self
                 else:
-                    with self._begun(readonly) as connection:
+                    with open_transaction(self.engine, readonly=readonly) as connection:
                         yield self._bound(connection)
         except Exception:
             if not ignore_exceptions:
@@ -94,51 +188,16 @@ class Transactional:
     @contextmanager
     def _savepoint(self, connection: Connection, readonly: bool) -> Iterator[None]:
         self._require_own_process()
-        with connection.begin_nested():
+        savepoint = connection.begin_nested()
+        try:
             if readonly:
                 # PostgreSQL restores the access mode at the end of the savepoint.
                 connection.execute(READ_ONLY_FROM_HERE)
             yield
-
-    @contextmanager
-    def _begun(self, readonly: bool) -> Iterator[Connection]:
-        """Open a connection and a transaction on it.
-
-        BEGIN is the first message on the connection, so a connection that died in the pool, or
-        leads to a standby by now, is replaced before anything was done.
-        """
-        with ExitStack() as stack:
-            for attempt in range(1, MAX_ATTEMPTS + 1):
-                try:
-                    connection = stack.enter_context(
-                        self.engine.connect().execution_options(readonly=readonly)
-                    )
-                    transaction = stack.enter_context(connection.begin())
-                    break
-                except DBAPIError as error:
-                    standby = _sqlstate(error) == FEATURE_NOT_SUPPORTED
-                    if standby:
-                        connection.invalidate(error)
-                    stack.close()
-                    if attempt < MAX_ATTEMPTS and (standby or error.connection_invalidated):
-                        _pause(attempt)
-                    elif standby:
-                        raise StoreUnavailableError(STANDBY) from error
-                    else:
-                        raise
-            try:
-                yield connection
-            except DBAPIError as error:
-                if not readonly and _sqlstate(error) == READ_ONLY:
-                    # The address leads to a standby now: the next attempt connects again.
-                    connection.invalidate(error)
-                raise
-            try:
-                transaction.commit()
-            except DBAPIError as error:
-                if error.connection_invalidated:
-                    raise OutcomeUnknownError(str(error.orig).strip()) from error
-                raise
+            savepoint.commit()
+        except BaseException:
+            _roll_back(savepoint)
+            raise
 
     def _bound(self, connection: Connection) -> Self:
         bound = object.__new__(type(self))
@@ -148,10 +207,7 @@ class Transactional:
 
     def _require_own_process(self) -> None:
         if self._process != os.getpid():
-            raise StateStoreError(
-                "this transaction was opened by another process: a forked process must use the"
-                " store itself and open a transaction of its own"
-            )
+            raise StateStoreError(OTHER_PROCESS)
 
     def run(
         self, operation: Callable[[Connection, bool], R], readonly: bool, known: bool = False
@@ -173,11 +229,11 @@ class Transactional:
         """
         if self.connection is not None:
             self._require_own_process()
-            with translate_errors(self.engine):
+            with translate_errors(self.engine), translate_values():
                 return operation(self.connection, False)
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
-                with self.transaction(readonly=readonly) as bound:
+                with self.transaction(readonly=readonly) as bound, translate_values():
                     return operation(cast(Connection, bound.connection), attempt > 1)
             except Exception as error:
                 if attempt == MAX_ATTEMPTS or not _repeatable(error, readonly, known):
@@ -191,8 +247,10 @@ def _pause(attempt: int) -> None:
     time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311  (jitter, not a secret)
 
 
-def _sqlstate(error: DBAPIError) -> str | None:
-    state: str | None = getattr(error.orig, "sqlstate", None)
+def _sqlstate(error: BaseException) -> str | None:
+    """Return the SQLSTATE of an error of the database, translated or not."""
+    cause = error if isinstance(error, DBAPIError) else error.__cause__
+    state: str | None = getattr(getattr(cause, "orig", None), "sqlstate", None)
     return state
 
 
@@ -239,7 +297,12 @@ def _method(
     @functools.wraps(operation)
     def method(store: Transactional, /, *args: P.args, **kwargs: P.kwargs) -> R:
         # alchemiscale passes an open transaction as `tx`; type checkers do not see this keyword.
-        joined = cast(Transactional, kwargs.pop("tx", None) or store)
+        joined = kwargs.pop("tx", None) or store
+        if not isinstance(joined, Transactional):
+            raise TypeError(
+                "tx must be an open transaction, as store.transaction() yields it, not"
+                f" {type(joined).__name__}"
+            )
         # An iterator can be read only once, but a transaction may be retried.
         listed = [_listed(arg) for arg in args]
         named = {name: _listed(arg) for name, arg in kwargs.items()}

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from pydantic import ValidationError
 from sqlalchemy import Engine
 from sqlalchemy.exc import (
     DBAPIError,
@@ -61,6 +62,25 @@ def translate_errors(engine: Engine | None = None) -> Iterator[None]:
         raise StateStoreError(f"SQLAlchemy failed: {error}") from error
     except psycopg.Error as error:
         raise _translate(error, engine, lost=False) from error
+
+
+@contextmanager
+def translate_values() -> Iterator[None]:
+    """Raise errors about the values of arguments as plain :class:`ValueError`."""
+    try:
+        yield
+    except ValidationError as error:
+        # The full text of a validation error repeats the values.
+        reasons = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        raise ValueError("; ".join(reason.removeprefix(": ") for reason in reasons)) from error
+    except UnicodeError as error:
+        raise ValueError(
+            f"the database cannot take a text that is not valid Unicode: {error.reason}"
+            if isinstance(error, UnicodeEncodeError | UnicodeDecodeError)
+            else f"the database cannot take a text: {error}"
+        ) from error
+    except OverflowError as error:
+        raise ValueError(f"a number is too large: {error}") from error
 
 
 def translate(error: DBAPIError, engine: Engine | None = None) -> Exception:
@@ -131,38 +151,45 @@ def _rights(message: str, terms: Terms | None) -> Exception:
     )
 
 
+NOT_OURS = "the timeouts of role and server do not apply to the store's transactions"
+
+
 def _statement_timeout(message: str, terms: Terms | None) -> Exception:
-    if terms is not None and terms.statement_timeout:
+    # One SQLSTATE stands for both; messages of PostgreSQL may be in any language.
+    administrator = "an administrator or a pooler cancelled it; try again"
+    if terms is None or not terms.statement_timeout:
+        advice = f"ALCHEMISTORE_STATEMENT_TIMEOUT is not set, and {NOT_OURS}, so {administrator}"
+    elif "user request" in message:
+        advice = administrator
+    else:
         advice = (
             f"ALCHEMISTORE_STATEMENT_TIMEOUT is {terms.statement_timeout:g} s: raise it or use a"
             " smaller batch"
-        )
-    else:
-        advice = (
-            "ALCHEMISTORE_STATEMENT_TIMEOUT is not set, so an administrator or the server cancelled"
-            " it; try again"
         )
     return StateStoreError(f"statement cancelled: {message}; nothing was changed. {advice}")
 
 
 def _lock_timeout(message: str, terms: Terms | None) -> Exception:
-    ours = terms is not None and terms.lock_timeout
-    advice = (
-        f"ALCHEMISTORE_LOCK_TIMEOUT is {terms.lock_timeout:g} s: raise it, or try again"
-        if terms is not None and ours
-        else "another transaction holds the lock; try again"
+    if terms is not None and terms.lock_timeout:
+        advice = f"ALCHEMISTORE_LOCK_TIMEOUT is {terms.lock_timeout:g} s: raise it, or try again"
+    else:
+        advice = "another transaction holds the lock; try again"
+    return StateStoreError(
+        f"a lock was not available in time: {message}; nothing was changed. {advice}"
     )
-    return StateStoreError(f"a lock was not available in time: {message}; {advice}")
 
 
 def _idle_timeout(message: str, terms: Terms | None) -> Exception:
-    ours = terms is not None and terms.idle_timeout
-    advice = (
-        f"ALCHEMISTORE_IDLE_TIMEOUT is {terms.idle_timeout:g} s: raise it, or do less between calls"
-        if terms is not None and ours
-        else "the server or the role sets this timeout; do less between the calls of a transaction"
+    if terms is not None and terms.idle_timeout:
+        advice = (
+            f"ALCHEMISTORE_IDLE_TIMEOUT is {terms.idle_timeout:g} s: raise it, or do less between"
+            " the calls of a transaction"
+        )
+    else:
+        advice = f"ALCHEMISTORE_IDLE_TIMEOUT is not set, and {NOT_OURS}; try again"
+    return StoreUnavailableError(
+        f"the transaction was ended: {message}; nothing was changed. {advice}"
     )
-    return StoreUnavailableError(f"the transaction was ended: {message}; {advice}")
 
 
 def _constant(kind: type[Exception], text: str) -> Callable[[str, Terms | None], Exception]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Engine
 
 from alchemistore.database import migrations
+from alchemistore.database.transaction import open_transaction
 from alchemistore.database.translation import translate_errors
 from alchemistore.maintenance import invariants, schema_diff
 from alchemistore.maintenance.findings import Finding
@@ -25,13 +26,12 @@ def findings(engine: Engine) -> list[Finding]:
     """
     with (
         translate_errors(engine),
-        engine.connect() as connection,
-        connection.execution_options(isolation="REPEATABLE READ", readonly=True).begin(),
+        open_transaction(engine, isolation="REPEATABLE READ", readonly=True) as connection,
     ):
         migrations.require_current(connection)
         missing = schema_diff.missing_tables(connection)
         if missing:
             return missing
         broken = invariants.violations(connection)
-    with translate_errors(engine), engine.begin() as connection:
+    with translate_errors(engine), open_transaction(engine) as connection:
         return schema_diff.drift(connection) + broken

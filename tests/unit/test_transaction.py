@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -87,7 +88,61 @@ def test_bound_store_is_a_store_of_the_same_kind(pooled_database: str) -> None:
     store.close()
 
 
+def test_transaction_with_a_swallowed_refusal_is_an_error_and_not_a_silent_rollback(
+    notes: Notes,
+) -> None:
+    def swallow() -> None:
+        with notes.transaction() as tx:
+            tx.add(1)
+            with suppress(StateStoreError):
+                tx.add(1)
+
+    with pytest.raises(StateStoreError, match="nothing was changed"):
+        swallow()
+    assert notes.numbers() == []
+    notes.add(1)
+
+
+@pytest.mark.parametrize("finished", [False, True], ids=["failed", "finished"])
+def test_unusable_transaction_says_so(notes: Notes, finished: bool) -> None:
+    with suppress(StateStoreError), notes.transaction() as tx:
+        tx.add(1)
+        if not finished:
+            with suppress(StateStoreError):
+                tx.add(1)
+            with pytest.raises(StateStoreError, match="leave its 'with' block"):
+                tx.numbers()
+            with pytest.raises(StateStoreError, match="leave its 'with' block"), tx.transaction():
+                pass
+    with pytest.raises(StateStoreError, match="leave its 'with' block"):
+        tx.numbers()
+    with pytest.raises(StateStoreError, match="leave its 'with' block"), tx.transaction():
+        pass
+
+
+def test_keyword_for_a_transaction_takes_a_transaction_only(notes: Notes) -> None:
+    calls: Any = notes
+    with pytest.raises(TypeError, match=r"store\.transaction\(\)"):
+        calls.add(1, tx="transaction")
+
+
 # read-only
+
+
+def test_read_only_transaction_inside_another_refuses_writes_and_the_outer_can_write_afterwards(
+    notes: Notes,
+) -> None:
+    with notes.transaction() as tx:
+        with tx.transaction(readonly=True) as inner:
+            assert inner.numbers() == []
+        tx.add(1)
+        with (
+            pytest.raises(StateStoreError, match="read-only"),
+            tx.transaction(readonly=True) as inner,
+        ):
+            inner.add(2)
+        tx.add(3)
+    assert notes.numbers() == [1, 3]
 
 
 def test_read_only_transaction_refuses_to_write(notes: Notes) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from alchemistore.database.transaction import MAX_ATTEMPTS
 from alchemistore.errors import StateStoreError, StoreUnavailableError
-from tests.support.concurrency import Running
+from tests.support.concurrency import BLOCKED, Running
 from tests.support.databases import libpq
 from tests.support.toy_store import Notes, add
 
@@ -98,6 +98,18 @@ def test_constraint_violation_is_not_retried(notes: Notes) -> None:
     assert tried == [1]
 
 
+def wait_until_one_waits_for(engine: Engine, tx: Connection) -> None:
+    """Wait until another transaction waits for a lock of this one."""
+    pid = tx.scalar(text("SELECT pg_backend_pid()"))
+    with engine.connect() as connection:
+        for _ in range(6000):
+            with connection.begin():
+                if connection.scalar(BLOCKED, {"pid": pid}):
+                    return
+            threading.Event().wait(0.005)
+    raise AssertionError("no transaction waits")
+
+
 def test_deadlock_victim_is_retried(engine: Engine, notes: Notes) -> None:
     notes.add_all([1, 2])
     other_holds, we_hold, states = threading.Event(), threading.Event(), []
@@ -120,6 +132,8 @@ def test_deadlock_victim_is_retried(engine: Engine, notes: Notes) -> None:
         lock(tx, 2)
         assert other_holds.wait(30)
         we_hold.set()
+        if not states:
+            wait_until_one_waits_for(engine, tx)
         try:
             lock(tx, 1)
         except DBAPIError as error:

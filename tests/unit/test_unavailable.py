@@ -109,4 +109,4 @@ def make_sure_of(url: URL) -> URL:
 def test_wrong_password_is_reported(guarded: URL) -> None:
     message = unavailable(guarded)
     assert "password authentication failed" in message
-    assert "check the user and password" in message
+    assert "check user and password" in message

@@ -1,0 +1,446 @@
+"""The public calls, each with arguments and the state that it needs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from gufe.tokenization import TOKENIZABLE_REGISTRY
+from sqlalchemy import text
+
+from alchemistore import (
+    ComputeServiceID,
+    ComputeServiceRegistration,
+    Scope,
+    ScopedKey,
+    StateStore,
+    TaskStatusEnum,
+)
+from alchemistore.models import CredentialedUserIdentity
+from alchemistore.operations.key_hashing import hash_key
+from tests.support.campaigns import Campaign, campaign, register, star
+from tests.support.gufe_classes import system
+from tests.support.results import ref
+
+MANY = 1000
+SOON = datetime.now(UTC) + timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class World:
+    """A campaign of one task, and one of a thousand transformations and tasks with results.
+
+    In those that are extended all tasks are of one transformation, and each has another that extends it.
+    """
+
+    store: StateStore
+    scope: Scope
+    plain: dict[bool, Campaign]
+    extended: dict[bool, Campaign]
+
+    def __getitem__(self, many: bool) -> Campaign:
+        return self.plain[many]
+
+
+def make_world(store: StateStore, size: int = MANY) -> World:
+    """Store a campaign of one task, and one of many."""
+    one, many, one_extended, many_extended = (
+        Scope("org", "campaign", name) for name in ("one", "many", "one_extended", "many_extended")
+    )
+    plain = {
+        False: campaign(store, one, tasks=1, arms=1),
+        True: campaign(store, many, tasks=size, arms=size),
+    }
+    extended = {
+        False: campaign(store, one_extended, tasks=1, arms=1),
+        True: campaign(store, many_extended, tasks=size, arms=1),
+    }
+    register(store, "small", "large")
+    for made in extended.values():
+        store.action_tasks(
+            store.create_tasks(made.transformations * len(made.tasks), extends=made.tasks), made.hub
+        )
+    for made in (*plain.values(), *extended.values()):
+        for ok in (True, False):
+            store.set_task_result(made.tasks[0], ref(one, ok=ok))
+    with store.engine.begin() as connection:
+        # What the first task has come to, all others come to.
+        connection.execute(
+            text("""
+                INSERT INTO task_results (scope_id, task, result, created_at)
+                SELECT scope_id, t.token, r.result, r.created_at
+                FROM task_results AS r JOIN tasks AS t USING (scope_id)
+                ON CONFLICT DO NOTHING
+            """)
+        )
+    with store.engine.begin() as connection:
+        connection.execute(text("ANALYZE"))
+    return World(store, one, plain, extended)
+
+
+def _claim_all(tx: StateStore, world: World, many: bool) -> Campaign:
+    made = world[many]
+    tx.claim_taskhub_tasks(made.hub, "large" if many else "small", count=len(made.tasks))
+    return made
+
+
+def _extended(tx: StateStore, world: World, many: bool) -> Campaign:
+    return world.extended[many]
+
+
+def _no_more(tx: StateStore, world: World, many: bool) -> Campaign:
+    return world[many]
+
+
+def _services(tx: StateStore, world: World, many: bool) -> Campaign:
+    for number in range(100 if many else 1):
+        identifier = ComputeServiceID(f"old {number}")
+        long_ago = SOON - timedelta(days=1)
+        tx.register_computeservice(
+            ComputeServiceRegistration(
+                identifier=identifier, registered=long_ago, heartbeat=long_ago
+            )
+        )
+        assert tx.claim_taskhub_tasks(world[many].hub, identifier) != [None]
+    return world[many]
+
+
+def _networks(tx: StateStore, world: World, many: bool) -> Campaign:
+    for number in range(50 if many else 0):
+        tx.create_taskhub(tx.create_network(star(1, f"net {number}"), world.scope))
+    TOKENIZABLE_REGISTRY.clear()
+    return world[many]
+
+
+def _hubs_with_a_task_each(tx: StateStore, world: World, many: bool) -> Campaign:
+    for number in range(50 if many else 0):
+        network = tx.create_network(star(1, f"net {number}"), world.scope)
+        tx.action_tasks(
+            tx.create_tasks(tx.get_network_transformations(network)), tx.create_taskhub(network)
+        )
+    return world[many]
+
+
+def _claim_from_all_hubs(tx: StateStore, count: int) -> None:
+    assert None not in tx.claim_tasks([Scope("org", "campaign", "one")], "small", count=count)
+
+
+def _children(tx: StateStore, world: World, many: bool) -> Campaign:
+    made = world[many]
+    edge = tx.get_task_transformation(made.tasks[0], return_gufe=False)[0]
+    tx.create_tasks([edge] * len(made.tasks), extends=[made.tasks[0]] * len(made.tasks))
+    return made
+
+
+def _identities(tx: StateStore, world: World, many: bool) -> Campaign:
+    for number in range(50 if many else 1):
+        tx.create_credentialed_entity(
+            CredentialedUserIdentity(identifier=f"user {number}", hashed_key="x")
+        )
+    return world[many]
+
+
+def _empty_queue(tx: StateStore, world: World, many: bool) -> Campaign:
+    assert tx.connection is not None
+    tx.connection.execute(
+        text("DELETE FROM queue WHERE :many OR task = :task"),
+        {"many": many, "task": world[False].tasks[0].token},
+    )
+    return world[many]
+
+
+def _new_network(many: bool) -> Any:
+    return star(MANY if many else 1, "new", "fail")
+
+
+def _all(tx: StateStore) -> list[ScopedKey]:
+    return list(tx.query_networks(scope=Scope("org", "campaign", "one")))
+
+
+Act = Callable[[StateStore, Campaign, bool], object]
+# Gives the campaign that the call is about.
+Prepare = Callable[[StateStore, World, bool], Campaign]
+# What is called, on what state.
+CASES: list[tuple[str, Act, Prepare]] = [
+    (
+        "create_network",
+        lambda tx, c, many: tx.create_network(_new_network(many), Scope("org", "c", "new")),
+        _no_more,
+    ),
+    (
+        "create_network",
+        lambda tx, c, many: tx.create_network(star(len(c.transformations)), c.network.scope),
+        _no_more,
+    ),
+    ("delete_network", lambda tx, c, many: tx.delete_network(c.network), _no_more),
+    ("delete_taskhub", lambda tx, c, many: tx.delete_taskhub(c.network), _extended),
+    (
+        "get_gufe",
+        lambda tx, c, many: (TOKENIZABLE_REGISTRY.clear(), tx.get_gufe(c.network)),
+        _no_more,
+    ),
+    ("query_networks", lambda tx, c, many: tx.query_networks(scope=c.network.scope), _networks),
+    (
+        "query_networks",
+        lambda tx, c, many: tx.query_networks(scope="org-campaign-one", return_gufe=True),
+        _networks,
+    ),
+    (
+        "query_taskhubs",
+        lambda tx, c, many: tx.query_taskhubs("org-campaign-one", return_gufe=True),
+        _networks,
+    ),
+    (
+        "query_transformations",
+        lambda tx, c, many: tx.query_transformations(scope=c.network.scope),
+        _no_more,
+    ),
+    (
+        "query_chemicalsystems",
+        lambda tx, c, many: tx.query_chemicalsystems(scope=c.network.scope),
+        _no_more,
+    ),
+    (
+        "get_network_transformations",
+        lambda tx, c, many: tx.get_network_transformations(c.network),
+        _no_more,
+    ),
+    (
+        "get_network_chemicalsystems",
+        lambda tx, c, many: tx.get_network_chemicalsystems(c.network),
+        _no_more,
+    ),
+    ("set_taskhub_weight", lambda tx, c, many: tx.set_taskhub_weight(_all(tx), 0.25), _networks),
+    ("get_taskhub_weight", lambda tx, c, many: tx.get_taskhub_weight(_all(tx)), _networks),
+    ("get_network_status", lambda tx, c, many: tx.get_network_status(_all(tx)), _networks),
+    (
+        "get_taskhub_actioned_tasks",
+        lambda tx, c, many: tx.get_taskhub_actioned_tasks(c.hub),
+        _no_more,
+    ),
+    (
+        "get_taskhub_actioned_tasks",
+        lambda tx, c, many: tx.get_taskhub_actioned_tasks([c.hub] * len(c.tasks)),
+        _no_more,
+    ),
+    (
+        "get_taskhub_tasks",
+        lambda tx, c, many: tx.get_taskhub_tasks(c.hub, return_gufe=True),
+        _claim_all,
+    ),
+    (
+        "get_taskhub_unclaimed_tasks",
+        lambda tx, c, many: tx.get_taskhub_unclaimed_tasks(c.hub, return_gufe=True),
+        _no_more,
+    ),
+    ("action_tasks", lambda tx, c, many: tx.action_tasks(c.tasks, c.hub), _no_more),
+    ("cancel_tasks", lambda tx, c, many: tx.cancel_tasks(c.tasks, c.hub), _no_more),
+    (
+        "set_task_weights",
+        lambda tx, c, many: tx.set_task_weights(dict.fromkeys(c.tasks, 0.25), c.hub),
+        _no_more,
+    ),
+    ("set_task_weights", lambda tx, c, many: tx.set_task_weights(c.tasks, c.hub, 0.0), _no_more),
+    ("get_task_weights", lambda tx, c, many: tx.get_task_weights(c.tasks, c.hub), _no_more),
+    (
+        "create_tasks",
+        lambda tx, c, many: tx.create_tasks(c.transformations, creator="me"),
+        _no_more,
+    ),
+    (
+        "create_tasks",
+        lambda tx, c, many: tx.create_tasks(
+            [c.transformations[0]] * len(c.tasks), extends=[c.tasks[0]] * len(c.tasks)
+        ),
+        _no_more,
+    ),
+    (
+        "set_tasks",
+        lambda tx, c, many: tx.set_tasks(c.transformations[0], count=len(c.tasks) + 1),
+        _no_more,
+    ),
+    ("delete_task", lambda tx, c, many: tx.delete_task(c.tasks[0], force=True), _children),
+    ("repair_queue", lambda tx, c, many: tx.repair_queue(), _empty_queue),
+    (
+        "list_credentialed_entities",
+        lambda tx, c, many: tx.list_credentialed_entities(CredentialedUserIdentity),
+        _identities,
+    ),
+    ("query_tasks", lambda tx, c, many: tx.query_tasks(scope=c.network.scope), _no_more),
+    ("get_network_tasks", lambda tx, c, many: tx.get_network_tasks(c.network), _extended),
+    (
+        "get_transformation_tasks",
+        lambda tx, c, many: tx.get_transformation_tasks(c.transformations[0], return_as="graph"),
+        _extended,
+    ),
+    ("set_task_priority", lambda tx, c, many: tx.set_task_priority(c.tasks, 3), _extended),
+    ("get_task_priority", lambda tx, c, many: tx.get_task_priority(c.tasks), _no_more),
+    (
+        "claim_taskhub_tasks",
+        lambda tx, c, many: tx.claim_taskhub_tasks(c.hub, "small", count=len(c.tasks)),
+        _no_more,
+    ),
+    (
+        "claim_tasks",
+        lambda tx, c, many: tx.claim_tasks([c.network.scope], "small", count=len(c.tasks)),
+        _no_more,
+    ),
+    (
+        "claim_tasks",
+        lambda tx, c, many: _claim_from_all_hubs(tx, 51 if many else 1),
+        _hubs_with_a_task_each,
+    ),
+    ("get_task_blockers", lambda tx, c, many: tx.get_task_blockers(c.tasks), _extended),
+    (
+        "deregister_computeservice",
+        lambda tx, c, many: tx.deregister_computeservice("large" if many else "small"),
+        _claim_all,
+    ),
+    (
+        "expire_registrations",
+        lambda tx, c, many: tx.expire_registrations(SOON - timedelta(hours=2)),
+        _services,
+    ),
+    (
+        "get_service_tasks",
+        lambda tx, c, many: tx.get_service_tasks("large" if many else "small"),
+        _claim_all,
+    ),
+    ("get_task_history", lambda tx, c, many: tx.get_task_history(c.tasks), _claim_all),
+    ("get_task_details", lambda tx, c, many: tx.get_task_details(c.tasks), _claim_all),
+    ("get_task_status", lambda tx, c, many: tx.get_task_status(c.tasks), _no_more),
+    ("get_scope_status", lambda tx, c, many: tx.get_scope_status(c.network.scope), _no_more),
+    (
+        "get_transformation_status",
+        lambda tx, c, many: tx.get_transformation_status(c.transformations[0]),
+        _no_more,
+    ),
+    (
+        "get_transformation_results",
+        lambda tx, c, many: tx.get_transformation_results(c.transformations[0]),
+        _no_more,
+    ),
+    (
+        "get_transformation_failures",
+        lambda tx, c, many: tx.get_transformation_failures(c.transformations[0]),
+        _no_more,
+    ),
+    ("set_task_waiting", lambda tx, c, many: tx.set_task_waiting(c.tasks), _claim_all),
+    ("set_task_running", lambda tx, c, many: tx.set_task_running(c.tasks), _no_more),
+    (
+        "set_task_complete",
+        lambda tx, c, many: tx.set_task_complete(c.tasks, raise_error=True),
+        _claim_all,
+    ),
+    ("set_task_error", lambda tx, c, many: tx.set_task_error(c.tasks), _claim_all),
+    ("set_task_invalid", lambda tx, c, many: tx.set_task_invalid(c.tasks), _extended),
+    ("set_task_deleted", lambda tx, c, many: tx.set_task_deleted(c.tasks), _extended),
+    (
+        "set_task_status",
+        lambda tx, c, many: tx.set_task_status(c.tasks, TaskStatusEnum.invalid, True),
+        _extended,
+    ),
+]
+# Calls about one object, whose answer is one object or a few.
+ABOUT_ONE = {
+    "add_scope",
+    "authenticate",
+    "create_credentialed_entity",
+    "get_credentialed_entity",
+    "get_strategy",
+    "list_scopes",
+    "remove_credentialed_identity",
+    "remove_scope",
+    "set_disabled",
+    "set_strategy",
+    "check_existence",
+    "create_task",
+    "create_taskhub",
+    "get_chemicalsystem_networks",
+    "get_chemicalsystem_transformations",
+    "get_scoped_key",
+    "get_task_actioned_networks",
+    "get_task_failures",
+    "get_task_networks",
+    "get_task_results",
+    "get_task_tracebacks",
+    "get_task_transformation",
+    "get_taskhub",
+    "get_transformation_chemicalsystems",
+    "get_transformation_networks",
+    "heartbeat_computeservice",
+    "register_computeservice",
+    "set_task_result",
+    "settle_task",
+    "maintain_queue",
+}
+CALLS = sorted(name for name in dir(StateStore) if hasattr(getattr(StateStore, name), "operation"))
+USER, KEY = "somebody", "a key"
+
+
+def make_user(store: StateStore) -> None:
+    """Store an identity with a scope."""
+    store.create_credentialed_entity(
+        CredentialedUserIdentity(identifier=USER, hashed_key=hash_key(KEY))
+    )
+    store.add_scope(USER, CredentialedUserIdentity, "org-*-*")
+
+
+def arguments(world: World, name: str) -> dict[str, Any]:
+    """Return valid arguments of a call, in a world with a user."""
+    made = world[False]
+    edge = made.transformations[0]
+    middle = system("middle")
+    by_name: dict[str, Any] = {
+        "after": made.tasks[0],
+        "attempt": 1,
+        "chemicalsystem": ScopedKey.from_str(f"{middle.key}-{world.scope}"),
+        "cls": CredentialedUserIdentity,
+        "compute_service_id": "small",
+        "compute_service_registration": ComputeServiceRegistration.from_now("new", hostname="h"),
+        "count": 1,
+        "creator": "me",
+        "disabled": True,
+        "entity": CredentialedUserIdentity(identifier="another", hashed_key="x"),
+        "environment": {"gufe": "1.1"},
+        "exclude_scopes": ["other-*-*"],
+        "expire_time": SOON - timedelta(days=1),
+        "extends": None,
+        "force": False,
+        "heartbeat": SOON,
+        "identifier": USER,
+        "key": KEY if name == "authenticate" else None,
+        "limit": 5,
+        "name": None,
+        "network": made.network,
+        "obj": middle,
+        "priority": 2,
+        "protocoldagresultref": ref(world.scope),
+        "protocols": ["PushProtocol"],
+        "raise_error": False,
+        "return_as": "list",
+        "return_gufe": False,
+        "scope": world.scope,
+        "scoped_key": made.network,
+        "scopes": [world.scope],
+        "status": TaskStatusEnum.waiting,
+        "strategy": None,
+        "task": made.tasks[0],
+        "taskhub": made.hub,
+        "tasks": made.tasks,
+        "tracebacks": ["Traceback"],
+        "transformation": edge,
+        "transformations": [edge],
+        "weight": 0.5,
+        "reason": "a reason",
+        "actor": "me",
+    }
+    if name == "create_network":
+        by_name["network"] = star(1, "another")
+    if name == "create_tasks":
+        by_name["extends"] = [None]
+    taken = inspect.signature(getattr(StateStore, name)).parameters
+    return {one: by_name[one] for one in taken if one not in ("self", "request")}

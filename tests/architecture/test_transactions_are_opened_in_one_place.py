@@ -17,8 +17,8 @@ MAY_CONNECT = {
     "database/transaction.py",
     "local/postgres.py",
     "maintenance/check.py",
+    "maintenance/grants.py",
     "maintenance/object_audit.py",
-    "maintenance/schema_diff.py",
     "store.py",
 }
 CONNECTS = {"begin", "begin_nested", "commit", "connect", "raw_connection", "rollback"}

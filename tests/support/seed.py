@@ -9,6 +9,7 @@ import gufe
 from sqlalchemy import Engine, create_engine, text
 
 from alchemistore import Scope, ScopedKey, StateStore
+from alchemistore.database.engine import with_terms
 from alchemistore.tables import metadata
 from tests.support.gufe_classes import Effort, PushProtocol, system
 
@@ -155,4 +156,6 @@ def seed(store: StateStore, stale: bool) -> Seeded:
     if not stale:
         _run(store.engine, "ANALYZE")
     transformations = [store.get_network_transformations(network) for network in networks]
-    return Seeded(store, create_engine(store.engine.url), networks, hubs, transformations)
+    # Statements of the tests themselves are not collected, so they use another engine.
+    reader = with_terms(create_engine(store.engine.url))
+    return Seeded(store, reader, networks, hubs, transformations)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
+from alchemistore.database.planner import FENCE
 from alchemistore.maintenance.findings import Finding, FindingKind
 
 # Number of objects that are named for each rule.
@@ -71,15 +72,18 @@ RULES = {
         JOIN tasks AS t ON (t.scope_id, t.token) = (e.scope_id, e.task)
         WHERE p.status IN ('invalid', 'deleted') AND t.status NOT IN ('invalid', 'deleted')
     """,
-    "no task extends itself, directly or indirectly": """
+    "no task extends itself, directly or indirectly": f"""
         WITH RECURSIVE below (scope_id, task) AS (
             SELECT scope_id, task FROM extends AS e
             WHERE NOT EXISTS (
                 SELECT FROM extends AS up WHERE (up.scope_id, up.task) = (e.scope_id, e.parent)
             )
             UNION
-            SELECT e.scope_id, e.task FROM extends AS e
-            JOIN below ON (below.scope_id, below.task) = (e.scope_id, e.parent)
+            -- Each task is looked up by key: a long chain must not read the table for each task.
+            SELECT e.scope_id, e.task FROM below CROSS JOIN LATERAL (
+                SELECT e.scope_id, e.task FROM extends AS e
+                WHERE e.scope_id = below.scope_id AND e.parent = below.task {FENCE}
+            ) AS e
         )
         SELECT scope_id, 'Task', task FROM extends EXCEPT SELECT scope_id, 'Task', task FROM below
     """,

@@ -282,8 +282,8 @@ def test_check_of_the_data_reads_no_row_often(
 ) -> None:
     plans = plans_of(lambda tx, s: violations(own_connection(tx)), statistics, request, "60s")
     assert len(plans.plans) == len(RULES)
-    # A rule joins several tables and may sort them; quadratic growth would touch a multiple.
-    assert max(node.touched for node in plans.nodes) <= 2 * TASKS, str(plans)
+    # Each parallel worker may read a whole table; quadratic growth would touch far more.
+    assert max(node.touched for node in plans.nodes) <= 5 * TASKS, str(plans)
 
 
 LENGTH = 20_000
@@ -317,7 +317,7 @@ def test_check_of_a_long_chain_reads_no_row_often(
         assert violations(own_connection(tx)) == []
 
     plans = plans_of(act, statistics, request, "60s")
-    assert max(node.touched for node in plans.nodes) <= 2 * TASKS, str(plans)
+    assert max(node.touched for node in plans.nodes) <= 5 * TASKS, str(plans)
 
 
 def test_seeded_database_breaks_no_invariant(fresh: Seeded) -> None:

@@ -38,15 +38,16 @@ COLUMNS = text("""
     WHERE c.relnamespace = to_regnamespace(quote_ident(:schema)) AND c.relkind IN ('r', 'p')
     GROUP BY c.relname
 """)
-EMPTY = text("""
-    SELECT NOT EXISTS (
-        SELECT FROM pg_depend
-        WHERE refclassid = CAST('pg_namespace' AS regclass) AND deptype = 'n'
-            AND refobjid = to_regnamespace(quote_ident(:schema))
-    )
-""")
-OWNED = text("""
-    SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = :schema
+# Whether a schema contains nothing, and the role of the connection could drop it and create it again.
+DISPOSABLE = text("""
+    SELECT nspname <> 'public' AND pg_has_role(nspowner, 'USAGE')
+        AND has_database_privilege(current_database(), 'CREATE')
+        AND NOT EXISTS (
+            SELECT FROM pg_depend AS d
+            WHERE d.refclassid = CAST('pg_namespace' AS regclass) AND d.refobjid = n.oid
+                AND d.deptype = 'n'
+        )
+    FROM pg_namespace AS n WHERE nspname = :schema
 """)
 OWNERS = text("""
     SELECT pg_get_userbyid(relowner) AS owner, pg_has_role(relowner, 'USAGE') AS ours
@@ -281,5 +282,5 @@ def _reset(tx: Connection) -> None:
     require_owner(tx)
     metadata.drop_all(tx)
     tx.execute(text(f"DROP TABLE {VERSION_TABLE}"))
-    if tx.scalar(EMPTY, {"schema": schema}) and tx.scalar(OWNED, {"schema": schema}):
+    if tx.scalar(DISPOSABLE, {"schema": schema}):
         tx.execute(DropSchema(schema))

@@ -93,9 +93,9 @@ RULES = {
     """,
     "all children of a gufe object are stored": """
         SELECT o.scope_id, o.kind, o.token
-        FROM gufe_objects AS o CROSS JOIN LATERAL unnest(o.children) AS child (token)
+        FROM (SELECT scope_id, kind, token, unnest(children) AS child FROM gufe_objects) AS o
         WHERE NOT EXISTS (
-            SELECT FROM gufe_objects AS c WHERE (c.scope_id, c.token) = (o.scope_id, child.token)
+            SELECT FROM gufe_objects AS c WHERE (c.scope_id, c.token) = (o.scope_id, o.child)
         )
     """,
     "a transformation has the two systems A and B, or the one of a NonTransformation": """
@@ -125,12 +125,16 @@ RULES = {
     """,
     "a task in the queue is in open lanes and not below their floors": """
         SELECT q.scope_id, 'Task', q.task FROM queue AS q
-        CROSS JOIN LATERAL (VALUES (''), (q.protocol)) AS v (protocol)
-        LEFT JOIN lanes AS l
-            ON (l.scope_id, l.taskhub, l.protocol, l.priority)
-                = (q.scope_id, q.taskhub, v.protocol, q.priority)
-        LEFT JOIN tasks AS t ON (t.scope_id, t.token) = (q.scope_id, q.task)
-        WHERE (l.priority IS NULL OR q.race < l.floor) AND t.status = 'waiting'
+        JOIN tasks AS t ON (t.scope_id, t.token) = (q.scope_id, q.task)
+        LEFT JOIN lanes AS common
+            ON (common.scope_id, common.taskhub, common.protocol, common.priority)
+                = (q.scope_id, q.taskhub, '', q.priority)
+        LEFT JOIN lanes AS own
+            ON (own.scope_id, own.taskhub, own.protocol, own.priority)
+                = (q.scope_id, q.taskhub, q.protocol, q.priority)
+        WHERE t.status = 'waiting' AND (
+            common.floor IS NULL OR q.race < common.floor OR own.floor IS NULL OR q.race < own.floor
+        )
     """,
 }
 

@@ -151,7 +151,7 @@ SECRET_READS: dict[str, Call] = {
     "authenticate": lambda s, m: s.authenticate("user", KEY, USER),
 }
 WRITES: dict[str, Call] = {
-    "create_network": lambda s, m: s.create_network(star(1, "another"), SCOPE),
+    "create_network": lambda s, m: s.create_network(star(1, str(m.hub)), SCOPE),
     "set_strategy": lambda s, m: s.set_strategy(Ball("another"), m.network),
     "create_taskhub": lambda s, m: s.create_taskhub(m.network),
     "set_taskhub_weight": lambda s, m: s.set_taskhub_weight(m.network, 0.75),

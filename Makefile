@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 3 --dist worksteal
 
 help:  ## print this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "install Python 3.11 or newer")'
@@ -31,6 +31,9 @@ check: lint test  ## run everything that must pass before a commit is merged
 test: $(VENV)/.test  ## run all tests, or some: make test T=tests/operations/test_claims.py
 	$(BIN)/python -m pytest $(if $(T),$(T),$(PYTEST_ARGS))
 
+test-postgres15: $(VENV)/.test  ## run all tests on a private server of Debian's PostgreSQL 15
+	$(BIN)/python -m tests.postgres15 $(if $(T),$(T),$(PYTEST_ARGS))
+
 soak: $(VENV)/.test  ## run the long random and concurrent tests, which `make test` leaves out
 	$(BIN)/python -m pytest $(PYTEST_ARGS) -m soak
 
@@ -46,6 +49,9 @@ format: $(VENV)/.dev  ## format the code
 
 statements: $(VENV)/.test  ## render the statements of the queue to tests/statements/*.sql
 	$(BIN)/python -m tests.statements
+
+catalog: $(VENV)/.test  ## describe the tables in alchemistore/maintenance/catalog.json
+	$(BIN)/python -m tests.schema
 
 migration: $(VENV)/.dev  ## create an empty migration, with the rules for it (m='add a column')
 	$(BIN)/alembic revision --message '$(m)' \
@@ -64,4 +70,4 @@ build: $(VENV)/.dev  ## build the wheel and the source archive into dist/
 clean:  ## remove everything that make created, except data
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help demo demo-clean check test soak lint format statements migration bench bench-claims build clean
+.PHONY: help demo demo-clean check test test-postgres15 soak lint format statements catalog migration bench bench-claims build clean

@@ -151,7 +151,10 @@ class StateStore(Transactional, AlchemiscaleStateStore):
 
     def _store_check(self) -> bool:
         try:
-            with translate_errors(self.engine), open_transaction(self.engine) as connection:
+            with (
+                translate_errors(self.engine),
+                open_transaction(self.engine, readonly=True) as connection,
+            ):
                 connection.execute(text("SELECT 1"))
         except AlchemistoreError:
             return False

@@ -7,7 +7,12 @@ from sqlalchemy import Connection, text
 from sqlalchemy.schema import CreateSchema
 
 from alchemistore.database.engine import engine_from_environment, schema_of
-from alchemistore.database.migrations import MIGRATION_LOCK, require_suitable, schema_exists
+from alchemistore.database.migrations import (
+    MIGRATION_LOCK,
+    require_rights,
+    require_suitable,
+    schema_exists,
+)
 from alchemistore.database.terms import quoted
 from alchemistore.settings import default_schema
 from alchemistore.tables import metadata
@@ -22,6 +27,7 @@ def migrate(connection: Connection) -> None:
     connection.execute(text("SELECT set_config('lock_timeout', '10s', true)"))
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
     require_suitable(connection)
+    require_rights(connection)
     if not schema_exists(connection, schema):
         connection.execute(CreateSchema(schema))
     context.configure(

@@ -1,4 +1,4 @@
-"""`alchemistore database`: create, upgrade, check and remove the schema."""
+"""`alchemistore database`: create, upgrade, check and remove the schema; grant rights on it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ IN_FLIGHT = timedelta(hours=1)
 
 @click.group()
 def database() -> None:
-    """Create, upgrade, check or remove the database schema."""
+    """Create, upgrade, check or remove the database schema, or grant rights on it."""
 
 
 @database.command()
@@ -141,6 +141,34 @@ def _print(
         elif complete:
             click.echo("No problems found.")
     return count
+
+
+@database.command()
+@click.argument("role")
+@url_option
+@click.option(
+    "--to",
+    "purpose",
+    type=click.Choice(["service", "monitor"]),
+    required=True,
+    help="service: read and write rows. monitor: read rows, except hashes of keys.",
+)
+@click.option("--print", "only_print", is_flag=True, help="Print the statements; run nothing.")
+def grant(role: str, url: str, purpose: str, only_print: bool) -> None:
+    """Give ROLE the rights that it needs, and take all other ones on the tables from it.
+
+    The role must exist. Run this as the owner of the tables, after 'init', and again to change the
+    purpose of a role. Tables of later versions are included.
+    """
+    from alchemistore.maintenance import grants
+
+    engine, to = open_store(url).engine, grants.Purpose(purpose)
+    if only_print:
+        for statement in grants.statements(engine, role, to):
+            click.echo(f"{statement};")
+    else:
+        grants.grant(engine, role, to)
+        click.echo(f"The role {role} has the rights of a {purpose}.")
 
 
 @database.command()

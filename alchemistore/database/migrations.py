@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.schema import DropSchema
 
 from alchemistore.database.engine import schema_of
+from alchemistore.database.terms import quoted
 from alchemistore.database.transaction import DEADLOCK_DETECTED, MAX_ATTEMPTS, open_transaction
 from alchemistore.database.translation import translate_errors
 from alchemistore.errors import SchemaError, StateStoreError
@@ -30,13 +31,40 @@ SUITABLE = text("""
     SELECT CAST(current_setting('server_version_num') AS integer), pg_encoding_to_char(encoding)
     FROM pg_database WHERE datname = current_database()
 """)
-TABLES = text("SELECT tablename FROM pg_tables WHERE schemaname = :schema")
-EMPTY = text("""
-    SELECT NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident(:schema)))
-        AND NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = to_regnamespace(quote_ident(:schema)))
+COLUMNS = text("""
+    SELECT c.relname, array_agg(CAST(a.attname AS text)) AS columns
+    FROM pg_class AS c
+    LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE c.relnamespace = to_regnamespace(quote_ident(:schema)) AND c.relkind IN ('r', 'p')
+    GROUP BY c.relname
 """)
-OWNED = text("""
-    SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = :schema
+# Whether a schema contains nothing, and the role of the connection could drop it and create it again.
+DISPOSABLE = text("""
+    SELECT nspname <> 'public' AND pg_has_role(nspowner, 'USAGE')
+        AND has_database_privilege(current_database(), 'CREATE')
+        AND NOT EXISTS (
+            SELECT FROM pg_depend AS d
+            WHERE d.refclassid = CAST('pg_namespace' AS regclass) AND d.refobjid = n.oid
+                AND d.deptype = 'n'
+        )
+    FROM pg_namespace AS n WHERE nspname = :schema
+""")
+OWNERS = text("""
+    SELECT pg_get_userbyid(relowner) AS owner, pg_has_role(relowner, 'USAGE') AS ours
+    FROM pg_class
+    WHERE relnamespace = to_regnamespace(quote_ident(:schema)) AND relkind IN ('r', 'p')
+        AND relname = ANY(CAST(:tables AS text[]))
+    -- The owner of Alembic's table comes first.
+    ORDER BY relname <> :version_table, owner
+""")
+MAY_CREATE = text("""
+    SELECT current_user, current_database(),
+        CASE WHEN to_regnamespace(quote_ident(:schema)) IS NULL
+            THEN has_database_privilege(current_database(), 'CREATE')
+            ELSE has_schema_privilege(to_regnamespace(quote_ident(:schema)), 'USAGE')
+                AND has_schema_privilege(to_regnamespace(quote_ident(:schema)), 'CREATE')
+        END AS may,
+        to_regnamespace(quote_ident(:schema)) IS NULL AS missing
 """)
 
 
@@ -82,6 +110,55 @@ def require_suitable(tx: Connection) -> None:
         )
 
 
+def require_rights(tx: Connection) -> None:
+    """Raise an error if the role of a connection may not create or change the schema.
+
+    Raises
+    ------
+    SchemaError
+        If it may not create the schema or tables in it, or if other roles own the tables. The
+        message contains the statement to run.
+    """
+    name = schema_of(tx)
+    row = tx.execute(MAY_CREATE, {"schema": name}).one()
+    role, schema = quoted(row.current_user), quoted(name)
+    if not row.may and row.missing:
+        raise SchemaError(
+            f"the role {row.current_user!r} may not create the schema {name!r}: as the owner of the"
+            f" database, run GRANT CREATE ON DATABASE {quoted(row.current_database)} TO {role}, or"
+            f" CREATE SCHEMA {schema} AUTHORIZATION {role}"
+        )
+    if not row.may:
+        raise SchemaError(
+            f"the role {row.current_user!r} may not create tables in the schema {name!r}: as the"
+            f" owner of the schema, run GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}"
+        )
+    require_owner(tx)
+
+
+def owners(tx: Connection) -> dict[str, bool]:
+    """Return the owners of the tables, and whether the role of the connection may act as each."""
+    tables = [*metadata.tables, VERSION_TABLE]
+    values = {"schema": schema_of(tx), "tables": tables, "version_table": VERSION_TABLE}
+    return {row.owner: row.ours for row in tx.execute(OWNERS, values)}
+
+
+def require_owner(tx: Connection) -> None:
+    """Raise an error if a role owns tables that the role of a connection cannot act as.
+
+    Raises
+    ------
+    SchemaError
+        If there is such a role.
+    """
+    others = [owner for owner, ours in owners(tx).items() if not ours]
+    if others:
+        raise SchemaError(
+            f"the tables in the schema {schema_of(tx)!r} belong to the role {others[0]!r}: connect"
+            " as that role"
+        )
+
+
 def revision(tx: Connection) -> str | None:
     """Return the revision of the schema; ``None`` if it does not exist."""
     options = {"version_table_schema": schema_of(tx)}
@@ -90,7 +167,7 @@ def revision(tx: Connection) -> str | None:
 
 def current(engine: Engine) -> str | None:
     """Return the revision of a database; ``None`` if it has no schema."""
-    with translate_errors(engine), open_transaction(engine) as connection:
+    with translate_errors(engine), open_transaction(engine, readonly=True) as connection:
         return revision(connection)
 
 
@@ -110,8 +187,9 @@ def upgrade(engine: Engine, to: str = "head") -> None:
         If this version of the package does not know the revision of the schema.
     """
     with _ONE_AT_A_TIME, translate_errors(engine), open_transaction(engine) as connection:
-        require_known(connection)
-        command.upgrade(_config(connection), to)
+        # A role that only uses the tables may find them up to date.
+        if require_known(connection) != head() or to not in ("head", head()):
+            command.upgrade(_config(connection), to)
 
 
 def downgrade(engine: Engine, to: str) -> None:
@@ -134,7 +212,8 @@ def require_known(tx: Connection) -> str | None:
     if present is not None and present not in known:
         raise SchemaError(
             f"the schema is at revision {present}, but this version of alchemistore expects"
-            f" {head()}: the database is newer; install the version that upgraded it"
+            f" {head()}: the database is newer; install the version that upgraded it. If another"
+            " application uses this schema, choose another one with ALCHEMISTORE_SCHEMA_NAME"
         )
     return present
 
@@ -165,7 +244,8 @@ def reset(engine: Engine) -> None:
     Raises
     ------
     SchemaError
-        If tables with the names of ours exist, but were not made by alchemistore.
+        If tables with the names of ours exist, but were not made by alchemistore, or belong to
+        another role. Nothing is removed then.
     """
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
@@ -184,16 +264,23 @@ def _reset(tx: Connection) -> None:
     tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
     if not schema_exists(tx, schema):
         return
-    present = set(tx.scalars(TABLES, {"schema": schema}))
-    if not present & {*metadata.tables, VERSION_TABLE}:
+    present = {row.relname: set(row.columns) for row in tx.execute(COLUMNS, {"schema": schema})}
+    if not present.keys() & {*metadata.tables, VERSION_TABLE}:
         return
+    foreign = [
+        name
+        for name, table in metadata.tables.items()
+        if name in present and not {key.name for key in table.primary_key} <= present[name]
+    ]
     if require_known(tx) is None:
+        foreign = sorted(present.keys() & {*metadata.tables, VERSION_TABLE})
+    if foreign:
         raise SchemaError(
-            f"the schema {schema!r} has tables named like those of alchemistore"
-            f" ({', '.join(sorted(present & set(metadata.tables)))}), but no revision of"
-            " alchemistore: nothing was removed. Check ALCHEMISTORE_SCHEMA_NAME"
+            f"alchemistore did not make all tables in the schema {schema!r}"
+            f" ({', '.join(sorted(foreign))}): nothing was removed. Check ALCHEMISTORE_SCHEMA_NAME"
         )
+    require_owner(tx)
     metadata.drop_all(tx)
     tx.execute(text(f"DROP TABLE {VERSION_TABLE}"))
-    if tx.scalar(EMPTY, {"schema": schema}) and tx.scalar(OWNED, {"schema": schema}):
+    if tx.scalar(DISPOSABLE, {"schema": schema}):
         tx.execute(DropSchema(schema))

@@ -23,3 +23,12 @@ def literal_limit(count: int) -> str:
     expensive than one made for the actual number, so the statement is planned at every call.
     """
     return f"LIMIT {count:d}"
+
+
+def all_of(array: str) -> str:
+    """Return a LIMIT clause that keeps all elements of an array, for ``unnest`` in a LATERAL.
+
+    PostgreSQL expects ten elements in an array that a query has made, and a tenth of the rows below
+    a LIMIT that it cannot evaluate: together one row, so it looks up what is joined by key.
+    """
+    return f"LIMIT cardinality({array})"

@@ -27,6 +27,8 @@ _FIXED = {
     "array_nulls": "on",
     "transform_null_equals": "off",
     "row_security": "on",
+    # Compiling a statement takes seconds, and costs of recursive statements are overestimated.
+    "jit": "off",
 }
 
 

@@ -144,10 +144,11 @@ def _schema(message: str, terms: Terms | None) -> Exception:
 def _rights(message: str, terms: Terms | None) -> Exception:
     schema = quoted(terms.schema) if terms else "alchemistore"
     return StateStoreError(
-        f"the role of this connection lacks a right: {message}; as the owner of the schema, run"
-        f" GRANT USAGE ON SCHEMA {schema} TO role, and"
-        f" GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO role"
-        " (SELECT is enough for reading)"
+        f"the role of this connection lacks a right: {message}; as the owner of the tables, run"
+        " 'alchemistore database grant ROLE --to service', which runs"
+        f" GRANT USAGE ON SCHEMA {schema} TO role and"
+        f" GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO role,"
+        " or '--to monitor' for reading only; only the owner may change the schema"
     )
 
 

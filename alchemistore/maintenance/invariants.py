@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
+from alchemistore.database.planner import FENCE
 from alchemistore.maintenance.findings import Finding, FindingKind
 
 # Number of objects that are named for each rule.
 MAX_EXAMPLES = 20
+
+# The rules compare whole tables. Without nested loops, each table is read about once, whatever the
+# statistics say.
+NESTED_LOOPS = {on: text(f"SET LOCAL enable_nestloop TO {on}") for on in ("off", "DEFAULT")}
 
 # The tasks that are claimable, by hub. It shares no code with the queue, which it is compared with.
 CLAIMABLE = """
@@ -71,23 +76,26 @@ RULES = {
         JOIN tasks AS t ON (t.scope_id, t.token) = (e.scope_id, e.task)
         WHERE p.status IN ('invalid', 'deleted') AND t.status NOT IN ('invalid', 'deleted')
     """,
-    "no task extends itself, directly or indirectly": """
+    "no task extends itself, directly or indirectly": f"""
         WITH RECURSIVE below (scope_id, task) AS (
             SELECT scope_id, task FROM extends AS e
             WHERE NOT EXISTS (
                 SELECT FROM extends AS up WHERE (up.scope_id, up.task) = (e.scope_id, e.parent)
             )
             UNION
-            SELECT e.scope_id, e.task FROM extends AS e
-            JOIN below ON (below.scope_id, below.task) = (e.scope_id, e.parent)
+            -- Each task is looked up by key: a long chain must not read the table for each task.
+            SELECT e.scope_id, e.task FROM below CROSS JOIN LATERAL (
+                SELECT e.scope_id, e.task FROM extends AS e
+                WHERE e.scope_id = below.scope_id AND e.parent = below.task {FENCE}
+            ) AS e
         )
         SELECT scope_id, 'Task', task FROM extends EXCEPT SELECT scope_id, 'Task', task FROM below
     """,
     "all children of a gufe object are stored": """
         SELECT o.scope_id, o.kind, o.token
-        FROM gufe_objects AS o CROSS JOIN LATERAL unnest(o.children) AS child (token)
+        FROM (SELECT scope_id, kind, token, unnest(children) AS child FROM gufe_objects) AS o
         WHERE NOT EXISTS (
-            SELECT FROM gufe_objects AS c WHERE (c.scope_id, c.token) = (o.scope_id, child.token)
+            SELECT FROM gufe_objects AS c WHERE (c.scope_id, c.token) = (o.scope_id, o.child)
         )
     """,
     "a transformation has the two systems A and B, or the one of a NonTransformation": """
@@ -117,12 +125,16 @@ RULES = {
     """,
     "a task in the queue is in open lanes and not below their floors": """
         SELECT q.scope_id, 'Task', q.task FROM queue AS q
-        CROSS JOIN LATERAL (VALUES (''), (q.protocol)) AS v (protocol)
-        LEFT JOIN lanes AS l
-            ON (l.scope_id, l.taskhub, l.protocol, l.priority)
-                = (q.scope_id, q.taskhub, v.protocol, q.priority)
-        LEFT JOIN tasks AS t ON (t.scope_id, t.token) = (q.scope_id, q.task)
-        WHERE (l.priority IS NULL OR q.race < l.floor) AND t.status = 'waiting'
+        JOIN tasks AS t ON (t.scope_id, t.token) = (q.scope_id, q.task)
+        LEFT JOIN lanes AS common
+            ON (common.scope_id, common.taskhub, common.protocol, common.priority)
+                = (q.scope_id, q.taskhub, '', q.priority)
+        LEFT JOIN lanes AS own
+            ON (own.scope_id, own.taskhub, own.protocol, own.priority)
+                = (q.scope_id, q.taskhub, q.protocol, q.priority)
+        WHERE t.status = 'waiting' AND (
+            common.floor IS NULL OR q.race < common.floor OR own.floor IS NULL OR q.race < own.floor
+        )
     """,
 }
 
@@ -136,6 +148,7 @@ def violations(tx: Connection) -> list[Finding]:
         The open transaction. In REPEATABLE READ all rules see the same snapshot.
     """
     found = []
+    tx.execute(NESTED_LOOPS["off"])
     for rule, query in RULES.items():
         keys = tx.scalars(
             text(f"""
@@ -153,4 +166,5 @@ def violations(tx: Connection) -> list[Finding]:
         if len(keys) > MAX_EXAMPLES:
             more = len(keys) - MAX_EXAMPLES
             found.append(Finding(FindingKind.invariant, f"broken rule: {rule}: {more} more"))
+    tx.execute(NESTED_LOOPS["DEFAULT"])
     return found

@@ -184,7 +184,7 @@ def sweep(
     SchemaError
         If the schema is missing, too old or too new, so that references cannot be read.
     """
-    with translate_errors(engine), open_transaction(engine) as connection:
+    with translate_errors(engine), open_transaction(engine, readonly=True) as connection:
         migrations.require_current(connection)
     for page in _pages(objects.iter_objects(after=after)):
         loose = _unreferenced(engine, page, older_than)
@@ -216,7 +216,7 @@ def _referenced(engine: Engine, locations: list[str]) -> tuple[set[str], set[str
     """Return the locations with a reference, and the keys with one that has no location."""
     if not locations:
         return set(), set()
-    with translate_errors(engine), open_transaction(engine) as connection:
+    with translate_errors(engine), open_transaction(engine, readonly=True) as connection:
         rows = connection.execute(
             REFERENCED, {"locations": locations, "keys": list(map(_key, locations))}
         ).all()
@@ -233,7 +233,7 @@ def _key(location: str) -> str:
 def _references(engine: Engine, after: str) -> Iterator[Reference]:
     place = {"location": after, "token": LAST if after else FIRST, "scope_id": 0}
     while True:
-        with translate_errors(engine), open_transaction(engine) as connection:
+        with translate_errors(engine), open_transaction(engine, readonly=True) as connection:
             rows = connection.execute(REFERENCES, {**place, "limit": PAGE}).all()
         for row in rows:
             yield Reference(row.location, row.token, row.org, row.campaign, row.project)

@@ -59,6 +59,10 @@ READ_IDENTITY = text("""
         ) AS scopes
     FROM identities AS i WHERE i.type = :type AND i.identifier = :identifier
 """)
+LIST_SCOPES = text("""
+    SELECT s.scope FROM identities AS i JOIN identity_scopes AS s ON s.identity_id = i.id
+    WHERE i.type = :type AND i.identifier = :identifier ORDER BY s.position
+""")
 LIST_IDENTITIES = text("SELECT identifier FROM identities WHERE type = :type ORDER BY identifier")
 REMOVE_IDENTITY = text(
     "DELETE FROM identities WHERE type = :type AND identifier = :identifier RETURNING id"
@@ -252,8 +256,7 @@ def list_scopes(tx: Connection, identifier: str, cls: type[CredentialedEntity]) 
     list of Scope
         Empty if there is no such identity.
     """
-    row = _read(tx, identifier, cls)
-    return [] if row is None else [Scope.from_str(scope) for scope in row.scopes]
+    return [Scope.from_str(scope) for scope in tx.scalars(LIST_SCOPES, _named(identifier, cls))]
 
 
 def remove_scope(

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from gufe.tokenization import TOKENIZABLE_REGISTRY
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from alchemistore import StateStore
+from alchemistore.maintenance.invariants import RULES, violations
 from tests.support.explain import (
     LARGE,
     SMALL,
@@ -33,7 +34,15 @@ class _Undo(Exception):
 Act = Callable[[StateStore, Seeded], object]
 
 
-def plans_of(act: Act, statistics: str, request: pytest.FixtureRequest) -> Plans:
+def own_connection(tx: StateStore) -> Connection:
+    """The connection of an open transaction."""
+    assert tx.connection is not None
+    return tx.connection
+
+
+def plans_of(
+    act: Act, statistics: str, request: pytest.FixtureRequest, timeout: str = "5s"
+) -> Plans:
     """The plans of a call, under some statistics, undone afterwards."""
     seeded: Seeded = request.getfixturevalue("stale" if statistics == "stale" else "fresh")
     found = Plans()
@@ -41,7 +50,7 @@ def plans_of(act: Act, statistics: str, request: pytest.FixtureRequest) -> Plans
     with contextlib.suppress(_Undo), seeded.store.transaction() as tx:
         assert tx.connection is not None
         # A plan gone wrong would take minutes, and say no more than this does.
-        tx.connection.execute(text("SET LOCAL statement_timeout = '5s'"))
+        tx.connection.execute(text(f"SET LOCAL statement_timeout = '{timeout}'"))
         if statistics == "never":
             forget_statistics(tx.connection)
         if statistics == "skewed":
@@ -265,6 +274,50 @@ def test_call_with_one_object_touches_few_rows(
     plans = plans_of(act, statistics, request)
     assert not read_whole(plans), str(plans)
     assert plans.touched <= bound, str(plans)
+
+
+@pytest.mark.parametrize("statistics", STATISTICS)
+def test_check_of_the_data_reads_no_row_often(
+    statistics: str, request: pytest.FixtureRequest
+) -> None:
+    plans = plans_of(lambda tx, s: violations(own_connection(tx)), statistics, request, "60s")
+    assert len(plans.plans) == len(RULES)
+    # Each parallel worker may read a whole table; quadratic growth would touch far more.
+    assert max(node.touched for node in plans.nodes) <= 5 * TASKS, str(plans)
+
+
+LENGTH = 20_000
+LONG_CHAIN = (
+    f"""
+    CREATE TEMPORARY TABLE chain ON COMMIT DROP AS
+    SELECT i, gen_random_uuid() AS token FROM generate_series(1, {LENGTH}) AS i
+    """,
+    """
+    INSERT INTO tasks (
+        scope_id, token, transformation, status, status_changed_at, priority, attempts, created_at
+    )
+    SELECT t.scope_id, c.token, t.token, 'invalid', now(), 10, 0, now()
+    FROM chain AS c CROSS JOIN (SELECT scope_id, token FROM transformations LIMIT 1) AS t
+    """,
+    """
+    INSERT INTO extends (scope_id, task, parent, transformation)
+    SELECT t.scope_id, t.token, up.token, t.transformation
+    FROM chain AS c JOIN tasks AS t USING (token) JOIN chain AS up ON up.i = c.i - 1
+    """,
+)
+
+
+@pytest.mark.parametrize("statistics", STATISTICS)
+def test_check_of_a_long_chain_reads_no_row_often(
+    statistics: str, request: pytest.FixtureRequest
+) -> None:
+    def act(tx: StateStore, seeded: Seeded) -> None:
+        for statement in LONG_CHAIN:
+            own_connection(tx).execute(text(statement))
+        assert violations(own_connection(tx)) == []
+
+    plans = plans_of(act, statistics, request, "60s")
+    assert max(node.touched for node in plans.nodes) <= 5 * TASKS, str(plans)
 
 
 def test_seeded_database_breaks_no_invariant(fresh: Seeded) -> None:

@@ -9,9 +9,10 @@ PREPARE raise_floors (
 ) AS
 WITH
 -- The lanes not visited for a second, at most a hundred. Locked lanes are skipped, because
--- another transaction is just visiting them.
+-- another transaction is just visiting them. `place` is the location of the row.
 due AS MATERIALIZED (
-    SELECT scope_id, taskhub, protocol, priority FROM lanes
+    SELECT ctid AS place, scope_id, taskhub, protocol, priority, floor, candidate_xid
+    FROM lanes
     WHERE visited_at < CAST($1 AS timestamptz) - interval '1 second'
     ORDER BY visited_at LIMIT 100
     FOR NO KEY UPDATE SKIP LOCKED
@@ -19,7 +20,7 @@ due AS MATERIALIZED (
 -- The same lanes with their clock, the smallest race in them, and whether their candidate is
 -- ripe, that is, whether all transactions that it has to wait for have ended.
 seen AS MATERIALIZED (
-    SELECT l.scope_id, l.taskhub, l.protocol, l.priority,
+    SELECT l.place,
     coalesce(
         l.candidate_xid
         < CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint),
@@ -54,7 +55,7 @@ seen AS MATERIALIZED (
         ORDER BY race LIMIT 1
     )
     END AS head
-    FROM due JOIN lanes AS l USING (scope_id, taskhub, protocol, priority)
+    FROM due AS l
 )
 -- Raises the floor to a ripe candidate and notes the next one.
 UPDATE lanes AS l SET
@@ -68,9 +69,7 @@ CAST(CAST(pg_current_xact_id() AS text) AS bigint) - least(0, (
 ))
 ELSE l.candidate_xid END,
 visited_at = $1
-FROM seen
-WHERE l.scope_id = seen.scope_id AND l.taskhub = seen.taskhub
-    AND l.protocol = seen.protocol AND l.priority = seen.priority;
+FROM seen WHERE l.ctid = seen.place;
 EXECUTE raise_floors (
     '2026-01-02 03:04:05+00'
 );

@@ -136,7 +136,11 @@ drawn AS MATERIALIZED (
         / 9007199254740992
     )
     / greatest(weight, 1e-06) AS race
-    FROM clocks CROSS JOIN LATERAL unnest(tasks, weights, places) AS x (task, weight, place)
+    FROM clocks
+    CROSS JOIN LATERAL (
+        SELECT x.* FROM unnest(tasks, weights, places) AS x (task, weight, place)
+        LIMIT cardinality(tasks)
+    ) AS x
 ),
 -- Updates the queue rows that exist, by their location.
 moved AS (

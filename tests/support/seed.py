@@ -156,6 +156,6 @@ def seed(store: StateStore, stale: bool) -> Seeded:
     if not stale:
         _run(store.engine, "ANALYZE")
     transformations = [store.get_network_transformations(network) for network in networks]
-    return Seeded(
-        store, with_terms(create_engine(store.engine.url)), networks, hubs, transformations
-    )
+    # Statements of the tests themselves are not collected, so they use another engine.
+    reader = with_terms(create_engine(store.engine.url))
+    return Seeded(store, reader, networks, hubs, transformations)

@@ -22,9 +22,10 @@ _NEWEST_XID = """
 RAISE_FLOORS = text(f"""
     WITH
     -- The lanes not visited for a second, at most a hundred. Locked lanes are skipped, because
-    -- another transaction is just visiting them.
+    -- another transaction is just visiting them. `place` is the location of the row.
     due AS MATERIALIZED (
-        SELECT scope_id, taskhub, protocol, priority FROM lanes
+        SELECT ctid AS place, scope_id, taskhub, protocol, priority, floor, candidate_xid
+        FROM lanes
         WHERE visited_at < CAST(:now AS timestamptz) - interval '1 second'
         ORDER BY visited_at LIMIT 100
         FOR NO KEY UPDATE SKIP LOCKED
@@ -32,7 +33,7 @@ RAISE_FLOORS = text(f"""
     -- The same lanes with their clock, the smallest race in them, and whether their candidate is
     -- ripe, that is, whether all transactions that it has to wait for have ended.
     seen AS MATERIALIZED (
-        SELECT l.scope_id, l.taskhub, l.protocol, l.priority,
+        SELECT l.place,
             coalesce(
                 l.candidate_xid
                     < CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint),
@@ -57,7 +58,7 @@ RAISE_FLOORS = text(f"""
                     ORDER BY race LIMIT 1
                 )
             END AS head
-        FROM due JOIN lanes AS l USING (scope_id, taskhub, protocol, priority)
+        FROM due AS l
     )
     -- Raises the floor to a ripe candidate and notes the next one.
     UPDATE lanes AS l SET
@@ -67,9 +68,7 @@ RAISE_FLOORS = text(f"""
         candidate_xid = CASE WHEN ripe
             THEN {_NEWEST_XID} ELSE l.candidate_xid END,
         visited_at = :now
-    FROM seen
-    WHERE l.scope_id = seen.scope_id AND l.taskhub = seen.taskhub
-        AND l.protocol = seen.protocol AND l.priority = seen.priority
+    FROM seen WHERE l.ctid = seen.place
 """)
 
 # The lock blocks refreshes, which may be about to put a task into a lane that looks empty. Claims

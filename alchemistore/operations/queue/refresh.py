@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, TextClause, text
 
-from alchemistore.database.planner import FENCE, equal_unindexed
+from alchemistore.database.planner import FENCE, all_of, equal_unindexed
 from alchemistore.models.clock import now
 from alchemistore.operations.queue.notify import notify_throttled
 from alchemistore.operations.queue.race import WEIGHT_MIN, exponential, largest_race, seed
@@ -113,7 +113,11 @@ def _refresh(touched: str) -> TextClause:
                 clock
                 + {draw}
                 / greatest(weight, {WEIGHT_MIN}) AS race
-            FROM clocks CROSS JOIN LATERAL unnest(tasks, weights, places) AS x (task, weight, place)
+            FROM clocks
+            CROSS JOIN LATERAL (
+                SELECT x.* FROM unnest(tasks, weights, places) AS x (task, weight, place)
+                {all_of("tasks")}
+            ) AS x
         ),
         -- Updates the queue rows that exist, by their location.
         moved AS (

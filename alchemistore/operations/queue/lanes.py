@@ -6,6 +6,7 @@ from sqlalchemy import Connection, text
 
 from alchemistore.models.clock import now
 from alchemistore.operations.queue.race import largest_race
+from alchemistore.operations.requests import forget_requests
 
 # A floor rises in two steps. First, the present clock is noted as candidate, together with the
 # transaction that noted it. When every transaction that was running at that moment has ended, all
@@ -84,11 +85,12 @@ def raise_floors_throttled(tx: Connection) -> None:
 
 
 def maintain_queue(tx: Connection) -> None:
-    """Raise the floors of lanes and close empty lanes, which keeps claims fast.
+    """Raise the floors of lanes, close empty lanes, and forget old request identifiers.
 
-    Floors are also raised when tasks end and when registrations expire. Schedule this call about
+    This keeps claims fast. Identifiers are remembered for at least 7 days. Floors are also raised when tasks end and when registrations expire. Schedule this call about
     once an hour.
     """
     tx.execute(RAISE_FLOORS, {"now": now()})
+    forget_requests(tx)
     for statement in CLOSE_LANES:
         tx.execute(statement)

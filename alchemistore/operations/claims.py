@@ -427,10 +427,21 @@ def has_work(
     return bool(tx.scalar(HAS_WORK, values))
 
 
+def parse_scopes(scopes: Scope | str | Iterable[Scope | str]) -> list[Scope]:
+    """Return a list of scopes; a single scope is a list of one.
+
+    Raises
+    ------
+    ValueError
+        If one is not a scope.
+    """
+    return [
+        parse_scope(scope) for scope in ([scopes] if isinstance(scopes, Scope | str) else scopes)
+    ]
+
+
 def _scope_lists(which: str, scopes: Iterable[Scope | str]) -> dict[str, list[str | None]]:
-    if isinstance(scopes, Scope | str):
-        scopes = [scopes]
-    parts = [parse_scope(scope).to_tuple() for scope in scopes]
+    parts = [scope.to_tuple() for scope in parse_scopes(scopes)]
     return {
         f"{name}_{which}": [part[i] for part in parts]
         for i, name in enumerate(("orgs", "campaigns", "projects"))

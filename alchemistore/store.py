@@ -9,18 +9,20 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from sqlalchemy import Engine, text
 
 from alchemistore.database import migrations
 from alchemistore.database.engine import address, make_engine, with_terms
+from alchemistore.database.keys import parse_hub
 from alchemistore.database.notifications import Listener
 from alchemistore.database.throttle import Throttle
 from alchemistore.database.transaction import Transactional, open_transaction, reads, writes
 from alchemistore.database.translation import translate_errors
 from alchemistore.errors import AlchemistoreError, CheckError, StoreUnavailableError
 from alchemistore.maintenance import check, repair
-from alchemistore.models import Scope, ScopedKey
+from alchemistore.models import CredentialedEntity, Scope, ScopedKey
 from alchemistore.operations import (
     actions,
     blockers,
@@ -44,6 +46,8 @@ from alchemistore.operations.queue.notify import CHANNEL
 from alchemistore.settings import Settings
 
 log = logging.getLogger(__name__)
+
+E = TypeVar("E", bound=CredentialedEntity)
 
 # Seconds between two looks for work; random, so that waiting services do not look together.
 POLL_SECONDS = (2.0, 6.0)
@@ -163,9 +167,9 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     def wait_for_tasks(
         self,
         scopes: Iterable[Scope | str] | None = None,
-        taskhubs: Iterable[ScopedKey | str] | None = None,
+        taskhubs: Iterable[ScopedKey | str | None] | None = None,
         timeout: float = 60.0,
-        protocols: Iterable[str] | None = None,
+        protocols: claims.Protocols | None = None,
         exclude_scopes: Iterable[Scope | str] | None = None,
     ) -> bool:
         """Wait until there are tasks to claim.
@@ -174,13 +178,13 @@ class StateStore(Transactional, AlchemiscaleStateStore):
         ----------
         scopes : iterable of Scope or str, optional
             Scopes to wait for. Default: all.
-        taskhubs : iterable of ScopedKey or str, optional
-            Wait for tasks on these hubs only.
+        taskhubs : iterable of ScopedKey or str or None, optional
+            Wait for tasks on these hubs only. A missing hub or ``None`` has no tasks.
         timeout : float, default 60
             Seconds after which to stop waiting.
-        protocols : iterable of str, optional
-            Class names of protocols; wait for tasks of transformations that use one of them.
-            Default: any.
+        protocols : str, type, or iterable of them, optional
+            Class name of a protocol, or the class, or several; wait for tasks of transformations
+            that use one of them. Default: any.
         exclude_scopes : iterable of Scope or str, optional
             Scopes to ignore.
 
@@ -189,16 +193,23 @@ class StateStore(Transactional, AlchemiscaleStateStore):
         bool
             Whether there were tasks to claim. Another service may claim them first.
 
+        Raises
+        ------
+        ValueError
+            If a scope is malformed, a hub is the key of something else, `protocols` is empty or
+            contains something else, or `timeout` is not a number.
+
         Notes
         -----
         New tasks are usually noticed at once, by a notification. A process sends at most one
         notification per second, and PgBouncer in transaction mode does not pass them on. New tasks
         are then noticed within a few seconds, by polling.
         """
-        where = [Scope()] if scopes is None else list(scopes)
-        hubs = None if taskhubs is None else list(taskhubs)
-        names = None if protocols is None else list(protocols)
-        without = None if exclude_scopes is None else list(exclude_scopes)
+        # Iterators can be read only once.
+        where = [Scope()] if scopes is None else claims.parse_scopes(scopes)
+        without = claims.parse_scopes(exclude_scopes or ())
+        hubs = None if taskhubs is None else [parse_hub(hub) for hub in taskhubs]
+        names = claims.parse_protocols(protocols)
         if isinstance(timeout, bool) or not isinstance(timeout, int | float):
             raise TypeError(f"timeout must be a number of seconds, not {type(timeout).__name__}")
         if math.isnan(timeout):
@@ -222,6 +233,32 @@ class StateStore(Transactional, AlchemiscaleStateStore):
                     log.warning("cannot look for work, will look again: %s", error)
                 listener.wait(min(left, random.uniform(*POLL_SECONDS)))  # noqa: S311  (jitter)
             return timeout > 0 and look()
+
+    def authenticate(self, identifier: str, key: str, cls: type[E]) -> E | None:
+        """Return the identity with this identifier and key, if it may log in now.
+
+        Verifying a key takes long on purpose. Outside a transaction, no connection is held
+        meanwhile.
+
+        Parameters
+        ----------
+        identifier : str
+            Identifier of the identity.
+        key : str
+            The key, not its hash.
+        cls : type
+            CredentialedUserIdentity or CredentialedComputeIdentity.
+
+        Returns
+        -------
+        CredentialedUserIdentity or CredentialedComputeIdentity or None
+            ``None`` if the identity is unknown, disabled or expired, or the key is wrong. All of
+            these take the same time, so that the caller cannot tell them apart.
+        """
+        row, rounds = self.run(
+            lambda tx, again: identities.read_for_login(tx, identifier, cls), readonly=True
+        )
+        return identities.verify_login(row, rounds, key, cls)
 
     # gufe objects
     get_gufe = reads(objects.get_gufe)
@@ -327,7 +364,6 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     add_scope = writes(identities.add_scope)
     list_scopes = reads(identities.list_scopes)
     remove_scope = writes(identities.remove_scope)
-    authenticate = reads(identities.authenticate)
 
 
 @functools.cache

@@ -47,9 +47,31 @@ def parse_key(key: ScopedKey | str, kind: str | Sequence[str] | None = None) -> 
     return key
 
 
+def parse_hub(taskhub: ScopedKey | str | None) -> ScopedKey | None:
+    """Return the key of a task hub; ``None``, which is like a missing hub, stays ``None``.
+
+    Raises
+    ------
+    ValueError
+        If it is not a key, or the key of another kind of object.
+    """
+    if taskhub is None:
+        return None
+    key = parse_key(taskhub)
+    if key.qualname != "TaskHub":
+        raise ValueError(
+            f"{key} is not the key of a TaskHub; get_taskhub returns that of a network"
+        )
+    return key
+
+
 def parameters(key: ScopedKey) -> dict[str, Any]:
     """Return the parameters of a statement about one object: scope and token."""
     return {"org": key.org, "campaign": key.campaign, "project": key.project, "token": key.token}
+
+
+# The parameters of a statement about an object that does not exist.
+NO_OBJECT: Mapping[str, Any] = {"org": None, "campaign": None, "project": None, "token": None}
 
 
 def parse_scope(scope: Scope | str) -> Scope:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
+from uuid import UUID
 
 from sqlalchemy import Connection, TextClause, text
 
-from alchemistore.database.keys import parameters, parse_key, parse_scope
+from alchemistore.database.keys import (
+    NO_OBJECT,
+    parameters,
+    parse_hub,
+    parse_scope,
+    token_of,
+)
 from alchemistore.database.planner import FENCE, equal_unindexed, literal_limit
 from alchemistore.database.sql import SCOPE_ID
 from alchemistore.errors import unknown_service
 from alchemistore.models import Scope, ScopedKey
 from alchemistore.models.clock import now
 from alchemistore.operations.queue.race import exponential, seed
+from alchemistore.operations.requests import NO_REQUEST, REPLACE_RESERVED, Request
+
+# Protocols as arguments: a class name, a class, or several.
+Protocols: TypeAlias = "str | type | Iterable[str | type]"
+_CLASS_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 # Queue rows read in a lane in addition to the number of tasks asked for, because some of them may
 # belong to tasks that another claim has just taken.
@@ -206,15 +219,33 @@ _TAKE = f"""
     held AS (
         INSERT INTO claims (scope_id, task, attempt, service, claimed_at)
         SELECT scope_id, task, attempts, identifier, :now FROM started CROSS JOIN service
+    ),
+    -- The started tasks with the parts of their keys. Read once, because two steps use them.
+    claimed AS MATERIALIZED (
+        SELECT started.draw, started.priority, started.race, started.task,
+            s.org, s.campaign, s.project
+        FROM started JOIN scopes AS s ON s.id = started.scope_id
+    ),
+    -- Remembers the answer under the identifier of the request, if there are both. In the format
+    -- of `requests`.
+    remembered AS (
+        INSERT INTO requests (request, call, arguments, answer, made_at)
+        SELECT CAST(:request AS uuid), :call, CAST(:arguments AS uuid), CAST(json_agg(
+            'kTask-' || replace(CAST(task AS text), '-', '')
+            || '-' || org || '-' || campaign || '-' || project
+            ORDER BY draw, priority, race
+        ) AS text), :now
+        FROM claimed WHERE CAST(:request AS uuid) IS NOT NULL
+        HAVING count(*) > 0
+        {REPLACE_RESERVED}
     )
     -- Returns at least one row: without a task if there was none, and without a service if it is
     -- not registered.
-    SELECT service.identifier AS service, s.org, s.campaign, s.project, started.task
+    SELECT service.identifier AS service, c.org, c.campaign, c.project, c.task
     FROM (SELECT) AS always
     LEFT JOIN service ON true
-    LEFT JOIN started ON true
-    LEFT JOIN scopes AS s ON s.id = started.scope_id
-    ORDER BY started.draw, started.priority, started.race
+    LEFT JOIN claimed AS c ON true
+    ORDER BY c.draw, c.priority, c.race
 """
 
 
@@ -265,10 +296,12 @@ HAS_WORK = text(f"""
 
 def claim_taskhub_tasks(
     tx: Connection,
-    taskhub: ScopedKey | str,
+    taskhub: ScopedKey | str | None,
     compute_service_id: str,
     count: int = 1,
-    protocols: Iterable[str] | None = None,
+    protocols: Protocols | None = None,
+    *,
+    request: UUID | None = None,
 ) -> list[ScopedKey | None]:
     """Claim tasks of a hub for a compute service.
 
@@ -280,15 +313,19 @@ def claim_taskhub_tasks(
 
     Parameters
     ----------
-    taskhub : ScopedKey or str
-        The hub.
+    taskhub : ScopedKey or str or None
+        The hub. Nothing is claimed from a missing hub or ``None``.
     compute_service_id : ComputeServiceID or str
         Identifier of the service.
     count : int, default 1
         The largest number of tasks to claim.
-    protocols : iterable of str, optional
-        Class names of protocols; claim only tasks of transformations that use one of them. Default:
-        any. A claim with this filter affects fairness only within these protocols.
+    protocols : str, type, or iterable of them, optional
+        Class name of a protocol, or the class, or several; claim only tasks of transformations that
+        use one of them. Default: any. A claim with this filter affects fairness only within these protocols.
+    request : UUID, optional
+        Identifier of this claim. A repeated call with the same identifier returns the tasks that
+        the first one claimed, whatever has become of them since. An answer without tasks is not
+        remembered.
 
     Returns
     -------
@@ -299,41 +336,83 @@ def claim_taskhub_tasks(
     ------
     KeyError
         If the service is not registered. No task is claimed.
+    ValueError
+        If `taskhub` is the key of something else, `protocols` is empty or contains something else,
+        or the identifier was used for another request.
     """
-    hub = parse_key(taskhub)
-    count = int(count)
-    if count <= 0:
+    hub, names = parse_hub(taskhub), parse_protocols(protocols)
+    if (count := int(count)) <= 0:
         return []
-    values = {**parameters(hub), "service": str(compute_service_id)}
-    if hub.qualname != "TaskHub":
-        values["token"] = None
-    return _claim(tx, ONE_HUB, values, count, protocols)
+    arguments = [str(hub), str(compute_service_id), count, names]
+    asked = Request.of(request, "claim_taskhub_tasks", {"arguments": arguments})
+    values = NO_OBJECT if hub is None else parameters(hub)
+    return _claim(tx, ONE_HUB, {**values, "service": str(compute_service_id)}, count, names, asked)
 
 
 def _claim(
-    tx: Connection, hubs: str, values: dict[str, Any], count: int, protocols: Iterable[str] | None
+    tx: Connection,
+    hubs: str,
+    values: Mapping[str, Any],
+    count: int,
+    protocols: Sequence[str] | None,
+    request: Request | None,
 ) -> list[ScopedKey | None]:
+    parts = {**values, **(NO_REQUEST if request is None else request.parameters)}
     if protocols is not None:
-        values["protocols"] = [str(protocol) for protocol in protocols]
-    rows = tx.execute(
-        claim_statement(count, protocols is not None, hubs), {**values, "now": now()}
-    ).all()
-    if rows[0].service is None:
-        raise unknown_service(values["service"])
-    claimed: list[ScopedKey | None] = [
-        ScopedKey.from_parts("Task", row.task, row.org, row.campaign, row.project)
-        for row in rows
-        if row.task is not None
-    ]
-    return claimed + [None] * (count - len(claimed))
+        parts["protocols"] = protocols
+    statement = claim_statement(count, protocols is not None, hubs)
+
+    def take() -> list[ScopedKey]:
+        rows = tx.execute(statement, {**parts, "now": now()}).all()
+        if rows[0].service is None:
+            raise unknown_service(values["service"])
+        return [
+            ScopedKey.from_parts("Task", row.task, row.org, row.campaign, row.project)
+            for row in rows
+            if row.task is not None
+        ]
+
+    claimed = take() if request is None else request.carry_out(tx, take, keeps=bool)
+    return [*claimed, *[None] * (count - len(claimed))]
+
+
+def parse_protocols(protocols: Protocols | None) -> list[str] | None:
+    """Return the class names of protocols, sorted; ``None`` for any protocol.
+
+    Parameters
+    ----------
+    protocols : str, type, or iterable of them, optional
+        A name or a class, or several.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or one is not a class or the name of a class.
+    """
+    if protocols is None:
+        return None
+    several = [protocols] if isinstance(protocols, str | type) else _elements(protocols)
+    if not several:
+        raise ValueError("protocols is empty; name at least one, or pass None for any")
+    names = {one.__qualname__ if isinstance(one, type) else one for one in several}
+    for name in names:
+        if not isinstance(name, str) or not _CLASS_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not a protocol: expected a class or the name of one")
+    return sorted(names)
+
+
+def _elements(protocols: Iterable[str | type]) -> list[str | type]:
+    if not isinstance(protocols, Iterable):
+        raise ValueError(f"{protocols!r} is not a protocol: expected a class or the name of one")
+    return list(protocols)
 
 
 def has_work(
     tx: Connection,
     scopes: Iterable[Scope | str],
-    protocols: Iterable[str] | None = None,
+    protocols: Protocols | None = None,
     exclude_scopes: Iterable[Scope | str] | None = None,
-    taskhubs: Iterable[ScopedKey | str] | None = None,
+    taskhubs: Iterable[ScopedKey | str | None] | None = None,
 ) -> bool:
     """Check whether hubs in some scopes have claimable tasks.
 
@@ -342,18 +421,27 @@ def has_work(
     values = {
         **_scope_lists("in", scopes),
         **_scope_lists("out", exclude_scopes or ()),
-        "protocols": None if protocols is None else [str(protocol) for protocol in protocols],
-        "taskhubs": None
-        if taskhubs is None
-        else [parse_key(hub, "TaskHub").token for hub in taskhubs],
+        "protocols": parse_protocols(protocols),
+        "taskhubs": None if taskhubs is None else [token_of(parse_hub(hub)) for hub in taskhubs],
     }
     return bool(tx.scalar(HAS_WORK, values))
 
 
+def parse_scopes(scopes: Scope | str | Iterable[Scope | str]) -> list[Scope]:
+    """Return a list of scopes; a single scope is a list of one.
+
+    Raises
+    ------
+    ValueError
+        If one is not a scope.
+    """
+    return [
+        parse_scope(scope) for scope in ([scopes] if isinstance(scopes, Scope | str) else scopes)
+    ]
+
+
 def _scope_lists(which: str, scopes: Iterable[Scope | str]) -> dict[str, list[str | None]]:
-    if isinstance(scopes, Scope | str):
-        scopes = [scopes]
-    parts = [parse_scope(scope).to_tuple() for scope in scopes]
+    parts = [scope.to_tuple() for scope in parse_scopes(scopes)]
     return {
         f"{name}_{which}": [part[i] for part in parts]
         for i, name in enumerate(("orgs", "campaigns", "projects"))
@@ -365,8 +453,10 @@ def claim_tasks(
     scopes: Iterable[Scope | str],
     compute_service_id: str,
     count: int = 1,
-    protocols: Iterable[str] | None = None,
+    protocols: Protocols | None = None,
     exclude_scopes: Iterable[Scope | str] | None = None,
+    *,
+    request: UUID | None = None,
 ) -> list[ScopedKey | None]:
     """Claim tasks from the hubs of some scopes for a compute service.
 
@@ -382,11 +472,15 @@ def claim_tasks(
         Identifier of the service.
     count : int, default 1
         The largest number of tasks to claim.
-    protocols : iterable of str, optional
-        Class names of protocols; claim only tasks of transformations that use one of them. Default:
-        any.
+    protocols : str, type, or iterable of them, optional
+        Class name of a protocol, or the class, or several; claim only tasks of transformations that
+        use one of them. Default: any.
     exclude_scopes : iterable of Scope or str, optional
         Scopes to leave out.
+    request : UUID, optional
+        Identifier of this claim. A repeated call with the same identifier returns the tasks that
+        the first one claimed, whatever has become of them since. An answer without tasks is not
+        remembered.
 
     Returns
     -------
@@ -398,14 +492,14 @@ def claim_tasks(
     KeyError
         If the service is not registered. No task is claimed.
     ValueError
-        If a scope is malformed.
+        If a scope is malformed, `protocols` is empty or contains something else, or the identifier
+        was used for another request.
     """
-    values = {
-        **_scope_lists("in", scopes),
-        **_scope_lists("out", exclude_scopes or ()),
-        "service": str(compute_service_id),
-    }
-    count = int(count)
-    if count <= 0:
+    wanted, without = _scope_lists("in", scopes), _scope_lists("out", exclude_scopes or ())
+    names = parse_protocols(protocols)
+    if (count := int(count)) <= 0:
         return []
-    return _claim(tx, HUBS_OF_SCOPES, {**values, "seed": seed(tx)}, count, protocols)
+    values = {**wanted, **without, "service": str(compute_service_id)}
+    arguments = [wanted, without, str(compute_service_id), count, names]
+    asked = Request.of(request, "claim_tasks", {"arguments": arguments})
+    return _claim(tx, HUBS_OF_SCOPES, {**values, "seed": seed(tx)}, count, names, asked)

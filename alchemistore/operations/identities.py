@@ -16,9 +16,18 @@ from alchemistore.models import (
 )
 from alchemistore.models.clock import now
 from alchemistore.models.text import is_text
-from alchemistore.operations.key_hashing import DUMMY_HASH, verify_key
+from alchemistore.operations.key_hashing import (
+    DUMMY_HASH,
+    ROUNDS_PATTERN,
+    rounds_of,
+    spend_rounds,
+    verify_key,
+)
 
 E = TypeVar("E", bound=CredentialedEntity)
+
+# About four seconds on a present processor.
+MAX_ROUNDS = 16
 
 TYPES = {CredentialedUserIdentity: "user", CredentialedComputeIdentity: "compute"}
 
@@ -70,6 +79,15 @@ REMOVE_IDENTITY = text(
 SET_DISABLED = text("""
     UPDATE identities SET disabled = :disabled WHERE type = :type AND identifier = :identifier
     RETURNING id
+""")
+# The highest cost of the hashes of a class. Higher ones than the limit are left out, so that one hash
+# does not slow down all logins.
+HIGHEST_ROUNDS = text("""
+    SELECT max(rounds) FROM (
+        SELECT CAST(substring(hashed_key FROM CAST(:pattern AS text)) AS integer) AS rounds
+        FROM identities WHERE type = :type
+    ) AS x
+    WHERE rounds BETWEEN 4 AND :limit
 """)
 # One transaction at a time changes the scopes of an identity, which also defines their order.
 LOCK_IDENTITY = text(
@@ -286,29 +304,36 @@ def remove_scope(
     tx.execute(REVOKE_SCOPE, {"id": _locked(tx, identifier, cls), "scope": revoked})
 
 
-def authenticate(tx: Connection, identifier: str, key: str, cls: type[E]) -> E | None:
-    """Return the identity with this identifier and key, if it may log in now.
+def read_for_login(
+    tx: Connection, identifier: str, cls: type[CredentialedEntity]
+) -> tuple[Row[Any] | None, int]:
+    """Return an identity, if there is one, and the highest cost of a hash of this class."""
+    row = _read(tx, identifier, cls)
+    values = {"type": _type(cls), "pattern": ROUNDS_PATTERN, "limit": MAX_ROUNDS}
+    rounds = tx.scalar(HIGHEST_ROUNDS, values)
+    return row, int(DUMMY_HASH[4:6]) if rounds is None else rounds
+
+
+def verify_login(row: Row[Any] | None, rounds: int, key: str, cls: type[E]) -> E | None:
+    """Return the identity if the key is correct and it may log in now. This takes long.
+
+    All refusals do the same amount of work, whatever the cost of the hash of the identity is.
 
     Parameters
     ----------
-    identifier : str
-        Identifier of the identity.
+    row : Row or None
+        The identity.
+    rounds : int
+        The highest cost of a hash, as the logarithm of the work.
     key : str
-        The key, not its hash.
+        The key.
     cls : type
-        CredentialedUserIdentity or CredentialedComputeIdentity.
-
-    Returns
-    -------
-    CredentialedUserIdentity or CredentialedComputeIdentity or None
-        ``None`` if the identity is unknown, disabled or expired, or the key is wrong. All of these
-        take the same time, so that the caller cannot tell them apart.
+        The class of the identity.
     """
-    row = _read(tx, identifier, cls)
-    # A key is verified in any case, so that unknown identifiers take as long as known ones.
-    verified = verify_key(key, DUMMY_HASH if row is None else row.hashed_key)
-    if row is None or not verified or row.disabled:
-        return None
-    if row.expires is not None and row.expires <= now():
-        return None
-    return _identity(row, cls)
+    done = None if row is None else rounds_of(row.hashed_key)
+    if row is not None and done is not None and verify_key(key, row.hashed_key):
+        expired = row.expires is not None and row.expires <= now()
+        if not (row.disabled or expired):
+            return _identity(row, cls)
+    spend_rounds(done, rounds)
+    return None

@@ -23,6 +23,8 @@ _PLAIN = re.compile(
 _REDUCED = re.compile(
     r"\$bcrypt-sha256\$v=2,t=2b,r=(\d{1,2})\$([./A-Za-z0-9]{22})\$([./A-Za-z0-9]{31})", re.ASCII
 )
+# Finds the cost in either format, for PostgreSQL.
+ROUNDS_PATTERN = r"^\$(?:2[aby]\$|bcrypt-sha256\$v=2,t=2b,r=)(\d\d?)\$"
 
 
 def hash_key(key: str) -> str:
@@ -73,12 +75,33 @@ def verify_key(key: str, hashed_key: str) -> bool:
     if parts is not None:
         rounds, salt, digest = parts.groups()
         secret, hashed_key = _reduced(secret, salt), f"$2b${int(rounds):02}${salt}{digest}"
-    valid = _PLAIN.fullmatch(hashed_key) is not None and _is_read_whole(secret)
+    is_hash, is_whole = _PLAIN.fullmatch(hashed_key) is not None, _is_read_whole(secret)
     # bcrypt runs in any case, so that the duration reveals nothing.
     matches = bcrypt.checkpw(
-        secret if valid else b"", (hashed_key if valid else DUMMY_HASH).encode()
+        secret if is_whole else b"", (hashed_key if is_hash else DUMMY_HASH).encode()
     )
-    return matches and valid
+    return matches and is_hash and is_whole
+
+
+def rounds_of(hashed_key: str) -> int | None:
+    """Return the cost of a hash, as the logarithm of the work; ``None`` if it is not a hash."""
+    found = _PLAIN.fullmatch(hashed_key) or _REDUCED.fullmatch(hashed_key)
+    return int(found[1]) if found and 4 <= int(found[1]) <= 31 else None
+
+
+def spend_rounds(done: int | None, total: int) -> None:
+    """Do the work that is left of `total` rounds.
+
+    Parameters
+    ----------
+    done : int or None
+        The cost of the verification already done; ``None`` if there was none.
+    total : int
+        The cost to reach, both as the logarithm of the work.
+    """
+    # 2**done + 2**done + 2**(done + 1) + ... + 2**(total - 1) = 2**total
+    for rounds in [total] if done is None else range(done, total):
+        bcrypt.checkpw(b"", f"$2b${rounds:02}${DUMMY_HASH[7:]}".encode())
 
 
 def _bytes(key: str) -> bytes:

@@ -31,6 +31,7 @@ from alchemistore.operations.documents import (
     stored_keys,
     uuids,
 )
+from alchemistore.operations.requests import once
 from alchemistore.operations.taskhubs import drop_taskhub
 
 M = TypeVar("M", "gufe_adapter.Edge", "gufe_adapter.Node")
@@ -93,10 +94,21 @@ DELETE_NETWORK = (
 )
 
 
+def _key_text(network: object) -> str | None:
+    """Return the key of a network or of its keyed chain; ``None`` for anything malformed."""
+    if isinstance(network, Sequence) and not isinstance(network, str | bytes):
+        root = network[-1] if network else None
+        return str(root[0]) if isinstance(root, Sequence) and root else None
+    return str(gufe_adapter.key_of(network)) if gufe_adapter.is_network(network) else None
+
+
+@once(idempotent=True, network=_key_text)
 def create_network(
     tx: Connection,
     network: GufeTokenizable | Sequence[tuple[str, Mapping[str, Any]]],
     scope: Scope | str,
+    *,
+    request: UUID | None = None,
 ) -> ScopedKey:
     """Store a network with all its members; a network that exists stays unchanged.
 
@@ -107,6 +119,9 @@ def create_network(
         files contain it. No object is built from a chain.
     scope : Scope or str
         The scope to store it in; it must be specific.
+    request : UUID, optional
+        Identifier of this request. A repeated call with the same identifier returns the first
+        answer and changes nothing; with other arguments, it is a ValueError.
 
     Returns
     -------
@@ -217,13 +232,19 @@ def _member(found: M | None, key: str, network: gufe_adapter.NetworkContent) -> 
     return found
 
 
-def delete_network(tx: Connection, network: ScopedKey | str) -> ScopedKey:
+@once()
+def delete_network(
+    tx: Connection, network: ScopedKey | str, *, request: UUID | None = None
+) -> ScopedKey:
     """Delete a network with its hub; its members, their tasks and results stay.
 
     Parameters
     ----------
     network : ScopedKey or str
         The network.
+    request : UUID, optional
+        Identifier of this request. A repeated call with the same identifier returns the first
+        answer and changes nothing; with other arguments, it is a ValueError.
 
     Returns
     -------

@@ -13,6 +13,7 @@ from alchemistore.database.sql import SCOPE_ID
 from alchemistore.errors import MissingObjectError
 from alchemistore.models import ScopedKey
 from alchemistore.operations.queue.refresh import refresh
+from alchemistore.operations.requests import once
 from alchemistore.operations.task_sets import DESCENDANTS, TASKS, lock, row_locations
 
 # An error message names at most this many tasks, and as many results.
@@ -74,7 +75,10 @@ DELETE_TASKS = (
 )
 
 
-def delete_task(tx: Connection, task: ScopedKey | str, force: bool = False) -> ScopedKey:
+@once()
+def delete_task(
+    tx: Connection, task: ScopedKey | str, force: bool = False, *, request: UUID | None = None
+) -> ScopedKey:
     """Delete a task and its history. This cannot be undone.
 
     This call is for administrators. To abandon a task, set its status to deleted instead.
@@ -87,6 +91,9 @@ def delete_task(tx: Connection, task: ScopedKey | str, force: bool = False) -> S
         Delete the task even if it is running, has results, or is extended by other tasks. All tasks
         that extend it, directly or not, are deleted too, as are the results of these tasks that no
         other task has. Objects in the object store are kept.
+    request : UUID, optional
+        Identifier of this request. A repeated call with the same identifier returns the first
+        answer and changes nothing; with other arguments, it is a ValueError.
 
     Returns
     -------

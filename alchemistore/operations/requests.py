@@ -12,6 +12,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
@@ -21,7 +22,7 @@ from pydantic import BaseModel
 from sqlalchemy import Connection, text
 
 from alchemistore.database.transaction import FreshRequest
-from alchemistore.models import ComputeServiceID, ScopedKey
+from alchemistore.models import ComputeServiceID, Scope, ScopedKey
 from alchemistore.models.clock import now
 
 P = ParamSpec("P")
@@ -29,20 +30,124 @@ R = TypeVar("R")
 
 KEPT = timedelta(days=7)
 
-RECALL_REQUEST = text(
-    "SELECT call, arguments, answer FROM requests WHERE request = CAST(:request AS uuid)"
-)
-REMEMBER_REQUEST = text("""
+RECALL_REQUEST = text("""
+    SELECT call, arguments, answer FROM requests WHERE request = CAST(:request AS uuid)
+""")
+# Waits for a transaction that carries out the same request.
+RESERVE_REQUEST = text("""
+    INSERT INTO requests (request, call, arguments, answer, made_at)
+    VALUES (CAST(:request AS uuid), :call, CAST(:arguments AS uuid), 'null', :now)
+    ON CONFLICT DO NOTHING
+    RETURNING request
+""")
+# The row to replace, if there is one, was reserved by this transaction.
+REPLACE_RESERVED = """
+    ON CONFLICT (request) DO UPDATE SET answer = excluded.answer
+"""
+REMEMBER_REQUEST = text(f"""
     INSERT INTO requests (request, call, arguments, answer, made_at)
     VALUES (CAST(:request AS uuid), :call, CAST(:arguments AS uuid), :answer, :now)
+    {REPLACE_RESERVED}
 """)
 FORGET_REQUESTS = text("DELETE FROM requests WHERE made_at < :before")
+
+# The parameters of a statement that remembers an answer, for a call without an identifier.
+NO_REQUEST: Mapping[str, Any] = {"request": None, "call": None, "arguments": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A call under an identifier.
+
+    Attributes
+    ----------
+    identifier : UUID
+        The identifier.
+    call : str
+        The name of the call.
+    arguments : UUID
+        A digest of the call and its arguments.
+    is_fresh : bool
+        Whether the store has just made the identifier, so that the request cannot be known.
+    """
+
+    identifier: UUID
+    call: str
+    arguments: UUID
+    is_fresh: bool
+
+    @classmethod
+    def of(
+        cls, request: UUID | str | None, call: str, arguments: Mapping[str, Any]
+    ) -> Request | None:
+        """Return the request of a call; ``None`` without an identifier.
+
+        Raises
+        ------
+        ValueError
+            If the identifier is not a UUID.
+        """
+        if request is None:
+            return None
+        identifier = parse_request(request)
+        plain = UUID(int=identifier.int)
+        return cls(plain, call, digest_of(call, arguments), isinstance(request, FreshRequest))
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters of statements about the request."""
+        return {"request": self.identifier, "call": self.call, "arguments": self.arguments}
+
+    def carry_out(
+        self, tx: Connection, act: Callable[[], R], keeps: Callable[[R], bool] = lambda _: True
+    ) -> R:
+        """Return the first answer to this request; without one, act.
+
+        Parameters
+        ----------
+        tx : Connection
+            The open transaction.
+        act : callable
+            Carries out the call, remembers the answer and returns it.
+        keeps : callable, optional
+            Takes the answer; whether it is remembered. If not, `act` must not have changed
+            anything.
+
+        Raises
+        ------
+        ValueError
+            If the identifier was used for another call or with other arguments.
+        """
+        if self.is_fresh:
+            return act()
+        # Nothing is remembered if the call raises an error, even if the transaction goes on.
+        with tx.begin_nested() as savepoint:
+            if tx.scalar(RESERVE_REQUEST, {**self.parameters, "now": now()}) is None:
+                return cast(R, self._recall(tx))
+            answer = act()
+            if not keeps(answer):
+                savepoint.rollback()
+            return answer
+
+    def _recall(self, tx: Connection) -> Any:
+        row = tx.execute(RECALL_REQUEST, {"request": self.identifier}).one()
+        if (row.call, row.arguments) != (self.call, self.arguments):
+            raise ValueError(
+                f"the request identifier {self.identifier} was used for {row.call} with other"
+                " arguments: use a new identifier for each request"
+            )
+        return _decoded(row.answer)
+
+    def remember(self, tx: Connection, answer: Any) -> None:
+        """Keep the answer."""
+        values = {**self.parameters, "answer": _encoded(answer), "now": now()}
+        tx.execute(REMEMBER_REQUEST, values)
 
 
 def once(
     *, idempotent: bool = False, **described: Callable[[Any], Any]
 ) -> Callable[[Callable[Concatenate[Connection, P], R]], Callable[Concatenate[Connection, P], R]]:
-    """Return a decorator for operations that take a ``request``.
+    """Return a decorator for operations that take a ``request`` by keyword.
 
     A call whose identifier is known returns the first answer, whatever has become of it since.
 
@@ -61,26 +166,24 @@ def once(
 
         @functools.wraps(operation)
         def run(tx: Connection, *args: P.args, **kwargs: P.kwargs) -> R:
-            request = cast("UUID | None", kwargs.get("request"))
-            fresh = isinstance(request, FreshRequest)
-            if request is None or (fresh and idempotent):
+            given = cast("UUID | str | None", kwargs.get("request"))
+            if given is None or (idempotent and isinstance(given, FreshRequest)):
                 return operation(tx, *args, **kwargs)
-            identifier = parse_request(request)
             bound = signature.bind(tx, *args, **kwargs)
             bound.apply_defaults()
-            given = {
-                name: described.get(name, _plain)(value)
+            arguments = {
+                name: described.get(name, plain)(value)
                 for name, value in list(bound.arguments.items())[1:]
                 if name != "request"
             }
-            digest = digest_of(operation.__name__, given)
-            if not fresh:
-                known = recall(tx, identifier, operation.__name__, digest)
-                if known is not None:
-                    return cast(R, _decoded(known))
-            answer = operation(tx, *args, **kwargs)
-            remember(tx, identifier, operation.__name__, digest, _encoded(answer))
-            return answer
+            request = cast(Request, Request.of(given, operation.__name__, arguments))
+
+            def act() -> R:
+                answer = operation(tx, *args, **kwargs)
+                request.remember(tx, answer)
+                return answer
+
+            return request.carry_out(tx, act)
 
         return cast(Callable[Concatenate[Connection, P], R], run)
 
@@ -109,56 +212,31 @@ def digest_of(call: str, arguments: Mapping[str, Any]) -> UUID:
     return UUID(hex=hashlib.md5(content.encode(), usedforsecurity=False).hexdigest())
 
 
-def recall(tx: Connection, request: UUID, call: str, digest: UUID) -> str | None:
-    """Return the stored answer of a request; ``None`` if it is not known.
-
-    Raises
-    ------
-    ValueError
-        If the identifier was used for another call or with other arguments.
-    """
-    row = tx.execute(RECALL_REQUEST, {"request": request}).first()
-    if row is None:
-        return None
-    if (row.call, row.arguments) != (call, digest):
-        raise ValueError(
-            f"the request identifier {request} was used for {row.call} with other arguments: use a"
-            " new identifier for each request"
-        )
-    return cast(str, row.answer)
-
-
-def remember(tx: Connection, request: UUID, call: str, digest: UUID, answer: str) -> None:
-    """Keep the answer of a request."""
-    values = {"request": request, "call": call, "arguments": digest, "answer": answer}
-    tx.execute(REMEMBER_REQUEST, {**values, "now": now()})
-
-
 def forget_requests(tx: Connection) -> None:
     """Remove requests that are older than :data:`KEPT`."""
     tx.execute(FORGET_REQUESTS, {"before": now() - KEPT})
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a value as JSON, such that equal arguments look alike."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Enum):
         return value.value
-    if isinstance(value, ScopedKey | UUID):
+    if isinstance(value, ScopedKey | Scope | UUID):
         return str(value)
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, BaseModel):
         return value.model_dump_json()
     if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
+        return {str(name): plain(one) for name, one in value.items()}
     if isinstance(value, Iterable):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     return str(value)
 
 
-# The kinds of answers, by the letter in front of their text.
+# The kinds of answers, by the letter in front of their text. Claims write the same format in SQL.
 _KEY, _SERVICE = "k", "s"
 
 

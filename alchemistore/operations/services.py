@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from uuid import UUID
 
 from sqlalchemy import Connection, text
 
@@ -12,14 +13,19 @@ from alchemistore.models import ComputeServiceID, ComputeServiceRegistration
 from alchemistore.models.clock import now, utc, uuid7
 from alchemistore.operations.queue.lanes import RAISE_FLOORS
 from alchemistore.operations.queue.refresh import refresh
+from alchemistore.operations.requests import once
 from alchemistore.operations.task_sets import row_locations
 
+# Heartbeats are kept and compared by the clock of the database, which is the same for all services
+# and servers. A heartbeat is never in the future, so that every silent service expires.
 ADD_SERVICE = text("""
     INSERT INTO compute_services (identifier, hostname, registered_at, heartbeat_at)
-    VALUES (:identifier, :hostname, :registered, :heartbeat)
+    VALUES (:identifier, :hostname, :registered, least(:heartbeat, statement_timestamp()))
 """)
+# Without a time, `least` returns the time of the database.
 RECORD_HEARTBEAT = text("""
-    UPDATE compute_services SET heartbeat_at = greatest(heartbeat_at, :heartbeat)
+    UPDATE compute_services
+    SET heartbeat_at = least(CAST(:heartbeat AS timestamptz), statement_timestamp())
     WHERE identifier = :identifier
     RETURNING identifier
 """)
@@ -30,7 +36,10 @@ LOCK_SERVICE = text("""
 """)
 LOCK_SILENT_SERVICES = text("""
     SELECT identifier FROM compute_services
-    WHERE heartbeat_at < :since ORDER BY identifier FOR UPDATE
+    WHERE heartbeat_at < coalesce(
+        CAST(:since AS timestamptz), statement_timestamp() - CAST(:silence AS interval)
+    )
+    ORDER BY identifier FOR UPDATE
 """)
 LOCK_TASKS_OF_SERVICES = text("""
     SELECT t.scope_id, t.token
@@ -71,15 +80,22 @@ REMOVE_SERVICES = text("""
 """)
 
 
+@once()
 def register_computeservice(
-    tx: Connection, compute_service_registration: ComputeServiceRegistration
+    tx: Connection,
+    compute_service_registration: ComputeServiceRegistration,
+    *,
+    request: UUID | None = None,
 ) -> ComputeServiceID:
     """Register a compute service, so that it can claim tasks.
 
     Parameters
     ----------
     compute_service_registration : ComputeServiceRegistration
-        The registration.
+        The registration. Its heartbeat is stored as the database's present time if it is later.
+    request : UUID, optional
+        Identifier of this request. A repeated call with the same identifier returns the first
+        answer and changes nothing; with other arguments, it is a ValueError.
 
     Returns
     -------
@@ -96,7 +112,7 @@ def register_computeservice(
 
 
 def heartbeat_computeservice(
-    tx: Connection, compute_service_id: str, heartbeat: datetime
+    tx: Connection, compute_service_id: str, heartbeat: datetime | None = None
 ) -> ComputeServiceID:
     """Record that a compute service is alive.
 
@@ -104,8 +120,10 @@ def heartbeat_computeservice(
     ----------
     compute_service_id : ComputeServiceID or str
         The identifier of the service.
-    heartbeat : datetime
-        The time of the heartbeat; naive means UTC. A time before the last heartbeat has no effect.
+    heartbeat : datetime, optional
+        The time of the heartbeat; naive means UTC. It replaces the last one, even if it is earlier;
+        a time in the future is stored as the present. Default: the present time of the database,
+        so that the clock of the service does not matter.
 
     Returns
     -------
@@ -118,21 +136,27 @@ def heartbeat_computeservice(
         If it is not registered. A service whose registration expired has lost its claims and must
         register again.
     """
-    found = tx.scalar(
-        RECORD_HEARTBEAT, {"identifier": str(compute_service_id), "heartbeat": utc(heartbeat)}
-    )
+    moment = None if heartbeat is None else utc(heartbeat)
+    values = {"identifier": str(compute_service_id), "heartbeat": moment}
+    found = tx.scalar(RECORD_HEARTBEAT, values)
     if found is None:
         raise unknown_service(compute_service_id)
     return ComputeServiceID(found)
 
 
-def deregister_computeservice(tx: Connection, compute_service_id: str) -> ComputeServiceID:
+@once()
+def deregister_computeservice(
+    tx: Connection, compute_service_id: str, *, request: UUID | None = None
+) -> ComputeServiceID:
     """Remove the registration of a compute service and set its running tasks to waiting.
 
     Parameters
     ----------
     compute_service_id : ComputeServiceID or str
         The identifier of the service.
+    request : UUID, optional
+        Identifier of this request. A repeated call with the same identifier returns the first
+        answer and changes nothing; with other arguments, it is a ValueError.
 
     Returns
     -------
@@ -151,26 +175,37 @@ def deregister_computeservice(tx: Connection, compute_service_id: str) -> Comput
     return ComputeServiceID(found)
 
 
-def expire_registrations(tx: Connection, expire_time: datetime) -> list[ComputeServiceID]:
+def expire_registrations(
+    tx: Connection, expire_time: datetime | timedelta
+) -> list[ComputeServiceID]:
     """Remove the registrations of silent compute services and set their tasks to waiting.
 
     Parameters
     ----------
-    expire_time : datetime
-        Services whose last heartbeat is before this time expire; naive means UTC.
+    expire_time : datetime or timedelta
+        Services whose last heartbeat is before this time expire; naive means UTC. With a timedelta,
+        those whose last heartbeat is longer ago, by the clock of the database.
 
     Returns
     -------
     list of ComputeServiceID
         The identifiers of the removed services, sorted.
+
+    Raises
+    ------
+    ValueError
+        If a timedelta is negative.
     """
-    silent = list(tx.scalars(LOCK_SILENT_SERVICES, {"since": utc(expire_time)}))
-    _remove(
-        tx,
-        silent,
-        "expired",
-        f"no heartbeat since before {utc(expire_time).isoformat(timespec='seconds')}",
-    )
+    values: dict[str, datetime | timedelta | None] = {"since": None, "silence": None}
+    if isinstance(expire_time, timedelta):
+        if expire_time < timedelta(0):
+            raise ValueError(f"expire_time must be 0 or more, not {expire_time}")
+        values["silence"], reason = expire_time, f"no heartbeat for more than {expire_time}"
+    else:
+        values["since"] = since = utc(expire_time)
+        reason = f"no heartbeat since before {since.isoformat(timespec='seconds')}"
+    silent = list(tx.scalars(LOCK_SILENT_SERVICES, values))
+    _remove(tx, silent, "expired", reason)
     tx.execute(RAISE_FLOORS, {"now": now()})
     return [ComputeServiceID(identifier) for identifier in silent]
 

@@ -25,6 +25,7 @@ from alchemistore.models import Scope, ScopedKey, Task, TaskHub
 from alchemistore.models.clock import now
 from alchemistore.models.task import DEFAULT_WEIGHT
 from alchemistore.operations.queue.refresh import refresh
+from alchemistore.operations.requests import once
 from alchemistore.operations.task_sets import lock
 from alchemistore.operations.tasks import task_from_row
 
@@ -280,13 +281,19 @@ def query_taskhubs(
     return {hub: _taskhub_from_row(hub, row) for hub, row in zip(found, rows, strict=True)}
 
 
-def delete_taskhub(tx: Connection, network: ScopedKey | str) -> ScopedKey:
+@once()
+def delete_taskhub(
+    tx: Connection, network: ScopedKey | str, *, request: UUID | None = None
+) -> ScopedKey:
     """Delete the hub of a network. Its tasks stay, and so do the claims on them.
 
     Parameters
     ----------
     network : ScopedKey or str
         The network.
+    request : UUID, optional
+        Identifier of this request. A repeated call with the same identifier returns the first
+        answer and changes nothing; with other arguments, it is a ValueError.
 
     Returns
     -------

@@ -28,6 +28,7 @@ from alchemistore.models.gufe import GufeTokenizable
 from alchemistore.models.task import DEFAULT_PRIORITY, PRIORITY_MAX
 from alchemistore.operations.documents import read_object
 from alchemistore.operations.queue.refresh import refresh
+from alchemistore.operations.requests import once
 from alchemistore.operations.results import read_result
 from alchemistore.operations.task_sets import TASKS, lock, row_locations
 from alchemistore.operations.topology import TRANSFORMATION_KINDS
@@ -179,11 +180,14 @@ def read_task(tx: Connection, key: ScopedKey) -> Task:
     return task_from_row(key, one_or_missing(tx, READ_TASK, key))
 
 
+@once()
 def create_task(
     tx: Connection,
     transformation: ScopedKey | str,
     extends: ScopedKey | str | None = None,
     creator: str | None = None,
+    *,
+    request: UUID | None = None,
 ) -> ScopedKey:
     """Create a task, which is waiting, has priority 10 and is on no hub.
 
@@ -195,6 +199,9 @@ def create_task(
         A task of the same transformation to continue from; it must not be invalid or deleted.
     creator : str, optional
         Name of the user or program that creates it.
+    request : UUID, optional
+        Identifier of this request. A repeated call with the same identifier returns the first
+        answer and changes nothing; with other arguments, it is a ValueError.
 
     Returns
     -------
@@ -211,11 +218,14 @@ def create_task(
     return create_tasks(tx, [transformation], [extends], creator)[0]
 
 
+@once()
 def create_tasks(
     tx: Connection,
     transformations: Iterable[ScopedKey | str],
     extends: Iterable[ScopedKey | str | None] | None = None,
     creator: str | None = None,
+    *,
+    request: UUID | None = None,
 ) -> list[ScopedKey]:
     """Create one task for each transformation listed, all or none.
 
@@ -227,6 +237,9 @@ def create_tasks(
         One entry per transformation: the task to continue from, or ``None``.
     creator : str, optional
         Name of the user or program that creates them.
+    request : UUID, optional
+        Identifier of this request. A repeated call with the same identifier returns the first
+        answer and changes nothing; with other arguments, it is a ValueError.
 
     Returns
     -------

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import gufe
@@ -275,7 +275,7 @@ def _follow(
         bar = progress.add_task("tasks", total=total, statuses="")
         quarters, moving_until = 0, time.monotonic()
         while True:
-            expired = store.expire_registrations(datetime.now(UTC) - silence)
+            expired = store.expire_registrations(silence)
             for identifier in expired:
                 tell(
                     console,

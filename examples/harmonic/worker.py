@@ -11,7 +11,6 @@ import logging
 import signal
 import socket
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Thread
 from uuid import uuid4
@@ -93,12 +92,14 @@ class Worker:
         self._store.register_computeservice(
             ComputeServiceRegistration.from_now(self._identifier, hostname=socket.gethostname())
         )
+        # The first heartbeat by the clock of the database; the clock of this machine may be behind.
+        self._store.heartbeat_computeservice(self._identifier)
         log.info("registered as %s", self._identifier)
 
     def _beat(self) -> None:
         while not self._stopped.wait(self._heartbeat):
             try:
-                self._store.heartbeat_computeservice(self._identifier, datetime.now(UTC))
+                self._store.heartbeat_computeservice(self._identifier)
             except KeyError:
                 log.warning(
                     "the registration has expired, and with it the claim; registering again"

@@ -100,7 +100,7 @@ def test_types_of_a_call_can_be_resolved(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_name_of_a_call_tells_whether_it_writes(name: str) -> None:
-    reads = name.startswith(("get_", "query_", "check_", "list_", "authenticate"))
+    reads = name.startswith(("get_", "query_", "check_", "list_"))
     assert getattr(StateStore, name).readonly is reads
 
 

@@ -72,7 +72,7 @@ def test_worker_completes_every_task_and_ends(
     worker.run()
     assert set(store.get_task_status(tasks)) == {TaskStatusEnum.complete}
     with pytest.raises(KeyError):
-        store.heartbeat_computeservice(NAME, datetime.now(UTC))
+        store.heartbeat_computeservice(NAME)
 
     answers = collect(store, objects, network)
     assert answers.tasks == 4

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
 
 from alchemistore import S3ObjectStore, Scope, StateStore
@@ -161,4 +159,4 @@ def test_late_failure_after_success_is_only_listed_as_failure(
     assert [attempt.outcome for attempt in attempts(store, task)] == ["expired", "complete"]
     assert len(store.get_task_results(task)) == len(store.get_task_failures(task)) == 1
     with pytest.raises(KeyError):
-        store.heartbeat_computeservice("late", datetime.now(UTC))
+        store.heartbeat_computeservice("late")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from threading import Barrier, Event
 from typing import Any
 
 import bcrypt
@@ -20,6 +22,9 @@ from alchemistore import (
     StateStore,
 )
 from alchemistore.operations.key_hashing import DUMMY_HASH, hash_key
+from alchemistore.settings import Settings
+from tests.support.campaigns import campaign, register
+from tests.support.concurrency import Running
 
 Identity = type[CredentialedUserIdentity] | type[CredentialedComputeIdentity]
 CLASSES: list[Identity] = [CredentialedUserIdentity, CredentialedComputeIdentity]
@@ -42,6 +47,14 @@ PAST, FUTURE = (datetime.now(UTC) + timedelta(days=days) for days in (-1, 1))
 def store(shared_store: StateStore) -> StateStore:
     """One store for all tests here: each takes an identifier of its own."""
     return shared_store
+
+
+@pytest.fixture
+def alone(pooled_database: str) -> Iterator[StateStore]:
+    """A store without identities of other tests, with one connection in its pool, and one over."""
+    store = StateStore(Settings.from_url(pooled_database).model_copy(update={"pool_size": 1}))
+    yield store
+    store.close()
 
 
 @pytest.fixture
@@ -414,21 +427,78 @@ def test_identity_enabled_again_may_log_in(store: StateStore, cls: Identity, who
     assert store.authenticate(who, "key", cls) is not None
 
 
-def test_every_refusal_costs_one_verification_of_twelve_rounds(
-    store: StateStore, cls: Identity, who: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("highest", [12, 14])
+def test_every_refusal_does_the_same_work(
+    alone: StateStore, cls: Identity, who: str, highest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hashed = "$2b$12$" + "a" * 21 + "." + "a" * 31
-    put(store, cls, who, hashed_key=hashed, disabled=True)
-    put(store, cls, f"{who}, expired", hashed_key=hashed, expires=PAST)
-    put(store, cls, f"{who}, broken", hashed_key="no hash")
-    rounds: list[bytes] = []
+    def hashed(rounds: int) -> str:
+        return f"$2b${rounds:02}$" + "a" * 21 + "." + "a" * 31
+
+    reduced = f"$bcrypt-sha256$v=2,t=2b,r=5${'a' * 21}.${'a' * 31}"
+    hashes = [hashed(4), hashed(11), hashed(highest), reduced, "no hash", hashed(0)]
+    hashes.append(reduced.replace("r=5", "r=99"))
+    names = [f"{who} {number}" for number in range(len(hashes))]
+    for name, one in zip(names, hashes, strict=True):
+        put(alone, cls, name, hashed_key=one)
+        put(alone, cls, f"{name}, disabled", hashed_key=one, disabled=True)
+        put(alone, cls, f"{name}, expired", hashed_key=one, expires=PAST)
+    # Another class is not concerned, nor is a cost that would stop all logins.
+    put(alone, other(cls), who, hashed_key=hashed(15))
+    put(alone, cls, "too expensive", hashed_key=hashed(17))
+    work = []
 
     def checkpw(key: bytes, stored: bytes) -> bool:
-        rounds.append(stored[4:6])
-        return (key, stored) == (b"key", hashed.encode())
+        work.append(2 ** int(stored[4:6]))
+        return key == b"key"
 
     monkeypatch.setattr(bcrypt, "checkpw", checkpw)
-    names = [who, f"{who}, expired", f"{who}, broken", "nobody", "a\0b"]
-    assert [store.authenticate(name, "key", cls) for name in names] == [None] * 5
-    assert store.authenticate(who, "wrong" * 30, cls) is None
-    assert rounds == [b"12"] * 6
+    refused = [(name, "wrong") for name in [*names, "nobody", "a\0b", ""]]
+    refused += [(names[1], "wrong" * 30), (names[1], "wr\0ng"), ("nobody", "wrong" * 30)]
+    refused += [(f"{name}, {why}", "key") for name in names for why in ("disabled", "expired")]
+    for name, key in refused:
+        work.clear()
+        assert alone.authenticate(name, key, cls) is None
+        assert sum(work) == 2**highest
+    assert alone.authenticate(names[1], "key", cls) is not None
+
+
+@pytest.mark.usefixtures("cheap_hashes")
+def test_first_login_without_any_identity_is_refused_slowly(
+    alone: StateStore, cls: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified: list[bytes] = []
+
+    def checkpw(key: bytes, stored: bytes) -> bool:
+        verified.append(stored[:7])
+        return True
+
+    monkeypatch.setattr(bcrypt, "checkpw", checkpw)
+    assert alone.authenticate("nobody", "key", cls) is None
+    assert verified == [b"$2b$04$"]
+
+
+@pytest.mark.usefixtures("cheap_hashes")
+def test_no_connection_is_held_while_a_key_is_verified(
+    alone: StateStore, scope: Scope, cls: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = campaign(alone, scope, tasks=1)
+    register(alone, "a")
+    put(alone, cls, "bill", hashed_key=hash_key("key"))
+    names = ["bill", "bill", "nobody", "nobody"]
+    everybody, go_on = Barrier(len(names) + 1), Event()
+    original = bcrypt.checkpw
+
+    def checkpw(key: bytes, stored: bytes) -> bool:
+        if not go_on.is_set():
+            everybody.wait(60)
+            assert go_on.wait(60)
+        return original(key, stored)
+
+    monkeypatch.setattr(bcrypt, "checkpw", checkpw)
+    running = [Running(partial(alone.authenticate, name, "wrong", cls)) for name in names]
+    everybody.wait(60)
+    try:
+        assert alone.claim_taskhub_tasks(made.hub, "a") == made.tasks
+    finally:
+        go_on.set()
+    assert [one.result() for one in running] == [None] * len(names)

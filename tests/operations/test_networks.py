@@ -211,6 +211,16 @@ def test_create_network_takes_a_keyed_chain(
     assert (again.key, again.edges, again.nodes) == (network.key, network.edges, network.nodes)
 
 
+def test_network_and_its_chain_are_the_same_request(shared_store: StateStore, scope: Scope) -> None:
+    network, request = gufe_classes.network("requested"), uuid.uuid4()
+    key = shared_store.create_network(network, scope, request=request)
+    assert shared_store.create_network(chain_of(network), scope, request=request) == key
+    others: list[Any] = [[], [[]], [1], "text", chain_of(gufe_classes.network("another"))]
+    for other in others:
+        with pytest.raises(ValueError, match="with other arguments"):
+            shared_store.create_network(other, scope, request=request)
+
+
 def test_create_network_from_a_chain_builds_no_object(
     shared_store: StateStore, scope: Scope
 ) -> None:

@@ -8,9 +8,9 @@ import psycopg
 import pytest
 
 from alchemistore import Scope, StateStore
-from alchemistore.database.engine import connection_parameters
 from alchemistore.operations.queue.notify import CHANNEL
 from tests.support.campaigns import Campaign, campaign, register
+from tests.support.databases import libpq
 
 
 @pytest.fixture
@@ -22,7 +22,8 @@ def made(store: StateStore, scope: Scope) -> Campaign:
 
 def notifications(store: StateStore, *acts: Callable[[], object]) -> int:
     """Return how many notifications some calls send."""
-    with psycopg.connect(**connection_parameters(store.engine), autocommit=True) as listener:
+    url = libpq(store.engine.url.render_as_string(hide_password=False))
+    with psycopg.connect(url, autocommit=True) as listener:
         listener.execute(f"LISTEN {CHANNEL}".encode())
         for act in acts:
             act()

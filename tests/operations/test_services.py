@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from sqlalchemy import text
 
 from alchemistore import ComputeServiceID, ComputeServiceRegistration, Scope, ScopedKey, StateStore
+from alchemistore.models import clock
 from tests.support.campaigns import campaign, chain, register
 from tests.support.history import attempts, statuses
 
@@ -64,15 +67,14 @@ def test_identifiers_differ_by_case_and_space(store: StateStore) -> None:
     assert set(services(store)) == {"A", "a ", " a"}
 
 
-def test_heartbeat_moves_forward_only(store: StateStore) -> None:
+def test_last_heartbeat_counts(store: StateStore) -> None:
     sent = {
         "later": NOON + MINUTE,
         "later, naive": (NOON + MINUTE).replace(tzinfo=None),
         "later, elsewhere": (NOON + MINUTE).astimezone(IN_DELHI),
-        "same": NOON,
         "earlier": NOON - MINUTE,
         "earlier, naive": (NOON - MINUTE).replace(tzinfo=None),
-        "earlier, elsewhere": NOON.replace(tzinfo=IN_DELHI),
+        "earlier, elsewhere": (NOON - MINUTE).astimezone(IN_DELHI),
         "not at all": None,
     }
     for name, heartbeat in sent.items():
@@ -80,9 +82,108 @@ def test_heartbeat_moves_forward_only(store: StateStore) -> None:
         if heartbeat is not None:
             answer = store.heartbeat_computeservice(name, heartbeat)
             assert (answer, type(answer)) == (name, ComputeServiceID)
-    assert services(store) == {
-        name: (NOON, NOON + MINUTE if "later" in name else NOON) for name in sent
-    }
+    moved = {"later": MINUTE, "earlier": -MINUTE, "not at all": timedelta(0)}
+    assert services(store) == {name: (NOON, NOON + moved[name.split(",")[0]]) for name in sent}
+
+
+# clocks
+
+
+@contextmanager
+def clock_off_by(shift: timedelta) -> Iterator[None]:
+    """Shift the clock of this process, but not that of the database."""
+    original = clock.now
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in [*sys.modules.items()]:
+            if name.startswith("alchemistore.") and getattr(module, "now", None) is original:
+                patch.setattr(module, "now", lambda: original() + shift)
+        assert abs(ComputeServiceRegistration.from_now("x").heartbeat - original()) > abs(shift) / 2
+        yield
+
+
+def database_now(store: StateStore) -> datetime:
+    with store.engine.connect() as connection:
+        found = connection.scalar(text("SELECT clock_timestamp()"))
+    assert isinstance(found, datetime)
+    return found
+
+
+def let_pass(store: StateStore, time: timedelta) -> None:
+    """Move all heartbeats into the past, as if time had passed."""
+    with store.engine.begin() as connection:
+        statement = "UPDATE compute_services SET heartbeat_at = heartbeat_at - :time"
+        connection.execute(text(statement), {"time": time})
+
+
+SHIFTS = pytest.mark.parametrize("shift", [-10 * MINUTE, 10 * MINUTE], ids=["behind", "ahead"])
+
+
+@SHIFTS
+@pytest.mark.parametrize("where", ["service", "server"])
+def test_wrong_clock_loses_no_live_claim_and_keeps_no_dead_one(
+    store: StateStore, scope: Scope, shift: timedelta, where: str
+) -> None:
+    made = campaign(store, scope, tasks=2)
+    of_service = clock_off_by(shift) if where == "service" else nullcontext()
+    with of_service:
+        for name in ("dead", "live"):
+            register(store, name)
+            store.heartbeat_computeservice(name)
+            assert store.claim_taskhub_tasks(made.hub, name) != [None]
+    of_server = clock_off_by(shift) if where == "server" else nullcontext()
+    with of_server:
+        assert store.expire_registrations(5 * MINUTE) == []
+        let_pass(store, 6 * MINUTE)
+        with clock_off_by(shift) if where == "service" else nullcontext():
+            store.heartbeat_computeservice("live")
+        assert store.expire_registrations(5 * MINUTE) == ["dead"]
+    assert {*statuses(store, made.tasks)} == {"running", "waiting"}
+    assert len(store.get_service_tasks("live")) == 1
+
+
+def test_heartbeat_in_the_future_is_stored_as_the_present(store: StateStore) -> None:
+    future = datetime.now(UTC) + timedelta(days=365)
+    before = database_now(store)
+    store.register_computeservice(registration("at registration", future))
+    store.register_computeservice(registration("later"))
+    store.heartbeat_computeservice("later", future)
+    store.register_computeservice(registration("naive"))
+    store.heartbeat_computeservice("naive", future.replace(tzinfo=None))
+    after = database_now(store)
+    heartbeats = [heartbeat for _, heartbeat in services(store).values()]
+    assert all(before <= heartbeat <= after for heartbeat in heartbeats)
+    let_pass(store, MINUTE)
+    assert store.expire_registrations(MINUTE) == ["at registration", "later", "naive"]
+
+
+def test_heartbeat_without_a_time_is_that_of_the_database(store: StateStore) -> None:
+    store.register_computeservice(registration("a", datetime.now(UTC)))
+    before = database_now(store)
+    assert store.heartbeat_computeservice("a") == "a"
+    [(_, heartbeat)] = services(store).values()
+    assert before <= heartbeat <= database_now(store)
+    with pytest.raises(KeyError, match="b"):
+        store.heartbeat_computeservice("b")
+
+
+def test_silence_is_named_as_the_reason(store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope, tasks=1)
+    register(store, "a")
+    store.claim_taskhub_tasks(made.hub, "a")
+    let_pass(store, 2 * MINUTE)
+    assert store.expire_registrations(MINUTE) == ["a"]
+    [attempt] = attempts(store, made.tasks[0])
+    assert attempt.reason == "no heartbeat for more than 0:01:00"
+
+
+def test_negative_silence_is_refused(store: StateStore) -> None:
+    register(store, "a")
+    with pytest.raises(ValueError, match="expire_time must be 0 or more"):
+        store.expire_registrations(-MINUTE)
+    assert store.expire_registrations(timedelta(0)) == ["a"]
+
+
+# registrations
 
 
 def test_naive_times_of_a_registration_are_utc(store: StateStore) -> None:

@@ -9,6 +9,9 @@
 -- $7: campaigns_out (text[])
 -- $8: projects_out (text[])
 -- $9: now (timestamptz)
+-- $10: request (uuid)
+-- $11: call (text)
+-- $12: arguments (uuid)
 BEGIN;
 SET LOCAL search_path TO alchemistore, pg_temp;
 \ir sample.sql
@@ -21,7 +24,10 @@ PREPARE claim_scopes_any (
     text[],
     text[],
     text[],
-    timestamptz
+    timestamptz,
+    uuid,
+    text,
+    uuid
 ) AS
 WITH
 -- The registration of the service, locked so that it cannot be removed during the claim. If
@@ -143,15 +149,33 @@ opened AS (
 held AS (
     INSERT INTO claims (scope_id, task, attempt, service, claimed_at)
     SELECT scope_id, task, attempts, identifier, $9 FROM started CROSS JOIN service
+),
+-- The started tasks with the parts of their keys. Read once, because two steps use them.
+claimed AS MATERIALIZED (
+    SELECT started.draw, started.priority, started.race, started.task,
+    s.org, s.campaign, s.project
+    FROM started JOIN scopes AS s ON s.id = started.scope_id
+),
+-- Remembers the answer under the identifier of the request, if there are both. In the format
+-- of `requests`.
+remembered AS (
+    INSERT INTO requests (request, call, arguments, answer, made_at)
+    SELECT CAST($10 AS uuid), $11, CAST($12 AS uuid), CAST(json_agg(
+            'kTask-' || replace(CAST(task AS text), '-', '')
+            || '-' || org || '-' || campaign || '-' || project
+            ORDER BY draw, priority, race
+        ) AS text), $9
+    FROM claimed WHERE CAST($10 AS uuid) IS NOT NULL
+    HAVING count(*) > 0
+    ON CONFLICT (request) DO UPDATE SET answer = excluded.answer
 )
 -- Returns at least one row: without a task if there was none, and without a service if it is
 -- not registered.
-SELECT service.identifier AS service, s.org, s.campaign, s.project, started.task
+SELECT service.identifier AS service, c.org, c.campaign, c.project, c.task
 FROM (SELECT) AS always
 LEFT JOIN service ON true
-LEFT JOIN started ON true
-LEFT JOIN scopes AS s ON s.id = started.scope_id
-ORDER BY started.draw, started.priority, started.race;
+LEFT JOIN claimed AS c ON true
+ORDER BY c.draw, c.priority, c.race;
 EXECUTE claim_scopes_any (
     'service',
     42,
@@ -161,7 +185,10 @@ EXECUTE claim_scopes_any (
     ARRAY[NULL],
     ARRAY['other campaign'],
     ARRAY[NULL],
-    '2026-01-02 03:04:05+00'
+    '2026-01-02 03:04:05+00',
+    '90000000-0000-7000-8000-000000000001',
+    'claim_tasks',
+    '90000000-0000-0000-0000-000000000001'
 );
 DEALLOCATE claim_scopes_any;
 ROLLBACK;

@@ -10,6 +10,9 @@
 -- $8: projects_out (text[])
 -- $9: protocols (text[])
 -- $10: now (timestamptz)
+-- $11: request (uuid)
+-- $12: call (text)
+-- $13: arguments (uuid)
 BEGIN;
 SET LOCAL search_path TO alchemistore, pg_temp;
 \ir sample.sql
@@ -23,7 +26,10 @@ PREPARE claim_scopes_some (
     text[],
     text[],
     text[],
-    timestamptz
+    timestamptz,
+    uuid,
+    text,
+    uuid
 ) AS
 WITH
 -- The registration of the service, locked so that it cannot be removed during the claim. If
@@ -162,15 +168,33 @@ opened AS (
 held AS (
     INSERT INTO claims (scope_id, task, attempt, service, claimed_at)
     SELECT scope_id, task, attempts, identifier, $10 FROM started CROSS JOIN service
+),
+-- The started tasks with the parts of their keys. Read once, because two steps use them.
+claimed AS MATERIALIZED (
+    SELECT started.draw, started.priority, started.race, started.task,
+    s.org, s.campaign, s.project
+    FROM started JOIN scopes AS s ON s.id = started.scope_id
+),
+-- Remembers the answer under the identifier of the request, if there are both. In the format
+-- of `requests`.
+remembered AS (
+    INSERT INTO requests (request, call, arguments, answer, made_at)
+    SELECT CAST($11 AS uuid), $12, CAST($13 AS uuid), CAST(json_agg(
+            'kTask-' || replace(CAST(task AS text), '-', '')
+            || '-' || org || '-' || campaign || '-' || project
+            ORDER BY draw, priority, race
+        ) AS text), $10
+    FROM claimed WHERE CAST($11 AS uuid) IS NOT NULL
+    HAVING count(*) > 0
+    ON CONFLICT (request) DO UPDATE SET answer = excluded.answer
 )
 -- Returns at least one row: without a task if there was none, and without a service if it is
 -- not registered.
-SELECT service.identifier AS service, s.org, s.campaign, s.project, started.task
+SELECT service.identifier AS service, c.org, c.campaign, c.project, c.task
 FROM (SELECT) AS always
 LEFT JOIN service ON true
-LEFT JOIN started ON true
-LEFT JOIN scopes AS s ON s.id = started.scope_id
-ORDER BY started.draw, started.priority, started.race;
+LEFT JOIN claimed AS c ON true
+ORDER BY c.draw, c.priority, c.race;
 EXECUTE claim_scopes_some (
     'service',
     42,
@@ -181,7 +205,10 @@ EXECUTE claim_scopes_some (
     ARRAY['other campaign'],
     ARRAY[NULL],
     ARRAY['ToyProtocol'],
-    '2026-01-02 03:04:05+00'
+    '2026-01-02 03:04:05+00',
+    '90000000-0000-7000-8000-000000000001',
+    'claim_tasks',
+    '90000000-0000-0000-0000-000000000001'
 );
 DEALLOCATE claim_scopes_some;
 ROLLBACK;

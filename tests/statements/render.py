@@ -27,7 +27,9 @@ CLAIMED = "'50000000-0000-7000-8000-000000000003'"
 # The type of each parameter, and a sample value that fits the rows of sample.sql.
 PARAMETERS = {
     "actor": ("text", "NULL"),
+    "arguments": ("uuid", "'90000000-0000-0000-0000-000000000001'"),
     "attempt": ("integer", "1"),
+    "call": ("text", "'claim_tasks'"),
     "campaign": ("text", "'campaign'"),
     "campaigns_in": ("text[]", "ARRAY[NULL]"),
     "campaigns_out": ("text[]", "ARRAY['other campaign']"),
@@ -48,6 +50,7 @@ PARAMETERS = {
     "projects_out": ("text[]", "ARRAY[NULL]"),
     "protocols": ("text[]", "ARRAY['ToyProtocol']"),
     "reason": ("text", "NULL"),
+    "request": ("uuid", "'90000000-0000-7000-8000-000000000001'"),
     "result": ("uuid", "'70000000-0000-0000-0000-000000000001'"),
     "scope": ("text", "'org-campaign-project'"),
     "scope_id": ("bigint", "1000"),

@@ -347,7 +347,6 @@ CASES: list[tuple[str, Act, Prepare]] = [
 # Calls about one object, whose answer is one object or a few.
 ABOUT_ONE = {
     "add_scope",
-    "authenticate",
     "create_credentialed_entity",
     "get_credentialed_entity",
     "get_strategy",

@@ -55,7 +55,7 @@ def main(taskhub: ScopedKey, identifier: str) -> None:
         reached("settling")
     reached("settled")
     try:
-        store.heartbeat_computeservice(identifier, datetime.now(UTC))
+        store.heartbeat_computeservice(identifier)
         reached("alive")
     except KeyError:
         reached("given up")

@@ -1,7 +1,7 @@
 """The calls of the reference interface: names, parameters and defaults, as its users write them.
 
-`ANY` is a default that is not compared: where the reference takes an open scope, this store also
-accepts none.
+`ANY` is a default that is not compared: where the reference takes an open scope or a time, this store
+also accepts none.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ STATE_STORE: dict[str, dict[str, object]] = {
     "get_task_priority": {"tasks": REQUIRED},
     "claim_taskhub_tasks": {"taskhub": REQUIRED, "compute_service_id": REQUIRED, "count": 1},
     "register_computeservice": {"compute_service_registration": REQUIRED},
-    "heartbeat_computeservice": {"compute_service_id": REQUIRED, "heartbeat": REQUIRED},
+    "heartbeat_computeservice": {"compute_service_id": REQUIRED, "heartbeat": ANY},
     "deregister_computeservice": {"compute_service_id": REQUIRED},
     "expire_registrations": {"expire_time": REQUIRED},
     "set_task_status": {"tasks": REQUIRED, "status": REQUIRED, "raise_error": False},

@@ -6,6 +6,7 @@ from sqlalchemy import Connection, text
 
 from alchemistore.models.clock import now
 from alchemistore.operations.queue.race import largest_race
+from alchemistore.operations.requests import forget_requests
 
 # The newest transaction id in use. Transactions newer than the current one may also have drawn races
 # from an older clock, if the current one got its id before this statement. No snapshot lists them,
@@ -92,11 +93,12 @@ def raise_floors_throttled(tx: Connection) -> None:
 
 
 def maintain_queue(tx: Connection) -> None:
-    """Raise the floors of lanes and close empty lanes, which keeps claims fast.
+    """Raise the floors of lanes, close empty lanes, and forget old request identifiers.
 
-    Floors are also raised when tasks end and when registrations expire. Schedule this call about
+    This keeps claims fast. Identifiers are remembered for at least 7 days. Floors are also raised when tasks end and when registrations expire. Schedule this call about
     once an hour.
     """
     tx.execute(RAISE_FLOORS, {"now": now()})
+    forget_requests(tx)
     for statement in CLOSE_LANES:
         tx.execute(statement)

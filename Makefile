@@ -64,4 +64,5 @@ build: $(VENV)/.dev  ## build the wheel and the source archive into dist/
 clean:  ## remove everything that make created, except data
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help demo demo-clean check test soak lint format statements migration bench bench-claims build clean
+.PHONY: help demo demo-clean check test soak lint format statements migration bench bench-claims \
+    build clean

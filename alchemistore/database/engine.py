@@ -237,7 +237,7 @@ _LOCK = threading.Lock()
 
 
 def dispose_on_fork(engine: Engine) -> Engine:
-    """Let a forked child open its own connections, and return the engine."""
+    """Dispose of the connections in forked children, and return the engine."""
     with _LOCK:
         _ENGINES.add(engine)
     return engine

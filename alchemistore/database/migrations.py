@@ -32,8 +32,10 @@ SUITABLE = text("""
 """)
 TABLES = text("SELECT tablename FROM pg_tables WHERE schemaname = :schema")
 EMPTY = text("""
-    SELECT NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident(:schema)))
-        AND NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = to_regnamespace(quote_ident(:schema)))
+    WITH schema AS (SELECT to_regnamespace(quote_ident(:schema)) AS id)
+    SELECT NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = id)
+        AND NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = id)
+    FROM schema
 """)
 OWNED = text("""
     SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = :schema

@@ -1,7 +1,8 @@
 """The only module that opens transactions: one per call, or one for several.
 
-An operation is a function ``name(tx, ...)``. `reads` and `writes` turn it into a method of a :class:`Transactional` that opens a
-transaction, passes it in, commits, and turns the database's refusals into errors that explain themselves.
+An operation is a function ``name(tx, ...)``. `reads` and `writes` turn it into a method of a
+:class:`Transactional` that opens a transaction, passes it in, commits, and raises the errors of the
+database as errors of this package.
 """
 
 from __future__ import annotations

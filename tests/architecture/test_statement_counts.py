@@ -34,7 +34,7 @@ SOON = datetime.now(UTC) + timedelta(hours=1)
 class World:
     """A campaign of one task, and one of a thousand transformations and tasks with results.
 
-    In those that are extended all tasks are of one transformation, and each has another that extends it.
+    In the extended ones, all tasks are of one transformation, and each is extended by another.
     """
 
     store: StateStore
@@ -69,11 +69,12 @@ def world(shared_store: StateStore) -> World:
         for ok in (True, False):
             store.set_task_result(made.tasks[0], ref(one, ok=ok))
     with store.engine.begin() as connection:
-        # What the first task has come to, all others come to.
+        # Give the results of the first task to all others.
         connection.execute(
             text("""
                 INSERT INTO task_results (scope_id, task, result, created_at)
-                SELECT scope_id, t.token, r.result, r.created_at FROM task_results AS r JOIN tasks AS t USING (scope_id)
+                SELECT scope_id, t.token, r.result, r.created_at
+                FROM task_results AS r JOIN tasks AS t USING (scope_id)
                 ON CONFLICT DO NOTHING
             """)
         )

@@ -54,7 +54,10 @@ def test_document_has_no_long_line(document: Path) -> None:
 
 
 def test_patterns_find_files_links_and_commands() -> None:
-    text = "    alchemistore local start && x\n`alchemistore database check` `tests/cli/` [a](docs/b.md)"
+    text = (
+        "    alchemistore local start && x\n"
+        "`alchemistore database check` `tests/cli/` [a](docs/b.md)"
+    )
     assert PATH.findall(text) == ["tests/cli/"]
     assert LINK.findall(text) == ["docs/b.md"]
     assert COMMAND.findall(text) == ["local start", "database check"]

@@ -273,7 +273,7 @@ def test_programs_that_the_user_of_postgresql_cannot_reach_are_copied(
 ) -> None:
     if os.geteuid() != 0:
         pytest.skip("PostgreSQL runs under a user of its own for root only")
-    monkeypatch.setattr("alchemistore.local.postgres._runs", lambda binaries, user: False)
+    monkeypatch.setattr("alchemistore.local.postgres.can_run", lambda binaries, user: False)
     servers.start(s3=False)
     status = servers.status()
     assert status.database is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import cast
 
@@ -18,6 +19,8 @@ from alchemistore.database.translation import translate_errors
 from alchemistore.errors import SchemaError, StateStoreError
 from alchemistore.settings import bundled_directory
 from alchemistore.tables import metadata
+
+log = logging.getLogger(__name__)
 
 # Alembic keeps its state in module globals: only one migration at a time in a process.
 _ONE_AT_A_TIME = threading.Lock()
@@ -112,15 +115,23 @@ def upgrade(engine: Engine, to: str = "head") -> None:
         If this version of the package does not know the revision of the schema.
     """
     with _ONE_AT_A_TIME, translate_errors(engine), engine.begin() as connection:
-        require_known(connection)
+        before = require_known(connection)
         command.upgrade(_config(connection), to)
+        _log_change(connection, before)
 
 
 def downgrade(engine: Engine, to: str) -> None:
     """Bring the schema back to a revision; ``base`` removes it, with all data."""
     with _ONE_AT_A_TIME, translate_errors(engine), engine.begin() as connection:
-        require_known(connection)
+        before = require_known(connection)
         command.downgrade(_config(connection), to)
+        _log_change(connection, before)
+
+
+def _log_change(tx: Connection, before: str | None) -> None:
+    after = revision(tx)
+    if after != before:
+        log.info("schema %s: revision %s became %s", schema_of(tx), before, after)
 
 
 def require_known(tx: Connection) -> str | None:
@@ -195,6 +206,7 @@ def _reset(tx: Connection) -> None:
             f" ({', '.join(sorted(present & set(metadata.tables)))}), but no revision of"
             " alchemistore: nothing was removed. Check ALCHEMISTORE_SCHEMA_NAME"
         )
+    log.info("schema %s: removing all tables", schema)
     metadata.drop_all(tx)
     tx.execute(text(f"DROP TABLE {VERSION_TABLE}"))
     if tx.scalar(EMPTY, {"schema": schema}) and tx.scalar(OWNED, {"schema": schema}):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -15,6 +16,8 @@ from alchemistore.errors import unknown_service
 from alchemistore.models import Scope, ScopedKey
 from alchemistore.models.clock import now
 from alchemistore.operations.queue.race import exponential, seed
+
+log = logging.getLogger(__name__)
 
 # Queue rows read in a lane in addition to the number of tasks asked for, because some of them may
 # belong to tasks that another claim has just taken.
@@ -325,6 +328,7 @@ def _claim(
         for row in rows
         if row.task is not None
     ]
+    log.debug("%s claimed %d of %d tasks: %s", values["service"], len(claimed), count, claimed)
     return claimed + [None] * (count - len(claimed))
 
 

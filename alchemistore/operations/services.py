@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -13,6 +14,8 @@ from alchemistore.models.clock import now, utc, uuid7
 from alchemistore.operations.queue.lanes import RAISE_FLOORS
 from alchemistore.operations.queue.refresh import refresh
 from alchemistore.operations.task_sets import row_locations
+
+log = logging.getLogger(__name__)
 
 ADD_SERVICE = text("""
     INSERT INTO compute_services (identifier, hostname, registered_at, heartbeat_at)
@@ -147,7 +150,8 @@ def deregister_computeservice(tx: Connection, compute_service_id: str) -> Comput
     found = tx.scalar(LOCK_SERVICE, {"identifier": str(compute_service_id)})
     if found is None:
         raise unknown_service(compute_service_id)
-    _remove(tx, [found], "deregistered", "the compute service was deregistered")
+    released = _remove(tx, [found], "deregistered", "the compute service was deregistered")
+    log.info("compute service %s was deregistered; it held %d tasks", found, released)
     return ComputeServiceID(found)
 
 
@@ -165,19 +169,22 @@ def expire_registrations(tx: Connection, expire_time: datetime) -> list[ComputeS
         The identifiers of the removed services, sorted.
     """
     silent = list(tx.scalars(LOCK_SILENT_SERVICES, {"since": utc(expire_time)}))
-    _remove(
+    released = _remove(
         tx,
         silent,
         "expired",
         f"no heartbeat since before {utc(expire_time).isoformat(timespec='seconds')}",
     )
+    if silent:
+        log.info("%d compute services expired and held %d tasks: %s", len(silent), released, silent)
     tx.execute(RAISE_FLOORS, {"now": now()})
     return [ComputeServiceID(identifier) for identifier in silent]
 
 
-def _remove(tx: Connection, services: Sequence[str], outcome: str, reason: str) -> None:
+def _remove(tx: Connection, services: Sequence[str], outcome: str, reason: str) -> int:
+    """Remove services and return the number of tasks that they held."""
     if not services:
-        return
+        return 0
     held = tx.execute(LOCK_TASKS_OF_SERVICES, {"services": services}).all()
     tx.execute(
         RELEASE_TASKS_OF_SERVICES,
@@ -194,3 +201,4 @@ def _remove(tx: Connection, services: Sequence[str], outcome: str, reason: str) 
         refresh(
             tx, {"scope_ids": [row.scope_id for row in held], "tokens": [row.token for row in held]}
         )
+    return len(held)

@@ -70,4 +70,5 @@ build: $(VENV)/.dev  ## build the wheel and the source archive into dist/
 clean:  ## remove everything that make created, except data
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help demo demo-clean check test test-postgres15 soak lint format statements catalog migration bench bench-claims build clean
+.PHONY: help demo demo-clean check test test-postgres15 soak lint format statements catalog \
+    migration bench bench-claims build clean

@@ -1,9 +1,13 @@
 """State and result storage for alchemical free energy campaigns, on PostgreSQL and S3."""
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Log messages appear only if the program configures logging.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 if TYPE_CHECKING:
     from alchemistore.errors import (

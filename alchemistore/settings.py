@@ -56,14 +56,17 @@ class Settings(_Settings):
     connect_timeout : int, default 10
         ``ALCHEMISTORE_CONNECT_TIMEOUT``: seconds to wait for the server.
     statement_timeout : float, default 0
-        ``ALCHEMISTORE_STATEMENT_TIMEOUT``: seconds after which a statement is cancelled; 0 means never.
+        ``ALCHEMISTORE_STATEMENT_TIMEOUT``: seconds after which a statement is cancelled; 0 means
+        never.
     lock_timeout : float, default 0
-        ``ALCHEMISTORE_LOCK_TIMEOUT``: seconds after which a wait for a lock is given up; 0 means never.
+        ``ALCHEMISTORE_LOCK_TIMEOUT``: seconds after which a wait for a lock is cancelled; 0 means
+        never.
     idle_timeout : float, default 0
-        ``ALCHEMISTORE_IDLE_TIMEOUT``: seconds after which PostgreSQL ends an open transaction in which nothing
-        happens; 0 means never.
+        ``ALCHEMISTORE_IDLE_TIMEOUT``: seconds after which PostgreSQL ends an open transaction in
+        which nothing happens; 0 means never.
     schema_name : str, default "alchemistore"
-        ``ALCHEMISTORE_SCHEMA_NAME``: the schema of the tables: lower-case letters, digits and underscores.
+        ``ALCHEMISTORE_SCHEMA_NAME``: the schema of the tables: lower-case letters, digits and
+        underscores.
     application_name : str, default "alchemistore"
         ``ALCHEMISTORE_APPLICATION_NAME``: name of the connections in ``pg_stat_activity``.
     prepare_statements : bool, default True

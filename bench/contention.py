@@ -37,7 +37,7 @@ _barrier: Barrier | None = None
 
 @dataclass(frozen=True)
 class Job:
-    """The work of one claimer: claim for `seconds`, or `quota` times and then until none is left."""
+    """The work of one claimer: claims for `seconds`, or `quota` claims, then all others."""
 
     url: str
     hub: str
@@ -237,9 +237,10 @@ def waits(run: Run) -> list[Measure]:
             waited + short + left,
             form="count",
             target=Target(0),
-            note=f"of {claimed:,} claims {waited} waited, {short} came back short while work was left,"
-            f" and {left} tasks were left at the end. The claimers run with lock_timeout = {WAIT}:"
-            f" PostgreSQL ends each claim that waits longer for a lock, and those are counted.{kinds}",
+            note=f"of {claimed:,} claims {waited} waited, {short} came back short while work was"
+            f" left, and {left} tasks were left at the end. The claimers run with lock_timeout ="
+            f" {WAIT}: PostgreSQL ends each claim that waits longer for a lock, and those are"
+            f" counted.{kinds}",
         )
     ]
 

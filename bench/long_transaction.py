@@ -64,7 +64,8 @@ def old_transaction(run: Run) -> list[Measure]:
         )
     return [
         compare(
-            f"claim and settle after {run.old_seconds:g} s with a long transaction, against without",
+            f"claim and settle after {run.old_seconds:g} s with a long transaction,"
+            " against without",
             {name: seconds[-late:] for name, seconds in found.items()},
             target=Target(2),
             unit="ms",

@@ -98,7 +98,8 @@ def _of(run: Run, store: StateStore, name: str, make: Callable[[], Network]) -> 
         got = alternate(contestants, rounds, warmup=1, advance=lambda: advance(1))
     chain = "KeyedChain" if KeyedChain else "to_keyed_dict and from_keyed_dict of each object"
     note = (
-        f"{len(json.loads(text)):,} objects, {len(text) / 1e6:.2f} MB of JSON; each time into a new scope;"
+        f"{len(json.loads(text)):,} objects, {len(text) / 1e6:.2f} MB of JSON;"
+        " each time into a new scope;"
         f" gufe {gufe_adapter.gufe_version()} with its {chain} and its JSON"
     )
     cold_note = "nothing of it in memory before"

@@ -204,7 +204,8 @@ def share(
         sides=ratio.sides,
         unit="ms",
         target=Target(0.5),
-        note="server time is that of the same prepared statement with its commit in a PL/pgSQL loop;"
+        note="server time is that of the same prepared statement with its commit in a PL/pgSQL"
+        " loop;"
         f" psycopg alone (BEGIN, claim, COMMIT) takes {middle * 1e3:.2f} ms, so SQLAlchemy and this"
         f" package take {(call - middle) / call:.0%} and the driver and three round trips"
         f" {(middle - inside) / call:.0%}",

@@ -113,7 +113,7 @@ def add_tasks(
     actioned : bool, default True
         Put them on the hubs, and into the queue if they are waiting.
     advance : callable, optional
-        Is told now and then how many more are done.
+        Called now and then with the number of further tasks.
     """
     values = {"hubs": [hub.token for hub in hubs], "statuses": list(statuses)}
     for done in range(0, count, CHUNK):

@@ -66,7 +66,7 @@ class Measure:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the target is reached; ``None`` where there is none."""
+        """Check whether the target is reached; ``None`` without a target."""
         return None if self.target is None else self.target.reached(self.value)
 
 
@@ -80,7 +80,7 @@ def clocked(action: Callable[[], object]) -> float:
 def alternate(
     contestants: Mapping[str, Contestant], rounds: int, *, warmup: int, advance: Callable[[], None]
 ) -> dict[str, list[float]]:
-    """Let contestants take turns.
+    """Run contestants in turn.
 
     Parameters
     ----------

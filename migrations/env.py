@@ -1,4 +1,4 @@
-"""Run migrations: on the connection a program hands over, else on the database the settings name."""
+"""Run migrations on the connection of the caller, or on the database that the settings name."""
 
 from logging.config import fileConfig
 

@@ -47,7 +47,7 @@ class _Group(click.Group):
 )
 @click.version_option(__version__, prog_name="alchemistore")
 def main() -> None:
-    """State and result storage for alchemical free energy campaigns.
+    """Manage the state and results of alchemical free energy campaigns.
 
     Exit codes: 0 success, 1 problems found, 2 failed (the reason is on standard error),
     130 interrupted. With --json, commands print one JSON object per line.

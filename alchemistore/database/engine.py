@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
@@ -15,6 +16,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from alchemistore.database.terms import Isolation, Terms, begin
 from alchemistore.settings import Settings, default_schema, get_settings
+
+log = logging.getLogger(__name__)
 
 SCHEMES = ("postgresql", "postgres")
 EXPECTED = "expected 'postgresql://user:password@host:port/database'"
@@ -223,6 +226,7 @@ def _inspect(driver: psycopg.Connection[Any], record: ConnectionPoolEntry, _prox
         return
     record.info[POOLER] = _behind_pooler(driver)
     if record.info[POOLER]:
+        log.info("connected through a pooler; statements are not prepared")
         # The next transaction may run on a connection that knows other prepared statements.
         driver.prepare_threshold = None
     _CONNECTIONS.add(driver)
@@ -249,7 +253,7 @@ _LOCK = threading.Lock()
 
 
 def dispose_on_fork(engine: Engine) -> Engine:
-    """Let a forked child open its own connections, and return the engine."""
+    """Dispose of the connections in forked children, and return the engine."""
     with _LOCK:
         _ENGINES.add(engine)
     return engine

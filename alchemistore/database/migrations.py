@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import cast
 
@@ -19,6 +20,8 @@ from alchemistore.database.translation import translate_errors
 from alchemistore.errors import SchemaError, StateStoreError
 from alchemistore.settings import bundled_directory
 from alchemistore.tables import metadata
+
+log = logging.getLogger(__name__)
 
 # Alembic keeps its state in module globals: only one migration at a time in a process.
 _ONE_AT_A_TIME = threading.Lock()
@@ -187,16 +190,25 @@ def upgrade(engine: Engine, to: str = "head") -> None:
         If this version of the package does not know the revision of the schema.
     """
     with _ONE_AT_A_TIME, translate_errors(engine), open_transaction(engine) as connection:
+        before = require_known(connection)
         # A role that only uses the tables may find them up to date.
-        if require_known(connection) != head() or to not in ("head", head()):
+        if before != head() or to not in ("head", head()):
             command.upgrade(_config(connection), to)
+            _log_change(connection, before)
 
 
 def downgrade(engine: Engine, to: str) -> None:
     """Bring the schema back to a revision; ``base`` removes it, with all data."""
     with _ONE_AT_A_TIME, translate_errors(engine), open_transaction(engine) as connection:
-        require_known(connection)
+        before = require_known(connection)
         command.downgrade(_config(connection), to)
+        _log_change(connection, before)
+
+
+def _log_change(tx: Connection, before: str | None) -> None:
+    after = revision(tx)
+    if after != before:
+        log.info("schema %s: revision %s became %s", schema_of(tx), before, after)
 
 
 def require_known(tx: Connection) -> str | None:
@@ -280,6 +292,7 @@ def _reset(tx: Connection) -> None:
             f" ({', '.join(sorted(foreign))}): nothing was removed. Check ALCHEMISTORE_SCHEMA_NAME"
         )
     require_owner(tx)
+    log.info("schema %s: removing all tables", schema)
     metadata.drop_all(tx)
     tx.execute(text(f"DROP TABLE {VERSION_TABLE}"))
     if tx.scalar(DISPOSABLE, {"schema": schema}):

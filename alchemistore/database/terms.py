@@ -34,7 +34,7 @@ _FIXED = {
 
 @dataclass(frozen=True)
 class Terms:
-    """What every transaction of a store states.
+    """The settings that a store states in every transaction.
 
     Attributes
     ----------

@@ -31,7 +31,7 @@ _DETACH = '"$@" </dev/null 1>&2 & echo $!'
 
 @contextmanager
 def exclusive(lock: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
-    """Let one process at a time into the block. The kernel releases the lock of a killed process.
+    """Hold a lock for the block. The kernel releases the lock of a killed process.
 
     Parameters
     ----------

@@ -266,7 +266,7 @@ def _binaries(directory: Path, user: str | None) -> Path:
             f" that has {version}, or move the data with pg_dump"
         )
     binaries = installed[version]
-    if user is None or _runs(binaries, user):
+    if user is None or can_run(binaries, user):
         return binaries
     # For example, the user that PostgreSQL runs as cannot enter a virtual environment below /root.
     return _copy_programs(binaries, directory / f"postgresql-{version}")
@@ -292,7 +292,8 @@ def _copy_programs(binaries: Path, target: Path) -> Path:
     return target / package.name / installation.name / "bin"
 
 
-def _runs(binaries: Path, user: str) -> bool:
+def can_run(binaries: Path, user: str) -> bool:
+    """Check whether a user can run the programs in a directory."""
     try:
         return daemon.run([binaries / "initdb", "-V"], cwd=Path("/"), user=user).returncode == 0
     except PermissionError:

@@ -142,7 +142,7 @@ def walk(
             last=page[-1][0].location,
             objects=len(stored),
             references=len(references),
-            unreferenced=_unreferenced(
+            unreferenced=find_unreferenced(
                 engine, (one for one in stored if one.location not in named), older_than
             ),
             dangling=_dangling(
@@ -187,15 +187,26 @@ def sweep(
     with translate_errors(engine), open_transaction(engine, readonly=True) as connection:
         migrations.require_current(connection)
     for page in _pages(objects.iter_objects(after=after)):
-        loose = _unreferenced(engine, page, older_than)
+        loose = find_unreferenced(engine, page, older_than)
         if not dry_run:
             objects.remove(one.location for one in loose)
         yield Page(last=page[-1].location, objects=len(page), references=0, unreferenced=loose)
 
 
-def _unreferenced(
+def find_unreferenced(
     engine: Engine, stored: Iterable[StoredObject], older_than: datetime
 ) -> list[StoredObject]:
+    """Return the objects without a reference that were last written before a time.
+
+    Parameters
+    ----------
+    engine : Engine
+        The database.
+    stored : iterable of StoredObject
+        The objects.
+    older_than : datetime
+        The time.
+    """
     old = [
         one for one in stored if one.modified < older_than and not one.location.startswith(PROBES)
     ]

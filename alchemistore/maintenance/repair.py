@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 from sqlalchemy import Connection, text
 
 from alchemistore.maintenance.invariants import CLAIMABLE
 from alchemistore.models import QueueRepair
 from alchemistore.operations.queue.refresh import refresh
+
+log = logging.getLogger(__name__)
 
 # Number of tasks that one statement adds to the queue.
 BATCH = 10_000
@@ -69,4 +73,9 @@ def repair_queue(tx: Connection) -> QueueRepair:
             tx,
             {"scope_ids": [row.scope_id for row in batch], "tokens": [row.task for row in batch]},
         )
-    return QueueRepair(removed=removed, added=sum(row.hubs for row in lacking))
+    repair = QueueRepair(removed=removed, added=sum(row.hubs for row in lacking))
+    if repair.removed or repair.added:
+        log.warning(
+            "the queue was wrong: removed %d entries and added %d", repair.removed, repair.added
+        )
+    return repair

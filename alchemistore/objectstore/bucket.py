@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import threading
 import uuid
@@ -17,11 +18,13 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from alchemistore.errors import S3ObjectStoreError
-from alchemistore.objectstore.client import make_client, translate_errors
+from alchemistore.objectstore.client import is_unsupported, make_client, translate_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
+
+log = logging.getLogger(__name__)
 
 # Larger objects are sent in parts of this size, in bytes.
 PART = 64 * 2**20
@@ -75,6 +78,8 @@ class BucketPrefix:
         self.endpoint_url = endpoint_url or None
         self._lock = threading.Lock()
         self._client: tuple[int, S3Client] | None = None
+        # Whether the server deletes many objects at once; assumed until it refuses.
+        self._deletes_many = True
 
     @property
     def client(self) -> S3Client:
@@ -197,8 +202,14 @@ class BucketPrefix:
         self.client.get_waiter("bucket_exists").wait(Bucket=self.bucket)
 
     def clear(self) -> None:
-        """Delete all objects in all versions."""
-        self._delete_all(self._versions())
+        """Delete all objects in all versions, if the server knows versions."""
+        try:
+            self._delete_all(self._versions())
+        except S3ObjectStoreError as error:
+            if not is_unsupported(error.__cause__):
+                raise
+            log.info("bucket %s cannot list versions, so only objects are deleted", self.bucket)
+            self.remove(found.location for found in self.objects(""))
 
     def remove(self, locations: Iterable[str]) -> None:
         """Delete objects. Ignore those that do not exist."""
@@ -207,16 +218,34 @@ class BucketPrefix:
     def _delete_all(self, names: Iterator[ObjectIdentifierTypeDef]) -> None:
         while batch := self._next(names):
             with translate_errors("deleting objects", self.bucket):
-                answer = self.client.delete_objects(
-                    Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True}
-                )
-            if failed := answer.get("Errors"):
-                first = failed[0]
-                raise S3ObjectStoreError(
-                    f"{len(failed)} of {len(batch)} objects in bucket {self.bucket!r} were not"
-                    f" deleted; the first is {first.get('Key')!r}: {first.get('Code')}:"
-                    f" {first.get('Message')}"
-                )
+                if self._deletes_many:
+                    self._delete_batch(batch)
+                else:
+                    self._delete_each(batch)
+
+    def _delete_batch(self, batch: list[ObjectIdentifierTypeDef]) -> None:
+        try:
+            answer = self.client.delete_objects(
+                Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True}
+            )
+        except ClientError as error:
+            if not is_unsupported(error):
+                raise
+            log.info("bucket %s cannot delete many objects at once", self.bucket)
+            self._deletes_many = False
+            self._delete_each(batch)
+            return
+        if failed := answer.get("Errors"):
+            first = failed[0]
+            raise S3ObjectStoreError(
+                f"{len(failed)} of {len(batch)} objects in bucket {self.bucket!r} were not"
+                f" deleted; the first is {first.get('Key')!r}: {first.get('Code')}:"
+                f" {first.get('Message')}"
+            )
+
+    def _delete_each(self, batch: list[ObjectIdentifierTypeDef]) -> None:
+        for one in batch:
+            self.client.delete_object(Bucket=self.bucket, **_identified(one))
 
     def _next(self, names: Iterator[ObjectIdentifierTypeDef]) -> list[ObjectIdentifierTypeDef]:
         with translate_errors("listing objects", self.bucket):
@@ -231,21 +260,35 @@ class BucketPrefix:
                 yield {"Key": marker["Key"], "VersionId": marker["VersionId"]}
 
     def probe(self) -> None:
-        """List, write, read and delete an object. An error names the step that failed."""
+        """List, write, read and delete objects, one and several. An error names the failed step."""
         with translate_errors("listing objects", self.bucket):
             self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
-        name, content = self.name(f"_check/{uuid.uuid4().hex}"), uuid.uuid4().bytes
-        with translate_errors("writing an object", self.bucket):
-            written = self.client.put_object(Bucket=self.bucket, Key=name, Body=content)
-        # Delete this version, so that a bucket with versioning does not keep it.
-        version: Any = {"VersionId": written["VersionId"]} if written.get("VersionId") else {}
+        content = uuid.uuid4().bytes
+        written: list[ObjectIdentifierTypeDef] = []
         try:
+            for _ in range(2):
+                written.append(self._write_probe(content))
             with translate_errors("reading an object", self.bucket):
-                found = self.client.get_object(Bucket=self.bucket, Key=name)["Body"].read()
+                answer = self.client.get_object(Bucket=self.bucket, Key=written[0]["Key"])
+                found = answer["Body"].read()
             if found != content:
                 raise S3ObjectStoreError(
                     f"the object read from bucket {self.bucket!r} differs from the one written"
                 )
         finally:
             with translate_errors("deleting an object", self.bucket):
-                self.client.delete_object(Bucket=self.bucket, Key=name, **version)
+                self._delete_each(written[:1])
+            self._delete_all(iter(written[1:]))
+
+    def _write_probe(self, content: bytes) -> ObjectIdentifierTypeDef:
+        name = self.name(f"_check/{uuid.uuid4().hex}")
+        with translate_errors("writing an object", self.bucket):
+            written = self.client.put_object(Bucket=self.bucket, Key=name, Body=content)
+        # Name this version, so that a bucket with versioning does not keep it when it is deleted.
+        version = written.get("VersionId")
+        return {"Key": name, "VersionId": version} if version else {"Key": name}
+
+
+def _identified(found: ObjectIdentifierTypeDef) -> Any:
+    """Return the arguments that identify an object to the client."""
+    return {name: found[name] for name in ("Key", "VersionId") if name in found}

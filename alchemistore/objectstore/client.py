@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import boto3
@@ -30,6 +32,8 @@ READ_TIMEOUT = 60
 ATTEMPTS = 4
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+# The codes of a request that the server does not implement. Some servers send only the HTTP status.
+UNSUPPORTED = {"NotImplemented", "MethodNotAllowed", "UnsupportedOperation", "501", "405"}
 # The response to HEAD has no text, so the code is the HTTP status.
 ABSENT = {"NoSuchKey", "NoSuchVersion", "404"}
 REFUSED = {
@@ -64,12 +68,34 @@ def make_client(session: boto3.session.Session, endpoint_url: str | None) -> S3C
         response_checksum_validation="when_supported" if amazon else "when_required",
     )
     try:
-        return session.client("s3", endpoint_url=endpoint_url, config=config)
+        client = session.client("s3", endpoint_url=endpoint_url, config=config)
     except ValueError:
         # The error message contains the URL, which may contain a password.
         raise S3UnavailableError(
             "AWS_ENDPOINT_URL is not a URL; expected 'http://host:port' or 'https://…'"
         ) from None
+    if not amazon:
+        client.meta.events.register("before-call.s3.DeleteObjects", _send_md5)
+    return client
+
+
+def _send_md5(params: dict[str, Any], **_: Any) -> None:
+    """Send a Content-MD5 instead of the checksum that botocore chooses.
+
+    S3 demands a checksum for the deletion of many objects. Servers that do not know the newer
+    checksums accept this one only.
+    """
+    digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
+    params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
+    params["context"].pop("checksum", None)
+
+
+def is_unsupported(error: BaseException | None) -> bool:
+    """Check whether the server refused a request because it does not implement it."""
+    if not isinstance(error, ClientError):
+        return False
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return error.response["Error"].get("Code") in UNSUPPORTED or status in (405, 501)
 
 
 @contextmanager

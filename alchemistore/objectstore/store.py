@@ -69,8 +69,8 @@ class S3ObjectStore:
     def check(self) -> None:
         """Check that objects below the prefix can be listed, written, read and deleted.
 
-        Writes one small object with a unique name and deletes it, so that concurrent checks do not
-        interfere.
+        Writes two small objects with unique names, so that concurrent checks do not interfere, and
+        deletes one alone and one as a sweep does, with a request for many.
 
         Raises
         ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -28,6 +29,8 @@ from alchemistore.operations.requests import NO_REQUEST, REPLACE_RESERVED, Reque
 # Protocols as arguments: a class name, a class, or several.
 Protocols: TypeAlias = "str | type | Iterable[str | type]"
 _CLASS_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+log = logging.getLogger(__name__)
 
 # Queue rows read in a lane in addition to the number of tasks asked for, because some of them may
 # belong to tasks that another claim has just taken.
@@ -373,6 +376,7 @@ def _claim(
         ]
 
     claimed = take() if request is None else request.carry_out(tx, take, keeps=bool)
+    log.debug("%s claimed %d of %d tasks: %s", values["service"], len(claimed), count, claimed)
     return [*claimed, *[None] * (count - len(claimed))]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -15,6 +16,8 @@ from alchemistore.operations.queue.lanes import RAISE_FLOORS
 from alchemistore.operations.queue.refresh import refresh
 from alchemistore.operations.requests import once
 from alchemistore.operations.task_sets import row_locations
+
+log = logging.getLogger(__name__)
 
 # Heartbeats are kept and compared by the clock of the database, which is the same for all services
 # and servers. A heartbeat is never in the future, so that every silent service expires.
@@ -171,7 +174,8 @@ def deregister_computeservice(
     found = tx.scalar(LOCK_SERVICE, {"identifier": str(compute_service_id)})
     if found is None:
         raise unknown_service(compute_service_id)
-    _remove(tx, [found], "deregistered", "the compute service was deregistered")
+    released = _remove(tx, [found], "deregistered", "the compute service was deregistered")
+    log.info("compute service %s was deregistered; it held %d tasks", found, released)
     return ComputeServiceID(found)
 
 
@@ -205,14 +209,17 @@ def expire_registrations(
         values["since"] = since = utc(expire_time)
         reason = f"no heartbeat since before {since.isoformat(timespec='seconds')}"
     silent = list(tx.scalars(LOCK_SILENT_SERVICES, values))
-    _remove(tx, silent, "expired", reason)
+    released = _remove(tx, silent, "expired", reason)
+    if silent:
+        log.info("%d compute services expired and held %d tasks: %s", len(silent), released, silent)
     tx.execute(RAISE_FLOORS, {"now": now()})
     return [ComputeServiceID(identifier) for identifier in silent]
 
 
-def _remove(tx: Connection, services: Sequence[str], outcome: str, reason: str) -> None:
+def _remove(tx: Connection, services: Sequence[str], outcome: str, reason: str) -> int:
+    """Remove services and return the number of tasks that they held."""
     if not services:
-        return
+        return 0
     held = tx.execute(LOCK_TASKS_OF_SERVICES, {"services": services}).all()
     tx.execute(
         RELEASE_TASKS_OF_SERVICES,
@@ -229,3 +236,4 @@ def _remove(tx: Connection, services: Sequence[str], outcome: str, reason: str) 
         refresh(
             tx, {"scope_ids": [row.scope_id for row in held], "tokens": [row.token for row in held]}
         )
+    return len(held)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
@@ -24,6 +25,8 @@ from alchemistore.operations.queue.lanes import raise_floors_throttled
 from alchemistore.operations.queue.refresh import refresh
 from alchemistore.operations.results import add_result
 from alchemistore.operations.statuses import SET_STATUS
+
+log = logging.getLogger(__name__)
 
 # Locks a task and the tasks that extend it, because completing it makes them claimable. Locking in
 # the order of keys prevents deadlocks.
@@ -148,12 +151,31 @@ def settle_task(
         settled = {"scope_ids": [row.scope_id], "tokens": [row.token]}
         refresh(tx, settled, "children" if status is TaskStatusEnum.complete else "tasks")
         raise_floors_throttled(tx)
+    if not holds:
+        _log_late(key, number, protocoldagresultref.ok, TaskStatusEnum(row.status), status)
     return Settlement(
         result=result,
         status=status or TaskStatusEnum(row.status),
         attempt=number,
         outcome=_outcome(outcome, holds, sender),
     )
+
+
+def _log_late(
+    task: ScopedKey,
+    attempt: int | None,
+    ok: bool,
+    before: TaskStatusEnum,
+    after: TaskStatusEnum | None,
+) -> None:
+    """Log a result whose sender does not hold the claim."""
+    result = "success" if ok else "failure"
+    if after is not None:
+        log.info("%s: late %s of attempt %s; %s became %s", task, result, attempt, before, after)
+    elif before in (TaskStatusEnum.invalid, TaskStatusEnum.deleted):
+        log.warning("%s: late %s of attempt %s; the task is %s", task, result, attempt, before)
+    else:
+        log.info("%s: late %s of attempt %s; still %s", task, result, attempt, before)
 
 
 def _outcome(

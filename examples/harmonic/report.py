@@ -41,7 +41,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether all tasks are complete and all deviations are within the limit."""
+        """Check whether all tasks are complete and all deviations are within the limit."""
         checked: list[Leg | Cycle] = [*self.answers.legs, *self.answers.cycles]
         return self.complete and all(abs(item.deviation) <= LIMIT for item in checked)
 

@@ -70,14 +70,14 @@ class Worker:
 
     def run(self) -> None:
         """Run tasks until stopped, or until no task of the network is waiting or running."""
-        self._register()
+        self.register()
         heart = Thread(target=self._beat, name="heartbeat", daemon=True)
         heart.start()
         try:
             while not self._stopped.is_set():
                 task = self._claim()
                 if task is not None:
-                    self._perform(task)
+                    self.perform(task)
                 elif self._work_may_come():
                     self._stopped.wait(POLL)
                 else:
@@ -88,7 +88,8 @@ class Worker:
             heart.join()
             self._deregister()
 
-    def _register(self) -> None:
+    def register(self) -> None:
+        """Register as a compute service."""
         self._store.register_computeservice(
             ComputeServiceRegistration.from_now(self._identifier, hostname=socket.gethostname())
         )
@@ -104,7 +105,7 @@ class Worker:
                 log.warning(
                     "the registration has expired, and with it the claim; registering again"
                 )
-                self._register()
+                self.register()
             except StoreUnavailableError as error:
                 log.warning("the heartbeat failed: %s", error)
 
@@ -128,7 +129,8 @@ class Worker:
         status = self._store.get_network_status(self._network)
         return any(status.get(name) for name in UNFINISHED)
 
-    def _perform(self, task: ScopedKey) -> None:
+    def perform(self, task: ScopedKey) -> None:
+        """Run a claimed task, store its result and settle it."""
         key, _ = self._store.get_task_transformation(task, return_gufe=False)
         transformation, previous = self._store.get_task_transformation(task)
         extends = (

@@ -69,7 +69,7 @@ class WorkerPool:
                 tell(self.console, "[yellow]Interrupted. Run the demo again to continue.")
                 raise
             finally:
-                self._end()
+                self.end()
 
     def _start(self, identifier: str, scratch: str) -> None:
         here = str(Path(__file__).resolve().parents[1])
@@ -108,7 +108,8 @@ class WorkerPool:
     def _log(self, identifier: str) -> Path:
         return self.logs / f"{identifier}.log"
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Stop all workers; kill those that do not stop."""
         for process in self.processes.values():
             process.terminate()
             # A suspended worker does not handle SIGTERM.

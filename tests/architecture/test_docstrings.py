@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,3 +90,147 @@ def test_docstrings_contain_defaults_to_compare() -> None:
 def test_docstring_sections_are_known_to_numpydoc(name: str, call: Callable[..., Any]) -> None:
     known = ["", "Parameters", "Returns", "Yields", "Raises", "Notes", "Examples", "Attributes"]
     assert set(sections(call)) <= set(known)
+
+
+CHECKOUT = Path(__file__).parents[2]
+SOURCES = sorted(
+    file
+    for folder in ("alchemistore", "bench", "examples", "migrations")
+    for file in (CHECKOUT / folder).rglob("*.py")
+)
+VERBS = {
+    "Add",
+    "Bring",
+    "Build",
+    "Check",
+    "Choose",
+    "Claim",
+    "Close",
+    "Collect",
+    "Combine",
+    "Convert",
+    "Count",
+    "Create",
+    "Delete",
+    "Disable",
+    "Dispose",
+    "Draw",
+    "Enable",
+    "Estimate",
+    "Fill",
+    "Find",
+    "Gather",
+    "Grant",
+    "Hold",
+    "Insert",
+    "Iterate",
+    "Keep",
+    "Kill",
+    "List",
+    "Lock",
+    "Maintain",
+    "Make",
+    "Manage",
+    "Measure",
+    "Migrate",
+    "Notify",
+    "Open",
+    "Parse",
+    "Print",
+    "Put",
+    "Raise",
+    "Read",
+    "Rebuild",
+    "Record",
+    "Register",
+    "Remove",
+    "Repair",
+    "Report",
+    "Restore",
+    "Resume",
+    "Return",
+    "Revoke",
+    "Run",
+    "Sample",
+    "Send",
+    "Set",
+    "Settle",
+    "Show",
+    "Start",
+    "Stop",
+    "Store",
+    "Suspend",
+    "Unpack",
+    "Update",
+    "Upgrade",
+    "Verify",
+    "Wait",
+    "Write",
+    "Yield",
+}
+# Words that begin a riddle instead of a sentence.
+UNCLEAR = re.compile(r"(Give|Tell|Let|Say|Whether|Who|What|Whoever|Whatever|Where|Nobody)\b")
+
+
+def summaries(code: str) -> Iterator[tuple[str, str]]:
+    """The first line of each docstring of a module: the kind of object, and the line."""
+    for node in ast.walk(ast.parse(code)):
+        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        docstring = ast.get_docstring(node)
+        if docstring is None:
+            continue
+        kind = "other"
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            decorators = {ast.unparse(one).rpartition(".")[2] for one in node.decorator_list}
+            kind = "property" if decorators & {"property", "cached_property"} else "function"
+        yield kind, docstring.splitlines()[0]
+
+
+def all_summaries() -> Iterator[tuple[str, str, str]]:
+    for file in SOURCES:
+        for kind, line in summaries(file.read_text()):
+            yield str(file.relative_to(CHECKOUT)), kind, line
+
+
+def test_summary_of_a_function_begins_with_a_verb() -> None:
+    functions = [(file, line) for file, kind, line in all_summaries() if kind == "function"]
+    assert functions
+    assert [one for one in functions if re.split(r"\W", one[1])[0] not in VERBS] == []
+
+
+def test_summary_begins_clearly() -> None:
+    assert [(file, line) for file, _, line in all_summaries() if UNCLEAR.match(line)] == []
+
+
+def test_summaries_of_a_module_are_found() -> None:
+    code = '''
+"""Whatever it is."""
+class A:
+    """Who asks."""
+    @property
+    def size(self):
+        """The size."""
+    def get(self):
+        """Give it.
+
+        More.
+        """
+def _own():
+    """Its own."""
+def bare():
+    pass
+'''
+    found = list(summaries(code))
+    assert sorted(found) == [
+        ("function", "Give it."),
+        ("other", "Its own."),
+        ("other", "Whatever it is."),
+        ("other", "Who asks."),
+        ("property", "The size."),
+    ]
+    assert [line for _, line in found if UNCLEAR.match(line)] == [
+        "Whatever it is.",
+        "Who asks.",
+        "Give it.",
+    ]

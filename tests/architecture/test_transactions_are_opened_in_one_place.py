@@ -56,7 +56,8 @@ def functions_with_a_transaction(file: Path) -> Iterator[ast.FunctionDef]:
 
 def test_parser_detects_forbidden_code() -> None:
     spoilt = ast.parse(
-        "def f(tx):\n    tx.commit()\n    tx.execute(text(f'{name}'))\n    tx.execute('%s' % name)\n"
+        "def f(tx):\n    tx.commit()\n    tx.execute(text(f'{name}'))\n"
+        "    tx.execute('%s' % name)\n"
     )
     assert [call.func.attr for call in calls(spoilt) if isinstance(call.func, ast.Attribute)] == [
         "commit",
@@ -130,7 +131,8 @@ def test_statement_is_made_of_constants(file: Path) -> None:
     for function in functions_with_a_transaction(file):
         for call in _texts(function):
             pytest.fail(
-                f"{file.name}:{call.lineno}: a statement is made in {function.name}, which knows the caller's values"
+                f"{file.name}:{call.lineno}: a statement is made in {function.name},"
+                " which knows the caller's values"
             )
         for node in _pasted(function):
             pytest.fail(

@@ -44,7 +44,8 @@ def wide(store: StateStore, pooled_database: str) -> Iterator[StateStore]:
         # A connection has told the statistics all it knows when it is gone, and not before.
         while connection.scalar(
             text(
-                "SELECT count(*) FROM pg_stat_activity WHERE (datname, application_name) = (current_database(), 'claimers')"
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE (datname, application_name) = (current_database(), 'claimers')"
             )
         ):
             pass
@@ -84,7 +85,8 @@ def assert_each_claimed_once(
     with store.engine.connect() as connection:
         counts = connection.execute(
             text(
-                "SELECT count(*), count(DISTINCT task), count(outcome), (SELECT count(*) FROM claims) FROM attempts"
+                "SELECT count(*), count(DISTINCT task), count(outcome),"
+                " (SELECT count(*) FROM claims) FROM attempts"
             )
         ).one()
     assert tuple(counts) == (len(tasks), len(tasks), 0, len(tasks))

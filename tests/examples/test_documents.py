@@ -18,7 +18,10 @@ DOCUMENTS = sorted(
 CURRENT = [document for document in DOCUMENTS if document.name != "CHANGELOG.md"]
 PATH = re.compile(r"`((?:alchemistore|bench|docs|examples|migrations|tests)/[\w/.]*)`")
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+TARGET = re.compile(r"(?:^    |`|&& )make ([a-z][a-z-]*)", re.MULTILINE)
 COMMAND = re.compile(r"(?:^    |`|&& )alchemistore ([a-z][a-z-]*(?: [a-z][a-z-]*)?)", re.MULTILINE)
+
+TARGETS = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
 
 
 def _name(document: Path) -> str:
@@ -48,15 +51,30 @@ def test_document_names_existing_commands(document: Path) -> None:
     assert [words for words in named if not _command_exists(words.split())] == []
 
 
+@pytest.mark.parametrize("document", CURRENT, ids=_name)
+def test_document_names_existing_make_targets(document: Path) -> None:
+    assert set(TARGET.findall(document.read_text())) <= TARGETS
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=_name)
 def test_document_has_no_long_line(document: Path) -> None:
     assert [line for line in document.read_text().splitlines() if len(line) > 100] == []
 
 
 def test_patterns_find_files_links_and_commands() -> None:
-    text = "    alchemistore local start && x\n`alchemistore database check` `tests/cli/` [a](docs/b.md)"
+    text = (
+        "    alchemistore local start && x\n"
+        "`alchemistore database check` `tests/cli/` [a](docs/b.md)"
+    )
     assert PATH.findall(text) == ["tests/cli/"]
     assert LINK.findall(text) == ["docs/b.md"]
     assert COMMAND.findall(text) == ["local start", "database check"]
+    assert TARGET.findall("    make test T=x\n`make bench-claims` && make lint") == [
+        "test",
+        "bench-claims",
+        "lint",
+    ]
+    assert {"test", "demo-clean"} <= TARGETS
+    assert "nonsense" not in TARGETS
     assert _command_exists(["database", "check"])
     assert not _command_exists(["database", "nonsense"])

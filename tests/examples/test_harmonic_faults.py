@@ -40,7 +40,7 @@ def network(store: StateStore, scope: Scope) -> ScopedKey:
 
 
 @pytest.fixture
-def crew(network: ScopedKey, pooled_database: str, tmp_path: Path) -> Iterator[WorkerPool]:
+def pool(network: ScopedKey, pooled_database: str, tmp_path: Path) -> Iterator[WorkerPool]:
     """A pool whose processes do nothing."""
     pool = WorkerPool(
         network,
@@ -134,7 +134,7 @@ def test_stopped_worker_ends_on_request(pool: WorkerPool) -> None:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGSTOP)
-        pool._end()
+        pool.end()
         assert process.returncode == 7
 
 

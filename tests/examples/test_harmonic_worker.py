@@ -122,13 +122,13 @@ def test_result_of_a_task_that_fails_is_kept_and_the_task_is_in_error(
 def test_worker_asked_to_stop_leaves_the_rest_to_others(
     store: StateStore, tasks: list[ScopedKey], worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    perform = worker._perform
+    perform = worker.perform
 
     def perform_and_stop(task: ScopedKey) -> None:
         worker.stop()
         perform(task)
 
-    monkeypatch.setattr(worker, "_perform", perform_and_stop)
+    monkeypatch.setattr(worker, "perform", perform_and_stop)
     worker.run()
     statuses = store.get_task_status(tasks)
     assert statuses.count(TaskStatusEnum.complete) == 1
@@ -143,7 +143,7 @@ def test_expired_worker_registers_again_and_its_result_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     worker = Worker(store, objects, network, NAME, heartbeat=0.01)
-    register, perform = worker._register, worker._perform
+    register, perform = worker.register, worker.perform
     registered_again, registrations = Event(), []
 
     def registering() -> None:
@@ -158,8 +158,8 @@ def test_expired_worker_registers_again_and_its_result_counts(
             assert registered_again.wait(30)
         perform(task)
 
-    monkeypatch.setattr(worker, "_register", registering)
-    monkeypatch.setattr(worker, "_perform", give_up_and_perform)
+    monkeypatch.setattr(worker, "register", registering)
+    monkeypatch.setattr(worker, "perform", give_up_and_perform)
     worker.run()
     assert set(store.get_task_status(tasks)) == {TaskStatusEnum.complete}
     answers = collect(store, objects, network)

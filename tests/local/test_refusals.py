@@ -15,12 +15,13 @@ import pytest
 from alchemistore.errors import StoreUnavailableError
 from alchemistore.local import LocalServers, database_url, default_directory
 
-AS_ROOT = pytest.mark.skipif(
+as_root = pytest.mark.skipif(
     os.geteuid() != 0, reason="only root runs PostgreSQL under another user"
 )
 
 
-@AS_ROOT
+@pytest.mark.root
+@as_root
 def test_directory_that_postgresql_may_not_enter_is_named_and_left_closed(
     servers: LocalServers,
 ) -> None:
@@ -33,7 +34,8 @@ def test_directory_that_postgresql_may_not_enter_is_named_and_left_closed(
     assert stat.S_IMODE(parent.stat().st_mode) == 0o700
 
 
-@AS_ROOT
+@pytest.mark.root
+@as_root
 def test_directory_of_another_user_is_refused(servers: LocalServers) -> None:
     servers.directory.mkdir()
     os.chown(servers.directory, 12345, 12345)

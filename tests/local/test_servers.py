@@ -268,12 +268,12 @@ def test_stop_without_running_servers_changes_nothing(servers: LocalServers) -> 
     assert not servers.directory.exists()
 
 
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL has its own user for root only")
 def test_programs_that_the_user_of_postgresql_cannot_reach_are_copied(
     servers: LocalServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("PostgreSQL runs under a user of its own for root only")
-    monkeypatch.setattr("alchemistore.local.postgres._runs", lambda binaries, user: False)
+    monkeypatch.setattr("alchemistore.local.postgres.can_run", lambda binaries, user: False)
     servers.start(s3=False)
     status = servers.status()
     assert status.database is not None
@@ -283,6 +283,7 @@ def test_programs_that_the_user_of_postgresql_cannot_reach_are_copied(
     assert answer.stdout.startswith("psql (PostgreSQL)")
 
 
+@pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root creates a user for PostgreSQL")
 def test_removal_deletes_the_directory_and_the_user_created_for_it(
     servers: LocalServers, monkeypatch: pytest.MonkeyPatch

@@ -98,10 +98,12 @@ def second() -> gufe.AlchemicalNetwork:
 
 
 class Machine(RuleBasedStateMachine):
-    """Two networks that share two transformations; the second one has a third. The first network is in another scope once more.
+    """Two networks that share two transformations; the second one has a third.
 
-    What the store draws at random must not decide what hypothesis can draw next: no precondition asks what was claimed, and a rule
-    adds as many tasks to the bundle when it is refused.
+    A copy of the first network is in another scope.
+
+    The random draws of the store must not decide what hypothesis can draw next: no precondition
+    asks what was claimed, and a refused rule adds as many tasks to the bundle.
     """
 
     made = Bundle("made")

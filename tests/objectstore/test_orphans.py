@@ -228,7 +228,7 @@ def test_reference_added_after_its_object_was_compared_is_found(
     store: StateStore, s3os: S3ObjectStore, refer: Refer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [location, other] = loose(s3os, 2)
-    look_up = object_audit._unreferenced
+    look_up = object_audit.find_unreferenced
 
     def write_and_look_up(engine: Any, stored: Any, older_than: datetime) -> Any:
         found = list(stored)
@@ -236,7 +236,7 @@ def test_reference_added_after_its_object_was_compared_is_found(
         refer(location)
         return look_up(engine, found, older_than)
 
-    monkeypatch.setattr(object_audit, "_unreferenced", write_and_look_up)
+    monkeypatch.setattr(object_audit, "find_unreferenced", write_and_look_up)
     assert unreferenced(object_audit.walk(store.engine, s3os, later())) == [other]
 
 

@@ -308,11 +308,12 @@ def test_secrets_are_not_logged(
     assert s3_server.AWS_SECRET_ACCESS_KEY.get_secret_value() not in caplog.text
 
 
-def test_forked_child_opens_its_own_connections(s3_server: S3ObjectStoreSettings) -> None:
+def test_forked_child_opens_its_own_connections(
+    s3_server: S3ObjectStoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = get_s3os(s3_server)
     before = store.bucket_prefix.client
     assert store.bucket_prefix.client is before
-    created = store.bucket_prefix._client
-    assert created is not None
-    store.bucket_prefix._client = (created[0] + 1, created[1])
+    child = os.getpid() + 1
+    monkeypatch.setattr(os, "getpid", lambda: child)
     assert store.bucket_prefix.client is not before

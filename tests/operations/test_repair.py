@@ -60,10 +60,13 @@ SPOILT = [
     "UPDATE lanes SET floor = 'Infinity'",
     "UPDATE lanes SET floor = 'NaN'",
     "UPDATE lanes SET floor = -1; DELETE FROM queue",
-    "INSERT INTO queue SELECT scope_id, taskhub, priority, protocol, race, gen_random_uuid(), weight FROM queue",
-    "INSERT INTO queue SELECT q.scope_id, taskhub, q.priority, protocol, race, t.token, weight FROM tasks AS t, queue AS q"
+    "INSERT INTO queue SELECT scope_id, taskhub, priority, protocol, race, gen_random_uuid(),"
+    " weight FROM queue",
+    "INSERT INTO queue SELECT q.scope_id, taskhub, q.priority, protocol, race, t.token, weight"
+    " FROM tasks AS t, queue AS q"
     " WHERE t.status = 'running' AND q.task = (SELECT task FROM queue LIMIT 1)",
-    "INSERT INTO queue SELECT q.scope_id, taskhub, q.priority, protocol, race, e.task, weight FROM extends AS e, queue AS q"
+    "INSERT INTO queue SELECT q.scope_id, taskhub, q.priority, protocol, race, e.task, weight"
+    " FROM extends AS e, queue AS q"
     " WHERE q.task = e.parent",
 ]
 

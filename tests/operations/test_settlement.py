@@ -253,7 +253,8 @@ def test_environment_is_kept_with_its_attempt_and_stored_once(
     assert [s.attempts(store, task)[0].environment for task in made.tasks] == environments
     with store.engine.connect() as connection:
         query = text(
-            "SELECT count(*) FROM environments JOIN scopes ON id = scope_id WHERE project = :project"
+            "SELECT count(*) FROM environments JOIN scopes ON id = scope_id"
+            " WHERE project = :project"
         )
         assert connection.execute(query, {"project": scope.project}).scalar_one() == 2
 

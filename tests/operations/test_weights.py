@@ -1,8 +1,9 @@
-"""Draws follow the weights exactly, whatever happened to the queue before: chi-square against the law by enumeration.
+"""Draws follow the weights exactly, independent of the history of the queue.
 
-Each priority of a hub is a race of its own, so one hub holds many independent trials, one in each priority, and many rounds of
-them. Every test holds what was drawn against the law, and against what a queue would draw that ignores the weights or the time
-of arrival: the first must fit, the others must be ruled out, so that the number of trials is known to be large enough.
+Each priority of a hub is a race of its own, so one hub holds many independent trials, one in each
+priority, and many rounds of them. Every test compares the draws by chi-square with the exact
+probabilities, and with those of a queue that ignores the weights or the time of arrival. The first
+must fit and the others must be ruled out, so that the number of trials is known to be large enough.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ STATIC = in_turn(WEIGHTS, ONE_EACH)
 
 
 class Trials:
-    """A hub with as many tasks of each label in each of so many priorities; the number of a trial is its priority.
+    """A hub with the same number of tasks of each label in each priority: a trial per priority.
 
     Tasks labelled `child` extend one parent for each trial.
     """

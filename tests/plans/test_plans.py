@@ -269,7 +269,7 @@ def test_call_with_one_object_touches_few_rows(
 ) -> None:
     if statistics == "skewed" and (act, bound) == SINGLE_CALLS["get_transformation_status"]:
         pytest.skip(
-            "it expects a thousand rows anywhere in the table, which at this size it may as well read from end to end"
+            "the planner expects a thousand rows, and reading all of so small a table is as cheap"
         )
     plans = plans_of(act, statistics, request)
     assert not read_whole(plans), str(plans)

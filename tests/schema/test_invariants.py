@@ -108,14 +108,16 @@ BREACHES = [
         EXTENDS_DEAD,
     ),
     (
-        "INSERT INTO extends (scope_id, task, parent, transformation) SELECT scope_id, parent, task, transformation FROM extends",
+        "INSERT INTO extends (scope_id, task, parent, transformation)"
+        " SELECT scope_id, parent, task, transformation FROM extends",
         "parent",
         NO_CIRCLE,
         CLAIMABLE,
     ),
     ("UPDATE extends SET parent = task", "child", NO_CIRCLE),
     (
-        "DELETE FROM gufe_objects WHERE token = (SELECT unnest(children) FROM gufe_objects WHERE token = :transformation LIMIT 1)",
+        "DELETE FROM gufe_objects WHERE token ="
+        " (SELECT unnest(children) FROM gufe_objects WHERE token = :transformation LIMIT 1)",
         "transformation",
         ALL_PARTS,
     ),
@@ -125,7 +127,8 @@ BREACHES = [
         ALL_PARTS,
     ),
     (
-        "DELETE FROM transformation_chemical_systems WHERE transformation = :transformation AND role = 'A'",
+        "DELETE FROM transformation_chemical_systems"
+        " WHERE transformation = :transformation AND role = 'A'",
         "transformation",
         TWO_SYSTEMS,
     ),
@@ -135,7 +138,8 @@ BREACHES = [
         TWO_SYSTEMS,
     ),
     (
-        "UPDATE transformation_chemical_systems SET role = 'system' WHERE transformation = :transformation AND role = 'B'",
+        "UPDATE transformation_chemical_systems SET role = 'system'"
+        " WHERE transformation = :transformation AND role = 'B'",
         "transformation",
         TWO_SYSTEMS,
     ),
@@ -144,7 +148,8 @@ BREACHES = [
     ("UPDATE queue SET weight = 0.25 WHERE task = :waiting", "waiting", IN_QUEUE),
     ("UPDATE queue SET protocol = 'Other' WHERE task = :waiting", "waiting", IN_QUEUE, IN_LANE),
     (
-        "UPDATE tasks SET status = 'running' WHERE token = :parent; DELETE FROM queue WHERE task = :parent",
+        "UPDATE tasks SET status = 'running' WHERE token = :parent;"
+        " DELETE FROM queue WHERE task = :parent",
         None,
         None,
     ),
@@ -152,7 +157,8 @@ BREACHES = [
     ("DELETE FROM actions WHERE task = :waiting", "waiting", CLAIMABLE),
     ("UPDATE tasks SET status = 'error' WHERE token = :waiting", "waiting", CLAIMABLE),
     (
-        "INSERT INTO queue SELECT scope_id, taskhub, priority, protocol, race, :child, weight FROM queue WHERE task = :parent",
+        "INSERT INTO queue SELECT scope_id, taskhub, priority, protocol, race, :child, weight"
+        " FROM queue WHERE task = :parent",
         "child",
         CLAIMABLE,
     ),

@@ -109,17 +109,20 @@ DRIFT = {
         "odd",
     ),
     "a check that says something else": (
-        "ALTER TABLE tasks DROP CONSTRAINT tasks__priority__ck, ADD CONSTRAINT tasks__priority__ck CHECK (priority >= 0)",
+        "ALTER TABLE tasks DROP CONSTRAINT tasks__priority__ck,"
+        " ADD CONSTRAINT tasks__priority__ck CHECK (priority >= 0)",
         "tasks__priority__ck",
     ),
     "a foreign key that does something else": (
-        "ALTER TABLE attempts DROP CONSTRAINT attempts__tasks__fk, ADD CONSTRAINT attempts__tasks__fk"
+        "ALTER TABLE attempts DROP CONSTRAINT attempts__tasks__fk,"
+        " ADD CONSTRAINT attempts__tasks__fk"
         " FOREIGN KEY (scope_id, task) REFERENCES tasks (scope_id, token)",
         "attempts__tasks__fk",
     ),
     "a dropped index": ("DROP INDEX queue__race__ix", "queue__race__ix"),
     "an index on something else": (
-        "DROP INDEX queue__race__ix; CREATE INDEX queue__race__ix ON queue (scope_id, taskhub, race)",
+        "DROP INDEX queue__race__ix;"
+        " CREATE INDEX queue__race__ix ON queue (scope_id, taskhub, race)",
         "queue__race__ix",
     ),
     "another column type": ("ALTER TABLE tasks ALTER COLUMN attempts TYPE bigint", "attempts"),
@@ -210,7 +213,10 @@ def test_reset_without_a_schema_does_nothing(bare: StateStore) -> None:
         bare.check()
 
 
-FOREIGN = "CREATE TABLE their_notes (id int PRIMARY KEY, note text); CREATE INDEX their_index ON their_notes (note)"
+FOREIGN = (
+    "CREATE TABLE their_notes (id int PRIMARY KEY, note text);"
+    " CREATE INDEX their_index ON their_notes (note)"
+)
 
 
 def _notes(connection: Connection) -> list[str]:

@@ -173,7 +173,8 @@ def test_failed_upgrade_leaves_nothing_behind(empty_database: str) -> None:
 
 WAITING = """
     SELECT count(DISTINCT pid) FROM pg_locks
-    WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    WHERE NOT granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 
 

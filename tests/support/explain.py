@@ -94,7 +94,7 @@ def _nodes(plan: dict[str, Any]) -> Iterator[Node]:
 
 
 def _type(value: Any) -> str:
-    """The type that the driver gives a value; of texts and of nothing it says nothing."""
+    """The type of a value for the driver; ``unknown`` for text and ``None``."""
     if isinstance(value, list):
         of = {_type(one) for one in value} - {"unknown"}
         return f"{of.pop()}[]" if of else "unknown"
@@ -162,9 +162,10 @@ def forget_statistics(tx: Connection) -> None:
     tables = [table.name for table in metadata.sorted_tables]
     tx.execute(text("SET LOCAL allow_system_table_mods = on"))
     tx.execute(
-        text(
-            "DELETE FROM pg_statistic WHERE starelid = ANY(CAST(CAST(:tables AS text[]) AS regclass[]))"
-        ),
+        text("""
+            DELETE FROM pg_statistic
+            WHERE starelid = ANY(CAST(CAST(:tables AS text[]) AS regclass[]))
+        """),
         {"tables": tables},
     )
     tx.execute(
@@ -196,9 +197,12 @@ def skew_statistics(tx: Connection) -> None:
     tx.execute(text("SET LOCAL allow_system_table_mods = on"))
     tx.execute(
         text("""
-            UPDATE pg_statistic AS s SET stadistinct = 1, stakind1 = 0, stakind2 = 0, stakind3 = 0, stakind4 = 0, stakind5 = 0
+            UPDATE pg_statistic AS s
+            SET stadistinct = 1,
+                stakind1 = 0, stakind2 = 0, stakind3 = 0, stakind4 = 0, stakind5 = 0
             FROM pg_attribute AS a
-            WHERE a.attrelid = s.starelid AND a.attnum = s.staattnum AND a.attname = ANY(CAST(:common AS text[]))
+            WHERE a.attrelid = s.starelid AND a.attnum = s.staattnum
+                AND a.attname = ANY(CAST(:common AS text[]))
                 AND s.starelid = ANY(CAST(CAST(:tables AS text[]) AS regclass[]))
         """),
         {"tables": [table.name for table in metadata.sorted_tables], "common": COMMON},

@@ -16,11 +16,11 @@ from alchemistore.settings import get_s3_settings, get_settings
 
 
 def reached(stage: str, text: object = "") -> None:
-    """Say where the worker is, and wait to be told to go on."""
+    """Print where the worker is, and wait for permission to continue."""
     sys.stdout.write(f"{stage} {text}\n")
     sys.stdout.flush()
     if not sys.stdin.readline():
-        sys.exit("nobody is there any more")
+        sys.exit("the test has ended")
 
 
 def main(taskhub: ScopedKey, identifier: str) -> None:

@@ -184,7 +184,7 @@ def encode_parts(obj: Any) -> tuple[str, dict[str, bytes]]:
 
 
 def encode_and_forget(make: Callable[[], Any]) -> tuple[str, dict[str, bytes]]:
-    """Store what `make` gives, then forget it."""
+    """Store the object that `make` returns, then forget it."""
     key, documents = encode_parts(make())
     gc.collect()
     assert gufe_adapter.cached(key) is None
@@ -192,7 +192,7 @@ def encode_and_forget(make: Callable[[], Any]) -> tuple[str, dict[str, bytes]]:
 
 
 def keyed_chain_of(obj: Any) -> list[list[Any]]:
-    """The keyed chain of an object, as it stands in a JSON file."""
+    """The keyed chain of an object, as a JSON file contains it."""
     return [
         [str(document.key), gufe_adapter.plain(document.data)]
         for document in gufe_adapter.encode(obj)

@@ -26,7 +26,7 @@ FOR_GOOD = ("invalid", "deleted")
 
 @dataclass
 class ModelAttempt:
-    """A claim, from beginning to end; it goes on while it has no outcome."""
+    """A claim; it is open while it has no outcome."""
 
     service: str
     outcome: str | None = None
@@ -35,7 +35,7 @@ class ModelAttempt:
 
 @dataclass
 class ModelTask:
-    """A task and its history; `results` maps each result to the attempt it first settled, if any."""
+    """A task and its history; `results` maps each result to the attempt that it settled first."""
 
     transformation: ScopedKey
     parent: ScopedKey | None = None

@@ -42,18 +42,21 @@ _TASKS = """
         JOIN transformations AS t ON (t.scope_id, t.token) = (n.scope_id, n.transformation)
     ) AS e ON e.number = CASE WHEN i % 10 < 8 THEN i / 10 % 10 ELSE 10 + i / 10 % 100 END
     JOIN taskhubs AS h ON (h.scope_id, h.network) = (e.scope_id, e.network);
-    INSERT INTO tasks (scope_id, token, transformation, status, status_changed_at, priority, attempts, created_at)
+    INSERT INTO tasks
+        (scope_id, token, transformation, status, status_changed_at, priority, attempts, created_at)
     SELECT scope_id, token, transformation, status, now(), priority,
         CASE WHEN status IN ('running', 'complete', 'error') THEN 1 ELSE 0 END, now()
     FROM seed ORDER BY i;
     INSERT INTO extends (scope_id, task, parent, transformation)
-    SELECT scope_id, token, CAST('01900000-0000-7000-8000-' || lpad(to_hex(i - 1000), 12, '0') AS uuid), transformation
+    SELECT scope_id, token,
+        CAST('01900000-0000-7000-8000-' || lpad(to_hex(i - 1000), 12, '0') AS uuid), transformation
     FROM seed WHERE i % 5 = 0 AND i / 1000 % 2 = 1;
     INSERT INTO actions (scope_id, taskhub, task, weight, created_at)
     SELECT scope_id, hub, token, CASE WHEN i % 1000 = 2 THEN 0 ELSE 0.5 END, now()
     FROM seed WHERE status IN ('waiting', 'running', 'error');
     INSERT INTO attempts
-        (scope_id, task, attempt, service, claimed_at, ended_at, outcome, taskhub, lane, priority, race)
+        (scope_id, task, attempt, service, claimed_at, ended_at, outcome, taskhub, lane, priority,
+        race)
     SELECT scope_id, token, 1, service, now(), CASE WHEN status <> 'running' THEN now() END,
         CASE WHEN status <> 'running' THEN status END, hub, '', priority, random()
     FROM seed WHERE status IN ('running', 'complete', 'error');
@@ -69,7 +72,8 @@ _TASKS = """
     SELECT DISTINCT scope_id, taskhub, unnest(ARRAY['', protocol]), priority, now() FROM queue
     ON CONFLICT DO NOTHING;
     INSERT INTO results (scope_id, token, obj_key, scope, ok, datetime_created, created_at)
-    SELECT scope_id, token, 'ProtocolDAGResult-' || i, 'org-campaign-project', status = 'complete', now(), now()
+    SELECT scope_id, token, 'ProtocolDAGResult-' || i, 'org-campaign-project', status = 'complete',
+        now(), now()
     FROM seed WHERE status IN ('complete', 'error');
     INSERT INTO task_results (scope_id, task, result, attempt, created_at)
     SELECT scope_id, token, token, 1, now() FROM seed WHERE status IN ('complete', 'error');
@@ -86,7 +90,7 @@ class Seeded:
     """The store, and the keys of its hubs, from the largest to the small ones."""
 
     store: StateStore
-    # Not the store's: what is looked up here is not what is looked at.
+    # Separate from the store's, so that the statements of this class are not among those examined.
     engine: Engine
     networks: list[ScopedKey]
     hubs: list[ScopedKey]
@@ -104,8 +108,10 @@ class Seeded:
         """So many tasks of the largest network, from one on, that fit a condition on `status`."""
         statement = f"""
             SELECT t.token FROM tasks AS t
-            JOIN network_transformations AS n ON (n.scope_id, n.transformation) = (t.scope_id, t.transformation)
-            WHERE n.network = :network AND t.token >= :first AND {fitting} ORDER BY t.token LIMIT :count
+            JOIN network_transformations AS n
+                ON (n.scope_id, n.transformation) = (t.scope_id, t.transformation)
+            WHERE n.network = :network AND t.token >= :first AND {fitting}
+            ORDER BY t.token LIMIT :count
         """
         with self.engine.connect() as connection:
             values = {

@@ -62,6 +62,15 @@ def taskhub_tasks(store: StateStore, taskhub: ScopedKey, flag: bool) -> None:
     assert_type(unclaimed, dict[ScopedKey, Task])
 
 
+def one_or_many(store: StateStore, key: ScopedKey, keys: Iterable[ScopedKey | None]) -> None:
+    assert_type(store.get_network_status(key), dict[str, int])
+    assert_type(store.get_network_status(str(key)), dict[str, int])
+    assert_type(store.get_network_status(keys), list[dict[str, int]])
+    assert_type(store.get_taskhub_actioned_tasks(key), dict[ScopedKey, float])
+    assert_type(store.get_taskhub_actioned_tasks(str(key)), dict[ScopedKey, float])
+    assert_type(store.get_taskhub_actioned_tasks(keys), list[dict[ScopedKey, float]])
+
+
 def task_transformation(store: StateStore, task: ScopedKey) -> None:
     assert_type(store.get_task_transformation(task), tuple[Any, ProtocolDAGResultRef | None])
     assert_type(

@@ -14,9 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from rich.console import Console
 from rich.table import Table
 
+from alchemistore import AlchemistoreError
 from bench.report import RESULTS, WIDTH
 from bench.soak import journal, verdict
 from bench.soak.load import QUICK, Load, Sizes
@@ -35,7 +37,9 @@ class Figures:
     scenario : str
         Its name.
     skipped : str
-        Why it did not run; empty if it did.
+        Why it was not run; empty if it was.
+    failed : str
+        Why it could not be run to its end; empty if it was.
     faulty : dict of str to list of str
         What must not happen, and each time it did.
     errors : dict of str to int
@@ -46,6 +50,7 @@ class Figures:
 
     scenario: str
     skipped: str = ""
+    failed: str = ""
     tasks: int = 0
     faults: int = 0
     seconds: float = 0.0
@@ -58,7 +63,7 @@ class Figures:
 
     @property
     def passed(self) -> bool:
-        return not any(self.faulty.values())
+        return not self.failed and not any(self.faulty.values())
 
 
 def run(name: str, sizes: Sizes, small_disk: Path | None = None) -> Figures:
@@ -98,6 +103,8 @@ def run(name: str, sizes: Sizes, small_disk: Path | None = None) -> Figures:
             return figures
     except Skipped as reason:
         return Figures(name, skipped=str(reason))
+    except (AlchemistoreError, psycopg.Error, OSError) as error:
+        return Figures(name, failed=f"{type(error).__name__}: {error}")
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -121,8 +128,9 @@ def table(found: Sequence[Figures]) -> Table:
         made.add_column(heading, justify="left" if heading == "scenario" else "right")
     made.add_column("verdict")
     for one in found:
-        if one.skipped:
-            made.add_row(one.scenario, *[""] * (5 + len(counted)), f"skipped: {one.skipped}")
+        if one.skipped or one.failed:
+            ending = "skipped" if one.skipped else "[bold red]FAILED[/]"
+            made.add_row(one.scenario, *[""] * (5 + len(counted)), ending)
             continue
         made.add_row(
             one.scenario,
@@ -162,8 +170,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         figures = run(name, sizes, options.small_disk)
         record(figures, path)
         found.append(figures)
-        result = figures.skipped or ("passed" if figures.passed else "FAILED")
-        console.print(f"    {result} after {time.monotonic() - begun:.0f} s", highlight=False)
+        result = (
+            f"skipped: {figures.skipped}"
+            if figures.skipped
+            else ("passed" if figures.passed else f"FAILED {figures.failed}".strip())
+        )
+        console.print(
+            f"    {result} after {time.monotonic() - begun:.0f} s", highlight=False, markup=False
+        )
         for what, texts in figures.faulty.items():
             for text in texts[:SHOWN]:
                 console.print(f"    {what}: {text}", highlight=False, markup=False)

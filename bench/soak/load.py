@@ -231,6 +231,8 @@ class Load:
             if seen - changed > self.sizes.patience or seen - begun > self.sizes.limit:
                 drained.seconds = seen - begun
                 self._look_for_stranded(drained)
+                if seen - begun > self.sizes.limit:
+                    drained.stranded.append(f"not finished within {self.sizes.limit:.0f} s")
                 return drained
             share = self.sizes.tasks * (drained.faults + 1) / (self.sizes.faults + 1)
             left = drained.faults < self.sizes.faults

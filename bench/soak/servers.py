@@ -16,7 +16,7 @@ import psycopg
 
 from alchemistore.errors import StoreUnavailableError
 from alchemistore.local import daemon
-from alchemistore.local.postgres import DATABASE, PORT, SUPERUSER, PrivatePostgres
+from alchemistore.local.postgres import DATABASE, PORT, SOCKET_NAME, SUPERUSER, PrivatePostgres
 
 PATIENCE = 60.0
 POOLER_PORT = 6432
@@ -146,6 +146,8 @@ class Pair:
         done = daemon.run(command, cwd=home, user=self._user)
         if done.returncode != 0:
             raise StoreUnavailableError(f"pg_basebackup failed: {done.stderr.strip()}")
+        # The copy contains the lock of the primary's socket.
+        (data / f"{SOCKET_NAME}.lock").unlink()
         command = [self._programs / "postgres", "-D", data]
         for setting in (
             "listen_addresses=",
@@ -191,7 +193,6 @@ class Pair:
         with self._connect(self._primary) as connection:
             found = connection.execute(
                 "SELECT FROM pg_stat_replication WHERE sync_state = 'sync'"
-                " AND flush_lsn >= (SELECT pg_current_wal_flush_lsn() - 1048576::numeric)"
             ).fetchone()
         return found is not None
 

@@ -31,8 +31,9 @@ check: lint test  ## run everything that must pass before a commit is merged
 test: $(VENV)/.test  ## run all tests, or some: make test T=tests/operations/test_claims.py
 	$(BIN)/python -m pytest $(if $(T),$(T),$(PYTEST_ARGS))
 
-soak: $(VENV)/.test  ## run the long random and concurrent tests, which `make test` leaves out
-	$(BIN)/python -m pytest $(PYTEST_ARGS) -m soak
+soak: $(VENV)/.test  ## run a load under faults (S=sigkill,s3: some), and the long random tests
+	$(BIN)/python -m bench.soak $(if $(S),--only $(S)) $(ARGS)
+	$(if $(S),,$(BIN)/python -m pytest $(PYTEST_ARGS) -m soak)
 
 lint: $(VENV)/.dev  ## check style, types and import layers
 	$(BIN)/ruff check .

@@ -4,109 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from alchemistore import AlchemistoreError
 from bench.report import RESULTS, WIDTH
-from bench.soak import journal, verdict
-from bench.soak.load import QUICK, Load, Sizes
-from bench.soak.scenarios import SCENARIOS, Place, object_store
-from bench.soak.servers import Skipped
+from bench.soak.load import QUICK, Sizes
+from bench.soak.run import Figures, run
+from bench.soak.scenarios import SCENARIOS
 
 SHOWN = 5
-
-
-@dataclass
-class Figures:
-    """The figures of a scenario; all of `faulty` must be empty.
-
-    Attributes
-    ----------
-    scenario : str
-        Its name.
-    skipped : str
-        Why it was not run; empty if it was.
-    failed : str
-        Why it could not be run to its end; empty if it was.
-    faulty : dict of str to list of str
-        What must not happen, and each time it did.
-    errors : dict of str to int
-        How often workers and maintainer saw each error.
-    messages : list of str
-        The most frequent of their texts.
-    """
-
-    scenario: str
-    skipped: str = ""
-    failed: str = ""
-    tasks: int = 0
-    faults: int = 0
-    seconds: float = 0.0
-    rate: float = 0.0
-    attempts: int = 0
-    settled: int = 0
-    faulty: dict[str, list[str]] = field(default_factory=dict)
-    errors: dict[str, int] = field(default_factory=dict)
-    messages: list[str] = field(default_factory=list)
-
-    @property
-    def passed(self) -> bool:
-        return not self.failed and not any(self.faulty.values())
-
-
-def run(name: str, sizes: Sizes, small_disk: Path | None = None) -> Figures:
-    """Run a scenario and return its figures."""
-    directory = Path(tempfile.mkdtemp(prefix="alchemistore-soak-"))
-    # PostgreSQL does not run as root.
-    directory.chmod(0o711)
-    try:
-        with SCENARIOS[name](Place(directory, small_disk)) as setup:
-            load = Load(setup, sizes, directory / "journals")
-            drained = load.run()
-            events = list(journal.events(directory / "journals"))
-            twice = verdict.claimed_twice(events, load)
-            if drained.twice:
-                twice.append(f"{drained.twice} tasks had two open attempts at once")
-            kinds, messages = verdict.errors(events)
-            figures = Figures(
-                name,
-                tasks=sizes.tasks,
-                faults=drained.faults,
-                seconds=round(drained.seconds, 1),
-                rate=round((sizes.tasks - len(drained.stranded)) / drained.seconds, 1),
-                attempts=sum(one["kind"] == "claimed" for one in events),
-                settled=sum(one["kind"] == "settled" for one in events),
-                faulty={
-                    "claimed twice": twice,
-                    "results lost": verdict.results_lost(events, load, object_store(setup)),
-                    "claims lost": drained.lost_claims,
-                    "stranded": drained.stranded,
-                    "problems": list(load.insist("problems", load.store.problems)),
-                    "crashes": verdict.crashes(events),
-                },
-                errors=kinds,
-                messages=messages,
-            )
-            load.store.close()
-            return figures
-    except Skipped as reason:
-        return Figures(name, skipped=str(reason))
-    except (AlchemistoreError, psycopg.Error, OSError) as error:
-        return Figures(name, failed=f"{type(error).__name__}: {error}")
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def record(figures: Figures, path: Path) -> None:
@@ -155,7 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sizes = QUICK if options.quick else Sizes()
     changes = {
         name: value
-        for name, value in (("tasks", options.tasks), ("faults", options.faults))
+        for name, value in (
+            ("tasks", options.tasks),
+            ("faults", options.faults),
+            ("limit", options.limit),
+        )
         if value
     }
     sizes = replace(sizes, **changes)
@@ -202,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--tasks", type=int, help="number of tasks of each scenario")
     parser.add_argument("--faults", type=int, help="number of faults of each scenario")
+    parser.add_argument("--limit", type=float, metavar="SECONDS", help="longest time of a load")
     parser.add_argument(
         "--small-disk",
         type=Path,

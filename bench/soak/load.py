@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -100,8 +101,6 @@ class Setup:
         Seconds by which the clocks of the worker processes are fast, in turn.
     bucket : dict or None
         The settings of the object store for the workers.
-    before_check : callable, optional
-        Called when all workers have ended.
     """
 
     url: str
@@ -109,7 +108,6 @@ class Setup:
     nuisance: Callable[[threading.Event], int] | None = None
     skews: Sequence[float] = (0.0,)
     bucket: dict[str, str] | None = None
-    before_check: Callable[[], None] = lambda: None
 
 
 @dataclass
@@ -120,21 +118,21 @@ class Drained:
     ----------
     seconds : float
         The time from the first claim to the last completion.
+    complete : int
+        How many tasks are complete.
     faults : int
         How many faults were carried out.
     twice : int
         The largest number of tasks with two open attempts that was seen at once.
     stranded : list of str
         The tasks that are not complete, with their status.
-    lost_claims : list of str
-        Those of them that a live service holds without knowing it.
     """
 
     seconds: float = 0.0
+    complete: int = 0
     faults: int = 0
     twice: int = 0
     stranded: list[str] = field(default_factory=list)
-    lost_claims: list[str] = field(default_factory=list)
 
 
 class Load:
@@ -163,27 +161,21 @@ class Load:
     def run(self) -> Drained:
         """Create the tasks, run them all, and return how it ended."""
         self._hubs = seed(self.store, self.sizes.tasks)
-        threads = [threading.Thread(target=self._maintain)]
-        annoyed = [0]
-        if (nuisance := self.setup.nuisance) is not None:
-            threads.append(threading.Thread(target=lambda: annoyed.append(nuisance(self._ended))))
-        try:
-            for _ in range(self.sizes.processes):
-                self._start_worker()
-            for thread in threads:
-                thread.start()
-            drained = self._drain()
-            self._stop_workers()
-        finally:
-            self._ended.set()
-            for worker in self._workers.values():
-                if worker.poll() is None:
+        with ThreadPoolExecutor() as pool:
+            try:
+                for _ in range(self.sizes.processes):
+                    self._start_worker()
+                maintaining = pool.submit(self._maintain)
+                annoying = self.setup.nuisance and pool.submit(self.setup.nuisance, self._ended)
+                drained = self._drain()
+                self._stop_workers()
+            finally:
+                self._ended.set()
+                for worker in self._workers.values():
                     worker.kill()
                     worker.wait()
-        for thread in threads:
-            thread.join()
-        drained.faults += sum(annoyed)
-        self.setup.before_check()
+        maintaining.result()
+        drained.faults += annoying.result() if annoying else 0
         return drained
 
     def kill_worker(self) -> None:
@@ -193,6 +185,10 @@ class Load:
         worker.kill()
         worker.wait()
         self._start_worker()
+
+    def survived(self, service: str) -> bool:
+        """Check whether a service ran until the end of the load."""
+        return service.partition(".")[0] in self._workers
 
     def insist(self, call: str, action: Callable[[], R]) -> R:
         """Repeat a call until it is answered."""
@@ -222,14 +218,14 @@ class Load:
         while True:
             [progress] = self.rows(PROGRESS)
             drained.twice = max(drained.twice, progress.twice)
+            drained.complete = progress.complete
             current, seen = (progress.complete, progress.attempts), time.monotonic()
+            drained.seconds = seen - begun
             if current != last:
                 last, changed = current, seen
             if progress.complete == self.sizes.tasks:
-                drained.seconds = seen - begun
                 return drained
             if seen - changed > self.sizes.patience or seen - begun > self.sizes.limit:
-                drained.seconds = seen - begun
                 self._look_for_stranded(drained)
                 if seen - begun > self.sizes.limit:
                     drained.stranded.append(f"not finished within {self.sizes.limit:.0f} s")
@@ -246,8 +242,6 @@ class Load:
         for row in self.rows(UNFINISHED):
             held = "" if row.service is None else f", held by {row.service}"
             drained.stranded.append(f"{row.token} is {row.status}{held}")
-            if row.service is not None and row.service.partition(".")[0] in self._workers:
-                drained.lost_claims.append(drained.stranded[-1])
 
     def _start_worker(self) -> None:
         name = f"worker{self._started}"

@@ -60,6 +60,17 @@ def claimed_twice(events: Sequence[Mapping[str, Any]], load: Load) -> list[str]:
     return found
 
 
+def claims_lost(events: Iterable[Mapping[str, Any]], load: Load) -> list[str]:
+    """Return the claims of services that never learned of them, although they were not killed."""
+    answered = Counter((_token(one), one["service"]) for one in events if one["kind"] == "claimed")
+    recorded = Counter((str(row.task), row.service) for row in load.rows(ATTEMPTS))
+    return [
+        f"{task}: {service} was given it {answered[task, service]} times, in {times} attempts"
+        for (task, service), times in recorded.items()
+        if times > answered[task, service] and load.survived(service)
+    ]
+
+
 def results_lost(
     events: Iterable[Mapping[str, Any]], load: Load, objects: S3ObjectStore | None
 ) -> list[str]:

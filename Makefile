@@ -34,8 +34,9 @@ test: $(VENV)/.test  ## run all tests, or some: make test T=tests/operations/tes
 test-postgres15: $(VENV)/.test  ## run all tests on a private server of Debian's PostgreSQL 15
 	$(BIN)/python -m tests.postgres15 $(if $(T),$(T),$(PYTEST_ARGS))
 
-soak: $(VENV)/.test  ## run the long random and concurrent tests, which `make test` leaves out
-	$(BIN)/python -m pytest $(PYTEST_ARGS) -m soak
+soak: $(VENV)/.test  ## run a load under faults (S=sigkill,s3: some), and the long random tests
+	$(BIN)/python -m bench.soak $(if $(S),--only $(S)) $(ARGS)
+	$(if $(S),,$(BIN)/python -m pytest $(PYTEST_ARGS) -m soak)
 
 lint: $(VENV)/.dev  ## check style, types and import layers
 	$(BIN)/ruff check .

@@ -55,7 +55,7 @@ class S3ObjectStoreError(AlchemistoreError):
 
 
 class S3UnavailableError(S3ObjectStoreError, StoreUnavailableError):
-    """The object store cannot be reached or rejected the credentials."""
+    """The object store cannot be reached, is out of order, or rejected the credentials."""
 
 
 class GufeNotInstalledError(AlchemistoreError, ImportError):

@@ -260,7 +260,7 @@ def _repeatable(error: Exception, readonly: bool, known: bool) -> bool:
     if not isinstance(cause, DBAPIError):
         return False
     if isinstance(error, OutcomeUnknownError):
-        return known
+        return known or readonly
     state = _sqlstate(cause)
     if state == READ_ONLY:
         return not readonly

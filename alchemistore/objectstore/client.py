@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -128,6 +129,8 @@ def translate_errors(step: str, bucket: str, location: str | None = None) -> Ite
             ) from error
         if code in REFUSED:
             raise S3UnavailableError(f"{what}: {code}: {text}; {REFUSED[code]}") from error
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise S3UnavailableError(f"{what}: {code}: {text}; try again later") from error
         raise S3ObjectStoreError(f"{what}: {code}: {text}") from error
     except (NoCredentialsError, PartialCredentialsError) as error:
         raise S3UnavailableError(

@@ -85,7 +85,7 @@ def test_missing_name_is_an_attribute_error() -> None:
 
 
 def test_bench_imports_nothing_from_tests() -> None:
-    files = sorted((CHECKOUT / "bench").glob("*.py"))
+    files = sorted((CHECKOUT / "bench").rglob("*.py"))
     assert "run.py" in {file.name for file in files}
     imported = {
         (file.name, module)

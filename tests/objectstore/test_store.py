@@ -6,6 +6,8 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -245,6 +247,22 @@ class TestRefusals:
         ) as caught:
             store.check()
         assert "hunter2" not in str(caught.value)
+
+    def test_server_that_is_out_of_order_is_unavailable(
+        self, s3_server: S3ObjectStoreSettings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class OutOfOrder(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(503)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+        monkeypatch.setattr("alchemistore.objectstore.client.ATTEMPTS", 1)
+        with HTTPServer(("127.0.0.1", 0), OutOfOrder) as server:
+            Thread(target=server.handle_request).start()
+            store = get_s3os(s3_server, f"http://127.0.0.1:{server.server_port}")
+            with pytest.raises(StoreUnavailableError, match=r"503.*try again later"):
+                list(store.iter_contents())
 
     def test_malformed_endpoint_url_is_named(self, s3_server: S3ObjectStoreSettings) -> None:
         with pytest.raises(StoreUnavailableError, match="AWS_ENDPOINT_URL is not a URL") as caught:

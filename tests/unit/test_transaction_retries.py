@@ -202,6 +202,23 @@ def test_connection_lost_in_a_call_is_replaced_and_the_call_runs_once(
     assert notes.numbers() == [1, 2]
 
 
+def test_read_is_repeated_if_the_connection_is_lost_during_commit(
+    notes: Notes, notes_database: str
+) -> None:
+    killed: list[int | None] = []
+
+    def look(tx: Connection) -> list[int]:
+        found = list(tx.scalars(text("SELECT number FROM notes")))
+        if not killed:
+            killed.append(tx.scalar(text("SELECT pg_backend_pid()")))
+            _kill(notes_database, killed)
+        return found
+
+    notes.add(1)
+    assert notes.read(look) == [1]
+    assert len(killed) == 1
+
+
 def test_connection_lost_in_a_transaction_is_an_error_and_the_next_transaction_works(
     notes: Notes, notes_database: str
 ) -> None:

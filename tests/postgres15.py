@@ -37,7 +37,7 @@ def _run(program: str, *arguments: str) -> None:
         if os.geteuid() == 0
         else {}
     )
-    subprocess.run(command, check=True, cwd="/", stdout=sys.stderr, **other)
+    subprocess.run(command, check=True, cwd="/", stdout=subprocess.DEVNULL, **other)
 
 
 def _free_port() -> int:

@@ -41,7 +41,7 @@ COLUMNS = text("""
     WHERE c.relnamespace = to_regnamespace(quote_ident(:schema)) AND c.relkind IN ('r', 'p')
     GROUP BY c.relname
 """)
-# Whether a schema contains nothing, and the role of the connection could drop it and create it again.
+# Whether a schema is empty, and the role of the connection could drop it and create it again.
 DISPOSABLE = text("""
     SELECT nspname <> 'public' AND pg_has_role(nspowner, 'USAGE')
         AND has_database_privilege(current_database(), 'CREATE')

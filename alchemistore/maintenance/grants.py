@@ -23,7 +23,7 @@ class Purpose(StrEnum):
 
 
 RIGHTS = {Purpose.service: "SELECT, INSERT, UPDATE, DELETE", Purpose.monitor: "SELECT"}
-# The hash of a key would let a monitor try keys at its leisure.
+# A column that monitors cannot read, so that a leaked password does not leak hashes of keys.
 SECRET = ("identities", "hashed_key")
 
 ROLE = text("SELECT rolname FROM pg_roles WHERE rolname = :role")

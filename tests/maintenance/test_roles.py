@@ -207,6 +207,13 @@ def test_monitor_and_service_can_read(roles: Roles, made: Campaign, name: str) -
             READS[name](store, made)
 
 
+@pytest.mark.parametrize("role", ["service", "monitor"])
+def test_monitor_and_service_can_wait_for_tasks(roles: Roles, made: Campaign, role: str) -> None:
+    with roles.store(role) as store:
+        assert store.wait_for_tasks([SCOPE], timeout=0)
+        assert not store.wait_for_tasks([Scope("nobody")], timeout=0.01)
+
+
 @pytest.mark.parametrize("name", SECRET_READS)
 def test_service_can_read_hashes_of_keys_and_monitor_cannot(
     roles: Roles, made: Campaign, name: str

@@ -24,8 +24,9 @@ SUFFIXES = {
     CheckConstraint: "__ck",
 }
 
-# Tables without a scope: `scopes` is the list of scopes; services and identities span several.
-WITHOUT_SCOPE = {"compute_services", "identities", "identity_scopes", "scopes"}
+# Tables without a scope: `scopes` is the list of scopes; services, identities and requests span
+# several.
+WITHOUT_SCOPE = {"compute_services", "identities", "identity_scopes", "requests", "scopes"}
 # Indexes that span scopes: claims by service, and objects by path.
 ACROSS_SCOPES = {"claims__service__ix", "claims__compute_services__fk", "results__location__ix"}
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 
 from alchemistore import Scope, StateStore
 from alchemistore.database import migrations
@@ -322,12 +322,15 @@ def test_offline_sql_uses_the_schema_that_the_environment_names(empty_database: 
 
 def test_settings_win_over_options_in_the_url(empty_database: str) -> None:
     create_other(empty_database, "public")
-    options = "-c search_path=public -c statement_timeout=1 -c default_transaction_read_only=on"
+    options = "-c search_path=public -c statement_timeout=99s -c default_transaction_read_only=on"
     separator = "&" if "?" in empty_database else "?"
     url = f"{empty_database}{separator}options={quote(options)}"
     with store_in(url, "other") as store:
         store.initialize()
         assert use(store) == 3
+        with store.engine.begin() as connection:
+            assert connection.scalar(text("SHOW statement_timeout")) == "0"
+            assert connection.scalar(text("SELECT current_schema()")) == "other"
     assert other_data(empty_database, "public") == [("theirs", "c0ffee", 0)]
 
 

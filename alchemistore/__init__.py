@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from alchemistore.errors import (
         AlchemistoreError as AlchemistoreError,
         CheckError as CheckError,
+        DamagedDocumentError as DamagedDocumentError,
+        DocumentConflictError as DocumentConflictError,
+        DocumentConflictWarning as DocumentConflictWarning,
+        DocumentNotBuildableError as DocumentNotBuildableError,
         GufeNotInstalledError as GufeNotInstalledError,
         InvalidScopeError as InvalidScopeError,
         KeyDriftWarning as KeyDriftWarning,
@@ -65,6 +69,10 @@ _PUBLIC = {
     "alchemistore.errors": (
         "AlchemistoreError",
         "CheckError",
+        "DamagedDocumentError",
+        "DocumentConflictError",
+        "DocumentConflictWarning",
+        "DocumentNotBuildableError",
         "GufeNotInstalledError",
         "InvalidScopeError",
         "KeyDriftWarning",

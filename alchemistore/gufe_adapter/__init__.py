@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         encode,
         is_gufe,
         is_network,
+        is_result,
         key_of,
     )
     from alchemistore.gufe_adapter.keyed_chain import read_chain
@@ -30,7 +31,12 @@ if TYPE_CHECKING:
         network_content,
         node_content,
     )
-    from alchemistore.gufe_adapter.results import result_from_json, result_to_dict, result_to_json
+    from alchemistore.gufe_adapter.results import (
+        key_of_result,
+        result_from_json,
+        result_to_dict,
+        result_to_json,
+    )
     from alchemistore.gufe_adapter.version import (
         create_dag,
         execute_dag,
@@ -57,7 +63,9 @@ _MODULES = {
     "gufe_version": "version",
     "is_gufe": "encoding",
     "is_network": "encoding",
+    "is_result": "encoding",
     "key_of": "encoding",
+    "key_of_result": "results",
     "loads": "codec",
     "network_content": "network",
     "node_content": "network",
@@ -86,7 +94,9 @@ __all__ = [
     "gufe_version",
     "is_gufe",
     "is_network",
+    "is_result",
     "key_of",
+    "key_of_result",
     "loads",
     "network_content",
     "node_content",

@@ -12,7 +12,7 @@ from alchemistore.errors import GufeNotInstalledError
 
 if TYPE_CHECKING:
     from alchemistore.gufe_adapter.codec import dumps, loads, plain
-    from alchemistore.gufe_adapter.decoding import decode
+    from alchemistore.gufe_adapter.decoding import decode, rebuild, verify_documents
     from alchemistore.gufe_adapter.encoding import (
         Document,
         cached,
@@ -71,10 +71,12 @@ _MODULES = {
     "node_content": "network",
     "plain": "codec",
     "read_chain": "keyed_chain",
+    "rebuild": "decoding",
     "result_from_json": "results",
     "result_ok": "version",
     "result_to_dict": "results",
     "result_to_json": "results",
+    "verify_documents": "decoding",
     "writer_versions": "version",
 }
 
@@ -102,10 +104,12 @@ __all__ = [
     "node_content",
     "plain",
     "read_chain",
+    "rebuild",
     "result_from_json",
     "result_ok",
     "result_to_dict",
     "result_to_json",
+    "verify_documents",
     "writer_versions",
 ]
 

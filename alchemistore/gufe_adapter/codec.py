@@ -156,13 +156,17 @@ class Reviver:
 
     Parameters
     ----------
-    size : int
+    size : int, default 0
         Size of the JSON, which limits the size of the bytes that are unpacked from it.
     """
 
-    def __init__(self, size: int) -> None:
-        self.limit = unpacked_max(size)
+    def __init__(self, size: int = 0) -> None:
+        self.size = size
         self.unpacked = 0
+
+    def allow(self, size: int) -> None:
+        """Add the size of another document to the size of the JSON."""
+        self.size += size
 
     def __call__(self, dct: dict[str, Any]) -> Any:
         """Return the value that a codec wrote as this dict; return any other dict unchanged.
@@ -178,8 +182,9 @@ class Reviver:
             return dct
         try:
             self.unpacked += unpacked_size(dct)
-            if self.unpacked > self.limit:
-                raise ValueError(f"the bytes in it unpack to more than the allowed {self.limit}")
+            limit = unpacked_max(self.size)
+            if self.unpacked > limit:
+                raise ValueError(f"the bytes in it unpack to more than the allowed {limit}")
             if "__module__" in dct and "__class__" in dct:
                 load(dct["__module__"])
             for codec in JSON_HANDLER.codecs:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Container, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from alchemistore.errors import (
     DamagedDocumentError,
@@ -13,7 +14,7 @@ from alchemistore.errors import (
     KeyDriftWarning,
 )
 from alchemistore.gufe_adapter.codec import Reviver, UnreadableValueError, from_text, parse, unpack
-from alchemistore.gufe_adapter.encoding import REFERENCE, cached
+from alchemistore.gufe_adapter.encoding import REFERENCE, Document, cached
 from alchemistore.gufe_adapter.modules import ClassNotAvailableError, find_class
 from alchemistore.gufe_adapter.version import build, gufe_version
 from alchemistore.models.gufe import GufeTokenizable
@@ -75,18 +76,74 @@ def decode_contents(
 
 
 def decode_unseen(
-    root: str, contents: Mapping[str, dict[str, Any]], known: Container[str] = ()
+    root: str, contents: Mapping[str, dict[str, Any]], documents: Mapping[str, bytes] | None = None
 ) -> tuple[GufeTokenizable, list[tuple[str, str]]]:
     """Build an object from parsed documents, and compare the keys that gufe computes.
 
-    Objects in memory are used for the keys in `known` and for keys without a document only.
+    Objects in memory are used only for keys that `contents` does not have.
 
     Returns
     -------
     tuple of (GufeTokenizable, list of (str, str))
         The object, and the pairs of given and computed keys that differ, children first.
     """
-    return _build_all(root, contents, {}, lambda key: key in known or key not in contents)
+    return _build_all(root, contents, documents or {}, lambda key: key not in contents)
+
+
+def rebuild(key: str, document: bytes, others: Mapping[str, bytes]) -> GufeTokenizable:
+    """Build an object from its document, even if one with its key is in memory.
+
+    Parameters
+    ----------
+    key : str
+        The key that the document has; the object may have another one.
+    document : bytes
+        The document.
+    others : mapping of str to bytes
+        The documents of everything it refers to, by key.
+
+    Raises
+    ------
+    DamagedDocumentError
+        If a document is missing or damaged.
+    DocumentNotBuildableError
+        If the installed packages cannot build the object.
+    """
+    documents = ChainMap({key: document}, cast(dict[str, bytes], others))
+    return _build_all(key, {}, documents, lambda other: other != key)[0]
+
+
+def verify_documents(
+    documents: Sequence[Document], stored: Mapping[str, bytes]
+) -> tuple[GufeTokenizable, list[tuple[str, str]]]:
+    """Build the last of some documents, which are children first, and compare the keys.
+
+    Parameters
+    ----------
+    documents : sequence of Document
+        The documents, the root last.
+    stored : mapping of str to bytes
+        Stored documents that they refer to, by key.
+
+    Returns
+    -------
+    tuple of (GufeTokenizable, list of (str, str))
+        The object, and the pairs of given and computed keys that differ, children first.
+
+    Raises
+    ------
+    DocumentNotBuildableError
+        If the installed packages cannot build an object.
+    """
+    reviver = Reviver(sum(len(document.text) for document in documents))
+    contents: dict[str, dict[str, Any]] = {}
+    for document in documents:
+        try:
+            contents[str(document.key)] = dict(from_text(document.text, reviver))
+        except UnreadableValueError as error:
+            name = class_name(document.content)
+            raise DocumentNotBuildableError(document.key, name, str(error)) from error
+    return decode_unseen(str(documents[-1].key), contents, stored)
 
 
 def _build_all(
@@ -95,7 +152,7 @@ def _build_all(
     documents: Mapping[str, bytes],
     may_be_cached: Callable[[str], bool] = lambda key: True,
 ) -> tuple[GufeTokenizable, list[tuple[str, str]]]:
-    reviver = Reviver(sum(map(len, documents.values())))
+    reviver = Reviver()
     built: dict[str, GufeTokenizable] = {}
     drifted: list[tuple[str, str]] = []
     begun: dict[str, tuple[dict[str, Any], list[_Slot]]] = {}
@@ -166,6 +223,7 @@ def _read(key: str, documents: Mapping[str, bytes], root: str, reviver: Reviver)
         )
     try:
         text = unpack(documents[key])
+        reviver.allow(len(documents[key]))
         content = from_text(text, reviver)
         check_kind(key, content)
     except UnreadableValueError as error:

@@ -70,11 +70,14 @@ class DocumentConflictRow(Base):
     """Two different documents for one key, kept for the operator."""
 
     __tablename__ = "document_conflicts"
-    __table_args__ = (ForeignKeyConstraint(["scope_id"], ["scopes.id"]),)
+    __table_args__ = (
+        PrimaryKeyConstraint("scope_id", "token", "id"),
+        ForeignKeyConstraint(["scope_id"], ["scopes.id"]),
+    )
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     scope_id: Mapped[int]
     token: Mapped[UUID]
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
     kind: Mapped[CText]
     # The document that was stored first; whether the other one has taken its place.
     document: Mapped[bytes]

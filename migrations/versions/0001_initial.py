@@ -122,9 +122,9 @@ def upgrade() -> None:
     op.execute("ALTER TABLE gufe_objects ALTER COLUMN document SET STORAGE EXTERNAL")
     op.create_table(
         "document_conflicts",
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("scope_id", sa.BigInteger(), nullable=False),
         sa.Column("token", sa.Uuid(), nullable=False),
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("kind", sa.Text(collation="C"), nullable=False),
         sa.Column("document", sa.LargeBinary(), nullable=False),
         sa.Column("writer", sa.Text(), nullable=False),
@@ -136,7 +136,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["scope_id"], ["scopes.id"], name=op.f("document_conflicts__scopes__fk")
         ),
-        sa.PrimaryKeyConstraint("id", name=op.f("document_conflicts__pk")),
+        sa.PrimaryKeyConstraint("scope_id", "token", "id", name=op.f("document_conflicts__pk")),
     )
     op.create_table(
         "identity_scopes",

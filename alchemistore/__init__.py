@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from alchemistore.errors import (
         AlchemistoreError as AlchemistoreError,
         CheckError as CheckError,
+        DamagedDocumentError as DamagedDocumentError,
+        DocumentConflictError as DocumentConflictError,
+        DocumentConflictWarning as DocumentConflictWarning,
+        DocumentNotBuildableError as DocumentNotBuildableError,
         GufeNotInstalledError as GufeNotInstalledError,
         InvalidScopeError as InvalidScopeError,
         KeyDriftWarning as KeyDriftWarning,
@@ -70,6 +74,10 @@ _PUBLIC = {
     "alchemistore.errors": (
         "AlchemistoreError",
         "CheckError",
+        "DamagedDocumentError",
+        "DocumentConflictError",
+        "DocumentConflictWarning",
+        "DocumentNotBuildableError",
         "GufeNotInstalledError",
         "InvalidScopeError",
         "KeyDriftWarning",

@@ -69,6 +69,41 @@ class GufeNotInstalledError(AlchemistoreError, ImportError):
         )
 
 
+class DamagedDocumentError(StateStoreError, ValueError):
+    """A stored document is missing, truncated or damaged, or is not that of its key."""
+
+
+class DocumentNotBuildableError(AlchemistoreError):
+    """An intact document cannot be built with the installed packages; nothing is lost.
+
+    Attributes
+    ----------
+    key : str
+        Key of the object.
+    class_name : str
+        Module and name of its class.
+    reason : str
+        The reason, with the missing module or the installed version.
+    root : str
+        Key of the object that was asked for, which contains this one.
+    """
+
+    def __init__(
+        self, key: str, class_name: str, reason: str, root: str = "", how: str = ""
+    ) -> None:
+        self.key, self.class_name, self.reason, self.root = key, class_name, reason, root or key
+        part = f" (part of {root})" if root and root != key else ""
+        how = how or "get_keyed_chain returns it without building an object"
+        super().__init__(
+            f"{key}{part} is of the class {class_name} and cannot be built here: {reason}."
+            f" The stored document is intact and nothing is lost: {how}"
+        )
+
+
+class DocumentConflictError(ValueError):
+    """A document differs from the one that is stored under its key."""
+
+
 class InvalidScopeError(ValueError):
     """A scope is malformed."""
 
@@ -92,6 +127,10 @@ class MissingStoredObjectError(MissingObjectError):
 
 class KeyDriftWarning(UserWarning):
     """The installed gufe computes another key for an object than the one it is stored under."""
+
+
+class DocumentConflictWarning(UserWarning):
+    """A document differs from the stored one, which another version wrote and which stays."""
 
 
 def unknown_service(identifier: str) -> MissingObjectError:

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 EMBEDDED = "embedded://"
 DEFAULT_SCHEMA = "alchemistore"
+MODULES_VARIABLE = "ALCHEMISTORE_MODULES"
 # Seconds; PostgreSQL keeps milliseconds in 31 bits.
 TIMEOUT_MAX = 2_147_483.0
 
@@ -151,6 +152,15 @@ class S3ObjectStoreSettings(_Settings):
 def default_schema() -> str:
     """Return the name of the schema: that of the environment, or else ``alchemistore``."""
     return os.environ.get("ALCHEMISTORE_SCHEMA_NAME", DEFAULT_SCHEMA)
+
+
+def allowed_modules() -> tuple[str, ...]:
+    """Return the modules that documents may name in addition, each with its submodules.
+
+    ``ALCHEMISTORE_MODULES`` lists them, separated by commas.
+    """
+    names = os.environ.get(MODULES_VARIABLE, "").split(",")
+    return tuple(name.strip() for name in names if name.strip())
 
 
 @cache

@@ -12,13 +12,14 @@ from alchemistore.errors import GufeNotInstalledError
 
 if TYPE_CHECKING:
     from alchemistore.gufe_adapter.codec import dumps, loads, plain
-    from alchemistore.gufe_adapter.decoding import decode
+    from alchemistore.gufe_adapter.decoding import decode, rebuild, verify_documents
     from alchemistore.gufe_adapter.encoding import (
         Document,
         cached,
         encode,
         is_gufe,
         is_network,
+        is_result,
         key_of,
     )
     from alchemistore.gufe_adapter.keyed_chain import read_chain
@@ -30,7 +31,12 @@ if TYPE_CHECKING:
         network_content,
         node_content,
     )
-    from alchemistore.gufe_adapter.results import result_from_json, result_to_dict, result_to_json
+    from alchemistore.gufe_adapter.results import (
+        key_of_result,
+        result_from_json,
+        result_to_dict,
+        result_to_json,
+    )
     from alchemistore.gufe_adapter.version import (
         create_dag,
         execute_dag,
@@ -57,16 +63,20 @@ _MODULES = {
     "gufe_version": "version",
     "is_gufe": "encoding",
     "is_network": "encoding",
+    "is_result": "encoding",
     "key_of": "encoding",
+    "key_of_result": "results",
     "loads": "codec",
     "network_content": "network",
     "node_content": "network",
     "plain": "codec",
     "read_chain": "keyed_chain",
+    "rebuild": "decoding",
     "result_from_json": "results",
     "result_ok": "version",
     "result_to_dict": "results",
     "result_to_json": "results",
+    "verify_documents": "decoding",
     "writer_versions": "version",
 }
 
@@ -86,16 +96,20 @@ __all__ = [
     "gufe_version",
     "is_gufe",
     "is_network",
+    "is_result",
     "key_of",
+    "key_of_result",
     "loads",
     "network_content",
     "node_content",
     "plain",
     "read_chain",
+    "rebuild",
     "result_from_json",
     "result_ok",
     "result_to_dict",
     "result_to_json",
+    "verify_documents",
     "writer_versions",
 ]
 

@@ -15,13 +15,14 @@ from typing import Any
 import zstandard
 from gufe.tokenization import JSON_HANDLER
 
+from alchemistore.gufe_adapter.modules import ClassNotAvailableError, load
+from alchemistore.gufe_adapter.screen import UNPACKED_MAX, frame_size, unpacked_max, unpacked_size
+
 RAW = b"\x00"
 ZSTD = b"\x01"
 
 COMPRESS_FROM = 1024
 LEVEL = 3
-# The largest unpacked size of a document, in bytes. The frame header is checked before unpacking.
-UNPACKED_MAX = 512 * 2**20
 
 # Everything that gufe's codecs write contains this mark, so a text without it needs no codec.
 CUSTOM = ":is_custom:"
@@ -49,9 +50,28 @@ def _encoder(kind: type[json.JSONEncoder]) -> json.JSONEncoder:
     return kind()
 
 
-def from_text(text: str) -> Any:
-    """Parse JSON and restore the values that gufe's codecs wrote."""
-    return parse(text, object_hook=revive if CUSTOM in text else None)
+class UnreadableValueError(ValueError):
+    """The JSON is intact, but the installed packages cannot read a value that a codec wrote."""
+
+
+def from_text(text: str, reviver: Reviver | None = None) -> Any:
+    """Parse JSON and restore the values that gufe's codecs wrote.
+
+    Parameters
+    ----------
+    text : str
+        The JSON.
+    reviver : Reviver, optional
+        Shared by several texts, to limit the size of the bytes unpacked from all of them.
+
+    Raises
+    ------
+    ValueError
+        If the text is not JSON, or is nested too deeply.
+    UnreadableValueError
+        If a codec cannot read a value that it wrote.
+    """
+    return parse(text, object_hook=(reviver or Reviver(len(text))) if CUSTOM in text else None)
 
 
 def parse(text: str | bytes, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
@@ -60,10 +80,12 @@ def parse(text: str | bytes, object_hook: Callable[[dict[str, Any]], Any] | None
     Raises
     ------
     ValueError
-        If the text is not JSON, is nested too deeply, or cannot be read by a codec.
+        If the text is not JSON, or is nested too deeply.
     """
     try:
         return json.loads(text, object_hook=object_hook)
+    except UnreadableValueError:
+        raise
     except VALUE_ERRORS as error:
         raise ValueError(f"not readable as JSON: {error}") from error
 
@@ -111,28 +133,14 @@ def unpack(data: bytes) -> str:
         raise ValueError(f"the document is not ASCII JSON: {error}") from error
 
 
-def frame_size(body: bytes) -> int:
-    """Return the unpacked size stated in a zstd frame, in bytes.
-
-    Returns
-    -------
-    int
-        -1 if the frame states no size, or the data is not a frame.
-    """
-    try:
-        return zstandard.frame_content_size(body)
-    except zstandard.ZstdError:
-        return -1
-
-
 def dumps(value: Any) -> bytes:
     """Return a value in the byte format."""
     return pack(to_text(value))
 
 
-def loads(data: bytes) -> Any:
+def loads(data: bytes, reviver: Reviver | None = None) -> Any:
     """Return the value that :func:`dumps` wrote, including arrays, paths and units."""
-    return from_text(unpack(data))
+    return from_text(unpack(data), reviver)
 
 
 def plain(data: bytes) -> dict[str, Any]:
@@ -143,12 +151,51 @@ def plain(data: bytes) -> dict[str, Any]:
     return document
 
 
-def revive(dct: dict[str, Any]) -> Any:
-    """Return the value that a codec wrote as this dict; return any other dict unchanged."""
-    # gufe's own decoder inspects every dict: it imports modules that a user's dict happens to name
-    # and mistakes some dicts for numpy scalars.
-    if CUSTOM in dct:
-        for codec in JSON_HANDLER.codecs:
-            if codec.is_my_dict(dct):
-                return codec.from_dict(dct)
-    return dct
+class Reviver:
+    """Restores the values that codecs wrote as dicts, while JSON is parsed.
+
+    Parameters
+    ----------
+    size : int, default 0
+        Size of the JSON, which limits the size of the bytes that are unpacked from it.
+    """
+
+    def __init__(self, size: int = 0) -> None:
+        self.size = size
+        self.unpacked = 0
+
+    def allow(self, size: int) -> None:
+        """Add the size of another document to the size of the JSON."""
+        self.size += size
+
+    def __call__(self, dct: dict[str, Any]) -> Any:
+        """Return the value that a codec wrote as this dict; return any other dict unchanged.
+
+        Raises
+        ------
+        UnreadableValueError
+            If the installed packages cannot read the value, or reading it is not safe.
+        """
+        # gufe's own decoder inspects every dict: it imports modules that a user's dict happens to
+        # name and mistakes some dicts for numpy scalars.
+        if CUSTOM not in dct:
+            return dct
+        try:
+            self.unpacked += unpacked_size(dct)
+            limit = unpacked_max(self.size)
+            if self.unpacked > limit:
+                raise ValueError(f"the bytes in it unpack to more than the allowed {limit}")
+            if "__module__" in dct and "__class__" in dct:
+                load(dct["__module__"])
+            for codec in JSON_HANDLER.codecs:
+                if codec.is_my_dict(dct):
+                    return codec.from_dict(dct)
+        except ClassNotAvailableError as error:
+            name = f"{dct['__module__']}.{dct['__class__']}"
+            raise UnreadableValueError(f"a value of it is of the class {name}: {error}") from error
+        # A codec runs the code of the class of the value, which may raise anything.
+        except Exception as error:
+            raise UnreadableValueError(
+                f"a value of it cannot be read: {type(error).__name__}: {error}"
+            ) from error
+        return dct

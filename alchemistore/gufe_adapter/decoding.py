@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NamedTuple, cast
 
-from gufe.tokenization import GufeTokenizable as _Tokenizable, get_class
-
-from alchemistore.errors import KeyDriftWarning
-from alchemistore.gufe_adapter.codec import VALUE_ERRORS, loads
-from alchemistore.gufe_adapter.encoding import REFERENCE, cached
+from alchemistore.errors import (
+    DamagedDocumentError,
+    DocumentNotBuildableError,
+    KeyDriftWarning,
+)
+from alchemistore.gufe_adapter.codec import Reviver, UnreadableValueError, from_text, parse, unpack
+from alchemistore.gufe_adapter.encoding import REFERENCE, Document, cached
+from alchemistore.gufe_adapter.modules import ClassNotAvailableError, find_class
 from alchemistore.gufe_adapter.version import build, gufe_version
 from alchemistore.models.gufe import GufeTokenizable
-
-# Raised by gufe when a document does not fit its class.
-_BUILD_ERRORS = (*VALUE_ERRORS, AssertionError, RuntimeError, NotImplementedError)
 
 
 class _Slot(NamedTuple):
@@ -46,11 +48,11 @@ def decode(root: str, documents: Mapping[str, bytes]) -> GufeTokenizable:
 
     Raises
     ------
-    ValueError
+    DamagedDocumentError
         If a document is missing or damaged, is not that of a gufe object, or does not match its
         key. The message names the key.
-    ImportError
-        If the class of an object is not installed.
+    DocumentNotBuildableError
+        If the documents are intact, but the installed packages cannot build an object from them.
 
     Warns
     -----
@@ -67,6 +69,90 @@ def decode_contents(
 
     `contents` holds the parsed documents by key; they are modified.
     """
+    built, drifted = _build_all(root, contents, documents or {})
+    if drifted:
+        _warn(drifted)
+    return built
+
+
+def decode_unseen(
+    root: str, contents: Mapping[str, dict[str, Any]], documents: Mapping[str, bytes] | None = None
+) -> tuple[GufeTokenizable, list[tuple[str, str]]]:
+    """Build an object from parsed documents, and compare the keys that gufe computes.
+
+    Objects in memory are used only for keys that `contents` does not have.
+
+    Returns
+    -------
+    tuple of (GufeTokenizable, list of (str, str))
+        The object, and the pairs of given and computed keys that differ, children first.
+    """
+    return _build_all(root, contents, documents or {}, lambda key: key not in contents)
+
+
+def rebuild(key: str, document: bytes, others: Mapping[str, bytes]) -> GufeTokenizable:
+    """Build an object from its document, even if one with its key is in memory.
+
+    Parameters
+    ----------
+    key : str
+        The key that the document has; the object may have another one.
+    document : bytes
+        The document.
+    others : mapping of str to bytes
+        The documents of everything it refers to, by key.
+
+    Raises
+    ------
+    DamagedDocumentError
+        If a document is missing or damaged.
+    DocumentNotBuildableError
+        If the installed packages cannot build the object.
+    """
+    documents = ChainMap({key: document}, cast(dict[str, bytes], others))
+    return _build_all(key, {}, documents, lambda other: other != key)[0]
+
+
+def verify_documents(
+    documents: Sequence[Document], stored: Mapping[str, bytes]
+) -> tuple[GufeTokenizable, list[tuple[str, str]]]:
+    """Build the last of some documents, which are children first, and compare the keys.
+
+    Parameters
+    ----------
+    documents : sequence of Document
+        The documents, the root last.
+    stored : mapping of str to bytes
+        Stored documents that they refer to, by key.
+
+    Returns
+    -------
+    tuple of (GufeTokenizable, list of (str, str))
+        The object, and the pairs of given and computed keys that differ, children first.
+
+    Raises
+    ------
+    DocumentNotBuildableError
+        If the installed packages cannot build an object.
+    """
+    reviver = Reviver(sum(len(document.text) for document in documents))
+    contents: dict[str, dict[str, Any]] = {}
+    for document in documents:
+        try:
+            contents[str(document.key)] = dict(from_text(document.text, reviver))
+        except UnreadableValueError as error:
+            name = class_name(document.content)
+            raise DocumentNotBuildableError(document.key, name, str(error)) from error
+    return decode_unseen(str(documents[-1].key), contents, stored)
+
+
+def _build_all(
+    root: str,
+    contents: Mapping[str, dict[str, Any]],
+    documents: Mapping[str, bytes],
+    may_be_cached: Callable[[str], bool] = lambda key: True,
+) -> tuple[GufeTokenizable, list[tuple[str, str]]]:
+    reviver = Reviver()
     built: dict[str, GufeTokenizable] = {}
     drifted: list[tuple[str, str]] = []
     begun: dict[str, tuple[dict[str, Any], list[_Slot]]] = {}
@@ -79,22 +165,20 @@ def decode_contents(
             content, slots = begun[key]
             for slot in slots:
                 if slot.key not in built:
-                    raise ValueError(f"{key} contains itself")
+                    raise DamagedDocumentError(f"{key} contains itself")
                 slot.container[slot.place] = built[slot.key]
-            built[key] = build_object(key, content)
+            built[key] = build_object(key, content, root)
             if built[key].key != key:
                 drifted.append((key, str(built[key].key)))
             stack.pop()
-        elif (existing := cached(key)) is not None:
+        elif may_be_cached(key) and (existing := cached(key)) is not None:
             built[key] = existing
             stack.pop()
         else:
-            content = contents[key] if key in contents else _read(key, documents or {})
+            content = contents[key] if key in contents else _read(key, documents, root, reviver)
             begun[key] = content, find_slots(content)
             stack.extend(slot.key for slot in begun[key][1] if slot.key not in built)
-    if drifted:
-        _warn(drifted)
-    return built[root]
+    return built[root], drifted
 
 
 def find_slots(content: dict[str, Any]) -> list[_Slot]:
@@ -132,65 +216,74 @@ def check_kind(key: str, content: Any) -> None:
         raise ValueError(f"{key}: the document contains another key, {content['_key']!r:.200}")
 
 
-def import_class(key: str, module: str, qualname: str) -> Any:
-    """Return the class of an object.
-
-    Raises
-    ------
-    ImportError
-        If the class is not installed. The message names the missing module.
-    ValueError
-        If the class is not a class of gufe objects.
-    """
-    try:
-        cls = get_class(module, qualname)
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"{key} is of the class {module}.{qualname}, but the module {error.name!r}"
-            " is not installed; install the package that contains it"
-        ) from error
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ImportError(
-            f"{key} is of the class {module}.{qualname}, which the installed packages do not"
-            f" contain: {error}; install the version that has it"
-        ) from error
-    if not (isinstance(cls, type) and issubclass(cls, _Tokenizable)):
-        raise ValueError(f"{key}: {module}.{qualname} is not a class of gufe objects")
-    return cls
-
-
-def _read(key: str, documents: Mapping[str, bytes]) -> dict[str, Any]:
+def _read(key: str, documents: Mapping[str, bytes], root: str, reviver: Reviver) -> dict[str, Any]:
     if key not in documents:
-        raise ValueError(f"{key}: the document is missing, but another document refers to it")
+        raise DamagedDocumentError(
+            f"{key}: the document is missing, but another document refers to it"
+        )
     try:
-        content = loads(documents[key])
+        text = unpack(documents[key])
+        reviver.allow(len(documents[key]))
+        content = from_text(text, reviver)
+        check_kind(key, content)
+    except UnreadableValueError as error:
+        check_kind(key, plain := parse(text))
+        raise DocumentNotBuildableError(key, class_name(plain), str(error), root) from error
     except ValueError as error:
-        raise ValueError(f"{key}: {error}") from error
-    check_kind(key, content)
+        raise DamagedDocumentError(
+            str(error) if key in str(error) else f"{key}: {error}"
+        ) from error
     return dict(content)
 
 
-def build_object(key: str, content: dict[str, Any]) -> GufeTokenizable:
+def class_name(content: Mapping[str, Any]) -> str:
+    """Return the name of the class of a document, with its module."""
+    return f"{content['__module__']}.{content['__qualname__']}"
+
+
+def build_object(key: str, content: dict[str, Any], root: str = "") -> GufeTokenizable:
     """Build one object from a document in which objects have replaced the references.
 
-    The document is modified.
+    The document is modified. `root` is the key of the object that was asked for.
+
+    Raises
+    ------
+    DocumentNotBuildableError
+        If the installed packages cannot build the object.
     """
-    module, qualname = content["__module__"], content["__qualname__"]
-    cls = import_class(key, module, qualname)
+    name = class_name(content)
+    try:
+        cls = find_class(content["__module__"], content["__qualname__"])
+    except ClassNotAvailableError as error:
+        raise DocumentNotBuildableError(key, name, str(error), root) from error
     try:
         obj = build(content)
-    except _BUILD_ERRORS as error:
-        raise ValueError(
-            f"{key}: gufe {gufe_version()} cannot build {module}.{qualname} from the document:"
-            f" {type(error).__name__}: {error}"
+    # The class may be of any version and raise anything for a document that does not fit it.
+    except Exception as error:
+        raise DocumentNotBuildableError(
+            key, name, f"{_installed(cls)} failed with {type(error).__name__}: {error}", root
         ) from error
     # gufe returns the object registered under the computed key, even one of another class.
     if not isinstance(obj, cls):
-        raise ValueError(
-            f"{key}: gufe has an object of another class, {type(obj).__qualname__},"
-            " registered under this key"
+        raise DocumentNotBuildableError(
+            key,
+            name,
+            f"gufe has an object of another class, {type(obj).__qualname__}, registered under this"
+            " key in this process",
+            root,
         )
     return obj
+
+
+def _installed(cls: type) -> str:
+    """Return gufe and the package of a class, with their installed versions."""
+    package = cls.__module__.partition(".")[0]
+    if package == "gufe":
+        return f"gufe {gufe_version()}"
+    try:
+        return f"{package} {version(package)} with gufe {gufe_version()}"
+    except PackageNotFoundError:
+        return f"gufe {gufe_version()}"
 
 
 def _warn(drifted: list[tuple[str, str]]) -> None:

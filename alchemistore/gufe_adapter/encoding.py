@@ -79,6 +79,11 @@ def is_network(obj: object) -> bool:
     return isinstance(obj, gufe.AlchemicalNetwork)
 
 
+def is_result(obj: object) -> bool:
+    """Check whether an object is a ``ProtocolDAGResult``."""
+    return isinstance(obj, gufe.ProtocolDAGResult)
+
+
 def key_of(obj: GufeTokenizable) -> GufeKey:
     """Return the key of a gufe object.
 

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from alchemistore.gufe_adapter.codec import CUSTOM, UNPACKED_MAX, frame_size, parse, to_text
+from alchemistore.gufe_adapter.codec import CUSTOM, parse, to_text
 from alchemistore.gufe_adapter.decoding import check_kind
 from alchemistore.gufe_adapter.encoding import ATOMS, REFERENCE, Document, in_order, parse_key
+from alchemistore.gufe_adapter.screen import (
+    UnsafeValueError,
+    check_quantity,
+    unpacked_max,
+    unpacked_size,
+)
 from alchemistore.models.gufe import AlreadyStored
 from alchemistore.models.keys import GufeKey
 
 DOCUMENTS_MAX = 200_000
 DOCUMENT_MAX = 64 * 2**20
 DEPTH_MAX = 100
-
-_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
-# A number raised to a power, such as 9**9**9, which pint would compute without end. Units raise
-# only names to a power.
-_POWER_OF_NUMBER = re.compile(
-    r"[\d)]\s*(\*\*|\^|[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207a\u207b])"
-)
-_ZSTD_MAGIC = "\x28\xb5\x2f\xfd"
 
 
 class _LiveValueError(Exception):
@@ -89,45 +86,58 @@ def _read_pairs(
             f"the chain has {len(chain)} documents; at most {DOCUMENTS_MAX} are allowed"
         )
     written: dict[GufeKey, Document] = {}
+    unpacked = total = 0
     for pair in chain:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             raise ValueError(
                 f"not a keyed chain: expected a [key, document] pair, got {type(pair).__name__}"
             )
-        document = _read_document(parse_key(pair[0]), pair[1], document_max)
+        document, size = _read_document(parse_key(pair[0]), pair[1], document_max)
+        unpacked, total = unpacked + size, total + len(document.text)
         if written.setdefault(document.key, document).text != document.text:
             raise ValueError(f"{document.key} is in the chain twice, with different documents")
+    if unpacked > unpacked_max(total):
+        raise UnsafeValueError(
+            f"the bytes in the chain unpack to {unpacked} bytes;"
+            f" at most {unpacked_max(total)} are allowed"
+        )
     return document.key, written
 
 
-def _read_document(key: GufeKey, content: Any, document_max: int) -> Document:
+def _read_document(key: GufeKey, content: Any, document_max: int) -> tuple[Document, int]:
     check_kind(key, content)
     children: dict[GufeKey, None] = {}
     try:
         try:
-            _walk(content, children, 0)
+            unpacked = _walk(content, children, 0)
             text = to_text(content)
         except _LiveValueError:
             text = to_text(content)
             content = parse(text)
-            _walk(content, children, 0)
+            unpacked = _walk(content, children, 0)
+    except UnsafeValueError as error:
+        raise UnsafeValueError(f"{key}: {error}") from error
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from error
     if len(text) > document_max:
         raise ValueError(
             f"{key}: the document has {len(text)} bytes; at most {document_max} are allowed"
         )
-    return Document(key, text, tuple(children), content)
+    return Document(key, text, tuple(children), content), unpacked
 
 
-def _walk(value: Any, children: dict[GufeKey, None], depth: int) -> None:
-    """Collect the references in a JSON value; raise if the value is unsafe to decode."""
+def _walk(value: Any, children: dict[GufeKey, None], depth: int) -> int:
+    """Collect the references in a JSON value; raise if the value is unsafe to decode.
+
+    Return the size of the bytes that codecs will unpack from it.
+    """
+    unpacked = 0
     if depth > DEPTH_MAX:
         raise ValueError(f"the document is nested deeper than the allowed {DEPTH_MAX} levels")
     if type(value) is list:
         for item in value:
             if type(item) not in ATOMS:
-                _walk(item, children, depth + 1)
+                unpacked += _walk(item, children, depth + 1)
     elif type(value) is dict:
         if REFERENCE in value:
             if len(value) > 1:
@@ -135,46 +145,19 @@ def _walk(value: Any, children: dict[GufeKey, None], depth: int) -> None:
                     f"a dict has {REFERENCE!r}, which marks references, and other keys as well"
                 )
             children[parse_key(value[REFERENCE])] = None
-            return
+            return 0
         if CUSTOM in value:
-            _check_custom(value)
+            unpacked += unpacked_size(value)
         if "ion_concentration" in value:
-            _check_expression(value["ion_concentration"])
+            check_quantity(value["ion_concentration"])
         for name, item in value.items():
             if type(name) is not str:
                 raise _LiveValueError
             if type(item) not in ATOMS:
-                _walk(item, children, depth + 1)
+                unpacked += _walk(item, children, depth + 1)
     elif not isinstance(value, str):
         raise _LiveValueError
-
-
-def _check_custom(value: dict[str, Any]) -> None:
-    # A codec will decode this dict: numbers, bytes, units, or a class to import.
-    for name in ("__module__", "__class__"):
-        if name in value and not (isinstance(value[name], str) and _NAME.fullmatch(value[name])):
-            raise ValueError(f"{value[name]!r:.200} is not the name of a module or class")
-    for name, item in value.items():
-        if name == "latin-1":
-            _check_bytes(item)
-        elif name != "path":
-            _check_expression(item)
-
-
-def _check_bytes(value: Any) -> None:
-    if not isinstance(value, str):
-        raise ValueError("the bytes in a document are not encoded as text")
-    # gufe unpacks a zstd frame that states its size, and uses all other bytes unchanged.
-    if value.startswith(_ZSTD_MAGIC) and frame_size(value.encode("latin-1")) > UNPACKED_MAX:
-        raise ValueError(f"the bytes in a document unpack to more than the allowed {UNPACKED_MAX}")
-
-
-def _check_expression(value: Any) -> None:
-    if isinstance(value, str) and _POWER_OF_NUMBER.search(value):
-        raise ValueError(
-            f"{value!r:.200} raises a number to a power, which may never finish computing;"
-            " a unit does not contain one"
-        )
+    return unpacked
 
 
 def _some(keys: Iterable[str]) -> str:

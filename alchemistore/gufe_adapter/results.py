@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from alchemistore.gufe_adapter.codec import CUSTOM, from_text, parse, revive, to_text
-from alchemistore.gufe_adapter.decoding import build_object, check_kind, decode_contents, find_slots
-from alchemistore.gufe_adapter.encoding import Document, encode, referring
+from alchemistore.errors import DocumentNotBuildableError
+from alchemistore.gufe_adapter.codec import (
+    CUSTOM,
+    Reviver,
+    UnreadableValueError,
+    from_text,
+    parse,
+    to_text,
+)
+from alchemistore.gufe_adapter.decoding import (
+    build_object,
+    check_kind,
+    class_name,
+    decode_contents,
+    decode_unseen,
+    find_slots,
+)
+from alchemistore.gufe_adapter.encoding import Document, encode, parse_key, referring
 from alchemistore.gufe_adapter.keyed_chain import read_chain
+from alchemistore.gufe_adapter.screen import UnsafeValueError
 from alchemistore.models.gufe import GufeTokenizable
 
 # A finished result is never rejected for its size; memory is the limit.
@@ -32,7 +49,7 @@ def result_to_json(result: GufeTokenizable) -> bytes:
     return f"[{', '.join(pairs)}]".encode("ascii")
 
 
-def result_from_json(text: bytes | str) -> GufeTokenizable:
+def result_from_json(text: bytes | str, *, use_memory: bool = True) -> GufeTokenizable:
     """Build a result from the JSON of :func:`result_to_json`, or from its older form.
 
     The older form is one dict with all parts nested in it.
@@ -41,6 +58,8 @@ def result_from_json(text: bytes | str) -> GufeTokenizable:
     ----------
     text : bytes or str
         The JSON.
+    use_memory : bool, default True
+        Use objects that are in memory, instead of building all parts from the text.
 
     Returns
     -------
@@ -50,17 +69,17 @@ def result_from_json(text: bytes | str) -> GufeTokenizable:
     Raises
     ------
     ValueError
-        If the text has neither form, or a part cannot be built.
-    ImportError
-        If the class of a part is not installed.
+        If the text has neither form.
+    DocumentNotBuildableError
+        If the text is intact, but the installed packages cannot build a part.
     """
     value = _parse(text)
     if isinstance(value, dict):
-        return _Nested().read(text)
-    documents = read_chain(value, document_max=RESULT_MAX)
-    return decode_contents(
-        documents[-1].key, {document.key: _content(document) for document in documents}
-    )
+        return _Nested(len(text)).read(value, text)
+    documents = _documents(value)
+    root, reviver = documents[-1].key, Reviver(len(text))
+    contents = {str(document.key): _content(document, root, reviver) for document in documents}
+    return decode_contents(root, contents) if use_memory else decode_unseen(root, contents)[0]
 
 
 def result_to_dict(text: bytes | str) -> dict[str, Any]:
@@ -80,25 +99,51 @@ def result_to_dict(text: bytes | str) -> dict[str, Any]:
     """
     value = _parse(text)
     if isinstance(value, dict):
-        return dict(from_text(_decoded(text)))
+        return dict(_revived(value, text, Reviver(len(text))))
     expanded: dict[str, dict[str, Any]] = {}
-    documents = read_chain(value, document_max=RESULT_MAX)
+    documents = _documents(value)
+    reviver = Reviver(len(text))
     for document in documents:
-        content = _content(document)
+        content = _content(document, documents[-1].key, reviver)
         for slot in find_slots(content):
             slot.container[slot.place] = expanded[slot.key]
         expanded[document.key] = content
     return expanded[documents[-1].key]
 
 
+def key_of_result(text: bytes | str) -> str | None:
+    """Return the key of a result in either form, without building an object.
+
+    Raises
+    ------
+    ValueError
+        If the text is not the JSON of a gufe object.
+    """
+    value = _parse(text)
+    if isinstance(value, list) and value and isinstance(value[-1], list) and len(value[-1]) == 2:
+        key, content = value[-1]
+        check_kind(parse_key(key), content)
+    elif isinstance(value, dict):
+        # gufe writes no key into the nested form of some objects.
+        key = value.get("_key")
+        content = value
+        check_kind(key if isinstance(key, str) else f"{value.get('__qualname__')}-", content)
+    else:
+        raise ValueError("the text is neither a keyed chain nor the dict of a gufe object")
+    if "protocol_unit_results" not in content:
+        raise ValueError(f"it is a {content['__qualname__']}, not a ProtocolDAGResult")
+    return None if key is None else str(key)
+
+
 class _Nested:
     """Builds the parts of a nested dict while it is parsed, innermost first; equal parts once."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         self.built: dict[str, GufeTokenizable] = {}
+        self.revive = Reviver(size)
 
-    def read(self, text: bytes | str) -> GufeTokenizable:
-        result = parse(text, object_hook=self.part)
+    def read(self, value: dict[str, Any], text: bytes | str) -> GufeTokenizable:
+        result = _revived(value, text, self.part)
         if isinstance(result, dict):
             raise ValueError(
                 "the text is not a result: neither a keyed chain nor the dict of a gufe object"
@@ -107,7 +152,7 @@ class _Nested:
 
     def part(self, dct: dict[str, Any]) -> Any:
         if "__qualname__" not in dct or "__module__" not in dct:
-            return revive(dct)
+            return self.revive(dct)
         key = dct.get("_key", f"{dct['__qualname__']}-")
         check_kind(key, dct)
         # Large parts, such as proteins, occur in every unit. Comparing texts is much faster than
@@ -116,6 +161,26 @@ class _Nested:
         if text not in self.built:
             self.built[text] = build_object(key, dct)
         return self.built[text]
+
+
+def _documents(chain: Any) -> list[Document]:
+    try:
+        return read_chain(chain, document_max=RESULT_MAX)
+    except UnsafeValueError as error:
+        key, content = chain[-1]
+        raise DocumentNotBuildableError(key, class_name(content), str(error)) from error
+
+
+def _revived(
+    value: dict[str, Any], text: bytes | str, hook: Callable[[dict[str, Any]], Any]
+) -> Any:
+    try:
+        return parse(_decoded(text), object_hook=hook)
+    except UnreadableValueError as error:
+        if not {"__module__", "__qualname__"} <= value.keys():
+            raise
+        key = str(value.get("_key", value["__qualname__"]))
+        raise DocumentNotBuildableError(key, class_name(value), str(error)) from error
 
 
 def _parse(text: bytes | str) -> Any:
@@ -131,5 +196,12 @@ def _decoded(text: bytes | str) -> str:
         raise ValueError(f"not readable as JSON: {error}") from error
 
 
-def _content(document: Document) -> dict[str, Any]:
-    return dict(from_text(document.text) if CUSTOM in document.text else document.content)
+def _content(document: Document, root: str, reviver: Reviver) -> dict[str, Any]:
+    if CUSTOM not in document.text:
+        return dict(document.content)
+    try:
+        return dict(from_text(document.text, reviver))
+    except UnreadableValueError as error:
+        raise DocumentNotBuildableError(
+            document.key, class_name(document.content), str(error), root
+        ) from error

@@ -98,6 +98,15 @@ RULES = {
             SELECT FROM gufe_objects AS c WHERE (c.scope_id, c.token) = (o.scope_id, o.child)
         )
     """,
+    "the document of a network, transformation or chemical system is of its kind": """
+        SELECT m.scope_id, m.kind, m.token FROM (
+            SELECT scope_id, kind, token FROM networks
+            UNION ALL SELECT scope_id, kind, token FROM transformations
+            UNION ALL SELECT scope_id, kind, token FROM chemical_systems
+        ) AS m
+        JOIN gufe_objects AS o ON (o.scope_id, o.token) = (m.scope_id, m.token)
+        WHERE o.kind <> m.kind
+    """,
     "a transformation has the two systems A and B, or the one of a NonTransformation": """
         SELECT tr.scope_id, tr.kind, tr.token FROM transformations AS tr
         LEFT JOIN transformation_chemical_systems AS s

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -11,8 +11,13 @@ from typing import Any, Literal, overload
 import boto3
 from pydantic import SecretStr
 
-from alchemistore.errors import MissingStoredObjectError, S3ObjectStoreError
-from alchemistore.models import ProtocolDAGResultRef, ScopedKey
+from alchemistore.errors import (
+    DocumentNotBuildableError,
+    KeyDriftWarning,
+    MissingStoredObjectError,
+    S3ObjectStoreError,
+)
+from alchemistore.models import GufeKey, ProtocolDAGResultRef, ScopedKey
 from alchemistore.models.clock import now
 from alchemistore.models.gufe import GufeTokenizable
 from alchemistore.objectstore.bucket import BucketPrefix, StoredObject
@@ -24,6 +29,7 @@ FILE = "obj.json.zst"
 PLAIN_FILE = "obj.json"
 # Concurrent requests; at most as many as a client keeps connections.
 LOOKUPS = 8
+TRANSFORMATIONS = ("Transformation", "NonTransformation")
 FORMS = ("gufe", "dict", "json")
 
 
@@ -180,18 +186,28 @@ class S3ObjectStore:
         self.bucket_prefix.remove(locations)
 
     def push_protocoldagresult(
-        self, protocoldagresult: Any, transformation: ScopedKey | str, creator: str | None = None
+        self,
+        protocoldagresult: Any,
+        transformation: ScopedKey | str,
+        creator: str | None = None,
+        *,
+        protocoldagresult_ok: bool | None = None,
+        protocoldagresult_gufekey: GufeKey | str | None = None,
     ) -> ProtocolDAGResultRef:
         """Store a result. Storing it again overwrites it with the same content.
 
         Parameters
         ----------
-        protocoldagresult : gufe.ProtocolDAGResult
-            A success or a failure.
+        protocoldagresult : gufe.ProtocolDAGResult or bytes
+            A success or a failure: the object, or its JSON, compressed with zstd or not.
         transformation : ScopedKey or str
             The key of its transformation; the result is stored in the same scope.
         creator : str, optional
             The creator of the result, usually the identifier of a compute service.
+        protocoldagresult_ok : bool, optional
+            Whether the result is a success, which is compared with the result.
+        protocoldagresult_gufekey : GufeKey or str, optional
+            The key of the result, which is compared with the result.
 
         Returns
         -------
@@ -202,6 +218,11 @@ class S3ObjectStore:
         ------
         TypeError
             If it is not a ProtocolDAGResult.
+        ValueError
+            If the bytes are not those of a ProtocolDAGResult, its key or success differs from the
+            given one, or `transformation` is not the key of a transformation.
+        DocumentNotBuildableError
+            If the installed packages cannot build the result from the bytes.
         S3ObjectStoreError
             If it was not stored.
         """
@@ -209,13 +230,28 @@ class S3ObjectStore:
         from alchemistore import gufe_adapter
 
         of = _scoped_key(transformation)
-        key = gufe_adapter.key_of(protocoldagresult)
-        if not hasattr(protocoldagresult, "ok"):
-            raise TypeError(f"expected a ProtocolDAGResult, got {type(protocoldagresult).__name__}")
-        ok = gufe_adapter.result_ok(protocoldagresult)
+        if of.qualname not in TRANSFORMATIONS:
+            raise ValueError(f"{of} is not the key of a {' or '.join(TRANSFORMATIONS)}")
+        result, data = protocoldagresult, None
+        if isinstance(result, bytes):
+            result, data = _read_pushed(result)
+        if not gufe_adapter.is_result(result):
+            found = f"expected a ProtocolDAGResult, got {type(result).__name__}"
+            raise TypeError(found) if data is None else ValueError(found)
+        key, ok = gufe_adapter.key_of(result), gufe_adapter.result_ok(result)
+        if protocoldagresult_gufekey is not None and protocoldagresult_gufekey != key:
+            raise ValueError(
+                f"protocoldagresult_gufekey is {protocoldagresult_gufekey!r:.200}, but the key of"
+                f" the result is {key}"
+            )
+        if protocoldagresult_ok is not None and bool(protocoldagresult_ok) is not ok:
+            raise ValueError(
+                f"protocoldagresult_ok is {protocoldagresult_ok}, but the result {key}"
+                f" {'succeeded' if ok else 'failed'}"
+            )
         location = f"{_directory(of, key, ok)}/{FILE}"
         self.bucket_prefix.put(
-            location, pack(gufe_adapter.result_to_json(protocoldagresult)), "application/zstd"
+            location, data or pack(gufe_adapter.result_to_json(result)), "application/zstd"
         )
         return ProtocolDAGResultRef(
             location=location,
@@ -293,12 +329,15 @@ class S3ObjectStore:
         ValueError
             If the arguments do not identify a result.
         S3ObjectStoreError
-            If the object cannot be read, or is damaged.
+            If the object cannot be read, is damaged, or is not the result with this key.
+        DocumentNotBuildableError
+            If the object is intact, but the installed packages cannot build the result from it.
         """
         if return_as not in FORMS:
             raise ValueError(
                 f"return_as={return_as!r}: expected one of {', '.join(map(repr, FORMS))}"
             )
+        expected = None
         if location is not None:
             data = self.bucket_prefix.get(location)
         else:
@@ -313,8 +352,9 @@ class S3ObjectStore:
                     f"the result is in scope {result.scope}, but its transformation is in"
                     f" {of.scope}; pass keys of one scope"
                 )
-            location, data = self._get_either(_directory(of, result.gufe_key, ok))
-        return _revive(data, location, return_as)
+            expected = result.gufe_key
+            location, data = self._get_either(_directory(of, expected, ok))
+        return _revive(data, location, return_as, expected)
 
     def delete(self, location: str) -> None:
         """Delete an object.
@@ -396,18 +436,56 @@ def _directory(of: ScopedKey, result: str, ok: bool) -> str:
     return f"protocoldagresult/{of.org}/{of.campaign}/{of.project}/{of.gufe_key}/{route}/{result}"
 
 
-def _revive(data: bytes, location: str, return_as: str) -> Any:
+def _read_pushed(data: bytes) -> tuple[Any, bytes]:
+    """Return the result in the bytes from a client, and the bytes to store."""
+    from alchemistore import gufe_adapter
+
+    try:
+        text = unpack(data, "of the result to be stored")
+        stated = gufe_adapter.key_of_result(text)
+        result = gufe_adapter.result_from_json(text, use_memory=False)
+    except (S3ObjectStoreError, ValueError) as error:
+        raise ValueError(f"the bytes are not those of a ProtocolDAGResult: {error}") from error
+    if stated not in (None, result.key):
+        raise ValueError(
+            f"the bytes state the key {stated}, but the installed gufe computes {result.key};"
+            " the result was changed, or another version of gufe wrote it"
+        )
+    return result, data if is_packed(data) else pack(data)
+
+
+def _revive(data: bytes, location: str, return_as: str, expected: GufeKey | None) -> Any:
     from alchemistore import gufe_adapter
 
     text = unpack(data, location)
     try:
+        key = gufe_adapter.key_of_result(text)
         if return_as == "gufe":
-            return gufe_adapter.result_from_json(text)
-        if return_as == "dict":
-            return gufe_adapter.result_to_dict(text)
-        if not is_packed(data):
-            # The compressed form contains a checksum.
-            json.loads(text)
+            found = gufe_adapter.result_from_json(text)
+            if not gufe_adapter.is_result(found):
+                raise ValueError(f"it is a {type(found).__name__}, not a ProtocolDAGResult")
+            if key is None and expected not in (None, found.key):
+                # The older form contains no key, and the keys of other versions of gufe differ.
+                warnings.warn(
+                    f"object {location!r} should be {expected}, but the installed gufe computes"
+                    f" {found.key}; another version of gufe wrote it, or it is another result",
+                    KeyDriftWarning,
+                    stacklevel=3,
+                )
+        elif return_as == "dict":
+            found = gufe_adapter.result_to_dict(text)
+        else:
+            found = text
+    except DocumentNotBuildableError as error:
+        how = f"object {location!r} can be read with return_as='json'"
+        raise DocumentNotBuildableError(
+            error.key, error.class_name, error.reason, error.root, how
+        ) from error
     except ValueError as error:
         raise damaged(location, str(error)) from error
-    return text
+    if expected is not None and key not in (None, expected):
+        raise S3ObjectStoreError(
+            f"object {location!r} contains {key}, not {expected};"
+            " restore it from a backup or an older version of the object, or run its task again"
+        )
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
 from typing import Any, cast
+from uuid import UUID
 
 import psycopg
 from psycopg.types.array import ListBinaryDumper
@@ -39,6 +40,7 @@ INSERT_DOCUMENTS = text("""
     ) AS new (token, kind, document, children)
     ORDER BY token
     ON CONFLICT DO NOTHING
+    RETURNING token
 """)
 DOCUMENT_EXISTS = text(
     f"SELECT 1 FROM gufe_objects WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind"
@@ -103,24 +105,32 @@ def stored_keys(tx: Connection, scope_id: int, keys: Set[GufeKey]) -> Set[GufeKe
     return {GufeKey(f"{row.kind}-{row.token.hex}") for row in rows} & keys
 
 
-def store_documents(
-    tx: Connection, scope_id: int, documents: Sequence[gufe_adapter.Document]
-) -> None:
-    """Store documents; those that exist stay unchanged."""
+def insert_documents(
+    tx: Connection, scope_id: int, documents: Sequence[gufe_adapter.Document], writer: str
+) -> set[UUID]:
+    """Store documents; those that exist stay unchanged. Return the tokens of the new ones."""
     if not documents:
-        return
-    tx.execute(
-        INSERT_DOCUMENTS,
-        {
-            "scope_id": scope_id,
-            "tokens": uuids(document.key for document in documents),
-            "kinds": BinaryArray(document.key.qualname for document in documents),
-            "documents": BinaryArray(document.data for document in documents),
-            "children": BinaryArray(uuids(document.children) for document in documents),
-            "writer": gufe_adapter.writer_versions(),
-            "now": now(),
-        },
+        return set()
+    return set(
+        tx.scalars(
+            INSERT_DOCUMENTS,
+            {
+                "scope_id": scope_id,
+                "tokens": uuids(document.key for document in documents),
+                "kinds": BinaryArray(document.key.qualname for document in documents),
+                "documents": BinaryArray(document.data for document in documents),
+                "children": BinaryArray(uuids(document.children) for document in documents),
+                "writer": writer,
+                "now": now(),
+            },
+        )
     )
+
+
+def read_documents(tx: Connection, scope_id: int, keys: Iterable[GufeKey]) -> dict[str, bytes]:
+    """Return the documents of objects of one scope, and of everything they refer to, by key."""
+    rows = tx.execute(DOCUMENTS_OF_OBJECTS, {"scope_id": scope_id, "tokens": uuids(keys)})
+    return {f"{row.kind}-{row.token.hex}": row.document for row in rows}
 
 
 def read_object(tx: Connection, key: ScopedKey) -> GufeTokenizable:
@@ -152,8 +162,6 @@ def read_objects(tx: Connection, keys: Sequence[ScopedKey]) -> dict[ScopedKey, G
     ids = scope_ids(tx, {(key.org, key.campaign, key.project) for key in to_read})
     for scope, scope_id in ids.items():
         wanted = [key for key in to_read if (key.org, key.campaign, key.project) == scope]
-        tokens = [key.token for key in wanted]
-        rows = tx.execute(DOCUMENTS_OF_OBJECTS, {"scope_id": scope_id, "tokens": tokens})
-        documents = {f"{row.kind}-{row.token.hex}": row.document for row in rows}
+        documents = read_documents(tx, scope_id, [key.gufe_key for key in wanted])
         found |= {key: gufe_adapter.decode(key.gufe_key, documents) for key in wanted}
     return found

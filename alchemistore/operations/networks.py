@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar, overload
 from uuid import UUID
 
@@ -21,13 +21,14 @@ from alchemistore.database.sql import SCOPE_ID, listing, page
 from alchemistore.errors import MissingObjectError
 from alchemistore.models import GufeKey, Scope, ScopedKey
 from alchemistore.models.clock import now
-from alchemistore.models.gufe import GufeTokenizable
+from alchemistore.models.gufe import AlreadyStored, GufeTokenizable
 from alchemistore.models.text import is_text
+from alchemistore.operations.conflicts import store_documents
 from alchemistore.operations.documents import (
     BinaryArray,
     ensure_scope,
+    read_documents,
     read_objects,
-    store_documents,
     stored_keys,
     uuids,
 )
@@ -83,14 +84,51 @@ ADD_NETWORK = text("""
     ORDER BY member
     ON CONFLICT DO NOTHING
 """)
+# The rows of members are added again by ADD_NETWORK.
+CORRECT_EDGES = (
+    text("""
+        UPDATE transformations AS t SET name = new.name, protocol = new.protocol
+        FROM unnest(
+            CAST(:edges AS uuid[]), CAST(:edge_names AS text[]), CAST(:protocols AS text[])
+        ) AS new (token, name, protocol)
+        WHERE t.scope_id = :scope_id AND t.token = new.token
+    """),
+    text("""
+        DELETE FROM transformation_chemical_systems
+        WHERE scope_id = :scope_id AND transformation = ANY(CAST(:edges AS uuid[]))
+    """),
+)
+CORRECT_SYSTEMS = text("""
+    UPDATE chemical_systems AS s SET name = new.name
+    FROM unnest(CAST(:systems AS uuid[]), CAST(:system_names AS text[])) AS new (token, name)
+    WHERE s.scope_id = :scope_id AND s.token = new.token
+""")
+CORRECT_NETWORK = (
+    text("UPDATE networks SET name = :name WHERE scope_id = :scope_id AND token = :network"),
+    text("DELETE FROM network_transformations WHERE scope_id = :scope_id AND network = :network"),
+    text("DELETE FROM network_chemical_systems WHERE scope_id = :scope_id AND network = :network"),
+)
 LOCK_NETWORK_TO_DELETE = text(f"""
     SELECT scope_id, token FROM networks
     WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind FOR UPDATE
 """)
-# Its document is deleted, too; the documents of its members stay.
+# Its document is deleted, too, unless another object holds it; the documents of its members stay.
 DELETE_NETWORK = (
     text("DELETE FROM networks WHERE scope_id = :scope_id AND token = :token"),
-    text("DELETE FROM gufe_objects WHERE scope_id = :scope_id AND token = :token"),
+    text("""
+        DELETE FROM gufe_objects AS o
+        WHERE o.scope_id = :scope_id AND o.token = :token
+            AND NOT EXISTS (
+                SELECT FROM gufe_objects AS holder
+                WHERE holder.scope_id = o.scope_id AND o.token = ANY(holder.children)
+            )
+            AND NOT EXISTS (
+                SELECT FROM networks AS n WHERE n.scope_id = o.scope_id AND n.strategy = o.token
+            )
+    """),
+)
+NETWORK_EXISTS = text(
+    "SELECT 1 FROM networks WHERE scope_id = :scope_id AND token = CAST(:token AS uuid)"
 )
 
 
@@ -108,6 +146,9 @@ def create_network(
     network: GufeTokenizable | Sequence[tuple[str, Mapping[str, Any]]],
     scope: Scope | str,
     *,
+    verify: bool = False,
+    rekey: bool = False,
+    written_by: str | None = None,
     request: UUID | None = None,
 ) -> ScopedKey:
     """Store a network with all its members; a network that exists stays unchanged.
@@ -116,9 +157,18 @@ def create_network(
     ----------
     network : gufe.AlchemicalNetwork or list of (key, keyed dict)
         The network, or its keyed chain as gufe's ``to_keyed_chain`` returns it and gufe's JSON
-        files contain it. No object is built from a chain.
+        files contain it. No object is built from a chain, unless one of its documents differs from
+        the one stored under its key.
     scope : Scope or str
         The scope to store it in; it must be specific.
+    verify : bool, default False
+        Build all objects of a chain and refuse it if gufe computes other keys.
+    rekey : bool, default False
+        Build all objects of a chain and store them under the keys that gufe computes.
+    written_by : str, optional
+        The versions of the packages that wrote a chain, such as ``gufe 1.9.0``, if they are not
+        the installed ones. A document that differs from the one that another version stored under
+        its key is then no error, if the installed packages cannot tell which one is right.
     request : UUID, optional
         Identifier of this request. A repeated call with the same identifier returns the first
         answer and changes nothing; with other arguments, it is a ValueError.
@@ -133,8 +183,24 @@ def create_network(
     ValueError
         If both end states of a transformation are the same, the scope has open components, or the
         chain is malformed. Nothing is stored then.
+    DocumentConflictError
+        If a document of a chain differs from the one stored under its key, and is not known to be
+        the right one. The message names the first difference.
+    DocumentNotBuildableError
+        If `verify` or `rekey` is set and the installed packages cannot build an object.
     GufeNotInstalledError
         If gufe is not installed.
+
+    Warns
+    -----
+    DocumentConflictWarning
+        If a stored document differs and stays, because another version wrote it.
+
+    Notes
+    -----
+    If gufe computes the key of a document of a chain, and another key for the document stored under
+    it, the right document takes its place. This is logged as an error, and the table
+    ``document_conflicts`` keeps both.
     """
     scope = parse_scope(scope)
     if not scope.specific():
@@ -143,41 +209,81 @@ def create_network(
             " the network in"
         )
     scope_id = ensure_scope(tx, scope)
-    root, documents = _encode_network(tx, network, scope_id)
+    is_chain = isinstance(network, Sequence) and not isinstance(network, str | bytes)
+    if is_chain:
+        documents: Sequence[gufe_adapter.Document] = gufe_adapter.read_chain(
+            network, _already_stored(tx, scope_id)
+        )
+        root = documents[-1].key
+        if verify or rekey:
+            network = _built(tx, scope_id, documents, rekey)
+        is_chain = not rekey
+    if not is_chain:
+        root, documents = _encode_network(tx, network, scope_id)
     token = gufe_token(root)
     if token is None:
         raise ValueError(f"{root} is not the key of an AlchemicalNetwork")
     if documents:
-        _add_network(tx, scope_id, documents)
+        _add_network(tx, scope_id, documents, is_chain, written_by)
     return ScopedKey.from_parts(root.qualname, token, *(str(part) for part in scope.to_tuple()))
 
 
+def _already_stored(tx: Connection, scope_id: int) -> AlreadyStored:
+    return lambda keys: stored_keys(tx, scope_id, keys)
+
+
 def _encode_network(
-    tx: Connection,
-    network: GufeTokenizable | Sequence[tuple[str, Mapping[str, Any]]],
-    scope_id: int,
+    tx: Connection, network: GufeTokenizable, scope_id: int
 ) -> tuple[GufeKey, Sequence[gufe_adapter.Document]]:
     """Return the key of a network and the documents to store, none if the network is stored."""
-
-    def already_stored(keys: Set[GufeKey]) -> Set[GufeKey]:
-        return stored_keys(tx, scope_id, keys)
-
-    if isinstance(network, Sequence) and not isinstance(network, str | bytes):
-        documents = gufe_adapter.read_chain(network, already_stored)
-        root = documents[-1].key
-        return root, [] if already_stored({root}) else documents
     if isinstance(network, str | bytes | Mapping) or not gufe_adapter.is_network(network):
         raise ValueError(
             "expected an AlchemicalNetwork or its keyed chain, a list of (key, keyed dict),"
             f" not {type(network).__name__}"
         )
-    return gufe_adapter.key_of(network), gufe_adapter.encode(network, already_stored)
+    root = gufe_adapter.key_of(network)
+    documents = gufe_adapter.encode(network, _already_stored(tx, scope_id))
+    if not documents and not _exists(tx, scope_id, root):
+        # Its document is stored as a part of another object.
+        documents = gufe_adapter.encode(network)
+    return root, documents
+
+
+def _exists(tx: Connection, scope_id: int, network: GufeKey) -> bool:
+    values = {"scope_id": scope_id, "token": gufe_token(network)}
+    return tx.scalar(NETWORK_EXISTS, values) is not None
+
+
+def _built(
+    tx: Connection, scope_id: int, documents: Sequence[gufe_adapter.Document], rekey: bool
+) -> GufeTokenizable:
+    """Return the network that gufe builds from a chain.
+
+    Raises
+    ------
+    ValueError
+        If gufe computes other keys than those of the chain, and `rekey` is not set.
+    """
+    given = {document.key for document in documents}
+    outside = {child for document in documents for child in document.children} - given
+    stored = read_documents(tx, scope_id, outside) if outside else {}
+    network, drifted = gufe_adapter.verify_documents(documents, stored)
+    if drifted and not rekey:
+        key, computed = drifted[0]
+        raise ValueError(
+            f"{key} and {len(drifted) - 1} more keys of the chain are not those that the installed"
+            f" gufe computes; the first should be {computed}. The document was changed, or another"
+            " version of gufe wrote it; pass rekey=True to store it under the computed keys"
+        )
+    return network
 
 
 def _add_network(
     tx: Connection,
     scope_id: int,
     documents: Sequence[gufe_adapter.Document],
+    is_chain: bool,
+    written_by: str | None,
 ) -> None:
     root = documents[-1]
     content = gufe_adapter.network_content(root)
@@ -197,7 +303,13 @@ def _add_network(
         for key in members
         if key in by_key
     ]
-    store_documents(tx, scope_id, documents)
+    added, replaced = store_documents(
+        tx, scope_id, documents, compare=is_chain, written_by=written_by
+    )
+    if replaced:
+        _remove_rows(tx, scope_id, root, replaced, edges, nodes)
+    elif not added and _exists(tx, scope_id, root.key):
+        return
     ends = [(edge.key, role, system) for edge in edges for role, system in edge.systems]
     tx.execute(
         ADD_NETWORK,
@@ -223,6 +335,36 @@ def _add_network(
     )
 
 
+def _remove_rows(
+    tx: Connection,
+    scope_id: int,
+    root: gufe_adapter.Document,
+    replaced: Sequence[gufe_adapter.Document],
+    edges: Sequence[gufe_adapter.Edge],
+    nodes: Sequence[gufe_adapter.Node],
+) -> None:
+    """Correct or remove the rows that were read from documents which have been replaced."""
+    keys = {document.key for document in replaced}
+    edges = [edge for edge in edges if edge.key in keys]
+    nodes = [node for node in nodes if node.key in keys]
+    values = {
+        "scope_id": scope_id,
+        "edges": uuids(edge.key for edge in edges),
+        "edge_names": BinaryArray(edge.name for edge in edges),
+        "protocols": BinaryArray(edge.protocol for edge in edges),
+        "systems": uuids(node.key for node in nodes),
+        "system_names": BinaryArray(node.name for node in nodes),
+        "network": gufe_token(root.key),
+        "name": gufe_adapter.network_content(root).name,
+    }
+    for statement in CORRECT_EDGES if edges else ():
+        tx.execute(statement, values)
+    if nodes:
+        tx.execute(CORRECT_SYSTEMS, values)
+    for statement in CORRECT_NETWORK if root.key in keys else ():
+        tx.execute(statement, values)
+
+
 def _member(found: M | None, key: str, network: gufe_adapter.NetworkContent) -> M:
     if found is None:
         raise ValueError(
@@ -237,6 +379,8 @@ def delete_network(
     tx: Connection, network: ScopedKey | str, *, request: UUID | None = None
 ) -> ScopedKey:
     """Delete a network with its hub; its members, their tasks and results stay.
+
+    The document of a network that is part of another object stays, too.
 
     Parameters
     ----------

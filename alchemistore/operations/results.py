@@ -110,7 +110,7 @@ def set_task_result(
     KeyError
         If there is no such task.
     ValueError
-        If `task` is the key of something else.
+        If `task` is the key of something else, or the reference has another scope than the task.
     """
     key = parse_key(task, "Task")
     row = one_or_missing(tx, LOCK_TASK_OF_RESULT, key)
@@ -150,7 +150,17 @@ def add_result(
     -------
     ScopedKey
         Key of the reference, in the scope of the task.
+
+    Raises
+    ------
+    ValueError
+        If the reference has another scope than the task.
     """
+    if ref.scope != task.scope:
+        raise ValueError(
+            f"the reference to {ref.obj_key} has the scope {ref.scope}, but its task has the scope"
+            f" {task.scope}; push the result under a transformation of the scope of the task"
+        )
     tx.execute(
         ADD_RESULT,
         {

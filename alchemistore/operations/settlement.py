@@ -130,7 +130,7 @@ def settle_task(
     KeyError
         If there is no such task.
     ValueError
-        If `task` is not the key of a task.
+        If `task` is not the key of a task, or the reference has another scope than the task.
     """
     key = parse_key(task, "Task")
     rows = tx.execute(LOCK_TASK_AND_CHILDREN, parameters(key))

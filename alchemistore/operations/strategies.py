@@ -9,7 +9,8 @@ from alchemistore.database.keys import gufe_token, one_or_missing, parse_key, sc
 from alchemistore.database.sql import SCOPE_ID
 from alchemistore.models import ScopedKey
 from alchemistore.models.gufe import GufeTokenizable
-from alchemistore.operations.documents import read_object, store_documents
+from alchemistore.operations.conflicts import store_documents
+from alchemistore.operations.documents import read_object
 
 LOCK_NETWORK_OF_STRATEGY = text(f"""
     SELECT scope_id, token FROM networks

@@ -36,7 +36,11 @@ class ScopeRow(Base):
 
 
 class GufeObjectRow(Base):
-    """The document of a gufe object in a scope. Rows never change."""
+    """The document of a gufe object in a scope.
+
+    A row changes only if its document turns out to be wrong for its key; see
+    :class:`DocumentConflictRow`.
+    """
 
     __tablename__ = "gufe_objects"
     __table_args__ = (
@@ -60,6 +64,29 @@ event.listen(
     "after_create",
     DDL(_UNCOMPRESSED),  # type: ignore[no-untyped-call]  # SQLAlchemy has no types for DDL
 )
+
+
+class DocumentConflictRow(Base):
+    """Two different documents for one key, kept for the operator."""
+
+    __tablename__ = "document_conflicts"
+    __table_args__ = (
+        PrimaryKeyConstraint("scope_id", "token", "id"),
+        ForeignKeyConstraint(["scope_id"], ["scopes.id"]),
+    )
+
+    scope_id: Mapped[int]
+    token: Mapped[UUID]
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
+    kind: Mapped[CText]
+    # The document that was stored first; whether the other one has taken its place.
+    document: Mapped[bytes]
+    writer: Mapped[str]
+    other_document: Mapped[bytes]
+    other_writer: Mapped[str]
+    replaced: Mapped[bool]
+    difference: Mapped[str]
+    created_at: Mapped[datetime]
 
 
 def _is_object(*names: str) -> ForeignKeyConstraint:

@@ -121,6 +121,24 @@ def upgrade() -> None:
     # Documents are already compressed, so PostgreSQL should not compress them.
     op.execute("ALTER TABLE gufe_objects ALTER COLUMN document SET STORAGE EXTERNAL")
     op.create_table(
+        "document_conflicts",
+        sa.Column("scope_id", sa.BigInteger(), nullable=False),
+        sa.Column("token", sa.Uuid(), nullable=False),
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("kind", sa.Text(collation="C"), nullable=False),
+        sa.Column("document", sa.LargeBinary(), nullable=False),
+        sa.Column("writer", sa.Text(), nullable=False),
+        sa.Column("other_document", sa.LargeBinary(), nullable=False),
+        sa.Column("other_writer", sa.Text(), nullable=False),
+        sa.Column("replaced", sa.Boolean(), nullable=False),
+        sa.Column("difference", sa.Text(), nullable=False),
+        sa.Column("created_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["scope_id"], ["scopes.id"], name=op.f("document_conflicts__scopes__fk")
+        ),
+        sa.PrimaryKeyConstraint("scope_id", "token", "id", name=op.f("document_conflicts__pk")),
+    )
+    op.create_table(
         "identity_scopes",
         sa.Column("identity_id", sa.BigInteger(), nullable=False),
         sa.Column("scope", sa.Text(collation="C"), nullable=False),
@@ -523,6 +541,7 @@ def downgrade() -> None:
     op.drop_table("chemical_systems")
     op.drop_table("results")
     op.drop_table("identity_scopes")
+    op.drop_table("document_conflicts")
     op.drop_table("gufe_objects")
     op.drop_table("scopes")
     op.drop_table("queue")

@@ -309,6 +309,7 @@ class Machine(RuleBasedStateMachine):
             with pytest.raises(KeyError):
                 self.store.settle_task(task, result, service, number)
             return
+        result = result.model_copy(update={"scope": task.scope})
         answer = self.store.settle_task(task, result, service, number)
         assert answer.result == reference_key(result, task)
         assert (answer.status.value, answer.attempt, answer.outcome) == self.model.settle(
@@ -324,7 +325,8 @@ class Machine(RuleBasedStateMachine):
             self.keep(one, result)
 
     def keep(self, task: ScopedKey | None, result: ProtocolDAGResultRef) -> None:
-        if task in self.model.tasks:
+        if task is not None and task in self.model.tasks:
+            result = result.model_copy(update={"scope": task.scope})
             assert self.store.set_task_result(task, result) == reference_key(result, task)
             what = self.model.tasks[task]
             what.keep(result, len(what.attempts) if what.claim else None)

@@ -11,13 +11,20 @@ from typing import Any, Literal
 
 import pytest
 import zstandard
+from gufe.tokenization import TOKENIZABLE_REGISTRY
 
 from alchemistore import S3ObjectStore, Scope, ScopedKey, gufe_adapter
-from alchemistore.errors import MissingObjectError, S3ObjectStoreError
+from alchemistore.errors import (
+    DocumentNotBuildableError,
+    KeyDriftWarning,
+    MissingObjectError,
+    S3ObjectStoreError,
+)
+from alchemistore.gufe_adapter.codec import to_text
 from alchemistore.models.clock import now
 from alchemistore.objectstore.packing import pack
 from tests.objectstore.conftest import MakeStore, body, names, put
-from tests.support.gufe_classes import network
+from tests.support.gufe_classes import keyed_chain_of, network, system
 
 
 def keyed(result: Any, of: ScopedKey) -> ScopedKey:
@@ -209,6 +216,105 @@ def test_push_of_another_type_is_refused(s3os: S3ObjectStore, of: ScopedKey, thi
     with pytest.raises(TypeError, match="expected a"):
         s3os.push_protocoldagresult(thing() if callable(thing) else thing, of)
     assert names(s3os) == []
+
+
+def test_bytes_of_a_result_are_stored_unchanged(
+    s3os: S3ObjectStore, make_result: Callable[..., Any], of: ScopedKey
+) -> None:
+    for mode, ok in (("work", True), ("fail", False)):
+        result = make_result(mode)
+        text = gufe_adapter.result_to_json(result)
+        given = {"protocoldagresult_ok": ok, "protocoldagresult_gufekey": result.key}
+        packed = pack(text)
+        for data in (packed, text):
+            ref = s3os.push_protocoldagresult(data, of, **given)
+            assert (ref.obj_key, ref.ok) == (result.key, ok)
+            assert body(s3os, f"a/store/{ref.location}") == packed
+        assert s3os.pull_protocoldagresult(keyed(result, of), of, ok=ok) is result
+
+
+def test_bytes_that_are_not_the_given_result_are_refused(
+    s3os: S3ObjectStore, make_result: Callable[..., Any], of: ScopedKey
+) -> None:
+    result = make_result()
+    chain = json.loads(gufe_adapter.result_to_json(result))
+    chain[-1][1]["name"] = "changed by hand"
+    changed = json.dumps(chain).encode()
+    data = pack(gufe_adapter.result_to_json(result))
+    other = json.dumps(keyed_chain_of(system("a"))).encode()
+    for thing, given, message in (
+        (data, {"protocoldagresult_ok": False}, "protocoldagresult_ok is False, but"),
+        (data, {"protocoldagresult_gufekey": "ProtocolDAGResult-0"}, "but the key of the result"),
+        (changed, {}, "the result was changed, or another version"),
+        (other, {}, "not a ProtocolDAGResult"),
+        (data[:-9], {}, "not those of a ProtocolDAGResult"),
+        (b"", {}, "not those of a ProtocolDAGResult"),
+        (b"[" * 100_000, {}, "not those of a ProtocolDAGResult"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            s3os.push_protocoldagresult(thing, of, **given)
+    with pytest.raises(ValueError, match="protocoldagresult_ok is False, but"):
+        s3os.push_protocoldagresult(result, of, protocoldagresult_ok=False)
+    assert names(s3os) == []
+
+
+def test_key_of_another_object_than_a_transformation_is_refused(
+    s3os: S3ObjectStore, result: Any, of: ScopedKey
+) -> None:
+    for kind in ("AlchemicalNetwork", "Task", "ProtocolDAGResult"):
+        with pytest.raises(ValueError, match="is not the key of a Transformation"):
+            s3os.push_protocoldagresult(result, f"{kind}-{'0' * 32}-{of.scope}")
+    assert names(s3os) == []
+
+
+def test_another_result_at_the_location_of_a_result_is_reported(
+    s3os: S3ObjectStore, make_result: Callable[..., Any], of: ScopedKey
+) -> None:
+    wanted, other = make_result(), make_result("fail")
+    ref = s3os.push_protocoldagresult(wanted, of)
+    forms: list[Literal["gufe", "dict", "json"]] = ["gufe", "dict", "json"]
+    for chain, message in (
+        (gufe_adapter.result_to_json(other), f"contains {other.key}, not {wanted.key}"),
+        (json.dumps(keyed_chain_of(system("a"))).encode(), "not a ProtocolDAGResult"),
+        (b"[" * 100_000, "damaged"),
+    ):
+        for data in (chain, pack(chain)):
+            put(s3os, f"a/store/{ref.location}", data)
+            for return_as in forms:
+                with pytest.raises(S3ObjectStoreError, match=message):
+                    s3os.pull_protocoldagresult(keyed(wanted, of), of, return_as=return_as)
+
+
+def test_another_key_computed_for_the_nested_form_is_a_warning(
+    s3os: S3ObjectStore, make_result: Callable[..., Any], of: ScopedKey
+) -> None:
+    wanted, other = make_result(), make_result("fail")
+    ref = s3os.push_protocoldagresult(wanted, of)
+    put(s3os, f"a/store/{ref.location}", to_text(other.to_dict()).encode())
+    with pytest.warns(KeyDriftWarning, match=f"should be {wanted.key}.*computes {other.key}"):
+        assert s3os.pull_protocoldagresult(keyed(wanted, of), of) is other
+
+
+def test_intact_result_that_cannot_be_built_is_not_called_damaged(
+    s3os: S3ObjectStore, result: Any, of: ScopedKey
+) -> None:
+    ref = s3os.push_protocoldagresult(result, of)
+    chain = json.loads(gufe_adapter.result_to_json(result))
+    for pair in chain:
+        if pair[0].startswith("Ball-"):
+            pair[1]["__module__"] = "not_installed_anywhere"
+    data = json.dumps(chain).encode()
+    put(s3os, f"a/store/{ref.location}", data)
+    TOKENIZABLE_REGISTRY.clear()
+    with pytest.raises(DocumentNotBuildableError) as refused:
+        s3os.pull_protocoldagresult(keyed(result, of), of)
+    message = str(refused.value)
+    assert "'not_installed_anywhere' is not installed" in message
+    assert f"part of {result.key}" in message
+    assert f"nothing is lost: object '{ref.location}' can be read with return_as='json'" in message
+    assert "run its task again" not in message
+    pulled = s3os.pull_protocoldagresult(keyed(result, of), of, return_as="json")
+    assert pulled.encode() == data
 
 
 def test_missing_result_is_a_key_error_that_names_the_location(

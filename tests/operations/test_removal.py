@@ -22,7 +22,7 @@ OF_TASKS = ("actions", "attempts", "claims", "extends", "queue", "status_changes
 def ref(ok: bool = True) -> ProtocolDAGResultRef:
     return ProtocolDAGResultRef(
         obj_key=GufeKey(f"ProtocolDAGResult-{next(NUMBERS):032x}"),
-        scope=Scope("o", "c", "p"),
+        scope=Scope("org", "campaign", "project"),
         ok=ok,
     )
 

@@ -156,24 +156,23 @@ def test_reference_is_returned_with_every_field(
         assert back.key == one.key
 
 
-def test_reference_lives_in_the_scope_of_its_task(
+def test_reference_of_another_scope_than_its_task_is_refused(
     store: StateStore, made: Campaign, scope: Scope, other_scope: Scope
 ) -> None:
     for foreign in (other_scope, Scope("org"), Scope()):
-        one = ref(foreign)
-        key = store.set_task_result(made.tasks[0], one)
-        assert [key] == keys(scope, [one])
-        assert key in store.get_task_results(made.tasks[0])
-        assert store.get_gufe(key) == one
+        for call in (store.set_task_result, store.settle_task):
+            with pytest.raises(ValueError, match=f"but its task has the scope {scope}"):
+                call(made.tasks[0], ref(foreign))
+    assert store.get_task_results(made.tasks[0]) == []
+    assert store.get_task_status(made.tasks[:1]) == ["waiting"]
 
 
-def test_same_reference_in_two_scopes_is_two(
-    store: StateStore, made: Campaign, scope: Scope, other_scope: Scope
+def test_location_of_a_reference_is_not_judged(
+    store: StateStore, made: Campaign, scope: Scope
 ) -> None:
-    there, one = campaign(store, other_scope, tasks=1), ref(scope)
-    assert store.set_task_result(made.tasks[0], one) != store.set_task_result(there.tasks[0], one)
-    assert store.get_task_results(made.tasks[0]) == keys(scope, [one])
-    assert store.get_task_results(there.tasks[0]) == keys(other_scope, [one])
+    for location in (None, "", "../../x", "/etc", "elsewhere/obj.json", "ü \n"):
+        one = ref(scope, location=location)
+        assert store.get_gufe(store.settle_task(made.tasks[0], one).result) == one
 
 
 @pytest.mark.parametrize("ok", [True, False])

@@ -72,6 +72,7 @@ EXTENDS_DEAD = "a task that extends an invalid or deleted task is invalid or del
 NO_CIRCLE = "no task extends itself, directly or indirectly"
 ALL_PARTS = "all children of a gufe object are stored"
 TWO_SYSTEMS = "a transformation has the two systems A and B, or the one of a NonTransformation"
+OF_ITS_KIND = "the document of a network, transformation or chemical system is of its kind"
 IN_QUEUE = "a claimable task is in the queue"
 CLAIMABLE = "a task in the queue is claimable"
 IN_LANE = "a task in the queue is in open lanes and not below their floors"
@@ -84,6 +85,12 @@ BREACHES = [
     ("UPDATE claims SET service = 'b'", "held", CLAIM_GOES_ON),
     ("UPDATE attempts SET outcome = 'released', ended_at = now()", "held", CLAIM_GOES_ON),
     ("DELETE FROM claims", "held", ATTEMPT_HAS_CLAIM),
+    ("UPDATE gufe_objects SET kind = 'Ball' WHERE token = :network", "network", OF_ITS_KIND),
+    (
+        "UPDATE gufe_objects SET kind = 'Ball' WHERE token = :transformation",
+        "transformation",
+        OF_ITS_KIND,
+    ),
     ("UPDATE tasks SET attempts = 2 WHERE token = :held", "held", COUNTS),
     ("UPDATE tasks SET attempts = 1 WHERE token = :waiting", "waiting", COUNTS),
     ("UPDATE attempts SET attempt = 2; UPDATE claims SET attempt = 2", "held", COUNTS),

@@ -65,7 +65,7 @@ def make_world(store: StateStore, size: int = MANY) -> World:
         )
     for made in (*plain.values(), *extended.values()):
         for ok in (True, False):
-            store.set_task_result(made.tasks[0], ref(one, ok=ok))
+            store.set_task_result(made.tasks[0], ref(made.tasks[0].scope, ok=ok))
     with store.engine.begin() as connection:
         # What the first task has come to, all others come to.
         connection.execute(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import math
-from collections.abc import Callable, Set
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,10 +14,16 @@ from typing import Any
 import gufe
 import numpy as np
 import pytest
-from gufe.tokenization import TOKENIZABLE_REGISTRY
+import zstandard
+from gufe.tokenization import TOKENIZABLE_CLASS_REGISTRY, TOKENIZABLE_REGISTRY
 
 from alchemistore import gufe_adapter
-from alchemistore.errors import KeyDriftWarning
+from alchemistore.errors import (
+    DamagedDocumentError,
+    DocumentNotBuildableError,
+    KeyDriftWarning,
+)
+from alchemistore.gufe_adapter import modules, screen
 from alchemistore.models import GufeKey
 from tests.support.gufe_classes import (
     Ball,
@@ -300,7 +309,9 @@ def test_object_registered_under_a_key_of_another_class_is_not_used() -> None:
     TOKENIZABLE_REGISTRY[key] = forgery
     try:
         assert gufe_adapter.cached(key) is None
-        with pytest.raises(ValueError, match=f"{key}: gufe has an object of another class, Holder"):
+        with pytest.raises(
+            DocumentNotBuildableError, match=f"{key} .*gufe has an object of another class, Holder"
+        ):
             gufe_adapter.decode(key, documents)
     finally:
         del TOKENIZABLE_REGISTRY[key]
@@ -339,21 +350,174 @@ def _document(**fields: Any) -> bytes:
         (gufe_adapter.dumps({"content": 1}), "does not name its class"),
         (_document(__qualname__="Ball"), "of another class, Ball"),
         (_document(_key="Holder-" + "c" * 32), "contains another key"),
-        (_document(surprise=1), "cannot build .*Holder from the document: TypeError"),
         (_document(content={":gufe-key:": "Holder-" + "d" * 32}), "the document is missing"),
         (_document(content=[{":gufe-key:": "Holder-" + ZERO}]), "contains itself"),
     ],
 )
 def test_document_of_another_class_than_its_key_is_refused(data: bytes, message: str) -> None:
-    with pytest.raises(ValueError, match=rf"Holder-[0d]{{32}}.*{message}"):
+    with pytest.raises(DamagedDocumentError, match=rf"Holder-[0d]{{32}}.*{message}"):
         gufe_adapter.decode("Holder-" + ZERO, {"Holder-" + ZERO: data})
 
 
 def test_class_that_is_not_gufe_tokenizable_is_not_called() -> None:
     key = "OrderedDict-" + ZERO
     document = gufe_adapter.dumps({"__module__": "collections", "__qualname__": "OrderedDict"})
-    with pytest.raises(ValueError, match="not a class of gufe objects"):
+    with pytest.raises(DocumentNotBuildableError, match="not a class of gufe objects"):
         gufe_adapter.decode(key, {key: document})
+    assert ("collections", "OrderedDict") not in TOKENIZABLE_CLASS_REGISTRY
+
+
+def test_intact_document_that_does_not_fit_the_installed_class_is_not_called_damaged() -> None:
+    key, documents = encode_and_forget(lambda: Holder("whole"))
+    child = {":gufe-key:": key}
+    root = "Holder-" + ZERO
+    unfit = gufe_adapter.plain(documents[key]) | {"surprise": 1}
+    for stored in (
+        {root: _document(content=child), key: gufe_adapter.dumps(unfit)},
+        {root: _document(content=child), key: _document(content=_custom(dtype="odd", shape=[1]))},
+    ):
+        with pytest.raises(DocumentNotBuildableError) as refused:
+            gufe_adapter.decode(root, stored)
+        message = str(refused.value)
+        assert f"{key} (part of {root}) is of the class {Holder.__module__}.Holder" in message
+        assert "nothing is lost: get_keyed_chain" in message
+        assert not isinstance(refused.value, ValueError)
+
+
+def _custom(**fields: Any) -> dict[str, Any]:
+    return {"__module__": "numpy", "__class__": "ndarray", ":is_custom:": True, **fields}
+
+
+def _write_package(folder: Path, name: str, code: str) -> None:
+    package = folder / name
+    package.mkdir()
+    (package / "__init__.py").write_text(f"import builtins\nbuiltins.{name} = True\n{code}")
+    (package / "__main__.py").write_text("raise SystemExit(3)")
+    (package / "classes.py").write_text(
+        "from tests.support.gufe_classes import Holder\nclass Kept(Holder):\n    pass\n"
+    )
+
+
+def _kept(module: str) -> tuple[str, dict[str, bytes]]:
+    key = "Kept-" + ZERO
+    return key, {key: _document(__module__=module, __qualname__="Kept")}
+
+
+@pytest.fixture
+def package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[str]:
+    """An installed package that no distribution contains; its name is unique."""
+    name = f"package_{uuid.uuid4().hex}"
+    _write_package(tmp_path, name, getattr(request, "param", ""))
+    monkeypatch.syspath_prepend(tmp_path)
+    modules._of_gufe.cache_clear()
+    yield name
+    modules._of_gufe.cache_clear()
+    for loaded in [loaded for loaded in sys.modules if loaded.startswith(name)]:
+        del sys.modules[loaded]
+
+
+def test_module_that_nobody_allowed_is_not_imported(package: str) -> None:
+    key, documents = _kept(f"{package}.classes")
+    with pytest.raises(DocumentNotBuildableError, match="add it to ALCHEMISTORE_MODULES"):
+        gufe_adapter.decode(key, documents)
+    custom = _custom(__module__=f"{package}.classes", __class__="Kept")
+    with pytest.raises(DocumentNotBuildableError, match="add it to ALCHEMISTORE_MODULES"):
+        gufe_adapter.decode("Holder-" + ZERO, {"Holder-" + ZERO: _document(content=custom)})
+    assert not hasattr(builtins, package)
+    assert package not in sys.modules
+
+
+def test_module_that_the_setting_lists_is_imported(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALCHEMISTORE_MODULES", f"other, {package}")
+    key, documents = _kept(f"{package}.classes")
+    with pytest.warns(KeyDriftWarning):
+        assert gufe_adapter.decode(key, documents).content == 1
+    assert hasattr(builtins, package)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "allowed"),
+    [
+        ("Requires-Dist: gufe", True),
+        ("Requires-Dist: gufe >=1.1", True),
+        ("Requires-Dist: gufe[extra]==0.4; extra == 'all'", True),
+        ("Requires-Dist: gufeish", False),
+        ("Requires-Dist: numpy", False),
+    ],
+)
+@pytest.mark.parametrize("lists_its_files", [True, False])
+def test_modules_of_distributions_that_require_gufe_are_imported(
+    package: str, tmp_path: Path, metadata: str, allowed: bool, lists_its_files: bool
+) -> None:
+    info = tmp_path / f"{package}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\n{metadata}\n")
+    if lists_its_files:
+        (info / "RECORD").write_text(f"{package}/__init__.py,,\n{package}/classes.py,,\n")
+    key, documents = _kept(f"{package}.classes")
+    if allowed:
+        with pytest.warns(KeyDriftWarning):
+            assert gufe_adapter.decode(key, documents).content == 1
+    else:
+        with pytest.raises(DocumentNotBuildableError, match="not part of a distribution"):
+            gufe_adapter.decode(key, documents)
+
+
+def test_modules_of_the_entry_points_are_imported(package: str, tmp_path: Path) -> None:
+    info = tmp_path / "anything-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: anything\n")
+    (info / "entry_points.txt").write_text(f"[alchemistore.gufe]\nmine = {package}\n")
+    key, documents = _kept(f"{package}.classes")
+    with pytest.warns(KeyDriftWarning):
+        assert gufe_adapter.decode(key, documents).content == 1
+
+
+@pytest.mark.parametrize("module", ["unittest.__main__", "__main__", "gufe.__main__"])
+def test_scripts_are_never_imported(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALCHEMISTORE_MODULES", "unittest")
+    key, documents = _kept(module)
+    with pytest.raises(DocumentNotBuildableError, match="is a script and is never imported"):
+        gufe_adapter.decode(key, documents)
+
+
+@pytest.mark.parametrize(
+    ("package", "message"),
+    [
+        ("raise SystemExit(4)", "SystemExit: 4"),
+        ("raise GeneratorExit", "GeneratorExit"),
+        ("raise RuntimeError('out of order')", "RuntimeError: out of order"),
+        ("import not_installed_anywhere", "'not_installed_anywhere' is not installed"),
+        ("1 +", "SyntaxError"),
+    ],
+    indirect=["package"],
+)
+def test_failing_import_is_an_error_of_the_document(
+    package: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALCHEMISTORE_MODULES", package)
+    key, documents = _kept(f"{package}.classes")
+    with pytest.raises(DocumentNotBuildableError, match=message):
+        gufe_adapter.decode(key, documents)
+
+
+def test_bytes_of_many_documents_are_not_unpacked_beyond_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frame = zstandard.ZstdCompressor().compress(bytes(100_000)).decode("latin-1")
+    packed = {"__module__": "builtins", "__class__": "bytes", ":is_custom:": True, "latin-1": frame}
+    names = ["Holder-" + digit * 32 for digit in "123"]
+    documents = {name: _document(content=packed) for name in names}
+    documents["Holder-" + ZERO] = _document(content=[{":gufe-key:": name} for name in names])
+    monkeypatch.setattr(screen, "UNPACKED_MAX", 250_000)
+    with pytest.raises(DocumentNotBuildableError, match="unpack to more than the allowed 250000"):
+        gufe_adapter.decode("Holder-" + ZERO, documents)
+    with pytest.raises(ValueError, match="unpack to more than the allowed 250000"):
+        gufe_adapter.loads(gufe_adapter.dumps([packed] * 3))
 
 
 @pytest.mark.parametrize(
@@ -361,13 +525,13 @@ def test_class_that_is_not_gufe_tokenizable_is_not_called() -> None:
     [
         ("not_installed_anywhere.protocols", "'not_installed_anywhere' is not installed"),
         ("tests.unit.test_gufe_adapter", "installed packages do not contain"),
-        ("..relative", "installed packages do not contain"),
+        ("..relative", "'..relative' is not the name of a module"),
     ],
 )
 def test_class_that_cannot_be_imported_is_named(module: str, message: str) -> None:
     key = "Holder2-" + ZERO
     document = gufe_adapter.dumps({"__module__": module, "__qualname__": "Holder2"})
-    with pytest.raises(ImportError, match=f"{key} is of the class .*{message}"):
+    with pytest.raises(DocumentNotBuildableError, match=f"{key} is of the class .*{message}"):
         gufe_adapter.decode(key, {key: document})
 
 

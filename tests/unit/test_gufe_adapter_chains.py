@@ -11,9 +11,10 @@ from typing import Any
 import gufe
 import numpy as np
 import pytest
+import zstandard
 
 from alchemistore import gufe_adapter
-from alchemistore.gufe_adapter import keyed_chain
+from alchemistore.gufe_adapter import keyed_chain, screen
 from alchemistore.models import GufeKey
 from tests.support.gufe_classes import Effort, Holder, PushProtocol, keyed_chain_of, network, system
 
@@ -204,6 +205,34 @@ def deep(levels: int) -> list[Any]:
             "to a power",
         ),
         ([pair(ion_concentration="9**9**9 molar")], "to a power"),
+        *(
+            ([pair(x=custom(pint_unit_registry="openff_units", unit=unit))], message)
+            for unit, message in (
+                ("9\\\n**9**9", "to a power"),
+                ("9 *\\\n* 9", "to a power"),
+                ("0xf**0xf**0xf", "to a power"),
+                ("1e9**9", "to a power"),
+                ("9_0**9", "to a power"),
+                ("(dozen)**9", "to a power"),
+                ("dozen**999999999", "to a power"),
+                ("dozen**(99*99*99*99)", "to a power"),
+                ("dozen**9**9**9", "to a power"),
+                ("\u0669**\u0669**9", "to a power"),
+                ("\uff19**9", "to a power"),
+                ("\u2460**9", "to a power"),
+                ("9\u00b2\u2079\u2079\u2079", "to a power"),
+                ("m\u2079\u2079\u2079\u2079", "to a power"),
+                ("9 #\n", "characters that no unit contains"),
+                ("m; m", "characters that no unit contains"),
+                ("m\t", "characters that no unit contains"),
+                ("\u0669 m", "characters that no unit contains"),
+                ("m" * 501, "500 at most"),
+            )
+        ),
+        (
+            [pair(x=custom(__module__="a.b", __class__="Settings", t="9\\\n**9 K"))],
+            "to a power",
+        ),
         ([pair(x={"latin-1": 5, ":is_custom:": True})], "not encoded as text"),
         (
             [
@@ -227,6 +256,10 @@ def test_malformed_chain_is_refused(chain: Any, message: str) -> None:
             pint_unit_registry="openff_units", unit_name="kilojoule / mole ** 2 / nanometer ** 0.5"
         ),
         custom(pint_unit_registry="openff_units", unit="m\u00b2", magnitude=1.5),
+        custom(pint_unit_registry="openff_units", unit="(mole * angstrom) / meter ** (-1 / 2)"),
+        custom(pint_unit_registry="openff_units", unit="\u00b5m\u207b\u00b2 * \u00c5 / \u00b0C"),
+        custom(pint_unit_registry="openff_units", unit="kJ/mol/nm**0.3333333333333333"),
+        custom(__module__="a.b", __class__="Settings", forcefield="amber/ff14SB.xml", s="[^2]"),
         custom(__module__="builtins", __class__="bytes", **{"latin-1": "9**9 and 2^5"}),
         custom(__module__="pathlib", __class__="PosixPath", path="/data/2**9"),
         {"ion_concentration": "0.15 molar"},
@@ -249,6 +282,18 @@ def test_chains_beyond_the_limits_are_refused(
     monkeypatch.setattr(keyed_chain, limit, 1)
     with pytest.raises(ValueError, match=message):
         gufe_adapter.read_chain([pair(1), pair(child=ref(1))])
+
+
+def test_bytes_of_a_chain_are_not_unpacked_beyond_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frame = zstandard.ZstdCompressor().compress(bytes(100_000)).decode("latin-1")
+    packed = custom(__module__="builtins", __class__="bytes", **{"latin-1": frame})
+    chain = [pair(1, x=packed), pair(2, x=packed), pair(3, x=packed, c=[ref(1), ref(2)])]
+    assert len(gufe_adapter.read_chain(chain)) == 3
+    monkeypatch.setattr(screen, "UNPACKED_MAX", 250_000)
+    with pytest.raises(ValueError, match="unpack to 300000 bytes; at most 250000"):
+        gufe_adapter.read_chain(chain)
 
 
 # What is inside a network

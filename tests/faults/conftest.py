@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Thread
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 from alchemistore import AttemptOutcome, S3ObjectStore, ScopedKey, StateStore, gufe_adapter
 from alchemistore.models import Settlement
 from alchemistore.settings import S3ObjectStoreSettings
+from tests.support import fault_worker
 from tests.support.campaigns import Campaign
 from tests.support.history import attempts, status
 
-ROOT = Path(__file__).parents[2]
+# Importing gufe takes long, so one process imports it, and is forked for each worker.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload([fault_worker.__name__])
 
 
 class WorkerProcess:
@@ -29,30 +32,30 @@ class WorkerProcess:
 
     def __init__(self, taskhub: ScopedKey, identifier: str, environment: dict[str, str]) -> None:
         self.identifier = identifier
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.fault_worker", str(taskhub), identifier],
-            cwd=ROOT,
-            env={**os.environ, **environment},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+        self._worker, theirs = FORKS.Pipe()
+        self._process = FORKS.Process(
+            target=fault_worker.run,
+            args=(taskhub, identifier, {**os.environ, **environment}, theirs),
+            daemon=True,
         )
+        self._process.start()
+        theirs.close()
         self.task = ScopedKey.from_str(self.until("claimed"))
 
     def go_on(self) -> None:
         """Let it go on, without waiting for it."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
+        self._worker.send(None)
 
     def until(self, stage: str) -> str:
         """Let the worker run until it reaches a stage, and return its message about it."""
-        assert self._process.stdout is not None
-        while line := self._process.stdout.readline():
-            if line.startswith(f"{stage} "):
-                return line.removeprefix(f"{stage} ").strip()
+        while True:
+            try:
+                reached, text = self._worker.recv()
+            except EOFError:
+                raise AssertionError(f"the worker ended before it was {stage}") from None
+            if reached == stage:
+                return str(text)
             self.go_on()
-        raise AssertionError(f"the worker ended before it was {stage}")
 
     def proceed(self, stage: str) -> str:
         """Let it go on from where it stands, until a stage."""
@@ -62,37 +65,33 @@ class WorkerProcess:
     def kill(self) -> None:
         """Kill it as the kernel does when memory runs out."""
         self._process.kill()
-        assert self._process.wait(60) == -signal.SIGKILL
-        self._close()
+        self._process.join(60)
+        assert self._process.exitcode == -signal.SIGKILL
+        self._worker.close()
 
     def stop(self) -> None:
         """Stop it, as a laptop that is closed does."""
-        self._process.send_signal(signal.SIGSTOP)
-        _, how = os.waitpid(self._process.pid, os.WUNTRACED)
-        assert os.WIFSTOPPED(how)
+        process = psutil.Process(self._process.pid)
+        process.suspend()
+        while process.status() != psutil.STATUS_STOPPED:
+            os.sched_yield()
 
     def resume(self) -> None:
         """Let it run again."""
-        self._process.send_signal(signal.SIGCONT)
+        psutil.Process(self._process.pid).resume()
 
     def end(self) -> None:
         """Let it run to its end."""
         self.go_on()
-        assert self._process.wait(60) == 0
-        self._close()
+        self._process.join(60)
+        assert self._process.exitcode == 0
+        self._worker.close()
 
     def abandon(self) -> None:
         """Leave no process behind, whatever the test did."""
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait(60)
-        self._close()
-
-    def _close(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.stdout.close()
+        self._process.kill()
+        self._process.join(60)
+        self._worker.close()
 
 
 class Wire:

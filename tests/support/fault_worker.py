@@ -1,30 +1,38 @@
 """A compute service for tests that stops at each stage, so that it can be killed there.
 
-``python -m tests.support.fault_worker <taskhub> <identifier>`` uses the database and the object
-store that the environment names.
+It runs in a process of its own, which :mod:`multiprocessing` forks from one that has imported this
+module already.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from alchemistore import ComputeServiceRegistration, ScopedKey, StateStore, get_s3os, gufe_adapter
 from alchemistore.settings import get_s3_settings, get_settings
 
 
-def reached(stage: str, text: object = "") -> None:
-    """Print where the worker is, and wait for permission to continue."""
-    sys.stdout.write(f"{stage} {text}\n")
-    sys.stdout.flush()
-    if not sys.stdin.readline():
-        sys.exit("the test has ended")
+def run(
+    taskhub: ScopedKey, identifier: str, environment: Mapping[str, str], test: Connection
+) -> None:
+    """Run one task, with the servers that the environment names, and report to the test."""
 
+    def reached(stage: str, text: object = "") -> None:
+        """Report where the worker is, and wait for permission to continue."""
+        test.send((stage, str(text)))
+        try:
+            test.recv()
+        except EOFError:
+            sys.exit("the test has ended")
 
-def main(taskhub: ScopedKey, identifier: str) -> None:
-    """Run one task."""
+    os.environ.clear()
+    os.environ.update(environment)
     store, objects = StateStore(get_settings()), get_s3os(get_s3_settings())
     registered = datetime(2020, 1, 1, tzinfo=UTC)
     store.register_computeservice(
@@ -60,7 +68,3 @@ def main(taskhub: ScopedKey, identifier: str) -> None:
     except KeyError:
         reached("given up")
     store.close()
-
-
-if __name__ == "__main__":
-    main(ScopedKey.from_str(sys.argv[1]), sys.argv[2])

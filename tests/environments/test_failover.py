@@ -117,7 +117,8 @@ def pair() -> Iterator[Pair]:
         _wait_for(_url(made["standby"]), log)
         yield Pair(primary, made["standby"], made["address"])
     finally:
-        daemon.end(standby, [(2, 30), (9, 30)])
+        if standby is not None:
+            daemon.end(standby, [(2, 30), (9, 30)])
         primary.stop()
         shutil.rmtree(directory)
 

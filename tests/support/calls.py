@@ -33,7 +33,7 @@ SOON = datetime.now(UTC) + timedelta(hours=1)
 class World:
     """A campaign of one task, and one of a thousand transformations and tasks with results.
 
-    In those that are extended all tasks are of one transformation, and each has another that extends it.
+    In the extended ones, all tasks are of one transformation, and each is extended by another.
     """
 
     store: StateStore

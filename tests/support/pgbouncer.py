@@ -58,7 +58,8 @@ def pgbouncer(server: URL) -> Iterator[URL]:
         _wait(url.set(database=server.database), directory / "pgbouncer.log")
         yield url
     finally:
-        daemon.end(process, [(15, 10), (9, 10)])
+        if process is not None:
+            daemon.end(process, [(15, 10), (9, 10)])
         shutil.rmtree(directory)
 
 

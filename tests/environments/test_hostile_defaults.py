@@ -248,14 +248,14 @@ def _store(url: str, **fields: object) -> StateStore:
 
 def test_own_timeouts_win_and_messages_name_them(hostile: StateStore, hostile_url: str) -> None:
     sleep = text("SELECT pg_sleep(60)")
-    with (  # noqa: PT012
+    with (
         closing(_store(hostile_url, statement_timeout=0.05)) as store,
         pytest.raises(StateStoreError, match=r"ALCHEMISTORE_STATEMENT_TIMEOUT is 0\.05 s"),
         store.transaction() as tx,
     ):
         assert tx.connection is not None
         tx.connection.execute(sleep)
-    with (  # noqa: PT012
+    with (
         hostile.transaction() as holder,
         closing(_store(hostile_url, lock_timeout=0.05)) as store,
         pytest.raises(StateStoreError, match=r"ALCHEMISTORE_LOCK_TIMEOUT is 0\.05 s"),
@@ -265,7 +265,7 @@ def test_own_timeouts_win_and_messages_name_them(hostile: StateStore, hostile_ur
         assert tx.connection is not None
         holder.connection.execute(text("LOCK TABLE tasks"))
         tx.connection.execute(text("LOCK TABLE tasks"))
-    with (  # noqa: PT012
+    with (
         closing(_store(hostile_url, idle_timeout=0.05)) as store,
         pytest.raises(StoreUnavailableError, match=r"ALCHEMISTORE_IDLE_TIMEOUT is 0\.05 s"),
         store.transaction() as tx,
@@ -278,7 +278,7 @@ def test_cancelled_statement_is_not_blamed_on_a_timeout(
     hostile: StateStore, hostile_url: str
 ) -> None:
     def cancel_itself(store: StateStore) -> str:
-        with pytest.raises(StateStoreError) as raised, store.transaction() as tx:  # noqa: PT012
+        with pytest.raises(StateStoreError) as raised, store.transaction() as tx:
             assert tx.connection is not None
             tx.connection.execute(text("SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(60)"))
         return str(raised.value)

@@ -42,14 +42,14 @@ def test_calls_in_a_transaction_are_committed_together(notes: Notes) -> None:
 
 
 def test_calls_in_a_transaction_are_rolled_back_together(notes: Notes) -> None:
-    with pytest.raises(ArithmeticError), notes.transaction() as tx:  # noqa: PT012
+    with pytest.raises(ArithmeticError), notes.transaction() as tx:
         tx.add(1)
         raise ArithmeticError
     assert notes.numbers() == []
 
 
 def test_call_joins_a_transaction_it_is_given(notes: Notes) -> None:
-    with pytest.raises(ArithmeticError), notes.transaction() as tx:  # noqa: PT012
+    with pytest.raises(ArithmeticError), notes.transaction() as tx:
         # The keyword `tx` is hidden from type checkers.
         calls: Any = notes
         calls.add(1, tx=tx)
@@ -61,7 +61,7 @@ def test_call_joins_a_transaction_it_is_given(notes: Notes) -> None:
 def test_nested_transaction_is_a_savepoint(notes: Notes) -> None:
     with notes.transaction() as tx:
         tx.add(1)
-        with pytest.raises(ArithmeticError), tx.transaction() as inner:  # noqa: PT012
+        with pytest.raises(ArithmeticError), tx.transaction() as inner:
             inner.add(2)
             assert inner.numbers() == [1, 2]
             raise ArithmeticError
@@ -146,7 +146,7 @@ def test_read_only_transaction_inside_another_refuses_writes_and_the_outer_can_w
 
 
 def test_read_only_transaction_refuses_to_write(notes: Notes) -> None:
-    with pytest.raises(StateStoreError, match="read-only"), notes.transaction(readonly=True) as tx:  # noqa: PT012
+    with pytest.raises(StateStoreError, match="read-only"), notes.transaction(readonly=True) as tx:
         assert tx.numbers() == []
         tx.add(1)
     assert notes.numbers() == []
@@ -184,7 +184,7 @@ def test_ignored_exception_rolls_back_and_is_suppressed(notes: Notes) -> None:
 def test_interrupt_rolls_back_and_is_raised_again(
     notes: Notes, interrupt: type[BaseException], ignore: bool
 ) -> None:
-    with pytest.raises(interrupt), notes.transaction(ignore_exceptions=ignore) as tx:  # noqa: PT012
+    with pytest.raises(interrupt), notes.transaction(ignore_exceptions=ignore) as tx:
         tx.add(1)
         raise interrupt
     assert notes.numbers() == []

@@ -223,7 +223,7 @@ def test_read_is_repeated_if_the_connection_is_lost_during_commit(
 def test_connection_lost_in_a_transaction_is_an_error_and_the_next_transaction_works(
     notes: Notes, notes_database: str
 ) -> None:
-    with pytest.raises(StoreUnavailableError), notes.transaction() as tx:  # noqa: PT012
+    with pytest.raises(StoreUnavailableError), notes.transaction() as tx:
         tx.add(1)
         assert tx.connection is not None
         _kill(notes_database, [tx.connection.scalar(text("SELECT pg_backend_pid()"))])

@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 SCHEMES = ("postgresql", "postgres")
 EXPECTED = "expected 'postgresql://user:password@host:port/database'"
 MALFORMED = (
-    f"not a database URL: {EXPECTED}; write '@', ':', '/', '?', '#' and '%' inside user and password"
-    " as %40, %3A, %2F, %3F, %23 and %25"
+    f"not a database URL: {EXPECTED}; write '@', ':', '/', '?', '#' and '%' inside user and"
+    " password as %40, %3A, %2F, %3F, %23 and %25"
 )
 # The name under which a connection of the pool notes whether it leads to a pooler.
 POOLER = "pooler"

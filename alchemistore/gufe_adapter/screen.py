@@ -21,7 +21,10 @@ _ZSTD_MAGIC = "\x28\xb5\x2f\xfd"
 # The values that pint parses in any case; other texts in a settings object may be quantities.
 _UNITS = ("unit", "unit_name", "magnitude")
 
-_LETTER = "A-Za-z_\u00b0\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u00ff\u0370-\u03ff\u2103\u2109\u2126\u212a\u212b"
+_LETTER = (
+    "A-Za-z_\u00b0\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u00ff\u0370-\u03ff"
+    "\u2103\u2109\u2126\u212a\u212b"
+)
 _SUPERSCRIPT = "\u00b2\u00b3\u00b9\u2070\u2074-\u2079\u207a\u207b"
 _UNIT_TEXT = re.compile(rf"[{_LETTER}{_SUPERSCRIPT}0-9 */().+%,^\u00b7\u22c5-]*")
 _POWER = re.compile(rf"\*\s*\*|\^|[{_SUPERSCRIPT}]|\\")

@@ -324,7 +324,8 @@ def claim_taskhub_tasks(
         The largest number of tasks to claim.
     protocols : str, type, or iterable of them, optional
         Class name of a protocol, or the class, or several; claim only tasks of transformations that
-        use one of them. Default: any. A claim with this filter affects fairness only within these protocols.
+        use one of them. Default: any. A claim with this filter affects fairness only within these
+        protocols.
     request : UUID, optional
         Identifier of this claim. A repeated call with the same identifier returns the tasks that
         the first one claimed, whatever has become of them since. An answer without tasks is not

@@ -80,7 +80,7 @@ SET_DISABLED = text("""
     UPDATE identities SET disabled = :disabled WHERE type = :type AND identifier = :identifier
     RETURNING id
 """)
-# The highest cost of the hashes of a class. Higher ones than the limit are left out, so that one hash
+# The highest cost of the hashes of a class. Costs above the limit are left out, so that one hash
 # does not slow down all logins.
 HIGHEST_ROUNDS = text("""
     SELECT max(rounds) FROM (

@@ -1,4 +1,4 @@
-"""Keys of the race: tiny weights leave later keys distinct, and an answer is in the order of the keys."""
+"""Draws: tiny weights leave later races distinct, and an answer is in the order of the races."""
 
 from __future__ import annotations
 

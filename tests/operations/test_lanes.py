@@ -205,7 +205,8 @@ def test_visit_by_an_old_transaction_raises_no_floor_over_a_newer_one(
     with store.transaction() as newer:
         with store.transaction() as older:
             register(older, "c")
-            # The newer transaction draws from the clock before the claim, the older one sees that after it.
+            # The newer transaction draws from the clock before the claim. The older one sees the
+            # clock after it.
             assert newer.action_tasks(late, made.hub) == late
             assert claim(store, made.hub, 30) == set(made.tasks)
             age_lanes(store)

@@ -8,18 +8,18 @@ from alchemistore.models.clock import now
 from alchemistore.operations.queue.race import largest_race
 from alchemistore.operations.requests import forget_requests
 
-# The newest transaction id in use. Transactions newer than the current one may also have drawn races
-# from an older clock, if the current one got its id before this statement. No snapshot lists them,
-# but each holds a lock on its id.
+# The newest transaction id in use. Transactions newer than the current one may also have drawn
+# races from an older clock, if the current one got its id before this statement. No snapshot lists
+# them, but each holds a lock on its id.
 _NEWEST_XID = """
     CAST(CAST(pg_current_xact_id() AS text) AS bigint) - least(0, (
         SELECT min(age(transactionid)) FROM pg_locks WHERE locktype = 'transactionid'
     ))
 """
 # A floor rises in two steps. First, the present clock is noted as candidate, together with the
-# newest transaction at that moment. When every transaction that was running at that moment has ended, all
-# races drawn from an older clock are visible. Then the floor rises to the candidate, or to the
-# smallest race in the lane if that is smaller. Read-only transactions do not delay this.
+# newest transaction. When every transaction that was running at that moment has ended, all races
+# drawn from an older clock are visible. Then the floor rises to the candidate, or to the smallest
+# race in the lane if that is smaller. Read-only transactions do not delay this.
 RAISE_FLOORS = text(f"""
     WITH
     -- The lanes not visited for a second, at most a hundred. Locked lanes are skipped, because
@@ -95,8 +95,8 @@ def raise_floors_throttled(tx: Connection) -> None:
 def maintain_queue(tx: Connection) -> None:
     """Raise the floors of lanes, close empty lanes, and forget old request identifiers.
 
-    This keeps claims fast. Identifiers are remembered for at least 7 days. Floors are also raised when tasks end and when registrations expire. Schedule this call about
-    once an hour.
+    This keeps claims fast. Identifiers are remembered for at least 7 days. Floors are also raised
+    when tasks end and when registrations expire. Schedule this call about once an hour.
     """
     tx.execute(RAISE_FLOORS, {"now": now()})
     forget_requests(tx)

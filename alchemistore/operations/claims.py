@@ -14,8 +14,8 @@ from alchemistore.database.keys import (
     NO_OBJECT,
     parameters,
     parse_hub,
+    parse_keys,
     parse_scope,
-    token_of,
 )
 from alchemistore.database.planner import FENCE, equal_unindexed, literal_limit
 from alchemistore.database.sql import SCOPE_ID
@@ -26,7 +26,7 @@ from alchemistore.operations.queue.race import exponential, seed
 from alchemistore.operations.requests import NO_REQUEST, REPLACE_RESERVED, Request
 
 # Protocols as arguments: a class name, a class, or several.
-Protocols: TypeAlias = "str | type | Iterable[str | type]"
+Protocols: TypeAlias = str | type | Iterable[str | type]
 _CLASS_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 # Queue rows read in a lane in addition to the number of tasks asked for, because some of them may
@@ -289,7 +289,12 @@ HAS_WORK = text(f"""
                 AND l.protocol = ANY(CAST(:protocols AS text[]))
         ) AS work
         WHERE CASE WHEN CAST(:taskhubs AS uuid[]) IS NULL
-            THEN h.weight > 0 ELSE h.token = ANY(CAST(:taskhubs AS uuid[])) END
+            THEN h.weight > 0 ELSE EXISTS (
+                SELECT FROM unnest(
+                    CAST(:hub_scope_ids AS bigint[]), CAST(:taskhubs AS uuid[])
+                ) AS x (scope_id, taskhub)
+                WHERE x.scope_id = h.scope_id AND x.taskhub = h.token
+            ) END
     )
 """)
 
@@ -418,11 +423,15 @@ def has_work(
 
     Hubs of weight 0 are considered only if they are named in `taskhubs`.
     """
+    hubs = None
+    if taskhubs is not None:
+        hubs = parse_keys(tx, [parse_hub(hub) for hub in taskhubs], "TaskHub")
     values = {
         **_scope_lists("in", scopes),
         **_scope_lists("out", exclude_scopes or ()),
         "protocols": parse_protocols(protocols),
-        "taskhubs": None if taskhubs is None else [token_of(parse_hub(hub)) for hub in taskhubs],
+        "hub_scope_ids": None if hubs is None else hubs.scope_ids,
+        "taskhubs": None if hubs is None else hubs.tokens,
     }
     return bool(tx.scalar(HAS_WORK, values))
 

@@ -326,7 +326,8 @@ def claim_taskhub_tasks(
         The largest number of tasks to claim.
     protocols : str, type, or iterable of them, optional
         Class name of a protocol, or the class, or several; claim only tasks of transformations that
-        use one of them. Default: any. A claim with this filter affects fairness only within these protocols.
+        use one of them. Default: any. A claim with this filter affects fairness only within these
+        protocols.
     request : UUID, optional
         Identifier of this claim. A repeated call with the same identifier returns the tasks that
         the first one claimed, whatever has become of them since. An answer without tasks is not
@@ -399,11 +400,11 @@ def parse_protocols(protocols: Protocols | None) -> list[str] | None:
     several = [protocols] if isinstance(protocols, str | type) else _elements(protocols)
     if not several:
         raise ValueError("protocols is empty; name at least one, or pass None for any")
-    names = {one.__qualname__ if isinstance(one, type) else one for one in several}
+    names = [one.__qualname__ if isinstance(one, type) else one for one in several]
     for name in names:
         if not isinstance(name, str) or not _CLASS_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not a protocol: expected a class or the name of one")
-    return sorted(names)
+    return sorted(set(names))
 
 
 def _elements(protocols: Iterable[str | type]) -> list[str | type]:

@@ -76,8 +76,8 @@ SET_DISABLED = text("""
     UPDATE identities SET disabled = :disabled WHERE type = :type AND identifier = :identifier
     RETURNING id
 """)
-# The highest cost of the hashes of a class. Higher ones than the limit are left out, so that one hash
-# does not slow down all logins.
+# The highest cost of the hashes of a class. Higher ones than the limit are left out, so that one
+# hash does not slow down all logins.
 HIGHEST_ROUNDS = text("""
     SELECT max(rounds) FROM (
         SELECT CAST(substring(hashed_key FROM CAST(:pattern AS text)) AS integer) AS rounds

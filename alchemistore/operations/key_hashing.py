@@ -1,8 +1,8 @@
 """Keys of identities: hashed with bcrypt, and verified.
 
 bcrypt reads at most 72 bytes of a key and stops at NUL. Longer keys and keys with NUL are reduced
-with HMAC-SHA-256 first, in the format that passlib calls bcrypt_sha256. All other keys are hashed as
-they are, so that hashes made by other programs are valid here.
+with HMAC-SHA-256 first, in the format that passlib calls bcrypt_sha256. All other keys are hashed
+as they are, so that hashes made by other programs are valid here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The calls of the reference interface: names, parameters and defaults, as its users write them.
 
-`ANY` is a default that is not compared: where the reference takes an open scope or a time, this store
-also accepts none.
+`ANY` is a default that is not compared: where the reference takes an open scope or a time, this
+store also accepts none.
 """
 
 from __future__ import annotations

@@ -87,8 +87,8 @@ def raise_floors_throttled(tx: Connection) -> None:
 def maintain_queue(tx: Connection) -> None:
     """Raise the floors of lanes, close empty lanes, and forget old request identifiers.
 
-    This keeps claims fast. Identifiers are remembered for at least 7 days. Floors are also raised when tasks end and when registrations expire. Schedule this call about
-    once an hour.
+    This keeps claims fast. Identifiers are remembered for at least 7 days. Floors are also raised
+    when tasks end and when registrations expire. Schedule this call about once an hour.
     """
     tx.execute(RAISE_FLOORS, {"now": now()})
     forget_requests(tx)

@@ -23,7 +23,7 @@ from alchemistore.errors import unknown_service
 from alchemistore.models import Scope, ScopedKey
 from alchemistore.models.clock import now
 from alchemistore.operations.queue.race import exponential, seed
-from alchemistore.operations.requests import NO_REQUEST, REPLACE_RESERVED, Request
+from alchemistore.operations.requests import NO_REQUEST, REPLACE_RESERVED, Request, carry_out
 
 # Protocols as arguments: a class name, a class, or several.
 Protocols: TypeAlias = str | type | Iterable[str | type]
@@ -378,7 +378,7 @@ def _claim(
             if row.task is not None
         ]
 
-    claimed = take() if request is None else request.carry_out(tx, take, keeps=bool)
+    claimed = take() if request is None else carry_out(tx, request, take, keeps=bool)
     return [*claimed, *[None] * (count - len(claimed))]
 
 

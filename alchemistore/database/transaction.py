@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
-UNIQUE_VIOLATION = "23505"
 SERIALIZATION_FAILURE = "40001"
 DEADLOCK_DETECTED = "40P01"
 READ_ONLY = "25006"
@@ -264,11 +263,20 @@ def _repeatable(error: Exception, readonly: bool, known: bool) -> bool:
     state = _sqlstate(cause)
     if state == READ_ONLY:
         return not readonly
-    if state == UNIQUE_VIOLATION:
-        # The same request was carried out meanwhile; its answer is known now.
-        diagnostics = getattr(cause.orig, "diag", None)
-        return known and getattr(diagnostics, "constraint_name", None) == "requests__pk"
     return state in (SERIALIZATION_FAILURE, DEADLOCK_DETECTED) or cause.connection_invalidated
+
+
+@contextmanager
+def savepoint(tx: Connection) -> Iterator[Callable[[], None]]:
+    """Open a savepoint, which is undone by an exception.
+
+    Yields
+    ------
+    callable
+        Undoes what was done since; the savepoint cannot be used afterwards.
+    """
+    with tx.begin_nested() as opened:
+        yield opened.rollback
 
 
 class FreshRequest(UUID):

@@ -24,7 +24,7 @@ from alchemistore.models.identity import (
 )
 from alchemistore.models.keys import GufeKey, Scope, ScopedKey
 from alchemistore.models.result import ObjectStoreRef, ProtocolDAGResultRef
-from alchemistore.models.task import Task, TaskHub, TaskStatusEnum
+from alchemistore.models.task import RefusalReason, Task, TaskHub, TaskStatusEnum
 
 __all__ = [
     "Attempt",
@@ -40,6 +40,7 @@ __all__ = [
     "ObjectStoreRef",
     "ProtocolDAGResultRef",
     "QueueRepair",
+    "RefusalReason",
     "Scope",
     "ScopedKey",
     "Settlement",

@@ -30,6 +30,17 @@ class TaskStatusEnum(StrEnum):
     deleted = "deleted"
 
 
+class RefusalReason(StrEnum):
+    """The reasons why a bulk call does not accept a task."""
+
+    missing = "missing"
+    no_hub = "no_hub"
+    status = "status"
+    not_in_network = "not_in_network"
+    already_actioned = "already_actioned"
+    not_actioned = "not_actioned"
+
+
 class TaskHub(BaseModel):
     """The hub of a network. Tasks actioned on a hub can be claimed from it.
 

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, overload
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast, overload
+from uuid import UUID
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, Row, TextClause, text
 
 from alchemistore.database.keys import (
     Keys,
     parameters,
+    parse_hub,
     parse_key,
     parse_keys,
-    parse_one_or_many,
     scoped,
 )
 from alchemistore.database.planner import FENCE
 from alchemistore.database.sql import SCOPE_ID
-from alchemistore.models import ScopedKey
+from alchemistore.models import RefusalReason, ScopedKey
 from alchemistore.models.clock import now
 from alchemistore.models.task import DEFAULT_WEIGHT
 from alchemistore.operations.queue.refresh import refresh
+from alchemistore.operations.refusals import Refusals, explain, explain_missing_hub
 from alchemistore.operations.task_sets import TASKS, lock
 from alchemistore.operations.taskhubs import check_weight
+
+# The statuses of tasks that can still be run.
+ACTIONABLE = ("waiting", "running", "error")
 
 _HUB = f"""
     SELECT scope_id, token, network FROM taskhubs WHERE scope_id = {SCOPE_ID} AND token = :token
@@ -63,7 +68,7 @@ ADD_ACTIONS = text(f"""
         CROSS JOIN LATERAL (
             SELECT t.token, t.transformation FROM tasks AS t
             WHERE t.scope_id = wanted.scope_id AND t.token = wanted.task
-                AND t.status IN ('waiting', 'running', 'error') {FENCE}
+                AND t.status IN {ACTIONABLE!r} {FENCE}
         ) AS t
         -- Looks up its transformation in the network by key.
         CROSS JOIN LATERAL (
@@ -134,7 +139,11 @@ LIST_NETWORKS_OF_ACTIONED_TASK = text(f"""
 
 
 def action_tasks(
-    tx: Connection, tasks: Iterable[ScopedKey | str | None], taskhub: ScopedKey | str
+    tx: Connection,
+    tasks: Iterable[ScopedKey | str | None],
+    taskhub: ScopedKey | str | None,
+    *,
+    refusals: Refusals | None = None,
 ) -> list[ScopedKey | None]:
     """Put tasks on a hub with weight 0.5, so that they can be claimed from it.
 
@@ -146,19 +155,44 @@ def action_tasks(
     ----------
     tasks : iterable of ScopedKey or str
         The tasks.
-    taskhub : ScopedKey or str
-        The hub.
+    taskhub : ScopedKey or str or None
+        The hub. A missing hub and ``None`` have no tasks.
+    refusals : dict, optional
+        A dictionary to fill with the reason for each refused task, by the text of its key. It is
+        cleared first.
 
     Returns
     -------
     list of ScopedKey or None
         The key of each task that this call actioned, else ``None``, in the order given.
+
+    Raises
+    ------
+    ValueError
+        If `taskhub` is the key of something else.
     """
-    return _change(tx, ADD_ACTIONS, parse_keys(tx, tasks), taskhub, now=now())
+    keys = parse_keys(tx, tasks)
+    return _change(tx, ADD_ACTIONS, keys, taskhub, refusals, _why_not_actioned, now=now())
+
+
+def _why_not_actioned(state: Row[Any]) -> RefusalReason:
+    if state.status not in ACTIONABLE:
+        return RefusalReason.status
+    if not state.in_network:
+        return RefusalReason.not_in_network
+    return RefusalReason.already_actioned
+
+
+def _not_actioned(state: Row[Any]) -> RefusalReason:
+    return RefusalReason.not_actioned
 
 
 def cancel_tasks(
-    tx: Connection, tasks: Iterable[ScopedKey | str | None], taskhub: ScopedKey | str
+    tx: Connection,
+    tasks: Iterable[ScopedKey | str | None],
+    taskhub: ScopedKey | str | None,
+    *,
+    refusals: Refusals | None = None,
 ) -> list[ScopedKey | None]:
     """Remove tasks from a hub. Running tasks continue, and other hubs keep the tasks.
 
@@ -166,45 +200,55 @@ def cancel_tasks(
     ----------
     tasks : iterable of ScopedKey or str
         The tasks.
-    taskhub : ScopedKey or str
-        The hub.
+    taskhub : ScopedKey or str or None
+        The hub. A missing hub and ``None`` have no tasks.
+    refusals : dict, optional
+        A dictionary to fill with the reason for each refused task, by the text of its key. It is
+        cleared first.
 
     Returns
     -------
     list of ScopedKey or None
         The key of each task that this call removed, else ``None``, in the order given.
+
+    Raises
+    ------
+    ValueError
+        If `taskhub` is the key of something else.
     """
-    return _change(tx, REMOVE_ACTIONS, parse_keys(tx, tasks), taskhub)
+    return _change(tx, REMOVE_ACTIONS, parse_keys(tx, tasks), taskhub, refusals)
 
 
 def _change(
     tx: Connection,
     statement: TextClause,
     keys: Keys,
-    taskhub: ScopedKey | str,
+    taskhub: ScopedKey | str | None,
+    refusals: Refusals | None = None,
+    reason: Callable[[Row[Any]], RefusalReason] = _not_actioned,
     once: bool = True,
     **more: Any,
 ) -> list[ScopedKey | None]:
-    hub = parse_key(taskhub)
-    if (
-        not keys
-        or hub.qualname != "TaskHub"
-        or tx.execute(LOCK_HUB_AGAINST_DELETION, parameters(hub)).first() is None
-    ):
+    hub = parse_hub(taskhub)
+    if hub is None or tx.execute(LOCK_HUB_AGAINST_DELETION, parameters(hub)).first() is None:
+        if refusals is not None:
+            explain_missing_hub(refusals, keys)
         return [None] * len(keys.parsed)
-    lock(tx, keys.parameters)
-    refused = {
-        (row.scope_id, row.task)
-        for row in tx.execute(statement, {**parameters(hub), **keys.parameters, **more})
-    }
-    refresh(tx, keys.parameters)
+    refused: set[tuple[int, UUID]] = set()
+    if keys:
+        lock(tx, keys.parameters)
+        values = {**parameters(hub), **keys.parameters, **more}
+        refused = {(row.scope_id, row.task) for row in tx.execute(statement, values)}
+        refresh(tx, keys.parameters)
+    if refusals is not None:
+        explain(tx, refusals, keys, refused, reason, hub)
     return keys.align_keys(lambda pair: pair not in refused, once=once)
 
 
 def set_task_weights(
     tx: Connection,
     tasks: Mapping[ScopedKey | str, float] | Iterable[ScopedKey | str | None],
-    taskhub: ScopedKey | str,
+    taskhub: ScopedKey | str | None,
     weight: float | None = None,
 ) -> list[ScopedKey | None]:
     """Set the weights of tasks on a hub.
@@ -213,8 +257,8 @@ def set_task_weights(
     ----------
     tasks : mapping of ScopedKey or str to float, or iterable of ScopedKey or str
         Tasks with a weight for each, or tasks that all get `weight`.
-    taskhub : ScopedKey or str
-        The hub.
+    taskhub : ScopedKey or str or None
+        The hub. A missing hub and ``None`` have no tasks.
     weight : float, optional
         The weight of all tasks. Required with an iterable, an error with a mapping.
 
@@ -227,7 +271,8 @@ def set_task_weights(
     ------
     ValueError
         If a weight is not between 0 (never claimed) and 1, if `weight` is given with a mapping, or
-        if it is missing with an iterable. No weight changes then.
+        if it is missing with an iterable, or if `taskhub` is the key of something else. No weight
+        changes then.
     """
     if isinstance(tasks, Mapping):
         if weight is not None:
@@ -247,7 +292,7 @@ def set_task_weights(
 
 
 def get_task_weights(
-    tx: Connection, tasks: Iterable[ScopedKey | str | None], taskhub: ScopedKey | str
+    tx: Connection, tasks: Iterable[ScopedKey | str | None], taskhub: ScopedKey | str | None
 ) -> list[float | None]:
     """Return the weights of tasks on a hub.
 
@@ -255,16 +300,21 @@ def get_task_weights(
     ----------
     tasks : iterable of ScopedKey or str
         The tasks.
-    taskhub : ScopedKey or str
-        The hub.
+    taskhub : ScopedKey or str or None
+        The hub. A missing hub and ``None`` have no tasks.
 
     Returns
     -------
     list of float or None
         The weight of each task, or ``None`` if it is not on this hub, in the order given.
+
+    Raises
+    ------
+    ValueError
+        If `taskhub` is the key of something else.
     """
-    hub, keys = parse_key(taskhub), parse_keys(tx, tasks)
-    if not keys or hub.qualname != "TaskHub":
+    hub, keys = parse_hub(taskhub), parse_keys(tx, tasks)
+    if not keys or hub is None:
         return [None] * len(keys.parsed)
     rows = tx.execute(GET_ACTION_WEIGHTS, {**parameters(hub), **keys.parameters})
     return keys.align({(row.scope_id, row.task): row.weight for row in rows})
@@ -272,28 +322,35 @@ def get_task_weights(
 
 @overload
 def get_taskhub_actioned_tasks(  # type: ignore[overload-overlap]  # a str is iterable, too
-    tx: Connection, taskhub: ScopedKey | str
+    tx: Connection, taskhub: ScopedKey | str | None
 ) -> dict[ScopedKey, float]: ...
 @overload
 def get_taskhub_actioned_tasks(
     tx: Connection, taskhub: Iterable[ScopedKey | str | None]
 ) -> list[dict[ScopedKey, float]]: ...
 def get_taskhub_actioned_tasks(
-    tx: Connection, taskhub: ScopedKey | str | Iterable[ScopedKey | str | None]
+    tx: Connection, taskhub: ScopedKey | str | Iterable[ScopedKey | str | None] | None
 ) -> dict[ScopedKey, float] | list[dict[ScopedKey, float]]:
     """Return the tasks on a hub, regardless of their status, with their weights.
 
     Parameters
     ----------
-    taskhub : ScopedKey or str, or iterable of them
+    taskhub : ScopedKey or str or None, or iterable of them
         A hub, or several.
 
     Returns
     -------
     dict of ScopedKey to float, or list of them
         In the order of the keys; empty if there is no such hub. A list if `taskhub` is an iterable.
+
+    Raises
+    ------
+    ValueError
+        If a hub is the key of something else.
     """
-    single, keys = parse_one_or_many(tx, taskhub, "TaskHub")
+    single = taskhub is None or isinstance(taskhub, str | ScopedKey)
+    given = cast("Iterable[ScopedKey | str | None]", [taskhub] if single else taskhub)
+    keys = parse_keys(tx, [parse_hub(hub) for hub in given], "TaskHub")
     found: list[dict[ScopedKey, float]] = [{} for _ in keys.tokens]
     hubs = list(dict.fromkeys(key for key in keys.parsed if key is not None))
     for row in tx.execute(LIST_ACTIONS_OF_HUBS, keys.parameters):

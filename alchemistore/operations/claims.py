@@ -15,8 +15,8 @@ from alchemistore.database.keys import (
     NO_OBJECT,
     parameters,
     parse_hub,
+    parse_keys,
     parse_scope,
-    token_of,
 )
 from alchemistore.database.planner import FENCE, equal_unindexed, literal_limit
 from alchemistore.database.sql import SCOPE_ID
@@ -24,10 +24,10 @@ from alchemistore.errors import unknown_service
 from alchemistore.models import Scope, ScopedKey
 from alchemistore.models.clock import now
 from alchemistore.operations.queue.race import exponential, seed
-from alchemistore.operations.requests import NO_REQUEST, REPLACE_RESERVED, Request
+from alchemistore.operations.requests import NO_REQUEST, REPLACE_RESERVED, Request, carry_out
 
 # Protocols as arguments: a class name, a class, or several.
-Protocols: TypeAlias = "str | type | Iterable[str | type]"
+Protocols: TypeAlias = str | type | Iterable[str | type]
 _CLASS_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 log = logging.getLogger(__name__)
@@ -292,7 +292,12 @@ HAS_WORK = text(f"""
                 AND l.protocol = ANY(CAST(:protocols AS text[]))
         ) AS work
         WHERE CASE WHEN CAST(:taskhubs AS uuid[]) IS NULL
-            THEN h.weight > 0 ELSE h.token = ANY(CAST(:taskhubs AS uuid[])) END
+            THEN h.weight > 0 ELSE EXISTS (
+                SELECT FROM unnest(
+                    CAST(:hub_scope_ids AS bigint[]), CAST(:taskhubs AS uuid[])
+                ) AS x (scope_id, taskhub)
+                WHERE x.scope_id = h.scope_id AND x.taskhub = h.token
+            ) END
     )
 """)
 
@@ -376,7 +381,7 @@ def _claim(
             if row.task is not None
         ]
 
-    claimed = take() if request is None else request.carry_out(tx, take, keeps=bool)
+    claimed = take() if request is None else carry_out(tx, request, take, keeps=bool)
     log.debug("%s claimed %d of %d tasks: %s", values["service"], len(claimed), count, claimed)
     return [*claimed, *[None] * (count - len(claimed))]
 
@@ -399,11 +404,11 @@ def parse_protocols(protocols: Protocols | None) -> list[str] | None:
     several = [protocols] if isinstance(protocols, str | type) else _elements(protocols)
     if not several:
         raise ValueError("protocols is empty; name at least one, or pass None for any")
-    names = {one.__qualname__ if isinstance(one, type) else one for one in several}
+    names = [one.__qualname__ if isinstance(one, type) else one for one in several]
     for name in names:
         if not isinstance(name, str) or not _CLASS_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not a protocol: expected a class or the name of one")
-    return sorted(names)
+    return sorted(set(names))
 
 
 def _elements(protocols: Iterable[str | type]) -> list[str | type]:
@@ -423,11 +428,15 @@ def has_work(
 
     Hubs of weight 0 are considered only if they are named in `taskhubs`.
     """
+    hubs = None
+    if taskhubs is not None:
+        hubs = parse_keys(tx, [parse_hub(hub) for hub in taskhubs], "TaskHub")
     values = {
         **_scope_lists("in", scopes),
         **_scope_lists("out", exclude_scopes or ()),
         "protocols": parse_protocols(protocols),
-        "taskhubs": None if taskhubs is None else [token_of(parse_hub(hub)) for hub in taskhubs],
+        "hub_scope_ids": None if hubs is None else hubs.scope_ids,
+        "taskhubs": None if hubs is None else hubs.tokens,
     }
     return bool(tx.scalar(HAS_WORK, values))
 

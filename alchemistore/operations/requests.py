@@ -21,7 +21,7 @@ from uuid import UUID
 from pydantic import BaseModel
 from sqlalchemy import Connection, text
 
-from alchemistore.database.transaction import FreshRequest
+from alchemistore.database.transaction import FreshRequest, savepoint
 from alchemistore.models import ComputeServiceID, Scope, ScopedKey
 from alchemistore.models.clock import now
 
@@ -98,50 +98,57 @@ class Request:
         """The parameters of statements about the request."""
         return {"request": self.identifier, "call": self.call, "arguments": self.arguments}
 
-    def carry_out(
-        self, tx: Connection, act: Callable[[], R], keeps: Callable[[R], bool] = lambda _: True
-    ) -> R:
-        """Return the first answer to this request; without one, act.
 
-        Parameters
-        ----------
-        tx : Connection
-            The open transaction.
-        act : callable
-            Carries out the call, remembers the answer and returns it.
-        keeps : callable, optional
-            Takes the answer; whether it is remembered. If not, `act` must not have changed
-            anything.
+def carry_out(
+    tx: Connection,
+    request: Request,
+    act: Callable[[], R],
+    keeps: Callable[[R], bool] = lambda _: True,
+) -> R:
+    """Return the first answer to a request; without one, act.
 
-        Raises
-        ------
-        ValueError
-            If the identifier was used for another call or with other arguments.
-        """
-        if self.is_fresh:
-            return act()
-        # Nothing is remembered if the call raises an error, even if the transaction goes on.
-        with tx.begin_nested() as savepoint:
-            if tx.scalar(RESERVE_REQUEST, {**self.parameters, "now": now()}) is None:
-                return cast(R, self._recall(tx))
-            answer = act()
-            if not keeps(answer):
-                savepoint.rollback()
-            return answer
+    Parameters
+    ----------
+    tx : Connection
+        The open transaction.
+    request : Request
+        The request.
+    act : callable
+        Carries out the call, remembers the answer and returns it.
+    keeps : callable, optional
+        Takes the answer; whether it is remembered. If not, `act` must not have changed anything.
 
-    def _recall(self, tx: Connection) -> Any:
-        row = tx.execute(RECALL_REQUEST, {"request": self.identifier}).one()
-        if (row.call, row.arguments) != (self.call, self.arguments):
-            raise ValueError(
-                f"the request identifier {self.identifier} was used for {row.call} with other"
-                " arguments: use a new identifier for each request"
-            )
-        return _decoded(row.answer)
+    Raises
+    ------
+    ValueError
+        If the identifier was used for another call or with other arguments.
+    """
+    if request.is_fresh:
+        return act()
+    # Nothing is remembered if the call raises an error, even if the transaction goes on.
+    with savepoint(tx) as undo:
+        if tx.scalar(RESERVE_REQUEST, {**request.parameters, "now": now()}) is None:
+            return cast(R, _recall(tx, request))
+        answer = act()
+        if not keeps(answer):
+            undo()
+        return answer
 
-    def remember(self, tx: Connection, answer: Any) -> None:
-        """Keep the answer."""
-        values = {**self.parameters, "answer": _encoded(answer), "now": now()}
-        tx.execute(REMEMBER_REQUEST, values)
+
+def _recall(tx: Connection, request: Request) -> Any:
+    row = tx.execute(RECALL_REQUEST, {"request": request.identifier}).one()
+    if (row.call, row.arguments) != (request.call, request.arguments):
+        raise ValueError(
+            f"the request identifier {request.identifier} was used for {row.call} with other"
+            " arguments: use a new identifier for each request"
+        )
+    return _decoded(row.answer)
+
+
+def remember(tx: Connection, request: Request, answer: Any) -> None:
+    """Keep the answer to a request."""
+    values = {**request.parameters, "answer": _encoded(answer), "now": now()}
+    tx.execute(REMEMBER_REQUEST, values)
 
 
 def once(
@@ -180,10 +187,10 @@ def once(
 
             def act() -> R:
                 answer = operation(tx, *args, **kwargs)
-                request.remember(tx, answer)
+                remember(tx, request, answer)
                 return answer
 
-            return request.carry_out(tx, act)
+            return carry_out(tx, request, act)
 
         return cast(Callable[Concatenate[Connection, P], R], run)
 

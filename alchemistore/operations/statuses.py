@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, overload
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, Row, TextClause, text
 
 from alchemistore.database.keys import (
     Keys,
@@ -18,12 +18,14 @@ from alchemistore.database.keys import (
 )
 from alchemistore.database.planner import FENCE
 from alchemistore.database.sql import IN_SCOPE, SCOPE_ID
-from alchemistore.models import Scope, ScopedKey, TaskStatusEnum
+from alchemistore.models import RefusalReason, Scope, ScopedKey, TaskStatusEnum
 from alchemistore.models.clock import now, uuid7
 from alchemistore.operations import task_sets
 from alchemistore.operations.queue.lanes import raise_floors_throttled
 from alchemistore.operations.queue.refresh import refresh
+from alchemistore.operations.refusals import Refusals, explain
 from alchemistore.operations.task_sets import Reach
+from alchemistore.operations.tasks import parse_status
 
 
 @dataclass(frozen=True)
@@ -173,23 +175,6 @@ COUNT_STATUSES_OF_TRANSFORMATION = text(f"""
 """)
 
 
-def parse_status(status: TaskStatusEnum | str) -> TaskStatusEnum:
-    """Return the status with a name.
-
-    Raises
-    ------
-    ValueError
-        If there is no such status.
-    """
-    if isinstance(status, TaskStatusEnum):
-        return status
-    try:
-        return TaskStatusEnum(status)
-    except ValueError:
-        known = ", ".join(known.value for known in TaskStatusEnum)
-        raise ValueError(f"{status!r} is not a task status: expected one of {known}") from None
-
-
 def set_task_status(
     tx: Connection,
     tasks: Iterable[ScopedKey | str | None],
@@ -198,6 +183,7 @@ def set_task_status(
     *,
     reason: str | None = None,
     actor: str | None = None,
+    refusals: Refusals | None = None,
 ) -> list[ScopedKey | None]:
     """Set the status of tasks.
 
@@ -225,6 +211,9 @@ def set_task_status(
         No task changes then.
     reason, actor : str, optional
         The reason for the change and its author, for the history of the tasks.
+    refusals : dict, optional
+        A dictionary to fill with the reason for each refused task, by the text of its key. It is
+        cleared first.
 
     Returns
     -------
@@ -242,6 +231,8 @@ def set_task_status(
     if raise_error:
         _require_found(keys, wanted)
     if not keys:
+        if refusals is not None:
+            explain(tx, refusals, keys, (), _refused_by_status)
         return [None] * len(keys.parsed)
     task_sets.lock(tx, keys.parameters, transition.reaches)
     values = {**keys.parameters, "sources": list(transition.sources)}
@@ -255,7 +246,13 @@ def set_task_status(
     }
     refresh(tx, keys.parameters, transition.reaches)
     raise_floors_throttled(tx)
+    if refusals is not None:
+        explain(tx, refusals, keys, refused, _refused_by_status)
     return keys.align_keys(lambda pair: pair not in refused)
+
+
+def _refused_by_status(state: Row[Any]) -> RefusalReason:
+    return RefusalReason.status
 
 
 def _require_found(keys: Keys, status: TaskStatusEnum) -> None:

@@ -14,6 +14,7 @@ from alchemistore.database.keys import (
     keys_of,
     one_or_missing,
     parameters,
+    parse_hub,
     parse_key,
     parse_one_or_many,
     scope_parameters,
@@ -426,10 +427,10 @@ def get_taskhub_weight(
 
 
 def _tasks_of(
-    tx: Connection, taskhub: ScopedKey | str, return_gufe: bool, unclaimed: bool
+    tx: Connection, taskhub: ScopedKey | str | None, return_gufe: bool, unclaimed: bool
 ) -> list[ScopedKey] | dict[ScopedKey, Task]:
-    hub = parse_key(taskhub)
-    if hub.qualname != "TaskHub":
+    hub = parse_hub(taskhub)
+    if hub is None:
         return {} if return_gufe else []
     rows = tx.execute(TASKS_OF_TASKHUB, {**parameters(hub), "unclaimed": unclaimed}).all()
     keys = [scoped(hub, "Task", row.token) for row in rows]
@@ -440,30 +441,30 @@ def _tasks_of(
 
 @overload
 def get_taskhub_tasks(
-    tx: Connection, taskhub: ScopedKey | str, return_gufe: Literal[False] = False
+    tx: Connection, taskhub: ScopedKey | str | None, return_gufe: Literal[False] = False
 ) -> list[ScopedKey]: ...
 
 
 @overload
 def get_taskhub_tasks(
-    tx: Connection, taskhub: ScopedKey | str, return_gufe: Literal[True]
+    tx: Connection, taskhub: ScopedKey | str | None, return_gufe: Literal[True]
 ) -> dict[ScopedKey, Task]: ...
 
 
 @overload
 def get_taskhub_tasks(
-    tx: Connection, taskhub: ScopedKey | str, return_gufe: bool
+    tx: Connection, taskhub: ScopedKey | str | None, return_gufe: bool
 ) -> list[ScopedKey] | dict[ScopedKey, Task]: ...
 
 
 def get_taskhub_tasks(
-    tx: Connection, taskhub: ScopedKey | str, return_gufe: bool = False
+    tx: Connection, taskhub: ScopedKey | str | None, return_gufe: bool = False
 ) -> list[ScopedKey] | dict[ScopedKey, Task]:
     """Return the tasks that are actioned on a hub, with any status, ordered by key.
 
     Parameters
     ----------
-    taskhub : ScopedKey or str
+    taskhub : ScopedKey or str or None
         The hub.
     return_gufe : bool, default False
         Return a dict of the tasks by their keys.
@@ -472,36 +473,41 @@ def get_taskhub_tasks(
     -------
     list of ScopedKey, or dict of ScopedKey to Task
         Empty if there is no such hub.
+
+    Raises
+    ------
+    ValueError
+        If it is the key of something else.
     """
     return _tasks_of(tx, taskhub, return_gufe, unclaimed=False)
 
 
 @overload
 def get_taskhub_unclaimed_tasks(
-    tx: Connection, taskhub: ScopedKey | str, return_gufe: Literal[False] = False
+    tx: Connection, taskhub: ScopedKey | str | None, return_gufe: Literal[False] = False
 ) -> list[ScopedKey]: ...
 
 
 @overload
 def get_taskhub_unclaimed_tasks(
-    tx: Connection, taskhub: ScopedKey | str, return_gufe: Literal[True]
+    tx: Connection, taskhub: ScopedKey | str | None, return_gufe: Literal[True]
 ) -> dict[ScopedKey, Task]: ...
 
 
 @overload
 def get_taskhub_unclaimed_tasks(
-    tx: Connection, taskhub: ScopedKey | str, return_gufe: bool
+    tx: Connection, taskhub: ScopedKey | str | None, return_gufe: bool
 ) -> list[ScopedKey] | dict[ScopedKey, Task]: ...
 
 
 def get_taskhub_unclaimed_tasks(
-    tx: Connection, taskhub: ScopedKey | str, return_gufe: bool = False
+    tx: Connection, taskhub: ScopedKey | str | None, return_gufe: bool = False
 ) -> list[ScopedKey] | dict[ScopedKey, Task]:
     """Return the tasks that are actioned on a hub and not claimed, ordered by key.
 
     Parameters
     ----------
-    taskhub : ScopedKey or str
+    taskhub : ScopedKey or str or None
         The hub.
     return_gufe : bool, default False
         Return a dict of the tasks by their keys.
@@ -510,5 +516,10 @@ def get_taskhub_unclaimed_tasks(
     -------
     list of ScopedKey, or dict of ScopedKey to Task
         Empty if there is no such hub.
+
+    Raises
+    ------
+    ValueError
+        If it is the key of something else.
     """
     return _tasks_of(tx, taskhub, return_gufe, unclaimed=True)

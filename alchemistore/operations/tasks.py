@@ -22,12 +22,20 @@ from alchemistore.database.keys import (
 )
 from alchemistore.database.sql import SCOPE_ID, listing, page
 from alchemistore.errors import MissingObjectError
-from alchemistore.models import ProtocolDAGResultRef, Scope, ScopedKey, Task, TaskStatusEnum
+from alchemistore.models import (
+    ProtocolDAGResultRef,
+    RefusalReason,
+    Scope,
+    ScopedKey,
+    Task,
+    TaskStatusEnum,
+)
 from alchemistore.models.clock import now, uuid7
 from alchemistore.models.gufe import GufeTokenizable
 from alchemistore.models.task import DEFAULT_PRIORITY, PRIORITY_MAX
 from alchemistore.operations.documents import read_object
 from alchemistore.operations.queue.refresh import refresh
+from alchemistore.operations.refusals import Refusals, explain
 from alchemistore.operations.requests import once
 from alchemistore.operations.results import read_result
 from alchemistore.operations.task_sets import TASKS, lock, row_locations
@@ -401,7 +409,7 @@ def query_tasks(
     Parameters
     ----------
     status : TaskStatusEnum or str, optional
-        Only tasks with this status; a text that is not a status matches nothing.
+        Only tasks with this status.
     key : GufeKey or str, optional
         Only the tasks with this key, ``Task-<token>``.
     scope : Scope or str, default all
@@ -419,21 +427,38 @@ def query_tasks(
     Raises
     ------
     ValueError
-        If `limit` is negative, or `scope` or `after` is malformed.
+        If there is no such status, `limit` is negative, or `scope` or `after` is malformed.
     """
     values, conditions = page(limit, after)
     if key is not None:
         values["token"] = gufe_token(key) if key.startswith("Task-") else None
         conditions.append("o.token = :token")
     if status is not None:
-        values["status"] = _status_text(status)
+        values["status"] = parse_status(status).value
         conditions.append("o.status = :status")
     statement = listing("SELECT 'Task' AS kind, o.token FROM tasks AS o", *conditions)
     return keys_of(tx.execute(statement, {**scope_parameters(scope), **values}))
 
 
+def parse_status(status: TaskStatusEnum | str) -> TaskStatusEnum:
+    """Return the status with a name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such status.
+    """
+    if isinstance(status, TaskStatusEnum):
+        return status
+    try:
+        return TaskStatusEnum(status)
+    except ValueError:
+        known = ", ".join(known.value for known in TaskStatusEnum)
+        raise ValueError(f"{status!r} is not a task status: expected one of {known}") from None
+
+
 def _status_text(status: TaskStatusEnum | str | None) -> str | None:
-    return status.value if isinstance(status, TaskStatusEnum) else status
+    return None if status is None else parse_status(status).value
 
 
 def get_network_tasks(
@@ -452,11 +477,16 @@ def get_network_tasks(
     -------
     list of ScopedKey
         Empty if there is no such network.
+
+    Raises
+    ------
+    ValueError
+        If there is no such status.
     """
-    key = parse_key(network)
+    key, wanted = parse_key(network), _status_text(status)
     if key.qualname in (*TRANSFORMATION_KINDS, "Task"):
         return []
-    rows = tx.execute(TASKS_OF_NETWORK, {**parameters(key), "status": _status_text(status)})
+    rows = tx.execute(TASKS_OF_NETWORK, {**parameters(key), "status": wanted})
     return [scoped(key, "Task", row.token) for row in rows]
 
 
@@ -528,8 +558,9 @@ def get_transformation_tasks(
     Raises
     ------
     ValueError
-        If `return_as` is something else.
+        If `return_as` is something else, or there is no such status.
     """
+    wanted = _status_text(status)
     if return_as not in ("list", "graph"):
         raise ValueError(f"return_as must be 'list' or 'graph', not {return_as!r}")
     key = parse_key(transformation)
@@ -540,7 +571,7 @@ def get_transformation_tasks(
         **parameters(key),
         "descendants_only": parent is not None,
         "extends": token_of(parent),
-        "status": _status_text(status),
+        "status": wanted,
     }
     found = {
         scoped(key, "Task", row.token): (
@@ -606,7 +637,11 @@ def get_task_transformation(
 
 
 def set_task_priority(
-    tx: Connection, tasks: Iterable[ScopedKey | str | None], priority: int
+    tx: Connection,
+    tasks: Iterable[ScopedKey | str | None],
+    priority: int,
+    *,
+    refusals: Refusals | None = None,
 ) -> list[ScopedKey | None]:
     """Set the priority of tasks.
 
@@ -616,6 +651,9 @@ def set_task_priority(
         The tasks.
     priority : int
         From 1, the most urgent, to 2**63 - 1.
+    refusals : dict, optional
+        A dictionary to fill with the reason for each refused task, by the text of its key. It is
+        cleared first.
 
     Returns
     -------
@@ -636,14 +674,14 @@ def set_task_priority(
             f"priority must be between 1 and {PRIORITY_MAX}, inclusive, not {priority}"
         )
     keys = parse_keys(tx, tasks)
-    if not keys:
-        return [None] * len(keys.parsed)
-    lock(tx, keys.parameters)
-    missing = {
-        (row.scope_id, row.task)
-        for row in tx.execute(SET_PRIORITY, {**keys.parameters, "priority": priority})
-    }
-    refresh(tx, keys.parameters)
+    missing: set[tuple[int, UUID]] = set()
+    if keys:
+        lock(tx, keys.parameters)
+        rows = tx.execute(SET_PRIORITY, {**keys.parameters, "priority": priority})
+        missing = {(row.scope_id, row.task) for row in rows}
+        refresh(tx, keys.parameters)
+    if refusals is not None:
+        explain(tx, refusals, keys, missing, lambda state: RefusalReason.missing)
     return keys.align_keys(lambda pair: pair not in missing)
 
 

@@ -93,12 +93,12 @@ class Worker:
         self._store.register_computeservice(
             ComputeServiceRegistration.from_now(self._identifier, hostname=socket.gethostname())
         )
-        # The first heartbeat by the clock of the database; the clock of this machine may be behind.
-        self._store.heartbeat_computeservice(self._identifier)
         log.info("registered as %s", self._identifier)
 
     def _beat(self) -> None:
-        while not self._stopped.wait(self._heartbeat):
+        # A registration has the time of this machine, whose clock may be behind. A heartbeat right
+        # after it has the time of the database.
+        while not self._stopped.is_set():
             try:
                 self._store.heartbeat_computeservice(self._identifier)
             except KeyError:
@@ -106,8 +106,10 @@ class Worker:
                     "the registration has expired, and with it the claim; registering again"
                 )
                 self.register()
+                continue
             except StoreUnavailableError as error:
                 log.warning("the heartbeat failed: %s", error)
+            self._stopped.wait(self._heartbeat)
 
     def _deregister(self) -> None:
         try:

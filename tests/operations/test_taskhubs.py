@@ -273,8 +273,6 @@ def test_get_taskhub_actioned_tasks_of_one_and_of_many(store: StateStore, scope:
         bare,
         made.hub,
         None,
-        made.network,
-        "nonsense",
         f"TaskHub-{ZERO}-{scope}",
         str(made.hub),
     ]
@@ -282,8 +280,6 @@ def test_get_taskhub_actioned_tasks_of_one_and_of_many(store: StateStore, scope:
     assert [answer or None for answer in answers] == [
         None,
         weights,
-        None,
-        None,
         None,
         None,
         weights,

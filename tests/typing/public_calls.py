@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any, assert_type
+from uuid import uuid4
 
 from alchemistore import (
+    ComputeServiceID,
     CredentialedComputeIdentity,
     CredentialedUserIdentity,
     ProtocolDAGResultRef,
+    RefusalReason,
     S3ObjectStore,
     Scope,
     ScopedKey,
@@ -101,6 +105,13 @@ def identities(store: StateStore) -> None:
 def plain_calls(store: StateStore, task: ScopedKey, network: object) -> None:
     assert_type(store.create_network(network, Scope("a", "b", "c")), ScopedKey)
     assert_type(store.create_tasks([task]), list[ScopedKey])
+    assert_type(store.create_task(task, request=uuid4()), ScopedKey)
+    assert_type(store.claim_taskhub_tasks(None, "a", protocols=object), list[ScopedKey | None])
+    assert_type(store.claim_tasks([Scope()], "a", request=uuid4()), list[ScopedKey | None])
+    refusals: dict[str, RefusalReason] = {}
+    assert_type(store.action_tasks([task], None, refusals=refusals), list[ScopedKey | None])
+    assert_type(store.heartbeat_computeservice("a"), ComputeServiceID)
+    assert_type(store.expire_registrations(timedelta(minutes=5)), list[ComputeServiceID])
     assert_type(store.get_task_status([task]), list[TaskStatusEnum | None])
     assert_type(store.get_task_history([task]), list[TaskHistory | None])
     assert_type(store.get_task_details([task]), list[TaskDetails | None])
@@ -118,6 +129,7 @@ def results(objects: S3ObjectStore, location: str) -> None:
 def wrong_calls(store: StateStore, task: ScopedKey) -> None:
     """Return nothing: mypy reports an unused ignore where one of these becomes acceptable."""
     store.get_transformation_tasks(task, return_as="dict")  # type: ignore[call-overload]  # unknown
+    store.create_task(task, None, None, uuid4())  # type: ignore[call-arg]  # by keyword only
     store.set_task_priority([task], "1")  # type: ignore[arg-type]  # not a number
     store.get_task_status(task)  # type: ignore[arg-type]  # a single key
     store.get_task_status([task], 1)  # type: ignore[call-arg]  # too many arguments

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Engine, text
 
 from alchemistore.database import migrations
+from alchemistore.database.arguments import misfit
 from alchemistore.database.engine import address, make_engine, with_terms
 from alchemistore.database.notifications import Listener
 from alchemistore.database.throttle import Throttle
@@ -45,6 +46,8 @@ from alchemistore.settings import Settings
 
 log = logging.getLogger(__name__)
 
+# Seconds that no process lives to see; larger numbers are not floats.
+FOREVER = 1e12
 # Seconds between two looks for work; random, so that waiting services do not look together.
 POLL_SECONDS = (2.0, 6.0)
 
@@ -192,15 +195,16 @@ class StateStore(Transactional, AlchemiscaleStateStore):
         notification per second, and PgBouncer in transaction mode does not pass them on. New tasks
         are then noticed within a few seconds, by polling.
         """
+        given = (scopes, taskhubs, timeout, protocols, exclude_scopes)
+        if (reason := misfit(StateStore.wait_for_tasks, given, {})) is not None:
+            raise TypeError(reason)
         where = [Scope()] if scopes is None else list(scopes)
         hubs = None if taskhubs is None else list(taskhubs)
         names = None if protocols is None else list(protocols)
         without = None if exclude_scopes is None else list(exclude_scopes)
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-            raise TypeError(f"timeout must be a number of seconds, not {type(timeout).__name__}")
-        if math.isnan(timeout):
+        if isinstance(timeout, float) and math.isnan(timeout):
             raise ValueError("timeout must be a number of seconds, not NaN")
-        end = time.monotonic() + timeout
+        end = time.monotonic() + min(timeout, FOREVER)
 
         def look() -> bool:
             return self.run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from operator import index
 from typing import Any
 
 from sqlalchemy import Connection, TextClause, text
@@ -301,7 +302,7 @@ def claim_taskhub_tasks(
         If the service is not registered. No task is claimed.
     """
     hub = parse_key(taskhub)
-    count = int(count)
+    count = index(count)
     if count <= 0:
         return []
     values = {**parameters(hub), "service": str(compute_service_id)}
@@ -405,7 +406,7 @@ def claim_tasks(
         **_scope_lists("out", exclude_scopes or ()),
         "service": str(compute_service_id),
     }
-    count = int(count)
+    count = index(count)
     if count <= 0:
         return []
     return _claim(tx, HUBS_OF_SCOPES, {**values, "seed": seed(tx)}, count, protocols)

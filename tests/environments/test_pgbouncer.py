@@ -32,10 +32,10 @@ def pooler(server: URL) -> Iterator[URL]:
 
 
 @pytest.fixture
-def pooled_url(pooler: URL, pooled_database: str) -> Iterator[str]:
+def pooled_url(pooler: URL, pooled_database: str) -> str:
     """The URL of an empty database, through PgBouncer."""
     url = pooler.set(database=database_url(pooled_database).database)
-    yield url.render_as_string(hide_password=False)
+    return url.render_as_string(hide_password=False)
 
 
 @pytest.fixture

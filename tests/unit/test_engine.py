@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from alchemistore import Settings, StateStore
 from alchemistore.database.engine import database_url, make_engine
-from alchemistore.errors import StoreUnavailableError
+from alchemistore.errors import StateStoreError, StoreUnavailableError
 
 PASSWORD = "hunter2-sesame"
 
@@ -194,3 +194,37 @@ def test_killed_child_leaves_the_connection_of_its_parent_usable(pooled_database
             os._exit(0 if store.query_tasks() == [] else 1)
         assert os.waitpid(child, 0)[1] == 0
         assert tx.connection.scalar(text("SELECT pg_backend_pid()")) == before
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_fork_inside_a_transaction_raises_in_the_child_and_leaves_the_parent_its_transaction(
+    pooled_database: str,
+) -> None:
+    def refused(call: Callable[[], object]) -> bool:
+        try:
+            call()
+        except StateStoreError as error:
+            return "another process" in str(error)
+        return False
+
+    with closing(StateStore(pooled_database)) as store:
+        child = -1
+        try:
+            with store.transaction() as tx:
+                tx.maintain_queue()
+                child = os.fork()
+                if child == 0:
+                    seen = refused(tx.query_tasks) and refused(tx.transaction().__enter__)
+                    if not (seen and store.query_tasks() == []):
+                        os._exit(1)
+                else:
+                    assert os.waitpid(child, 0)[1] == 0
+                    assert tx.query_tasks() == []
+        except BaseException as error:
+            if child == 0:
+                # The end of the block is refused, too, and sends nothing on the connection.
+                os._exit(0 if "another process" in str(error) else 2)
+            raise
+        if child == 0:
+            os._exit(3)
+        assert store.query_tasks() == []

@@ -112,7 +112,8 @@ def wait_until_one_waits_for(engine: Engine, tx: Connection) -> None:
 
 def test_deadlock_victim_is_retried(engine: Engine, notes: Notes) -> None:
     notes.add_all([1, 2])
-    other_holds, we_hold, states = threading.Event(), threading.Event(), []
+    other_holds, we_hold = threading.Event(), threading.Event()
+    states: list[str | None] = []
 
     def lock(tx: Connection, number: int) -> None:
         tx.execute(

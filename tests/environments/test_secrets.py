@@ -59,6 +59,11 @@ def told(error: BaseException) -> str:
     return "\n".join([*texts, *traceback.format_exception(error)])
 
 
+def require_own(error: Exception) -> None:
+    own = isinstance(error, AlchemistoreError)
+    assert own or type(error) in (ValueError, KeyError), repr(error)
+
+
 def require_silence(shown: str, logs: pytest.LogCaptureFixture) -> None:
     assert SECRET not in shown
     assert SECRET not in logs.text
@@ -230,5 +235,4 @@ def test_odd_location_is_refused_with_own_errors(location: str) -> None:
         try:
             call()
         except Exception as error:  # noqa: BLE001  (any error is examined)
-            own = isinstance(error, AlchemistoreError)
-            assert own or type(error) in (ValueError, KeyError), repr(error)
+            require_own(error)

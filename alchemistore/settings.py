@@ -6,6 +6,7 @@ import os
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -106,6 +107,8 @@ class Settings(_Settings):
         url = value.get_secret_value()
         if not url.startswith(("postgresql://", "postgres://", "postgresql+psycopg://", EMBEDDED)):
             raise ValueError("the database URL must start with 'postgresql://' or 'embedded://'")
+        if url == EMBEDDED:
+            raise ValueError("the directory is missing: write 'embedded:///directory'")
         return value
 
     @classmethod
@@ -147,6 +150,37 @@ class S3ObjectStoreSettings(_Settings):
     AWS_SECRET_ACCESS_KEY: SecretStr | None = None
     AWS_SESSION_TOKEN: SecretStr | None = None
     AWS_ENDPOINT_URL: str | None = None
+
+    @field_validator("AWS_ENDPOINT_URL")
+    @classmethod
+    def _without_secrets(cls, value: str | None) -> str | None:
+        return value and require_plain_endpoint(value)
+
+
+def require_plain_endpoint(url: str) -> str:
+    """Return the URL of an S3 server, which libraries write to logs and into errors.
+
+    Raises
+    ------
+    ValueError
+        If it is not a URL, or may contain a password. The message does not contain it.
+    """
+    try:
+        parts = urlsplit(url)
+        plain = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        plain = False
+    if not plain:
+        # Raised here, because the first error may contain a part of the URL.
+        raise ValueError(
+            "AWS_ENDPOINT_URL is not a URL; expected 'http://host:port' or 'https://host'"
+        )
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError(
+            "AWS_ENDPOINT_URL must not contain a user, a password or a query: it appears in logs;"
+            " set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead"
+        )
+    return url
 
 
 def default_schema() -> str:

@@ -14,6 +14,7 @@ from typing import TypeVar
 from sqlalchemy import Engine, text
 
 from alchemistore.database import migrations
+from alchemistore.database.arguments import misfit
 from alchemistore.database.engine import address, make_engine, with_terms
 from alchemistore.database.keys import parse_hub
 from alchemistore.database.notifications import Listener
@@ -49,6 +50,8 @@ log = logging.getLogger(__name__)
 
 E = TypeVar("E", bound=CredentialedEntity)
 
+# Seconds that no process lives to see; larger numbers are not floats.
+FOREVER = 1e12
 # Seconds between two looks for work; random, so that waiting services do not look together.
 POLL_SECONDS = (2.0, 6.0)
 
@@ -205,16 +208,17 @@ class StateStore(Transactional, AlchemiscaleStateStore):
         notification per second, and PgBouncer in transaction mode does not pass them on. New tasks
         are then noticed within a few seconds, by polling.
         """
+        given = (scopes, taskhubs, timeout, protocols, exclude_scopes)
+        if (reason := misfit(StateStore.wait_for_tasks, given, {})) is not None:
+            raise TypeError(reason)
         # Iterators can be read only once.
         where = [Scope()] if scopes is None else claims.parse_scopes(scopes)
         without = claims.parse_scopes(exclude_scopes or ())
         hubs = None if taskhubs is None else [parse_hub(hub) for hub in taskhubs]
         names = claims.parse_protocols(protocols)
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-            raise TypeError(f"timeout must be a number of seconds, not {type(timeout).__name__}")
-        if math.isnan(timeout):
+        if isinstance(timeout, float) and math.isnan(timeout):
             raise ValueError("timeout must be a number of seconds, not NaN")
-        end = time.monotonic() + timeout
+        end = time.monotonic() + min(timeout, FOREVER)
 
         def look() -> bool:
             return self.run(

@@ -177,9 +177,10 @@ def grant(role: str, url: str, purpose: str, only_print: bool) -> None:
 def reset(url: str, yes: bool) -> None:
     """Remove all data and the schema. This cannot be undone."""
     from alchemistore.database import migrations
+    from alchemistore.database.engine import address
 
     engine = open_store(url).engine
-    name = engine.url.render_as_string(hide_password=True)
+    name = address(engine)
     if not yes:
         try:
             click.confirm(f"Remove all data and the schema from {name}?", abort=True)

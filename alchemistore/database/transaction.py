@@ -23,6 +23,7 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, RootTransaction, Transaction, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from alchemistore.database.arguments import misfit
 from alchemistore.database.translation import translate_errors, translate_values
 from alchemistore.errors import OutcomeUnknownError, StateStoreError, StoreUnavailableError
 from alchemistore.models.clock import uuid7
@@ -314,14 +315,23 @@ def _method(
         # An iterator can be read only once, but a transaction may be retried.
         listed = [_listed(arg) for arg in args]
         named = {name: _listed(arg) for name, arg in kwargs.items()}
+        given = named.pop("request", None) if takes_request else None
+
+        def call(tx: Connection, **more: Any) -> R:
+            try:
+                return operation(tx, *listed, **named, **more)
+            except (AttributeError, TypeError) as error:
+                reason = misfit(operation, listed, named)
+                if reason is None:
+                    raise
+                raise TypeError(reason) from error
+
         if not takes_request:
-            return joined.run(lambda tx, again: operation(tx, *listed, **named), readonly)
-        given = named.pop("request", None)
+            return joined.run(lambda tx, again: call(tx), readonly)
         if given is None and joined.connection is None:
-            return joined.run(_identified(operation, listed, named), readonly, known=True)
-        named["request"] = given
+            return joined.run(_identified(call), readonly, known=True)
         return joined.run(
-            lambda tx, again: operation(tx, *listed, **named), readonly, known=given is not None
+            lambda tx, again: call(tx, request=given), readonly, known=given is not None
         )
 
     signature = inspect.signature(operation)
@@ -334,15 +344,12 @@ def _method(
     return method
 
 
-def _identified(
-    operation: Callable[..., R], args: list[Any], kwargs: dict[str, Any]
-) -> Callable[[Connection, bool], R]:
+def _identified(call: Callable[..., R]) -> Callable[[Connection, bool], R]:
     """Return an operation under an identifier of its own."""
     identifier = FreshRequest(int=uuid7().int)
 
     def run(tx: Connection, again: bool) -> R:
-        request = UUID(int=identifier.int) if again else identifier
-        return operation(tx, *args, **kwargs, request=request)
+        return call(tx, request=UUID(int=identifier.int) if again else identifier)
 
     return run
 

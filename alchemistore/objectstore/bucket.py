@@ -102,13 +102,17 @@ class BucketPrefix:
         Raises
         ------
         ValueError
-            If the location is outside the prefix.
+            If the location is outside the prefix, or not valid Unicode.
         """
         if location.startswith("/") or ".." in location.split("/"):
             raise ValueError(
                 f"{location!r} is not a location: expected a path relative to the store's prefix,"
                 " without '..'"
             )
+        try:
+            location.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{location!r} is not a location: it is not valid Unicode") from None
         return f"{self.prefix}{location}"
 
     def put(self, location: str, data: bytes, content_type: str) -> None:

@@ -24,6 +24,7 @@ from botocore.exceptions import (
 )
 
 from alchemistore.errors import MissingStoredObjectError, S3ObjectStoreError, S3UnavailableError
+from alchemistore.settings import require_plain_endpoint
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -54,8 +55,11 @@ REFUSED = {
 
 def make_client(session: boto3.session.Session, endpoint_url: str | None) -> S3Client:
     """Create a client for Amazon S3 or another S3 server."""
-    host = urlsplit(endpoint_url or "").hostname or ""
-    amazon = not host or host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+    try:
+        host = urlsplit(require_plain_endpoint(endpoint_url)).hostname if endpoint_url else None
+    except ValueError as error:
+        raise S3UnavailableError(str(error)) from None
+    amazon = host is None or host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
     config = Config(
         signature_version="s3v4",
         connect_timeout=CONNECT_TIMEOUT,
@@ -71,9 +75,8 @@ def make_client(session: boto3.session.Session, endpoint_url: str | None) -> S3C
     try:
         client = session.client("s3", endpoint_url=endpoint_url, config=config)
     except ValueError:
-        # The error message contains the URL, which may contain a password.
         raise S3UnavailableError(
-            "AWS_ENDPOINT_URL is not a URL; expected 'http://host:port' or 'https://…'"
+            "AWS_ENDPOINT_URL is not a URL; expected 'http://host:port' or 'https://host'"
         ) from None
     if not amazon:
         client.meta.events.register("before-call.s3.DeleteObjects", _send_md5)
@@ -142,10 +145,9 @@ def translate_errors(step: str, bucket: str, location: str | None = None) -> Ite
             f"{what}: the object {location!r} is truncated: {error}"
         ) from error
     except (NoConnectionError, HTTPClientError) as error:
-        # The error messages contain the URL, which may contain a password.
         raise S3UnavailableError(
             f"{what}: the server cannot be reached ({type(error).__name__});"
             " check AWS_ENDPOINT_URL, and that the server is running"
         ) from error
-    except (BotoCoreError, Boto3Error) as error:
+    except (BotoCoreError, Boto3Error, UnicodeError) as error:
         raise S3ObjectStoreError(f"{what}: {error}") from error

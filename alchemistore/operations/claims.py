@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from operator import index
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -350,7 +351,7 @@ def claim_taskhub_tasks(
         or the identifier was used for another request.
     """
     hub, names = parse_hub(taskhub), parse_protocols(protocols)
-    if (count := int(count)) <= 0:
+    if (count := index(count)) <= 0:
         return []
     arguments = [str(hub), str(compute_service_id), count, names]
     asked = Request.of(request, "claim_taskhub_tasks", {"arguments": arguments})
@@ -511,7 +512,7 @@ def claim_tasks(
     """
     wanted, without = _scope_lists("in", scopes), _scope_lists("out", exclude_scopes or ())
     names = parse_protocols(protocols)
-    if (count := int(count)) <= 0:
+    if (count := index(count)) <= 0:
         return []
     values = {**wanted, **without, "service": str(compute_service_id)}
     arguments = [wanted, without, str(compute_service_id), count, names]

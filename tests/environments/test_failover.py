@@ -113,6 +113,7 @@ def pair() -> Iterator[Pair]:
     standby = daemon.spawn(
         command, log=log, cwd=made["standby"], environment=ENVIRONMENT, user=USER
     )
+    assert standby is not None
     try:
         _wait_for(_url(made["standby"]), log)
         yield Pair(primary, made["standby"], made["address"])

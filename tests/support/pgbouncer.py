@@ -53,6 +53,7 @@ def pgbouncer(server: URL) -> Iterator[URL]:
         environment=dict(os.environ),
         user=user,
     )
+    assert process is not None
     url = URL.create("postgresql", server.username, host="127.0.0.1", port=port)
     try:
         _wait(url.set(database=server.database), directory / "pgbouncer.log")

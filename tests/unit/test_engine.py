@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from alchemistore import Settings, StateStore
 from alchemistore.database.engine import database_url, make_engine
-from alchemistore.errors import StoreUnavailableError
+from alchemistore.errors import StateStoreError, StoreUnavailableError
 
 PASSWORD = "hunter2-sesame"
 
@@ -213,3 +213,37 @@ def test_error_texts_do_not_contain_parameters(database: str) -> None:
         with pytest.raises(DBAPIError) as raised:
             connection.execute(query, {"value": PASSWORD})
         assert PASSWORD not in str(raised.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_fork_inside_a_transaction_raises_in_the_child_and_leaves_the_parent_its_transaction(
+    pooled_database: str,
+) -> None:
+    def refused(call: Callable[[], object]) -> bool:
+        try:
+            call()
+        except StateStoreError as error:
+            return "another process" in str(error)
+        return False
+
+    with closing(StateStore(pooled_database)) as store:
+        child = -1
+        try:
+            with store.transaction() as tx:
+                tx.maintain_queue()
+                child = os.fork()
+                if child == 0:
+                    seen = refused(tx.query_tasks) and refused(tx.transaction().__enter__)
+                    if not (seen and store.query_tasks() == []):
+                        os._exit(1)
+                else:
+                    assert os.waitpid(child, 0)[1] == 0
+                    assert tx.query_tasks() == []
+        except BaseException as error:
+            if child == 0:
+                # The end of the block is refused, too, and sends nothing on the connection.
+                os._exit(0 if "another process" in str(error) else 2)
+            raise
+        if child == 0:
+            os._exit(3)
+        assert store.query_tasks() == []

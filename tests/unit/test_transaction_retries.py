@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import psycopg
 import pytest
@@ -229,3 +230,35 @@ def test_connection_lost_in_a_transaction_is_an_error_and_the_next_transaction_w
         _kill(notes_database, [tx.connection.scalar(text("SELECT pg_backend_pid()"))])
         tx.add(2)
     assert notes.numbers() == []
+
+
+def test_write_on_a_connection_that_has_become_read_only_is_repeated_on_another(
+    notes: Notes,
+) -> None:
+    pids: list[int | None] = []
+
+    def act(tx: Connection) -> None:
+        pids.append(tx.scalar(text("SELECT pg_backend_pid()")))
+        if len(pids) == 1:
+            # As after a switch to a standby.
+            tx.execute(text("SET LOCAL transaction_read_only TO on"))
+        add(tx, 1)
+
+    notes.write(act)
+    assert len(set(pids)) == 2
+    assert notes.numbers() == [1]
+
+
+def test_transaction_that_has_become_read_only_does_not_return_its_connection_to_the_pool(
+    notes: Notes,
+) -> None:
+    pids: list[int | None] = []
+    for read_only in (True, False):
+        with suppress(StateStoreError), notes.transaction() as tx:
+            assert tx.connection is not None
+            pids.append(tx.connection.scalar(text("SELECT pg_backend_pid()")))
+            if read_only:
+                tx.connection.execute(text("SET LOCAL transaction_read_only TO on"))
+            tx.add(1)
+    assert len(set(pids)) == 2
+    assert notes.numbers() == [1]

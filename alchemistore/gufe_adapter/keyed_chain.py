@@ -8,7 +8,7 @@ from typing import Any
 
 from alchemistore.gufe_adapter.codec import CUSTOM, UNPACKED_MAX, frame_size, parse, to_text
 from alchemistore.gufe_adapter.decoding import check_kind
-from alchemistore.gufe_adapter.encoding import ATOMS, REFERENCE, Document, in_order, parse_key
+from alchemistore.gufe_adapter.encoding import REFERENCE, Document, in_order, parse_key
 from alchemistore.models.gufe import AlreadyStored
 from alchemistore.models.keys import GufeKey
 
@@ -23,6 +23,7 @@ _POWER_OF_NUMBER = re.compile(
     r"[\d)]\s*(\*\*|\^|[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207a\u207b])"
 )
 _ZSTD_MAGIC = "\x28\xb5\x2f\xfd"
+_ATOMS = frozenset({str, int, float, bool, type(None)})
 
 
 class _LiveValueError(Exception):
@@ -126,7 +127,7 @@ def _walk(value: Any, children: dict[GufeKey, None], depth: int) -> None:
         raise ValueError(f"the document is nested deeper than the allowed {DEPTH_MAX} levels")
     if type(value) is list:
         for item in value:
-            if type(item) not in ATOMS:
+            if type(item) not in _ATOMS:
                 _walk(item, children, depth + 1)
     elif type(value) is dict:
         if REFERENCE in value:
@@ -143,7 +144,7 @@ def _walk(value: Any, children: dict[GufeKey, None], depth: int) -> None:
         for name, item in value.items():
             if type(name) is not str:
                 raise _LiveValueError
-            if type(item) not in ATOMS:
+            if type(item) not in _ATOMS:
                 _walk(item, children, depth + 1)
     elif not isinstance(value, str):
         raise _LiveValueError

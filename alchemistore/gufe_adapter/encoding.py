@@ -18,7 +18,7 @@ from alchemistore.models.keys import GufeKey
 REFERENCE = ":gufe-key:"
 
 _KEY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*-[0-9a-f]{32}")
-ATOMS = frozenset({str, int, float, bool, type(None)})
+_ATOMS = frozenset({str, int, float, bool, type(None)})
 
 
 class Document(NamedTuple):
@@ -212,7 +212,7 @@ def referring(value: Any, children: dict[GufeKey, GufeTokenizable]) -> Any:
         If a gufe object is where gufe does not look for one, or a dict looks like a reference.
     """
     kind = type(value)
-    if kind in ATOMS:
+    if kind in _ATOMS:
         return value
     if kind is list:
         return [referring(item, children) for item in value]

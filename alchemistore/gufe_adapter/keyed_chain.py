@@ -7,7 +7,7 @@ from typing import Any
 
 from alchemistore.gufe_adapter.codec import CUSTOM, parse, to_text
 from alchemistore.gufe_adapter.decoding import check_kind
-from alchemistore.gufe_adapter.encoding import ATOMS, REFERENCE, Document, in_order, parse_key
+from alchemistore.gufe_adapter.encoding import REFERENCE, Document, in_order, parse_key
 from alchemistore.gufe_adapter.screen import (
     UnsafeValueError,
     check_quantity,
@@ -20,6 +20,8 @@ from alchemistore.models.keys import GufeKey
 DOCUMENTS_MAX = 200_000
 DOCUMENT_MAX = 64 * 2**20
 DEPTH_MAX = 100
+
+_ATOMS = frozenset({str, int, float, bool, type(None)})
 
 
 class _LiveValueError(Exception):
@@ -136,7 +138,7 @@ def _walk(value: Any, children: dict[GufeKey, None], depth: int) -> int:
         raise ValueError(f"the document is nested deeper than the allowed {DEPTH_MAX} levels")
     if type(value) is list:
         for item in value:
-            if type(item) not in ATOMS:
+            if type(item) not in _ATOMS:
                 unpacked += _walk(item, children, depth + 1)
     elif type(value) is dict:
         if REFERENCE in value:
@@ -153,7 +155,7 @@ def _walk(value: Any, children: dict[GufeKey, None], depth: int) -> int:
         for name, item in value.items():
             if type(name) is not str:
                 raise _LiveValueError
-            if type(item) not in ATOMS:
+            if type(item) not in _ATOMS:
                 unpacked += _walk(item, children, depth + 1)
     elif not isinstance(value, str):
         raise _LiveValueError

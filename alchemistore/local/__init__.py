@@ -134,6 +134,16 @@ class LocalServers:
                 else ServerStatus(weed.pid, store.endpoint(), store.ports()),
             )
 
+    def database_url(self) -> str:
+        """Return the URL of the PostgreSQL server. Start it if necessary."""
+        postgres, _ = self._parts()
+        with self._translate_errors():
+            url = postgres.url()
+        if url is None:
+            self.start(s3=False)
+            url = self.environment()["ALCHEMISTORE_DATABASE_URL"]
+        return url
+
     def environment(self) -> dict[str, str]:
         """Return the environment variables that tell programs how to reach the running servers.
 
@@ -229,14 +239,7 @@ def database_url(directory: Path | str) -> str:
         A ``postgresql://`` URL without a password: only the owner of the directory can reach the
         socket.
     """
-    servers = LocalServers(directory)
-    postgres, _ = servers._parts()
-    with servers._translate_errors():
-        url = postgres.url()
-    if url is None:
-        servers.start(s3=False)
-        url = servers.environment()["ALCHEMISTORE_DATABASE_URL"]
-    return url
+    return LocalServers(directory).database_url()
 
 
 def default_directory() -> Path:

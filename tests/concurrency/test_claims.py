@@ -56,7 +56,7 @@ def wide(store: StateStore, pooled_database: str) -> Iterator[StateStore]:
 
 
 def at_once(work: Callable[[int], list[ScopedKey | None]]) -> list[ScopedKey | None]:
-    """Let all claimers work, from one moment on, and give all that they got."""
+    """Run all claimers at the same time, and return all that they claimed."""
     return [
         task
         for got in run_concurrently([partial(work, number) for number in range(CLAIMERS)])

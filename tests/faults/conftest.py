@@ -28,7 +28,7 @@ FORKS.set_forkserver_preload([fault_worker.__name__])
 
 
 class WorkerProcess:
-    """A worker that stands still wherever it says it is."""
+    """A worker that stops at each stage and reports it."""
 
     def __init__(self, taskhub: ScopedKey, identifier: str, environment: dict[str, str]) -> None:
         self.identifier = identifier
@@ -43,11 +43,11 @@ class WorkerProcess:
         self.task = ScopedKey.from_str(self.until("claimed"))
 
     def go_on(self) -> None:
-        """Let it go on, without waiting for it."""
+        """Continue, without waiting for the next stage."""
         self._worker.send(None)
 
     def until(self, stage: str) -> str:
-        """Let the worker run until it reaches a stage, and return its message about it."""
+        """Continue until the worker reaches a stage, and return its message about it."""
         while True:
             try:
                 reached, text = self._worker.recv()
@@ -58,7 +58,7 @@ class WorkerProcess:
             self.go_on()
 
     def proceed(self, stage: str) -> str:
-        """Let it go on from where it stands, until a stage."""
+        """Leave the current stage, and continue until another."""
         self.go_on()
         return self.until(stage)
 
@@ -70,32 +70,32 @@ class WorkerProcess:
         self._worker.close()
 
     def stop(self) -> None:
-        """Stop it, as a laptop that is closed does."""
+        """Suspend it, as a closed laptop does."""
         process = psutil.Process(self._process.pid)
         process.suspend()
         while process.status() != psutil.STATUS_STOPPED:
             os.sched_yield()
 
     def resume(self) -> None:
-        """Let it run again."""
+        """Resume it."""
         psutil.Process(self._process.pid).resume()
 
     def end(self) -> None:
-        """Let it run to its end."""
+        """Run it to its end."""
         self.go_on()
         self._process.join(60)
         assert self._process.exitcode == 0
         self._worker.close()
 
     def abandon(self) -> None:
-        """Leave no process behind, whatever the test did."""
+        """Kill it, unless it has ended."""
         self._process.kill()
         self._process.join(60)
         self._worker.close()
 
 
 class Wire:
-    """A wire to a server that breaks off in the middle of the first upload, and says so."""
+    """A connection to a server that stalls in the middle of the first upload."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -133,7 +133,7 @@ class Wire:
                     return
                 target.sendall(data)
         except OSError:
-            # One of the two was killed, which is what this is for.
+            # The worker was killed, or the wire was cut.
             return
 
     def cut(self) -> None:
@@ -185,7 +185,7 @@ def start(
 
 
 class Here:
-    """Does in this process what a worker does."""
+    """A worker in this process."""
 
     def __init__(self, store: StateStore, objects: S3ObjectStore) -> None:
         self._store, self._objects = store, objects

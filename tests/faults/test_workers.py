@@ -14,7 +14,7 @@ from tests.support.results import ref, settle
 
 
 def another_takes_over(store: StateStore, here: Here, made: Campaign) -> None:
-    """See that the one task of a worker that was killed is done by another."""
+    """Assert that another worker completes the only task of a killed one."""
     assert expire_silent(store) == ["killed"]
     register(store, "next")
     assert store.claim_taskhub_tasks(made.hub, "next") == made.tasks
@@ -35,7 +35,7 @@ def test_task_of_a_killed_worker_is_completed_by_another(
     worker.kill()
     here.nothing_is_stranded(made)
     assert here.story(worker.task) == ("running", [("killed", None, False)])
-    # The object of a worker that got as far is there, without a reference.
+    # If the worker has written its object, it is there, without a reference.
     written = list(objects.iter_contents())
     assert len(written) == (1 if stage in ("written", "settling") else 0)
 

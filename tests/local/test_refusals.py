@@ -87,7 +87,8 @@ def test_output_of_a_dying_s3_server_is_quoted(
         servers.start(database=False)
 
 
-def test_output_of_a_dying_postgresql_is_quoted(servers: LocalServers) -> None:
+def test_output_of_a_dying_postgresql_is_quoted(created_servers: LocalServers) -> None:
+    servers = created_servers
     servers.start(s3=False)
     servers.stop()
     with (servers.directory / "postgres" / "postgresql.conf").open("a") as settings:
@@ -99,7 +100,8 @@ def test_output_of_a_dying_postgresql_is_quoted(servers: LocalServers) -> None:
         servers.start(s3=False)
 
 
-def test_database_of_another_postgresql_is_refused(servers: LocalServers) -> None:
+def test_database_of_another_postgresql_is_refused(created_servers: LocalServers) -> None:
+    servers = created_servers
     servers.start(s3=False)
     servers.stop()
     (servers.directory / "postgres" / "PG_VERSION").write_text("12\n")

@@ -77,7 +77,8 @@ def test_starting_again_changes_nothing(local_servers: LocalServers) -> None:
     )
 
 
-def test_servers_outlive_their_starting_process(servers: LocalServers) -> None:
+def test_servers_outlive_their_starting_process(created_servers: LocalServers) -> None:
+    servers = created_servers
     with python(START, servers.directory) as starter:
         assert starter.wait() == 0
     assert servers.start() == servers.status()
@@ -91,7 +92,8 @@ def test_several_processes_start_one_pair_of_servers(servers: LocalServers) -> N
     assert answers == {f"{servers.status()}\n"}
 
 
-def test_data_survive_a_kill_of_both_servers(servers: LocalServers) -> None:
+def test_data_survive_a_kill_of_both_servers(created_servers: LocalServers) -> None:
+    servers = created_servers
     status = servers.start()
     fill(servers)
     kill(status.database)
@@ -102,7 +104,8 @@ def test_data_survive_a_kill_of_both_servers(servers: LocalServers) -> None:
     assert is_filled(servers)
 
 
-def test_start_waits_for_the_last_process_of_a_killed_server(servers: LocalServers) -> None:
+def test_start_waits_for_the_last_process_of_a_killed_server(created_servers: LocalServers) -> None:
+    servers = created_servers
     status = servers.start(s3=False)
     assert status.database is not None
     children = psutil.Process(status.database.pid).children()
@@ -118,8 +121,8 @@ def test_start_waits_for_the_last_process_of_a_killed_server(servers: LocalServe
         assert start.result().database is not None
 
 
-def test_lock_of_a_killed_process_is_free(servers: LocalServers) -> None:
-    servers.directory.mkdir()
+def test_lock_of_a_killed_process_is_free(created_servers: LocalServers) -> None:
+    servers = created_servers
     with python(HOLD, servers.directory / "lock") as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
@@ -129,8 +132,9 @@ def test_lock_of_a_killed_process_is_free(servers: LocalServers) -> None:
 
 
 def test_process_with_the_reused_id_of_a_killed_server_is_not_mistaken_for_it(
-    servers: LocalServers,
+    created_servers: LocalServers,
 ) -> None:
+    servers = created_servers
     status = servers.start(s3=False)
     kill(status.database)
     # PostgreSQL checks processes of its own user only.
@@ -215,8 +219,9 @@ def test_database_speaks_utf8_and_utc_and_sorts_by_code_point(local_servers: Loc
 
 
 def test_libpq_settings_in_the_environment_are_ignored(
-    servers: LocalServers, monkeypatch: pytest.MonkeyPatch
+    created_servers: LocalServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    servers = created_servers
     monkeypatch.setenv("PGPORT", "6000")
     monkeypatch.setenv("PGDATA", "/nonexistent")
     servers.start(s3=False)

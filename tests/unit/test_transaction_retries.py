@@ -23,7 +23,7 @@ def state_of(error: DBAPIError) -> str | None:
 
 
 def _outdate(engine: Engine, times: int) -> Callable[[Connection], None]:
-    """Let another connection change what a transaction has read, so often."""
+    """Change the rows that a transaction has read, from another connection, so often."""
     left = [times]
 
     def before(tx: Connection) -> None:

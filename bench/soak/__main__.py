@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in names or SCENARIOS:
         begun = time.monotonic()
         console.print(f"{name}: {(SCENARIOS[name].__doc__ or '').strip()}", highlight=False)
-        figures = run(name, sizes, options.small_disk)
+        figures = run(name, sizes, options.small_disk, keep=RESULTS / "soak")
         record(figures, path)
         found.append(figures)
         result = (

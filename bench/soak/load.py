@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import random
 import subprocess
 import sys
@@ -81,7 +80,7 @@ class Sizes:
         return 2 * self.expiry + 10.0
 
 
-QUICK = Sizes(tasks=300, processes=2, threads=4, faults=2, expiry=4.0, limit=90.0)
+QUICK = Sizes(tasks=300, processes=2, threads=4, faults=2, expiry=4.0, limit=180.0)
 
 
 @dataclass
@@ -257,13 +256,14 @@ class Load:
             bucket=self.setup.bucket,
         )
         self._started += 1
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "bench.soak.worker"],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "ALCHEMISTORE_APPLICATION_NAME": "soak-worker"},
-        )
+        with (self.directory / f"{name}.log").open("w") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "bench.soak.worker"],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
         assert worker.stdin is not None
         worker.stdin.write(json.dumps(dataclasses.asdict(job)))
         worker.stdin.close()

@@ -44,6 +44,8 @@ R = TypeVar("R")
 AGAIN = (0.05, 0.3)
 IDLE = (0.1, 0.3)
 LARGEST_CLAIM = 3
+# How often, and for how many seconds, an idle service waits for a notification.
+LISTENING, LISTENING_SECONDS = 0.2, 1.0
 # The share of tasks that fail; the maintainer sets them back to waiting.
 FAILURES = 0.05
 
@@ -146,7 +148,7 @@ class Service:
                 for task in tasks:
                     self._perform(task)
                 if not tasks:
-                    self._crew.stopped.wait(random.uniform(*IDLE))
+                    self._idle()
         except Stopped:
             return
 
@@ -197,6 +199,17 @@ class Service:
         for task in tasks:
             self._crew.journal.write("claimed", service=self._name, task=str(task))
         return tasks
+
+    def _idle(self) -> None:
+        """Wait until there may be tasks: most often for a moment, sometimes for a notification."""
+        if random.random() < LISTENING:
+            hubs = self._crew.job.hubs
+            self._crew.insist(
+                "wait_for_tasks",
+                lambda: self._store.wait_for_tasks(taskhubs=hubs, timeout=LISTENING_SECONDS),
+            )
+        else:
+            self._crew.stopped.wait(random.uniform(*IDLE))
 
     def _perform(self, task: ScopedKey) -> None:
         _, previous = self._crew.insist(

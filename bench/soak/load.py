@@ -22,6 +22,7 @@ from sqlalchemy import text
 from alchemistore import AlchemistoreError, Scope, ScopedKey, StateStore
 from alchemistore.models.clock import now
 from bench.soak.journal import Journal
+from bench.soak.servers import until
 from bench.soak.worker import Job
 from bench.star import star
 
@@ -36,6 +37,8 @@ HEARTBEAT = 1.0
 # Seconds between two looks of the maintainer and of the controller.
 MAINTENANCE, LOOK = 0.7, 0.2
 BATCH = 500
+# Seconds that all workers may take to start.
+STARTING = 120.0
 
 PROGRESS = text("""
     SELECT
@@ -164,6 +167,7 @@ class Load:
             try:
                 for _ in range(self.sizes.processes):
                     self._start_worker()
+                until("all workers run", self._all_run, STARTING)
                 maintaining = pool.submit(self._maintain)
                 annoying = self.setup.nuisance and pool.submit(self.setup.nuisance, self._ended)
                 drained = self._drain()
@@ -209,6 +213,10 @@ class Load:
                 return tx.connection.execute(statement).all()
 
         return self.insist("query", read)
+
+    def _all_run(self) -> bool:
+        self._replace_crashed()
+        return all((self.directory / f"{name}.jsonl").exists() for name in self._workers)
 
     def _drain(self) -> Drained:
         drained, fault = Drained(), self.setup.fault

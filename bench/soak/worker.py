@@ -94,9 +94,8 @@ class Stopped(Exception):
 class Crew:
     """The services of one process, which share a store."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.stopped = threading.Event()
+    def __init__(self, job: Job, stopped: threading.Event) -> None:
+        self.job, self.stopped = job, stopped
         self.journal = Journal(Path(job.journal))
         self.store = StateStore(job.url)
         self.objects = (
@@ -106,12 +105,16 @@ class Crew:
         )
 
     def run(self) -> None:
-        """Run all services until the process is told to stop."""
+        """Run all services until the process is told to stop, or its parent has ended."""
         services = [Service(self, f"{self.job.name}.{i}") for i in range(self.job.threads)]
         threads = [threading.Thread(target=service.run) for service in services]
         for thread in threads:
             thread.start()
+        parent = os.getppid()
         while not self.stopped.wait(self.job.heartbeat):
+            if os.getppid() != parent:
+                # The controller was killed.
+                self.stopped.set()
             for service in services:
                 service.beat()
         for thread in threads:
@@ -275,10 +278,11 @@ def end_on_crash(journal: Journal) -> Callable[[Any], None]:
 
 def main() -> None:
     """Run a job."""
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     job = Job(**json.loads(sys.stdin.read()))
-    crew = Crew(job)
+    crew = Crew(job, stopped)
     threading.excepthook = end_on_crash(crew.journal)
-    signal.signal(signal.SIGTERM, lambda *_: crew.stopped.set())
     shift = timedelta(seconds=job.skew)
     skewed = SimpleNamespace(now=lambda zone: datetime.now(zone) + shift)
     milliseconds = SimpleNamespace(time_ns=lambda: time.time_ns() + int(job.skew * 1e9))

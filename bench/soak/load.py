@@ -285,6 +285,8 @@ class Load:
                 self._start_worker()
 
     def _stop_workers(self) -> None:
+        # A process that has not started yet would be ended by the signal.
+        until("all workers run", self._all_run, STARTING)
         for worker in self._workers.values():
             worker.terminate()
         for name, worker in self._workers.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -77,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if value
     }
     sizes = replace(sizes, **changes)
+    # Stop servers and workers, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / ("soak-quick.jsonl" if options.quick else "soak.jsonl")
@@ -85,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in names or SCENARIOS:
         begun = time.monotonic()
         console.print(f"{name}: {(SCENARIOS[name].__doc__ or '').strip()}", highlight=False)
-        figures = run(name, sizes, options.small_disk)
+        figures = run(name, sizes, options.small_disk, keep=RESULTS / "soak")
         record(figures, path)
         found.append(figures)
         result = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import random
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from sqlalchemy import text
 from alchemistore import AlchemistoreError, Scope, ScopedKey, StateStore
 from alchemistore.models.clock import now
 from bench.soak.journal import Journal
+from bench.soak.servers import until
 from bench.soak.worker import Job
 from bench.star import star
 
@@ -37,6 +37,8 @@ HEARTBEAT = 1.0
 # Seconds between two looks of the maintainer and of the controller.
 MAINTENANCE, LOOK = 0.7, 0.2
 BATCH = 500
+# Seconds that all workers may take to start.
+STARTING = 120.0
 
 PROGRESS = text("""
     SELECT
@@ -81,7 +83,7 @@ class Sizes:
         return 2 * self.expiry + 10.0
 
 
-QUICK = Sizes(tasks=300, processes=2, threads=4, faults=2, expiry=4.0, limit=90.0)
+QUICK = Sizes(tasks=300, processes=2, threads=4, faults=2, expiry=4.0, limit=180.0)
 
 
 @dataclass
@@ -165,6 +167,7 @@ class Load:
             try:
                 for _ in range(self.sizes.processes):
                     self._start_worker()
+                until("all workers run", self._all_run, STARTING)
                 maintaining = pool.submit(self._maintain)
                 annoying = self.setup.nuisance and pool.submit(self.setup.nuisance, self._ended)
                 drained = self._drain()
@@ -210,6 +213,10 @@ class Load:
                 return tx.connection.execute(statement).all()
 
         return self.insist("query", read)
+
+    def _all_run(self) -> bool:
+        self._replace_crashed()
+        return all((self.directory / f"{name}.jsonl").exists() for name in self._workers)
 
     def _drain(self) -> Drained:
         drained, fault = Drained(), self.setup.fault
@@ -257,13 +264,14 @@ class Load:
             bucket=self.setup.bucket,
         )
         self._started += 1
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "bench.soak.worker"],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "ALCHEMISTORE_APPLICATION_NAME": "soak-worker"},
-        )
+        with (self.directory / f"{name}.log").open("w") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "bench.soak.worker"],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
         assert worker.stdin is not None
         worker.stdin.write(json.dumps(dataclasses.asdict(job)))
         worker.stdin.close()
@@ -277,6 +285,8 @@ class Load:
                 self._start_worker()
 
     def _stop_workers(self) -> None:
+        # A process that has not started yet would be ended by the signal.
+        until("all workers run", self._all_run, STARTING)
         for worker in self._workers.values():
             worker.terminate()
         for name, worker in self._workers.items():

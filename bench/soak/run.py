@@ -68,8 +68,22 @@ class Figures:
         return not self.failed and not any(self.faulty.values())
 
 
-def run(name: str, sizes: Sizes, small_disk: Path | None = None) -> Figures:
-    """Run a scenario and return its figures."""
+def run(
+    name: str, sizes: Sizes, small_disk: Path | None = None, keep: Path | None = None
+) -> Figures:
+    """Run a scenario and return its figures.
+
+    Parameters
+    ----------
+    name : str
+        The scenario.
+    sizes : Sizes
+        How much load, and how many faults.
+    small_disk : Path, optional
+        A directory on a small file system.
+    keep : Path, optional
+        A directory for the journals and the logs of PostgreSQL, if the scenario does not pass.
+    """
     directory = Path(tempfile.mkdtemp(prefix="alchemistore-soak-"))
     # PostgreSQL does not run as root.
     directory.chmod(0o711)
@@ -77,13 +91,26 @@ def run(name: str, sizes: Sizes, small_disk: Path | None = None) -> Figures:
         with SCENARIOS[name](Place(directory, small_disk)) as setup:
             load = Load(setup, sizes, directory / "journals")
             with closing(load.store):
-                return _figures(name, load, load.run(), object_store(setup))
+                figures = _figures(name, load, load.run(), object_store(setup))
+            if keep is not None and not figures.passed:
+                _keep(directory, keep / name)
+            return figures
     except Skipped as reason:
         return Figures(name, skipped=str(reason))
     except (AlchemistoreError, psycopg.Error, OSError) as error:
+        if keep is not None:
+            _keep(directory, keep / name)
         return Figures(name, failed=f"{type(error).__name__}: {error}")
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _keep(directory: Path, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    for file in [*directory.glob("journals/*"), *directory.rglob("postgres.log")]:
+        kept = target / file.relative_to(directory)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, kept)
 
 
 def _figures(name: str, load: Load, drained: Drained, objects: S3ObjectStore | None) -> Figures:

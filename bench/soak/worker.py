@@ -44,6 +44,8 @@ R = TypeVar("R")
 AGAIN = (0.05, 0.3)
 IDLE = (0.1, 0.3)
 LARGEST_CLAIM = 3
+# How often, and for how many seconds, an idle service waits for a notification.
+LISTENING, LISTENING_SECONDS = 0.2, 1.0
 # The share of tasks that fail; the maintainer sets them back to waiting.
 FAILURES = 0.05
 
@@ -92,9 +94,8 @@ class Stopped(Exception):
 class Crew:
     """The services of one process, which share a store."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.stopped = threading.Event()
+    def __init__(self, job: Job, stopped: threading.Event) -> None:
+        self.job, self.stopped = job, stopped
         self.journal = Journal(Path(job.journal))
         self.store = StateStore(job.url)
         self.objects = (
@@ -104,12 +105,16 @@ class Crew:
         )
 
     def run(self) -> None:
-        """Run all services until the process is told to stop."""
+        """Run all services until the process is told to stop, or its parent has ended."""
         services = [Service(self, f"{self.job.name}.{i}") for i in range(self.job.threads)]
         threads = [threading.Thread(target=service.run) for service in services]
         for thread in threads:
             thread.start()
+        parent = os.getppid()
         while not self.stopped.wait(self.job.heartbeat):
+            if os.getppid() != parent:
+                # The controller was killed.
+                self.stopped.set()
             for service in services:
                 service.beat()
         for thread in threads:
@@ -146,7 +151,7 @@ class Service:
                 for task in tasks:
                     self._perform(task)
                 if not tasks:
-                    self._crew.stopped.wait(random.uniform(*IDLE))
+                    self._idle()
         except Stopped:
             return
 
@@ -197,6 +202,17 @@ class Service:
         for task in tasks:
             self._crew.journal.write("claimed", service=self._name, task=str(task))
         return tasks
+
+    def _idle(self) -> None:
+        """Wait until there may be tasks: most often for a moment, sometimes for a notification."""
+        if random.random() < LISTENING:
+            hubs = self._crew.job.hubs
+            self._crew.insist(
+                "wait_for_tasks",
+                lambda: self._store.wait_for_tasks(taskhubs=hubs, timeout=LISTENING_SECONDS),
+            )
+        else:
+            self._crew.stopped.wait(random.uniform(*IDLE))
 
     def _perform(self, task: ScopedKey) -> None:
         _, previous = self._crew.insist(
@@ -262,10 +278,11 @@ def end_on_crash(journal: Journal) -> Callable[[Any], None]:
 
 def main() -> None:
     """Run a job."""
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     job = Job(**json.loads(sys.stdin.read()))
-    crew = Crew(job)
+    crew = Crew(job, stopped)
     threading.excepthook = end_on_crash(crew.journal)
-    signal.signal(signal.SIGTERM, lambda *_: crew.stopped.set())
     shift = timedelta(seconds=job.skew)
     skewed = SimpleNamespace(now=lambda zone: datetime.now(zone) + shift)
     milliseconds = SimpleNamespace(time_ns=lambda: time.time_ns() + int(job.skew * 1e9))

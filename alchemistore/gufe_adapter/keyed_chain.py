@@ -135,7 +135,7 @@ def _walk(value: Any, children: dict[GufeKey, None], depth: int) -> int:
     """
     unpacked = 0
     if depth > DEPTH_MAX:
-        raise ValueError(f"the document is nested deeper than the allowed {DEPTH_MAX} levels")
+        raise UnsafeValueError(f"the document is nested deeper than the allowed {DEPTH_MAX} levels")
     if type(value) is list:
         for item in value:
             if type(item) not in _ATOMS:

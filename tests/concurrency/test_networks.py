@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 
@@ -9,7 +10,7 @@ import gufe
 import pytest
 from gufe.tokenization import TOKENIZABLE_REGISTRY
 
-from alchemistore import Scope, ScopedKey, StateStore
+from alchemistore import DocumentConflictError, Scope, ScopedKey, StateStore
 from tests.support import gufe_classes
 from tests.support.campaigns import campaign, star
 from tests.support.concurrency import (
@@ -19,6 +20,7 @@ from tests.support.concurrency import (
     run_while_open,
 )
 from tests.support.databases import rolled_back, row_counts
+from tests.support.gufe_classes import keyed_chain_of
 
 N = 8
 
@@ -88,6 +90,27 @@ def test_network_is_complete_after_commit_or_rollback_of_an_overlapping_one(
     assert store.get_network_transformations(key) == sorted(
         ScopedKey.from_str(f"{edge.key}-{scope}") for edge in network.edges
     )
+
+
+@committed_or_rolled_back
+def test_changed_document_is_compared_with_one_that_is_stored_meanwhile(
+    store: StateStore, scope: Scope, commit: bool
+) -> None:
+    store.create_network(gufe.AlchemicalNetwork([], name="makes the scope"), scope)
+    chain = keyed_chain_of(gufe_classes.network())
+    forged = copy.deepcopy(chain)
+    forged[-1][1]["name"] = "forged"
+    _, creating = run_while_open(
+        store,
+        lambda tx: tx.create_network(chain, scope),
+        partial(store.create_network, forged, scope),
+        commit=commit,
+    )
+    if commit:
+        with pytest.raises(DocumentConflictError, match=r"name is .net. in the stored document"):
+            creating.result()
+    else:
+        assert creating.result().gufe_key == chain[-1][0]
 
 
 @committed_or_rolled_back

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import json
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 from gufe.tokenization import TOKENIZABLE_REGISTRY
 from sqlalchemy import text
 
-from alchemistore import Scope, ScopedKey, StateStore, gufe_adapter
+from alchemistore import Scope, StateStore, gufe_adapter
 from alchemistore.errors import (
     DocumentConflictError,
     DocumentConflictWarning,
@@ -23,7 +22,7 @@ from alchemistore.errors import (
 from alchemistore.operations.conflicts import first_difference
 from tests.support import gufe_classes
 from tests.support.databases import row_counts
-from tests.support.gufe_classes import Holder, keyed_chain_of, system
+from tests.support.gufe_classes import Holder, keyed_chain_of
 
 Chain = list[list[Any]]
 
@@ -420,9 +419,3 @@ def test_object_that_cannot_be_built_is_named_by_every_call(
         message = str(refused.value)
         assert "not_installed.gufe_classes" in message
         assert "nothing is lost: get_keyed_chain" in message
-
-
-def test_network_of_a_known_system_is_a_scoped_key(store: StateStore, scope: Scope) -> None:
-    chain = keyed_chain_of(gufe.AlchemicalNetwork([], nodes=[system("a")], name=json.dumps([1])))
-    key = store.create_network(chain, scope)
-    assert key == ScopedKey.from_str(f"{chain[-1][0]}-{scope}")

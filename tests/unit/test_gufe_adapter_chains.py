@@ -188,6 +188,10 @@ def deep(levels: int) -> list[Any]:
         ([pair(x=object())], "cannot be written as JSON"),
         ([pair(x=Holder(1))], "cannot be written as JSON"),
         ([pair(x=deep(200))], "nested deeper"),
+        ([pair(x={"a": (deep(200),)})], "nested deeper"),
+        ([pair(x=deep(100_000))], "nested deeper"),
+        ([pair(x=(deep(100_000),))], "cannot be written as JSON"),
+        ([pair(x={1: deep(100_000)})], "cannot be written as JSON"),
         ([pair(x=custom(__module__="os; import this", __class__="C"))], "not the name of a module"),
         ([pair(x=custom(__module__="os", __class__=["C"]))], "not the name of a module"),
         (

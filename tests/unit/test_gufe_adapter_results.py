@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from gufe.tokenization import JSON_HANDLER
 
-from alchemistore import gufe_adapter
+from alchemistore import DocumentNotBuildableError, gufe_adapter
 from tests.support.gufe_classes import Ball, Effort, Push, PushProtocol, system, transformation
 
 
@@ -231,3 +231,39 @@ def test_writer_versions_name_all_packages_that_change_keys() -> None:
     assert list(versions) == ["gufe", "zstandard", "rdkit", "python"]
     assert versions["gufe"] == gufe_adapter.gufe_version()
     assert gufe_adapter.gufe_version()[0].isdigit()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"a":' * 100_000 + "1" + "}" * 100_000,
+        '{"__module__": "gufe", "__qualname__": "A", "a": ' + "[" * 100_000 + "]" * 100_000 + "}",
+    ],
+    ids=["open", "dicts", "nested form"],
+)
+def test_deeply_nested_text_is_a_value_error(text: str) -> None:
+    for read in (
+        gufe_adapter.result_from_json,
+        gufe_adapter.result_to_dict,
+        gufe_adapter.key_of_result,
+    ):
+        with pytest.raises(ValueError, match="not readable as JSON"):
+            read(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({":is_custom:": True, "pint_unit_registry": "u", "unit": "9**9**9"}, "to a power"),
+        (json.loads("[" * 300 + "]" * 300), "nested deeper"),
+    ],
+)
+def test_intact_result_that_is_not_safe_to_decode_is_not_called_damaged(
+    tmp_path: Path, value: Any, message: str
+) -> None:
+    chain = json.loads(gufe_adapter.result_to_json(run(tmp_path)))
+    chain[-1][1]["name"] = value
+    for read in (gufe_adapter.result_from_json, gufe_adapter.result_to_dict):
+        with pytest.raises(DocumentNotBuildableError, match=rf"{message}.*nothing is lost"):
+            read(json.dumps(chain))

@@ -208,6 +208,7 @@ class StateStore(Transactional, AlchemiscaleStateStore):
         notification per second, and PgBouncer in transaction mode does not pass them on. New tasks
         are then noticed within a few seconds, by polling.
         """
+        names = claims.parse_protocols(protocols)
         given = (scopes, taskhubs, timeout, protocols, exclude_scopes)
         if (reason := misfit(StateStore.wait_for_tasks, given, {})) is not None:
             raise TypeError(reason)
@@ -215,7 +216,6 @@ class StateStore(Transactional, AlchemiscaleStateStore):
         where = [Scope()] if scopes is None else claims.parse_scopes(scopes)
         without = claims.parse_scopes(exclude_scopes or ())
         hubs = None if taskhubs is None else [parse_hub(hub) for hub in taskhubs]
-        names = claims.parse_protocols(protocols)
         if isinstance(timeout, float) and math.isnan(timeout):
             raise ValueError("timeout must be a number of seconds, not NaN")
         end = time.monotonic() + min(timeout, FOREVER)

@@ -155,7 +155,7 @@ def _print(
 )
 @click.option("--print", "only_print", is_flag=True, help="Print the statements; run nothing.")
 def grant(role: str, url: str, purpose: str, only_print: bool) -> None:
-    """Give ROLE the rights that it needs, and take all other ones on the tables from it.
+    """Grant ROLE the rights that it needs, and revoke its other rights on the tables.
 
     The role must exist. Run this as the owner of the tables, after 'init', and again to change the
     purpose of a role. Tables of later versions are included.

@@ -224,7 +224,7 @@ def _begin(connection: Connection) -> None:
 def _inspect(driver: psycopg.Connection[Any], record: ConnectionPoolEntry, _proxy: object) -> None:
     if POOLER in record.info:
         return
-    record.info[POOLER] = _behind_pooler(driver)
+    record.info[POOLER] = behind_pooler(driver)
     if record.info[POOLER]:
         log.info("connected through a pooler; statements are not prepared")
         # The next transaction may run on a connection that knows other prepared statements.
@@ -232,7 +232,7 @@ def _inspect(driver: psycopg.Connection[Any], record: ConnectionPoolEntry, _prox
     _CONNECTIONS.add(driver)
 
 
-def _behind_pooler(connection: psycopg.Connection[Any]) -> bool:
+def behind_pooler(connection: psycopg.Connection[Any]) -> bool:
     """Check whether a pooler such as PgBouncer is between a connection and PostgreSQL.
 
     A pooler announces a process id of its own, not that of the server process.

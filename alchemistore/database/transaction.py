@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import logging
 import os
 import random
@@ -38,6 +39,9 @@ DEADLOCK_DETECTED = "40P01"
 READ_ONLY = "25006"
 FEATURE_NOT_SUPPORTED = "0A000"
 MAX_ATTEMPTS = 6
+# How long a call with a request identifier asks for its outcome after it lost the connection during
+# COMMIT: long enough for a restart or a failover.
+OUTCOME_SECONDS = 60.0
 STANDBY = (
     "the database server is a standby, which refuses writes; check that ALCHEMISTORE_DATABASE_URL"
     " names the primary, or add 'target_session_attrs=primary' to it"
@@ -112,7 +116,7 @@ def _begin(
                 # Other connections of the pool lead there, too.
                 engine.dispose()
             if attempt < MAX_ATTEMPTS and (standby or error.connection_invalidated):
-                _pause(attempt)
+                pause(attempt)
             elif standby:
                 raise StoreUnavailableError(STANDBY) from error
             else:
@@ -224,26 +228,35 @@ class Transactional:
         readonly : bool
             Let the database refuse writes.
         known : bool, default False
-            The operation recognises whether it was carried out before, so it may also be repeated
-            when the connection was lost during COMMIT.
+            The operation recognises whether it was carried out before, so it is also repeated when
+            the connection was lost during COMMIT, for up to :data:`OUTCOME_SECONDS`.
         """
         if self.connection is not None:
             self._require_own_process()
             with translate_errors(self.engine), translate_values():
                 return operation(self.connection, False)
-        for attempt in range(1, MAX_ATTEMPTS + 1):
+        unknown: OutcomeUnknownError | None = None
+        end = 0.0
+        for attempt in itertools.count(1):
             try:
                 with self.transaction(readonly=readonly) as bound, translate_values():
                     return operation(cast(Connection, bound.connection), attempt > 1)
             except Exception as error:
-                if attempt == MAX_ATTEMPTS or not _repeatable(error, readonly, known):
+                if known and unknown is None and isinstance(error, OutcomeUnknownError):
+                    unknown, end = error, time.monotonic() + OUTCOME_SECONDS
+                if unknown is not None and isinstance(error, StoreUnavailableError):
+                    # Only the database knows the outcome: ask until it is back.
+                    if time.monotonic() > end:
+                        raise unknown from error
+                elif attempt >= MAX_ATTEMPTS or not _repeatable(error, readonly, known):
                     raise
                 log.info("a call is repeated after attempt %d: %s", attempt, error)
-                _pause(attempt)
+                pause(min(attempt, MAX_ATTEMPTS))
         raise AssertionError("unreachable")
 
 
-def _pause(attempt: int) -> None:
+def pause(attempt: int) -> None:
+    """Wait for a random time that grows with the number of attempts."""
     time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311  (jitter, not a secret)
 
 

@@ -106,7 +106,7 @@ def load(module: str) -> None:
 
 def is_allowed(module: str) -> bool:
     """Check whether a module may be imported because a document names it."""
-    exact, packages = _of_gufe()
+    exact, packages = modules_of_gufe()
     packages = packages | {*allowed_modules()}
     parts = module.split(".")
     return module in exact or any(
@@ -122,7 +122,7 @@ def _refuse_main(module: str) -> None:
 
 
 @cache
-def _of_gufe() -> tuple[frozenset[str], frozenset[str]]:
+def modules_of_gufe() -> tuple[frozenset[str], frozenset[str]]:
     """Return the modules of distributions that require gufe, and packages allowed as a whole."""
     exact: set[str] = set()
     packages = {

@@ -90,7 +90,7 @@ def rounds_of(hashed_key: str) -> int | None:
 
 
 def spend_rounds(done: int | None, total: int) -> None:
-    """Do the work that is left of `total` rounds.
+    """Run the rounds that remain of `total`.
 
     Parameters
     ----------

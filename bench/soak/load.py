@@ -88,7 +88,7 @@ QUICK = Sizes(tasks=300, processes=2, threads=4, faults=2, expiry=4.0, limit=180
 
 @dataclass
 class Setup:
-    """What differs between scenarios.
+    """The differences between scenarios.
 
     Attributes
     ----------

@@ -53,7 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Proxy
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name there)
-        """Do not log requests."""
+        """Ignore requests to log."""
 
     def _pass_on(self) -> None:
         trouble = self._trouble()

@@ -64,7 +64,7 @@ class Figures:
 
     @property
     def passed(self) -> bool:
-        """Whether the scenario ran, and nothing happened that must not happen."""
+        """True if the scenario ran and nothing forbidden happened."""
         return not self.failed and not any(self.faulty.values())
 
 

@@ -33,7 +33,7 @@ TERMINATE = """
 
 @dataclass
 class Place:
-    """Where a scenario runs.
+    """The surroundings of a scenario.
 
     Attributes
     ----------
@@ -62,14 +62,14 @@ def started(directory: Path) -> Iterator[tuple[Postgres, str]]:
 
 @contextmanager
 def calm(place: Place) -> Iterator[Setup]:
-    """Nothing happens; the others are compared with this."""
+    """Run without faults, for comparison."""
     with started(place.directory / "server") as (_, url):
         yield Setup(url)
 
 
 @contextmanager
 def sigkill(place: Place) -> Iterator[Setup]:
-    """All processes of PostgreSQL are killed, and it is started again."""
+    """Kill all processes of PostgreSQL and start it again."""
     with started(place.directory / "server") as (server, url):
 
         def fault(_: object) -> None:
@@ -81,7 +81,7 @@ def sigkill(place: Place) -> Iterator[Setup]:
 
 @contextmanager
 def immediate(place: Place) -> Iterator[Setup]:
-    """PostgreSQL is shut down immediately, and started again."""
+    """Stop PostgreSQL by an immediate shutdown and start it again."""
     with started(place.directory / "server") as (server, url):
 
         def fault(_: object) -> None:
@@ -93,21 +93,21 @@ def immediate(place: Place) -> Iterator[Setup]:
 
 @contextmanager
 def terminated(place: Place) -> Iterator[Setup]:
-    """Random backends are terminated, four times a second."""
+    """Terminate a random backend four times a second."""
     with started(place.directory / "server") as (_, url):
         yield Setup(url, nuisance=lambda ended: terminate(url, ended))
 
 
 @contextmanager
 def workers(place: Place) -> Iterator[Setup]:
-    """Worker processes are killed, and others started."""
+    """Stop worker processes with SIGKILL and start others."""
     with started(place.directory / "server") as (_, url):
         yield Setup(url, lambda load: load.kill_worker())
 
 
 @contextmanager
 def s3(place: Place) -> Iterator[Setup]:
-    """Requests to the object store are delayed, refused, cut, or lose their answers."""
+    """Run with a proxy that delays, refuses and cuts requests to the object store."""
     with started(place.directory / "server") as (_, url), ExitStack() as stack:
         servers = LocalServers(place.directory / "objects")
         stack.callback(servers.stop)
@@ -127,7 +127,7 @@ def s3(place: Place) -> Iterator[Setup]:
 
 @contextmanager
 def standby(place: Place) -> Iterator[Setup]:
-    """The primary is killed, and its synchronous standby promoted; again and again."""
+    """Stop the primary and promote its synchronous standby, several times."""
     pair = Pair(place.directory)
     try:
         url = pair.start()
@@ -143,7 +143,7 @@ def standby(place: Place) -> Iterator[Setup]:
 
 @contextmanager
 def disk(place: Place) -> Iterator[Setup]:
-    """The disk of PostgreSQL is full for some seconds."""
+    """Write the disk of PostgreSQL full for some seconds."""
     with (
         small_disk(place.directory / "disk", place.small_disk) as directory,
         started(directory / "server") as (server, url),
@@ -161,14 +161,14 @@ def disk(place: Place) -> Iterator[Setup]:
 
 @contextmanager
 def clocks(place: Place) -> Iterator[Setup]:
-    """The clocks of the worker processes are ten minutes fast, or slow, or right."""
+    """Run workers whose clocks are ten minutes fast, slow, or right."""
     with started(place.directory / "server") as (_, url):
         yield Setup(url, skews=(SKEW, -SKEW, 0.0))
 
 
 @contextmanager
 def old_transaction(place: Place) -> Iterator[Setup]:
-    """A transaction that began before the load is open until its end."""
+    """Run beside a transaction that stays open from before the load."""
     with started(place.directory / "server") as (_, url):
 
         def hold(ended: threading.Event) -> int:
@@ -183,7 +183,7 @@ def old_transaction(place: Place) -> Iterator[Setup]:
 
 @contextmanager
 def pgbouncer(place: Place) -> Iterator[Setup]:
-    """All go through PgBouncer in transaction mode, which is killed and started again."""
+    """Run through PgBouncer in transaction mode, and restart it."""
     with started(place.directory / "server") as (server, _):
         pooler = PgBouncer(place.directory / "pgbouncer", server)
         try:

@@ -90,7 +90,7 @@ class Postgres:
         until("the server is dead", lambda: not daemon.alive(process))
 
     def shut_down_immediately(self) -> None:
-        """Shut the server down without a checkpoint; it recovers at the next start."""
+        """Stop the server without a checkpoint; it recovers at the next start."""
         daemon.end(self.process, [(SIGQUIT, PATIENCE)])
 
     def stop(self) -> None:

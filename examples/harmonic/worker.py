@@ -29,6 +29,9 @@ from alchemistore import (
 from alchemistore.errors import StoreUnavailableError
 from alchemistore.settings import get_s3_settings, get_settings
 
+# Documents may name the classes of modules that are loaded.
+from harmonic import protocol, system  # noqa: F401
+
 # Seconds to wait if there is no task to claim.
 POLL = 0.2
 UNFINISHED = (TaskStatusEnum.waiting.value, TaskStatusEnum.running.value)

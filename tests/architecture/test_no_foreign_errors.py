@@ -170,7 +170,7 @@ def fault(store: StateStore, statement: str) -> Iterator[None]:
 
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transaction, "_pause", lambda attempt: None)
+    monkeypatch.setattr(transaction, "pause", lambda attempt: None)
 
 
 @pytest.mark.usefixtures("no_pauses")

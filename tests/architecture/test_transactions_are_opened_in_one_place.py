@@ -13,11 +13,9 @@ OPERATIONS = sorted((PACKAGE / "operations").rglob("*.py"))
 # The transactions of calls; the connections that listen; the catalog of an empty schema; and the
 # private server.
 MAY_CONNECT = {
-    "database/engine.py",
     "database/notifications.py",
     "database/transaction.py",
     "local/postgres.py",
-    "maintenance/schema_diff.py",
 }
 CONNECTS = {"begin", "begin_nested", "commit", "connect", "raw_connection", "rollback"}
 # Methods that use the connection in another way, or keep state between calls.

@@ -195,7 +195,7 @@ def test_write_that_reaches_the_standby_is_repeated_until_the_address_leads_to_t
         if attempt == 3:
             pair.lead_to_primary()
 
-    monkeypatch.setattr(transaction, "_pause", pause)
+    monkeypatch.setattr(transaction, "pause", pause)
     assert store.set_task_priority(made.tasks, 3) == made.tasks
     assert pauses == [1, 2, 3]
 

@@ -140,7 +140,7 @@ def test_prepared_statements_are_not_used(pooled_url: str) -> None:
 def test_prepared_statements_without_detection_are_an_error_that_names_the_setting(
     pooled_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_behind_pooler", lambda connection: False)
+    monkeypatch.setattr(engine, "behind_pooler", lambda connection: False)
     with pytest.raises(StateStoreError, match="ALCHEMISTORE_PREPARE_STATEMENTS=false"):
         _exchange_connections(pooled_url)
 

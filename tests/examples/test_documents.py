@@ -18,10 +18,10 @@ DOCUMENTS = sorted(
 CURRENT = [document for document in DOCUMENTS if document.name != "CHANGELOG.md"]
 PATH = re.compile(r"`((?:alchemistore|bench|docs|examples|migrations|tests)/[\w/.]*)`")
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
-TARGET = re.compile(r"(?:^    |`|&& )make ([a-z][a-z-]*)", re.MULTILINE)
+TARGET = re.compile(r"(?:^    |`|&& )make ([a-z][a-z0-9-]*)", re.MULTILINE)
 COMMAND = re.compile(r"(?:^    |`|&& )alchemistore ([a-z][a-z-]*(?: [a-z][a-z-]*)?)", re.MULTILINE)
 
-TARGETS = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z0-9-]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
 
 
 def _name(document: Path) -> str:

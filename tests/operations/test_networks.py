@@ -36,8 +36,9 @@ def added(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
 
 
 def without_queue(growth: dict[str, int]) -> dict[str, int]:
-    """Leave out what the queue keeps for itself."""
-    return {table: n for table, n in growth.items() if table not in ("queue", "lanes")}
+    """Leave out the tables of the queue, and the requests that calls remember."""
+    kept = ("queue", "lanes", "requests")
+    return {table: n for table, n in growth.items() if table not in kept}
 
 
 def chain_of(root: Any) -> Chain:

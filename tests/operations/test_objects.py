@@ -420,11 +420,14 @@ def test_listing_calls_return_nothing_for_unknown_keys(
     store, _, keys = world
     kind, empty = LISTING[call]
     others = [key for other, key in keys.items() if other != kind]
-    expected = {str(key): empty for key in [*absent(keys[kind], other_scope), *others]}
+    expected = {str(key): empty for key in absent(keys[kind], other_scope)}
+    # The key of another object instead of a hub is a mistake.
+    expected |= {str(key): ValueError if kind == "TaskHub" else empty for key in others}
     expected |= dict.fromkeys(malformed(keys[kind]), ValueError)
     assert answers(getattr(store, call), expected) == expected
     if call in ("get_taskhub_tasks", "get_taskhub_unclaimed_tasks"):
-        assert all(getattr(store, call)(key, return_gufe=True) == {} for key in others)
+        missing = absent(keys[kind], other_scope)
+        assert all(getattr(store, call)(key, return_gufe=True) == {} for key in missing)
 
 
 @pytest.mark.parametrize("call", SINGLE)
@@ -481,14 +484,15 @@ def test_check_existence_and_get_gufe_refuse_malformed_keys(world: World) -> Non
 
 
 @pytest.mark.parametrize("call", [call for call, arguments in BULK.items() if "hub" in arguments])
-def test_calls_with_a_key_of_no_hub_return_none(
+def test_calls_with_a_missing_hub_return_none_and_with_another_key_raise(
     world: World, other_scope: Scope, call: str
 ) -> None:
     store, made, keys = world
-    for hub in [
-        *absent(made.hub, other_scope),
-        *(key for kind, key in keys.items() if kind != "TaskHub"),
-    ]:
+    for hub in absent(made.hub, other_scope):
         arguments = [hub if argument == "hub" else argument for argument in BULK[call]]
         assert getattr(store, call)(made.tasks, *arguments) == [None] * 3
+    for other in (key for kind, key in keys.items() if kind != "TaskHub"):
+        arguments = [other if argument == "hub" else argument for argument in BULK[call]]
+        with pytest.raises(ValueError, match="get_taskhub"):
+            getattr(store, call)(made.tasks, *arguments)
     assert store.get_task_weights(made.tasks, made.hub) == [0.5] * 3

@@ -411,9 +411,9 @@ def package(
     name = f"package_{uuid.uuid4().hex}"
     _write_package(tmp_path, name, getattr(request, "param", ""))
     monkeypatch.syspath_prepend(tmp_path)
-    modules._of_gufe.cache_clear()
+    modules.modules_of_gufe.cache_clear()
     yield name
-    modules._of_gufe.cache_clear()
+    modules.modules_of_gufe.cache_clear()
     for loaded in [loaded for loaded in sys.modules if loaded.startswith(name)]:
         del sys.modules[loaded]
 

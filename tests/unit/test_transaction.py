@@ -229,4 +229,5 @@ def test_class_attribute_keeps_name_docstring_and_parameters() -> None:
         "transformation",
         "extends",
         "creator",
+        "request",
     ]

@@ -12,7 +12,8 @@ from gufe.tokenization import TOKENIZABLE_REGISTRY, GufeTokenizable as _Tokeniza
 
 from alchemistore.gufe_adapter.codec import CUSTOM, from_text, pack, to_text
 from alchemistore.models.gufe import AlreadyStored, GufeTokenizable
-from alchemistore.models.keys import GufeKey
+from alchemistore.models.keys import GUFE_KEY_MAX, GufeKey
+from alchemistore.models.text import check_length
 
 # A reference to another object is a dict with this one entry.
 REFERENCE = ":gufe-key:"
@@ -65,6 +66,7 @@ def parse_key(text: object) -> GufeKey:
             f"{text!r:.200} is not the key of a gufe object:"
             f" expected '<class>-<32 hex digits>'{hint}"
         )
+    check_length("the key", text, GUFE_KEY_MAX)
     return GufeKey(text)
 
 

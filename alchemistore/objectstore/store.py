@@ -213,7 +213,7 @@ class S3ObjectStore:
         if not hasattr(protocoldagresult, "ok"):
             raise TypeError(f"expected a ProtocolDAGResult, got {type(protocoldagresult).__name__}")
         ok = gufe_adapter.result_ok(protocoldagresult)
-        location = f"{_directory(of, key, ok)}/{FILE}"
+        location = location_of(of, key, ok)
         self.bucket_prefix.put(
             location, pack(gufe_adapter.result_to_json(protocoldagresult)), "application/zstd"
         )
@@ -385,6 +385,11 @@ def get_s3os(settings: S3ObjectStoreSettings, endpoint_url: str | None = None) -
 
 def _revealed(secret: SecretStr | None) -> str | None:
     return None if secret is None else secret.get_secret_value()
+
+
+def location_of(transformation: ScopedKey, result: str, ok: bool) -> str:
+    """Return the location of a result."""
+    return f"{_directory(transformation, result, ok)}/{FILE}"
 
 
 def _scoped_key(key: ScopedKey | str) -> ScopedKey:

@@ -226,7 +226,7 @@ def set_task_weights(
     Raises
     ------
     ValueError
-        If a weight is not between 0 (never claimed) and 1, if `weight` is given with a mapping, or
+        If a weight is neither 0 (never claimed) nor between 1e-6 and 1, if `weight` is given with a mapping, or
         if it is missing with an iterable. No weight changes then.
     """
     if isinstance(tasks, Mapping):

@@ -116,12 +116,12 @@ def create_network(
     Raises
     ------
     ValueError
-        If both end states of a transformation are the same, the scope has open components, or the
-        chain is malformed. Nothing is stored then.
+        If both end states of a transformation are the same, the scope has open components or more
+        than 300 characters, or the chain is malformed. Nothing is stored then.
     GufeNotInstalledError
         If gufe is not installed.
     """
-    scope = parse_scope(scope)
+    scope = parse_scope(scope).require_storable()
     if not scope.specific():
         raise ValueError(
             f"{scope} is not specific; name an organisation, a campaign and a project to store"

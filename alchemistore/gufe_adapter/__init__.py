@@ -5,16 +5,15 @@ key under which a document is stored is its identity. The key is never recompute
 that gufe computes can change between its releases.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from alchemistore.errors import GufeNotInstalledError
+from alchemistore.gufe_adapter.require import required
 
 if TYPE_CHECKING:
-    from alchemistore.gufe_adapter.codec import dumps, loads, plain
+    from alchemistore.gufe_adapter.codec import dumps, loads, plain, unpack
     from alchemistore.gufe_adapter.decoding import decode
+    from alchemistore.gufe_adapter.document import Document, references
     from alchemistore.gufe_adapter.encoding import (
-        Document,
         cached,
         encode,
         is_gufe,
@@ -37,12 +36,12 @@ if TYPE_CHECKING:
         gather,
         gufe_version,
         result_ok,
-        writer_versions,
     )
+    from alchemistore.gufe_adapter.writer import writer_versions
 
 # The module of each name. Modules are imported on first use, because importing gufe is slow.
 _MODULES = {
-    "Document": "encoding",
+    "Document": "document",
     "Edge": "network",
     "NetworkContent": "network",
     "Node": "network",
@@ -63,11 +62,13 @@ _MODULES = {
     "node_content": "network",
     "plain": "codec",
     "read_chain": "keyed_chain",
+    "references": "document",
     "result_from_json": "results",
     "result_ok": "version",
     "result_to_dict": "results",
     "result_to_json": "results",
-    "writer_versions": "version",
+    "unpack": "codec",
+    "writer_versions": "writer",
 }
 
 __all__ = [
@@ -92,10 +93,12 @@ __all__ = [
     "node_content",
     "plain",
     "read_chain",
+    "references",
     "result_from_json",
     "result_ok",
     "result_to_dict",
     "result_to_json",
+    "unpack",
     "writer_versions",
 ]
 
@@ -103,10 +106,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        module = import_module(f"{__name__}.{_MODULES[name]}")
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "alchemistore":
-            raise
-        raise GufeNotInstalledError(error.name) from error
-    return getattr(module, name)
+    return getattr(required(f"{__name__}.{_MODULES[name]}"), name)

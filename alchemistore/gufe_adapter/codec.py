@@ -13,7 +13,8 @@ from functools import cache
 from typing import Any
 
 import zstandard
-from gufe.tokenization import JSON_HANDLER
+
+from alchemistore.gufe_adapter.require import required
 
 RAW = b"\x00"
 ZSTD = b"\x01"
@@ -39,14 +40,22 @@ def to_text(value: Any) -> str:
         If neither JSON nor gufe's codecs can write the value.
     """
     try:
-        return _encoder(JSON_HANDLER.encoder).encode(value)
+        return _ENCODER.encode(value)
     except VALUE_ERRORS as error:
         raise ValueError(f"the value cannot be written as JSON: {error}") from error
 
 
+def _write_custom(value: Any) -> Any:
+    return _handler().encoder().default(value)
+
+
 @cache
-def _encoder(kind: type[json.JSONEncoder]) -> json.JSONEncoder:
-    return kind()
+def _handler() -> Any:
+    # Plain JSON needs no codec, so documents can be relayed without gufe.
+    return required("gufe.tokenization").JSON_HANDLER
+
+
+_ENCODER = json.JSONEncoder(default=_write_custom)
 
 
 def from_text(text: str) -> Any:
@@ -148,7 +157,7 @@ def revive(dct: dict[str, Any]) -> Any:
     # gufe's own decoder inspects every dict: it imports modules that a user's dict happens to name
     # and mistakes some dicts for numpy scalars.
     if CUSTOM in dct:
-        for codec in JSON_HANDLER.codecs:
+        for codec in _handler().codecs:
             if codec.is_my_dict(dct):
                 return codec.from_dict(dct)
     return dct

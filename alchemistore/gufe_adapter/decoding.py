@@ -10,7 +10,8 @@ from gufe.tokenization import GufeTokenizable as _Tokenizable, get_class
 
 from alchemistore.errors import KeyDriftWarning
 from alchemistore.gufe_adapter.codec import VALUE_ERRORS, loads
-from alchemistore.gufe_adapter.encoding import REFERENCE, cached
+from alchemistore.gufe_adapter.document import REFERENCE, check_kind
+from alchemistore.gufe_adapter.encoding import cached
 from alchemistore.gufe_adapter.version import build, gufe_version
 from alchemistore.models.gufe import GufeTokenizable
 
@@ -110,26 +111,6 @@ def find_slots(content: dict[str, Any]) -> list[_Slot]:
             elif kind is dict or kind is list:
                 containers.append(value)
     return slots
-
-
-def check_kind(key: str, content: Any) -> None:
-    """Check that a document matches its key.
-
-    Raises
-    ------
-    ValueError
-        If the document does not name its class, is of another class, or contains another key.
-    """
-    if not isinstance(content, dict) or not all(
-        isinstance(content.get(n), str) for n in ("__module__", "__qualname__")
-    ):
-        raise ValueError(
-            f"{key}: the document is not that of a gufe object: it does not name its class"
-        )
-    if content["__qualname__"] != key.partition("-")[0]:
-        raise ValueError(f"{key}: the document is of another class, {content['__qualname__']}")
-    if "_key" in content and content["_key"] != key:
-        raise ValueError(f"{key}: the document contains another key, {content['_key']!r:.200}")
 
 
 def import_class(key: str, module: str, qualname: str) -> Any:

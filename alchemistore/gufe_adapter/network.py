@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from alchemistore.gufe_adapter.encoding import REFERENCE, Document, parse_key
+from alchemistore.gufe_adapter.document import REFERENCE, Document, parse_key
 from alchemistore.models.keys import GufeKey
 from alchemistore.models.text import is_text
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from alchemistore.gufe_adapter.codec import CUSTOM, from_text, parse, revive, to_text
-from alchemistore.gufe_adapter.decoding import build_object, check_kind, decode_contents, find_slots
-from alchemistore.gufe_adapter.encoding import Document, encode, referring
+from alchemistore.gufe_adapter.decoding import build_object, decode_contents, find_slots
+from alchemistore.gufe_adapter.document import Document, check_kind
+from alchemistore.gufe_adapter.encoding import encode, referring
 from alchemistore.gufe_adapter.keyed_chain import read_chain
 from alchemistore.models.gufe import GufeTokenizable
 

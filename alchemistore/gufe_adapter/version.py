@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-
 import gufe
 from gufe.protocols import protocoldag
 
@@ -24,7 +20,6 @@ __all__ = [
     "gather",
     "gufe_version",
     "result_ok",
-    "writer_versions",
 ]
 
 
@@ -49,16 +44,3 @@ def gather(protocol: GufeTokenizable, results: list[GufeTokenizable]) -> GufeTok
 def gufe_version() -> str:
     """Return the version of the installed gufe, such as ``1.9.0``."""
     return str(gufe.__version__).removeprefix("v")
-
-
-@cache
-def writer_versions() -> str:
-    """Return the versions of the packages that can change keys, as one text."""
-    versions = {"gufe": gufe_version()}
-    for package in ("zstandard", "rdkit"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "unknown"
-    versions["python"] = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return ", ".join(f"{package} {number}" for package, number in versions.items())

@@ -24,7 +24,7 @@ FILE = "obj.json.zst"
 PLAIN_FILE = "obj.json"
 # Concurrent requests; at most as many as a client keeps connections.
 LOOKUPS = 8
-FORMS = ("gufe", "dict", "json")
+FORMS = ("gufe", "dict", "json", "bytes")
 
 
 class S3ObjectStore:
@@ -254,7 +254,18 @@ class S3ObjectStore:
         protocoldagresult: ScopedKey | str | None = None,
         transformation: ScopedKey | str | None = None,
         location: str | None = None,
-        return_as: Literal["gufe", "dict", "json"] = "gufe",
+        *,
+        return_as: Literal["bytes"],
+        ok: bool = True,
+    ) -> bytes: ...
+
+    @overload
+    def pull_protocoldagresult(
+        self,
+        protocoldagresult: ScopedKey | str | None = None,
+        transformation: ScopedKey | str | None = None,
+        location: str | None = None,
+        return_as: Literal["gufe", "dict", "json", "bytes"] = "gufe",
         ok: bool = True,
     ) -> GufeTokenizable: ...
 
@@ -263,7 +274,7 @@ class S3ObjectStore:
         protocoldagresult: ScopedKey | str | None = None,
         transformation: ScopedKey | str | None = None,
         location: str | None = None,
-        return_as: Literal["gufe", "dict", "json"] = "gufe",
+        return_as: Literal["gufe", "dict", "json", "bytes"] = "gufe",
         ok: bool = True,
     ) -> Any:
         """Return a result, found by its location or by its key and that of its transformation.
@@ -277,14 +288,15 @@ class S3ObjectStore:
         location : str, optional
             The location of the result, relative to the prefix. If given, the keys and `ok` are
             ignored.
-        return_as : {"gufe", "dict", "json"}, default "gufe"
-            The object, a dict with all parts nested in it, or the stored text.
+        return_as : {"gufe", "dict", "json", "bytes"}, default "gufe"
+            The object, a dict with all parts nested in it, or the stored JSON as text or as bytes.
+            Text and bytes need no gufe.
         ok : bool, default True
             True for a success, False for a failure.
 
         Returns
         -------
-        ProtocolDAGResult, dict or str
+        ProtocolDAGResult, dict, str or bytes
 
         Raises
         ------
@@ -415,4 +427,4 @@ def _revive(data: bytes, location: str, return_as: str) -> Any:
             json.loads(text)
     except ValueError as error:
         raise damaged(location, str(error)) from error
-    return text
+    return text.encode() if return_as == "bytes" else text

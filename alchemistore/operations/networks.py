@@ -119,7 +119,7 @@ def create_network(
         If both end states of a transformation are the same, the scope has open components or more
         than 300 characters, or the chain is malformed. Nothing is stored then.
     GufeNotInstalledError
-        If gufe is not installed.
+        If `network` is not a chain and gufe is not installed.
     """
     scope = parse_scope(scope).require_storable()
     if not scope.specific():

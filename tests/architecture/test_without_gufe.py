@@ -43,10 +43,20 @@ print(json.dumps({
     "gufe": "gufe" in sys.modules,
 }))
 """
+RELAY = """
+stored = store.query_networks()[0]
+chain = store.get_keyed_chain(stored)
+copy = store.create_network(json.loads(json.dumps(chain)), "other-relayed-scope")
+print(json.dumps({
+    "same": store.get_keyed_chain(copy) == chain,
+    "document": store.get_document(copy) == store.get_document(stored),
+    "key": str(copy),
+    "gufe": "gufe" in sys.modules,
+}))
+"""
 CALLS_WITH_OBJECTS = """
 refused = []
 for call in (
-    lambda: store.create_network([("a", {})], "a-b-c"),
     lambda: store.create_network(object(), "a-b-c"),
     lambda: store.get_gufe(TRANSFORMATION),
     lambda: store.get_task_transformation(TASKS[0]),
@@ -108,8 +118,22 @@ def test_calls_about_objects_say_how_to_install_gufe(
     made = campaign(store, scope, tasks=1, arms=1)
     of = made.transformations[0]
     refused = run_without(package, CALLS_WITH_OBJECTS, store, made.tasks, made.hub, of)
-    assert len(refused) == 5
+    assert len(refused) == 4
     for message in refused:
         assert f"{package!r} is not installed" in message
         assert "conda install -c conda-forge gufe" in message
         assert "pip install 'alchemistore[gufe]'" in message
+
+
+@pytest.mark.parametrize("package", ["gufe", "networkx"])
+def test_networks_are_relayed_without_gufe(package: str, store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope, tasks=1, arms=1)
+    of = made.transformations[0]
+    answer = run_without(package, RELAY, store, made.tasks, made.hub, of)
+    assert answer == {
+        "same": True,
+        "document": True,
+        "key": f"{made.network.gufe_key}-other-relayed-scope",
+        "gufe": False,
+    }
+    assert store.get_gufe(answer["key"]).key == made.network.gufe_key

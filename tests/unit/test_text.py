@@ -16,7 +16,7 @@ from alchemistore import (
     Scope,
     ScopedKey,
 )
-from alchemistore.gufe_adapter.encoding import parse_key
+from alchemistore.gufe_adapter.document import parse_key
 from alchemistore.models.keys import GUFE_KEY_MAX, SCOPE_MAX, parse_gufe_key
 from alchemistore.models.result import LOCATION_MAX
 from alchemistore.models.text import IDENTIFIER_MAX, escape, is_text, unescape

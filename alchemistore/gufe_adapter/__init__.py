@@ -20,6 +20,13 @@ if TYPE_CHECKING:
         is_network,
         key_of,
     )
+    from alchemistore.gufe_adapter.files import (
+        FileContent,
+        FileResult,
+        is_keyed_chain,
+        read_file,
+        result_of,
+    )
     from alchemistore.gufe_adapter.keyed_chain import read_chain
     from alchemistore.gufe_adapter.network import (
         Edge,
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
         network_content,
         node_content,
     )
+    from alchemistore.gufe_adapter.quickrun import result_of_quickrun
     from alchemistore.gufe_adapter.results import result_from_json, result_to_dict, result_to_json
     from alchemistore.gufe_adapter.version import (
         create_dag,
@@ -43,6 +51,8 @@ if TYPE_CHECKING:
 _MODULES = {
     "Document": "document",
     "Edge": "network",
+    "FileContent": "files",
+    "FileResult": "files",
     "NetworkContent": "network",
     "Node": "network",
     "cached": "encoding",
@@ -55,6 +65,7 @@ _MODULES = {
     "gather": "version",
     "gufe_version": "version",
     "is_gufe": "encoding",
+    "is_keyed_chain": "files",
     "is_network": "encoding",
     "key_of": "encoding",
     "loads": "codec",
@@ -62,8 +73,11 @@ _MODULES = {
     "node_content": "network",
     "plain": "codec",
     "read_chain": "keyed_chain",
+    "read_file": "files",
     "references": "document",
     "result_from_json": "results",
+    "result_of": "files",
+    "result_of_quickrun": "quickrun",
     "result_ok": "version",
     "result_to_dict": "results",
     "result_to_json": "results",
@@ -74,6 +88,8 @@ _MODULES = {
 __all__ = [
     "Document",
     "Edge",
+    "FileContent",
+    "FileResult",
     "NetworkContent",
     "Node",
     "cached",
@@ -86,6 +102,7 @@ __all__ = [
     "gather",
     "gufe_version",
     "is_gufe",
+    "is_keyed_chain",
     "is_network",
     "key_of",
     "loads",
@@ -93,8 +110,11 @@ __all__ = [
     "node_content",
     "plain",
     "read_chain",
+    "read_file",
     "references",
     "result_from_json",
+    "result_of",
+    "result_of_quickrun",
     "result_ok",
     "result_to_dict",
     "result_to_json",

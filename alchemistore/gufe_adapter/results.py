@@ -8,6 +8,7 @@ from alchemistore.gufe_adapter.codec import CUSTOM, from_text, parse, revive, to
 from alchemistore.gufe_adapter.decoding import build_object, decode_contents, find_slots
 from alchemistore.gufe_adapter.document import Document, check_kind
 from alchemistore.gufe_adapter.encoding import encode, referring
+from alchemistore.gufe_adapter.files import to_json
 from alchemistore.gufe_adapter.keyed_chain import read_chain
 from alchemistore.models.gufe import GufeTokenizable
 
@@ -29,8 +30,7 @@ def result_to_json(result: GufeTokenizable) -> bytes:
     bytes
         The keyed chain as ASCII JSON: ``[[key, document], ...]``, children first, the result last.
     """
-    pairs = (f'["{document.key}", {document.text}]' for document in encode(result, verify=False))
-    return f"[{', '.join(pairs)}]".encode("ascii")
+    return to_json(encode(result, verify=False))
 
 
 def result_from_json(text: bytes | str) -> GufeTokenizable:

@@ -9,13 +9,26 @@ from alchemistore.models.gufe import GufeTokenizable
 
 # The only test of the version: gufe 0.4 does not have this function.
 if hasattr(protocoldag, "execute_DAG"):
-    from alchemistore.gufe_adapter.execution import build, create_dag, execute_dag, result_ok
+    from alchemistore.gufe_adapter.execution import (
+        build,
+        create_dag,
+        create_result,
+        execute_dag,
+        result_ok,
+    )
 else:
-    from alchemistore.gufe_adapter.gufe04 import build, create_dag, execute_dag, result_ok
+    from alchemistore.gufe_adapter.gufe04 import (
+        build,
+        create_dag,
+        create_result,
+        execute_dag,
+        result_ok,
+    )
 
 __all__ = [
     "build",
     "create_dag",
+    "create_result",
     "execute_dag",
     "gather",
     "gufe_version",

@@ -12,7 +12,7 @@ import boto3
 from pydantic import SecretStr
 
 from alchemistore.errors import MissingStoredObjectError, S3ObjectStoreError
-from alchemistore.models import ProtocolDAGResultRef, ScopedKey
+from alchemistore.models import GufeKey, ProtocolDAGResultRef, ScopedKey
 from alchemistore.models.clock import now
 from alchemistore.models.gufe import GufeTokenizable
 from alchemistore.objectstore.bucket import BucketPrefix, StoredObject
@@ -213,14 +213,38 @@ class S3ObjectStore:
         if not hasattr(protocoldagresult, "ok"):
             raise TypeError(f"expected a ProtocolDAGResult, got {type(protocoldagresult).__name__}")
         ok = gufe_adapter.result_ok(protocoldagresult)
-        location = location_of(of, key, ok)
-        self.bucket_prefix.put(
-            location, pack(gufe_adapter.result_to_json(protocoldagresult)), "application/zstd"
-        )
+        data = gufe_adapter.result_to_json(protocoldagresult)
+        return self.put_result(data, key, ok, of, creator)
+
+    def put_result(
+        self, data: bytes, key: GufeKey, ok: bool, transformation: ScopedKey, creator: str | None
+    ) -> ProtocolDAGResultRef:
+        """Store the JSON of a result, and return the reference to it.
+
+        Parameters
+        ----------
+        data : bytes
+            The keyed chain of the result as JSON.
+        key : GufeKey
+            The key of the result.
+        ok : bool
+            Whether every unit succeeded.
+        transformation : ScopedKey
+            The key of its transformation.
+        creator : str or None
+            The creator of the result.
+
+        Raises
+        ------
+        S3ObjectStoreError
+            If it was not stored.
+        """
+        location = location_of(transformation, key, ok)
+        self.bucket_prefix.put(location, pack(data), "application/zstd")
         return ProtocolDAGResultRef(
             location=location,
             obj_key=key,
-            scope=of.scope,
+            scope=transformation.scope,
             ok=ok,
             datetime_created=now(),
             creator=creator,

@@ -39,9 +39,8 @@ def get_keyed_chain(
     -------
     list of (GufeKey, dict)
         The parts of gufe's ``KeyedChain``: every object once, after those that it refers to, the
-        object itself last. Objects that could stand in any order are sorted by key. The dicts hold
-        JSON values only; ``KeyedChain(chain).to_gufe()`` needs them to be read with gufe's decoder,
-        as its ``from_json`` does.
+        object itself last. Objects whose order is open are sorted by key. The dicts hold JSON
+        values only, as gufe's encoder writes them.
 
     Raises
     ------

@@ -102,9 +102,9 @@ def create_network(
 
     Parameters
     ----------
-    network : gufe.AlchemicalNetwork or list of (key, keyed dict)
+    network : gufe.AlchemicalNetwork, KeyedChain or list of (key, keyed dict)
         The network, or its keyed chain as gufe's ``to_keyed_chain`` returns it and gufe's JSON
-        files contain it. No object is built from a chain.
+        files contain it. `add_file` takes other forms. No object is built from a chain.
     scope : Scope or str
         The scope to store it in; it must be specific.
 
@@ -143,6 +143,9 @@ def _encode_network(
     scope_id: int,
 ) -> tuple[GufeKey, Sequence[gufe_adapter.Document]]:
     """Return the key of a network and the documents to store, none if the network is stored."""
+
+    if gufe_adapter.is_keyed_chain(network):
+        network = list(network)
 
     def already_stored(keys: Set[GufeKey]) -> Set[GufeKey]:
         return stored_keys(tx, scope_id, keys)
@@ -211,8 +214,8 @@ def _add_network(
 def _member(found: M | None, key: str, network: gufe_adapter.NetworkContent) -> M:
     if found is None:
         raise ValueError(
-            f"{network.key} has the member {key}, which is neither a transformation nor a chemical"
-            " system"
+            f"{network.key} has the member {key}, which is not an object of the expected"
+            " kind: its edges must be transformations, its nodes chemical systems"
         )
     return found
 
@@ -261,9 +264,8 @@ def _query(
         if not is_text(name):
             return []
         values["name"] = name
-        conditions.append(
-            "hashtextextended(o.name, 0) = hashtextextended(:name, 0) AND o.name = :name"
-        )
+        same = "hashtextextended(o.name, 0) = hashtextextended(:name, 0) AND o.name = :name"
+        conditions.append(same if name else f"({same} OR o.name IS NULL)")
     if key is not None:
         values |= {"token": gufe_token(key), "kind": key.partition("-")[0]}
         conditions.append("o.token = :token AND o.kind = :kind")
@@ -325,7 +327,7 @@ def query_networks(
     Parameters
     ----------
     name : str, optional
-        Only networks with exactly this name.
+        Only networks with exactly this name; an empty text finds those without a name.
     key : GufeKey or str, optional
         Only the networks with this gufe key.
     scope : Scope or str, default all

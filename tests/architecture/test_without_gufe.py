@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
-from alchemistore import Scope, ScopedKey, StateStore
-from tests.support.campaigns import campaign
+from alchemistore import GufeKey, S3ObjectStore, Scope, ScopedKey, StateStore
+from alchemistore.settings import S3ObjectStoreSettings
+from tests.support.campaigns import ZERO, campaign
 
 CHECKOUT = Path(__file__).parents[2]
 # A new interpreter in which a package cannot be imported, as if it were not installed.
@@ -54,6 +56,14 @@ print(json.dumps({
     "gufe": "gufe" in sys.modules,
 }))
 """
+PULL = """
+from alchemistore import get_s3os
+from alchemistore.settings import get_s3_settings
+s3os = get_s3os(get_s3_settings())
+data = s3os.pull_protocoldagresult(location=HUB, return_as="bytes")
+text = s3os.pull_protocoldagresult(location=HUB, return_as="json")
+print(json.dumps({"text": text, "same": data == text.encode(), "gufe": "gufe" in sys.modules}))
+"""
 CALLS_WITH_OBJECTS = """
 refused = []
 for call in (
@@ -75,7 +85,7 @@ def run_without(
     code: str,
     store: StateStore,
     tasks: list[ScopedKey],
-    hub: ScopedKey,
+    hub: ScopedKey | str | None,
     of: ScopedKey,
 ) -> Any:
     url = store.engine.url.render_as_string(hide_password=False)
@@ -137,3 +147,23 @@ def test_networks_are_relayed_without_gufe(package: str, store: StateStore, scop
         "gufe": False,
     }
     assert store.get_gufe(answer["key"]).key == made.network.gufe_key
+
+
+def test_result_is_pulled_without_gufe(
+    store: StateStore,
+    scope: Scope,
+    objects: S3ObjectStore,
+    bucket: S3ObjectStoreSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = campaign(store, scope, arms=1)
+    of = made.transformations[0]
+    key = GufeKey(f"ProtocolDAGResult-{ZERO}")
+    objects.initialize()
+    ref = objects.put_result(b'[["a", {}]]', key, True, of, None)
+    for name, value in bucket:
+        shown = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if shown is not None:
+            monkeypatch.setenv(name, str(shown))
+    answer = run_without("gufe", PULL, store, [], ref.location, of)
+    assert answer == {"text": '[["a", {}]]', "same": True, "gufe": False}

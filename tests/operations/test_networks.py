@@ -36,8 +36,8 @@ def added(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
 
 
 def without_queue(growth: dict[str, int]) -> dict[str, int]:
-    """Leave out what the queue keeps for itself."""
-    return {table: n for table, n in growth.items() if table not in ("queue", "lanes")}
+    """Leave out what the queue keeps for itself, and the requests that are remembered."""
+    return {table: n for table, n in growth.items() if table not in ("queue", "lanes", "requests")}
 
 
 def chain_of(root: Any) -> Chain:

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
         StateStoreError as StateStoreError,
         StoreUnavailableError as StoreUnavailableError,
     )
+    from alchemistore.files import (
+        AddedFile as AddedFile,
+        add_file as add_file,
+    )
     from alchemistore.models import (
         Attempt as Attempt,
         AttemptOutcome as AttemptOutcome,
@@ -90,6 +94,10 @@ _PUBLIC = {
         "SchemaError",
         "StateStoreError",
         "StoreUnavailableError",
+    ),
+    "alchemistore.files": (
+        "AddedFile",
+        "add_file",
     ),
     "alchemistore.models": (
         "Attempt",

@@ -30,6 +30,7 @@ from alchemistore.operations import (
     claims,
     history,
     identities,
+    keyed_chains,
     networks,
     objects,
     removal,
@@ -266,6 +267,8 @@ class StateStore(Transactional, AlchemiscaleStateStore):
 
     # gufe objects
     get_gufe = reads(objects.get_gufe)
+    get_keyed_chain = reads(keyed_chains.get_keyed_chain)
+    get_document = reads(keyed_chains.get_document)
     get_scoped_key = reads(objects.get_scoped_key)
     check_existence = reads(objects.check_existence)
 

@@ -1,10 +1,11 @@
-"""``make bench``: networks against gufe, bulk calls and counts against bare SQL."""
+"""``make bench``: networks and files against gufe, bulk calls and counts against bare SQL."""
 
 from __future__ import annotations
 
 import sys
 
 from bench.bulk import against_sql
+from bench.exchange import exchange
 from bench.networks import networks
 from bench.run import main
 from bench.status_counts import counts
@@ -13,7 +14,12 @@ if __name__ == "__main__":
     sys.exit(
         main(
             "bench",
-            "alchemistore: networks, bulk calls, counts",
-            {"networks": networks, "bulk": against_sql, "counts": counts},
+            "alchemistore: networks, files, bulk calls, counts",
+            {
+                "networks": networks,
+                "exchange": exchange,
+                "bulk": against_sql,
+                "counts": counts,
+            },
         )
     )

@@ -125,11 +125,11 @@ def _create(
     store: StateStore, network: Network, rounds: int, advance: Callable[[], None]
 ) -> tuple[dict[str, list[float]], ScopedKey, str]:
     contestants = {
-        "create_network": lambda: clocked(lambda: store.create_network(network, _scope())),
+        "create_network": lambda: clocked(lambda: store.create_network(network, new_scope())),
         "gufe encodes": lambda: clocked(lambda: encode(network)),
     }
     created = alternate(contestants, rounds, warmup=1, advance=advance)
-    return created, store.create_network(network, _scope()), encode(network)
+    return created, store.create_network(network, new_scope()), encode(network)
 
 
 def encode(network: Network) -> str:
@@ -166,5 +166,6 @@ def decode(text: str) -> Network:
     return [tokenization.GufeTokenizable.from_keyed_dict(content) for _, content in chain][-1]
 
 
-def _scope() -> Scope:
+def new_scope() -> Scope:
+    """Return a scope that is not used yet."""
     return Scope("bench", "bench", f"p{uuid.uuid4().hex}")

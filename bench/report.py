@@ -20,7 +20,7 @@ RESULTS = Path(__file__).parent / "results"
 WIDTH = 170
 REACHED = {True: "reached", False: "NOT reached", None: "-"}
 COLOURS = {True: "tab:green", False: "tab:red", None: "tab:gray"}
-FACTORS = {"s": (1.0, "s"), "ms": (1e3, "ms"), "tasks/s": (1.0, "tasks/s")}
+FACTORS = {"s": (1.0, "s"), "ms": (1e3, "ms"), "tasks/s": (1.0, "tasks/s"), "MB": (1.0, "MB")}
 SMALLEST = 0.01
 
 

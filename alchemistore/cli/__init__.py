@@ -14,6 +14,7 @@ from alchemistore.cli.demo import demo
 from alchemistore.cli.exit_codes import EXIT_INTERRUPTED, CommandError
 from alchemistore.cli.identity import identity
 from alchemistore.cli.local import local
+from alchemistore.cli.network import network
 from alchemistore.cli.objects import objects
 from alchemistore.errors import AlchemistoreError
 
@@ -58,4 +59,5 @@ main.add_command(database)
 main.add_command(demo)
 main.add_command(identity)
 main.add_command(local)
+main.add_command(network)
 main.add_command(objects)

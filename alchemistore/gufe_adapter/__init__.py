@@ -5,22 +5,32 @@ key under which a document is stored is its identity. The key is never recompute
 that gufe computes can change between its releases.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from alchemistore.errors import GufeNotInstalledError
+from alchemistore.gufe_adapter.require import required
 
 if TYPE_CHECKING:
-    from alchemistore.gufe_adapter.codec import dumps, loads, plain
-    from alchemistore.gufe_adapter.decoding import decode, rebuild, verify_documents
+    from alchemistore.gufe_adapter.codec import dumps, loads, plain, unpack
+    from alchemistore.gufe_adapter.decoding import (
+        decode,
+        rebuild,
+        verify_documents,
+    )
+    from alchemistore.gufe_adapter.document import Document, key_of_result, references
     from alchemistore.gufe_adapter.encoding import (
-        Document,
         cached,
         encode,
         is_gufe,
         is_network,
         is_result,
         key_of,
+    )
+    from alchemistore.gufe_adapter.files import (
+        FileContent,
+        FileResult,
+        is_keyed_chain,
+        read_file,
+        result_of,
     )
     from alchemistore.gufe_adapter.keyed_chain import read_chain
     from alchemistore.gufe_adapter.network import (
@@ -31,25 +41,23 @@ if TYPE_CHECKING:
         network_content,
         node_content,
     )
-    from alchemistore.gufe_adapter.results import (
-        key_of_result,
-        result_from_json,
-        result_to_dict,
-        result_to_json,
-    )
+    from alchemistore.gufe_adapter.quickrun import result_of_quickrun
+    from alchemistore.gufe_adapter.results import result_from_json, result_to_dict, result_to_json
     from alchemistore.gufe_adapter.version import (
         create_dag,
         execute_dag,
         gather,
         gufe_version,
         result_ok,
-        writer_versions,
     )
+    from alchemistore.gufe_adapter.writer import writer_versions
 
 # The module of each name. Modules are imported on first use, because importing gufe is slow.
 _MODULES = {
-    "Document": "encoding",
+    "Document": "document",
     "Edge": "network",
+    "FileContent": "files",
+    "FileResult": "files",
     "NetworkContent": "network",
     "Node": "network",
     "cached": "encoding",
@@ -62,27 +70,35 @@ _MODULES = {
     "gather": "version",
     "gufe_version": "version",
     "is_gufe": "encoding",
+    "is_keyed_chain": "files",
     "is_network": "encoding",
     "is_result": "encoding",
     "key_of": "encoding",
-    "key_of_result": "results",
+    "key_of_result": "document",
     "loads": "codec",
     "network_content": "network",
     "node_content": "network",
     "plain": "codec",
     "read_chain": "keyed_chain",
+    "read_file": "files",
     "rebuild": "decoding",
+    "references": "document",
     "result_from_json": "results",
+    "result_of": "files",
+    "result_of_quickrun": "quickrun",
     "result_ok": "version",
     "result_to_dict": "results",
     "result_to_json": "results",
+    "unpack": "codec",
     "verify_documents": "decoding",
-    "writer_versions": "version",
+    "writer_versions": "writer",
 }
 
 __all__ = [
     "Document",
     "Edge",
+    "FileContent",
+    "FileResult",
     "NetworkContent",
     "Node",
     "cached",
@@ -95,6 +111,7 @@ __all__ = [
     "gather",
     "gufe_version",
     "is_gufe",
+    "is_keyed_chain",
     "is_network",
     "is_result",
     "key_of",
@@ -104,11 +121,16 @@ __all__ = [
     "node_content",
     "plain",
     "read_chain",
+    "read_file",
     "rebuild",
+    "references",
     "result_from_json",
+    "result_of",
+    "result_of_quickrun",
     "result_ok",
     "result_to_dict",
     "result_to_json",
+    "unpack",
     "verify_documents",
     "writer_versions",
 ]
@@ -117,10 +139,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        module = import_module(f"{__name__}.{_MODULES[name]}")
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "alchemistore":
-            raise
-        raise GufeNotInstalledError(error.name) from error
-    return getattr(module, name)
+    return getattr(required(f"{__name__}.{_MODULES[name]}"), name)

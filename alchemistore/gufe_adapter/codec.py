@@ -13,9 +13,9 @@ from functools import cache
 from typing import Any
 
 import zstandard
-from gufe.tokenization import JSON_HANDLER
 
 from alchemistore.gufe_adapter.modules import ClassNotAvailableError, load
+from alchemistore.gufe_adapter.require import required
 from alchemistore.gufe_adapter.screen import UNPACKED_MAX, frame_size, unpacked_max, unpacked_size
 
 RAW = b"\x00"
@@ -40,14 +40,22 @@ def to_text(value: Any) -> str:
         If neither JSON nor gufe's codecs can write the value.
     """
     try:
-        return _encoder(JSON_HANDLER.encoder).encode(value)
+        return _ENCODER.encode(value)
     except VALUE_ERRORS as error:
         raise ValueError(f"the value cannot be written as JSON: {error}") from error
 
 
+def _write_custom(value: Any) -> Any:
+    return _handler().encoder().default(value)
+
+
 @cache
-def _encoder(kind: type[json.JSONEncoder]) -> json.JSONEncoder:
-    return kind()
+def _handler() -> Any:
+    # Plain JSON needs no codec, so documents can be relayed without gufe.
+    return required("gufe.tokenization").JSON_HANDLER
+
+
+_ENCODER = json.JSONEncoder(default=_write_custom)
 
 
 class UnreadableValueError(ValueError):
@@ -187,7 +195,7 @@ class Reviver:
                 raise ValueError(f"the bytes in it unpack to more than the allowed {limit}")
             if "__module__" in dct and "__class__" in dct:
                 load(dct["__module__"])
-            for codec in JSON_HANDLER.codecs:
+            for codec in _handler().codecs:
                 if codec.is_my_dict(dct):
                     return codec.from_dict(dct)
         except ClassNotAvailableError as error:

@@ -14,7 +14,8 @@ from alchemistore.errors import (
     KeyDriftWarning,
 )
 from alchemistore.gufe_adapter.codec import Reviver, UnreadableValueError, from_text, parse, unpack
-from alchemistore.gufe_adapter.encoding import REFERENCE, Document, cached
+from alchemistore.gufe_adapter.document import REFERENCE, Document, check_kind
+from alchemistore.gufe_adapter.encoding import cached
 from alchemistore.gufe_adapter.modules import ClassNotAvailableError, find_class
 from alchemistore.gufe_adapter.version import build, gufe_version
 from alchemistore.models.gufe import GufeTokenizable
@@ -71,7 +72,7 @@ def decode_contents(
     """
     built, drifted = _build_all(root, contents, documents or {})
     if drifted:
-        _warn(drifted)
+        warn_of_drift(drifted)
     return built
 
 
@@ -196,26 +197,6 @@ def find_slots(content: dict[str, Any]) -> list[_Slot]:
     return slots
 
 
-def check_kind(key: str, content: Any) -> None:
-    """Check that a document matches its key.
-
-    Raises
-    ------
-    ValueError
-        If the document does not name its class, is of another class, or contains another key.
-    """
-    if not isinstance(content, dict) or not all(
-        isinstance(content.get(n), str) for n in ("__module__", "__qualname__")
-    ):
-        raise ValueError(
-            f"{key}: the document is not that of a gufe object: it does not name its class"
-        )
-    if content["__qualname__"] != key.partition("-")[0]:
-        raise ValueError(f"{key}: the document is of another class, {content['__qualname__']}")
-    if "_key" in content and content["_key"] != key:
-        raise ValueError(f"{key}: the document contains another key, {content['_key']!r:.200}")
-
-
 def _read(key: str, documents: Mapping[str, bytes], root: str, reviver: Reviver) -> dict[str, Any]:
     if key not in documents:
         raise DamagedDocumentError(
@@ -286,7 +267,8 @@ def _installed(cls: type) -> str:
         return f"gufe {gufe_version()}"
 
 
-def _warn(drifted: list[tuple[str, str]]) -> None:
+def warn_of_drift(drifted: list[tuple[str, str]]) -> None:
+    """Report pairs of given and computed keys that differ, children first, in a warning."""
     shown = "; ".join(f"{stored} is now {computed}" for stored, computed in drifted[:-6:-1])
     more = f"; and {len(drifted) - 5} more" if len(drifted) > 5 else ""
     warnings.warn(

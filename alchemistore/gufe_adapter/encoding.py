@@ -2,70 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import gufe
 from gufe.protocols import ProtocolUnitFailure
 from gufe.tokenization import TOKENIZABLE_REGISTRY, GufeTokenizable as _Tokenizable
 
-from alchemistore.gufe_adapter.codec import CUSTOM, from_text, pack, to_text
+from alchemistore.gufe_adapter.codec import CUSTOM, from_text, to_text
+from alchemistore.gufe_adapter.document import REFERENCE, Document, in_order, parse_key
 from alchemistore.models.gufe import AlreadyStored, GufeTokenizable
 from alchemistore.models.keys import GufeKey
 
-# A reference to another object is a dict with this one entry.
-REFERENCE = ":gufe-key:"
-
-_KEY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*-[0-9a-f]{32}")
 _ATOMS = frozenset({str, int, float, bool, type(None)})
-
-
-class Document(NamedTuple):
-    """The stored form of one object.
-
-    Attributes
-    ----------
-    key : GufeKey
-        ``<class>-<32 hex digits>``, under which the document is stored.
-    text : str
-        The document as ASCII JSON.
-    children : tuple of GufeKey
-        The distinct keys that the document refers to, in order of first appearance.
-    content : mapping
-        The document before it was written as text; names and references can be read from it.
-    """
-
-    key: GufeKey
-    text: str
-    children: tuple[GufeKey, ...]
-    content: Mapping[str, Any]
-
-    @property
-    def data(self) -> bytes:
-        """The document in the byte format; packed on each access."""
-        return pack(self.text)
-
-
-def parse_key(text: object) -> GufeKey:
-    """Return a text as the key of a storable object.
-
-    Raises
-    ------
-    ValueError
-        If the text is not of the form ``<class>-<32 hex digits>``.
-    """
-    if not isinstance(text, str) or not _KEY.fullmatch(text):
-        hint = (
-            "; objects of a class defined inside a function cannot be stored"
-            if isinstance(text, str) and "<locals>" in text
-            else ""
-        )
-        raise ValueError(
-            f"{text!r:.200} is not the key of a gufe object:"
-            f" expected '<class>-<32 hex digits>'{hint}"
-        )
-    return GufeKey(text)
 
 
 def is_gufe(obj: object) -> bool:
@@ -151,34 +100,6 @@ def encode(
             seen.update(children)
         level = below
     return in_order(key_of(root), written)
-
-
-def in_order(root: GufeKey, written: Mapping[GufeKey, Document]) -> list[Document]:
-    """Return the documents reachable from `root`, children first.
-
-    References to keys that are not in `written` are ignored.
-
-    Raises
-    ------
-    ValueError
-        If an object contains itself.
-    """
-    ordered: dict[GufeKey, Document] = {}
-    open_: dict[GufeKey, Iterator[GufeKey]] = (
-        {root: iter(written[root].children)} if root in written else {}
-    )
-    while open_:
-        key, children = next(reversed(open_.items()))
-        for child in children:
-            if child in open_:
-                raise ValueError(f"{child} contains itself")
-            if child in written and child not in ordered:
-                open_[child] = iter(written[child].children)
-                break
-        else:
-            ordered[key] = written[key]
-            del open_[key]
-    return list(ordered.values())
 
 
 def _write_one(

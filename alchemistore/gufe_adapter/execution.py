@@ -76,6 +76,20 @@ def execute_dag(
     )
 
 
+def create_result(
+    *,
+    protocol_units: list[GufeTokenizable],
+    protocol_unit_results: list[GufeTokenizable],
+    transformation_key: str,
+) -> GufeTokenizable:
+    """Create the ``ProtocolDAGResult`` of units that have run."""
+    return protocoldag.ProtocolDAGResult(
+        protocol_units=protocol_units,
+        protocol_unit_results=protocol_unit_results,
+        transformation_key=transformation_key,
+    )
+
+
 def result_ok(result: GufeTokenizable) -> bool:
     """Check whether every unit of a ``ProtocolDAGResult`` succeeded."""
     return bool(result.ok())

@@ -62,6 +62,23 @@ def execute_dag(
     return result
 
 
+def create_result(
+    *,
+    protocol_units: list[GufeTokenizable],
+    protocol_unit_results: list[GufeTokenizable],
+    transformation_key: str,
+) -> GufeTokenizable:
+    """Create the ``ProtocolDAGResult`` of units that have run.
+
+    A result of gufe 0.4 does not name its transformation.
+    """
+    return protocoldag.ProtocolDAGResult(
+        name=transformation_key,
+        protocol_units=protocol_units,
+        protocol_unit_results=protocol_unit_results,
+    )
+
+
 def result_ok(result: GufeTokenizable) -> bool:
     """Check whether every unit succeeded.
 

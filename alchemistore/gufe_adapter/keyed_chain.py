@@ -6,8 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from alchemistore.gufe_adapter.codec import CUSTOM, parse, to_text
-from alchemistore.gufe_adapter.decoding import check_kind
-from alchemistore.gufe_adapter.encoding import REFERENCE, Document, in_order, parse_key
+from alchemistore.gufe_adapter.document import (
+    REFERENCE,
+    Document,
+    check_kind,
+    in_order,
+    parse_key,
+)
 from alchemistore.gufe_adapter.screen import (
     UnsafeValueError,
     check_quantity,

@@ -17,17 +17,13 @@ from importlib.metadata import Distribution, distributions, entry_points
 from importlib.util import find_spec
 from typing import Any
 
-from gufe import tokenization
-from gufe.tokenization import TOKENIZABLE_CLASS_REGISTRY, GufeTokenizable, get_class
-
+from alchemistore.gufe_adapter.require import required
 from alchemistore.settings import MODULES_VARIABLE, allowed_modules
 
 ENTRY_POINTS = "alchemistore.gufe"
 
 _REQUIRES_GUFE = re.compile(r"\s*gufe\s*([\[(<>=!~;@]|$)", re.IGNORECASE)
 _SUFFIXES = (".py", *EXTENSION_SUFFIXES)
-# Classes that moved in gufe; their old modules may not exist.
-_MOVED = getattr(tokenization, "REMAPPED_CLASSES", {})
 
 
 class ClassNotAvailableError(Exception):
@@ -43,21 +39,25 @@ def find_class(module: str, qualname: str) -> Any:
         If its module is not allowed, not installed or fails to load, or it is not such a class.
     """
     _refuse_main(module)
+    tokenization = required("gufe.tokenization")
+    registry = tokenization.TOKENIZABLE_CLASS_REGISTRY
     name = module, qualname
-    known = name in TOKENIZABLE_CLASS_REGISTRY
-    if not known and name not in _MOVED:
+    known = name in registry
+    # Classes that moved in gufe; their old modules may not exist.
+    moved = getattr(tokenization, "REMAPPED_CLASSES", {})
+    if not known and name not in moved:
         load(module)
     try:
-        cls = get_class(module, qualname)
+        cls = tokenization.get_class(module, qualname)
     # Walking to the class runs code of the module, which may raise anything.
     except Exception as error:
         raise ClassNotAvailableError(
             f"the installed packages do not contain this class: {error};"
             " install the version that has it"
         ) from error
-    if not (isinstance(cls, type) and issubclass(cls, GufeTokenizable)):
+    if not (isinstance(cls, type) and issubclass(cls, tokenization.GufeTokenizable)):
         if not known:
-            TOKENIZABLE_CLASS_REGISTRY.pop(name, None)
+            registry.pop(name, None)
         raise ClassNotAvailableError("it is not a class of gufe objects")
     return cls
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from alchemistore.gufe_adapter.encoding import REFERENCE, Document, parse_key
+from alchemistore.gufe_adapter.document import REFERENCE, Document, parse_key
 from alchemistore.models.keys import GufeKey
 from alchemistore.models.text import is_text
 
@@ -52,14 +52,14 @@ class Edge(NamedTuple):
 
 
 class Node(NamedTuple):
-    """A chemical system.
+    """A chemical system, or another object that is an end state.
 
     Attributes
     ----------
     key : GufeKey
-        The key of the system.
+        Its key.
     name : str or None
-        The name of the system.
+        Its name.
     """
 
     key: GufeKey
@@ -121,8 +121,22 @@ def edge_content(document: Document) -> Edge | None:
 
 
 def node_content(document: Document) -> Node | None:
-    """Return the content of a chemical system, or ``None`` if the document is not that of one."""
-    return Node(document.key, _name(document)) if "components" in document.content else None
+    """Return the content of an end state.
+
+    gufe takes any object for an end state, and a published network has components there.
+
+    Returns
+    -------
+    Node or None
+        ``None`` if the document is that of a transformation or a network.
+    """
+    content = document.content
+    if "components" in content:
+        return Node(document.key, _name(document))
+    if "protocol" in content or "edges" in content:
+        return None
+    name = content.get("name")
+    return Node(document.key, name if isinstance(name, str) and is_text(name) else None)
 
 
 def _references(key: GufeKey, values: list[Any]) -> tuple[GufeKey, ...]:

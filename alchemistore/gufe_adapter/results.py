@@ -16,13 +16,14 @@ from alchemistore.gufe_adapter.codec import (
 )
 from alchemistore.gufe_adapter.decoding import (
     build_object,
-    check_kind,
     class_name,
     decode_contents,
     decode_unseen,
     find_slots,
 )
-from alchemistore.gufe_adapter.encoding import Document, encode, parse_key, referring
+from alchemistore.gufe_adapter.document import Document, check_kind
+from alchemistore.gufe_adapter.encoding import encode, referring
+from alchemistore.gufe_adapter.files import to_json
 from alchemistore.gufe_adapter.keyed_chain import read_chain
 from alchemistore.gufe_adapter.screen import UnsafeValueError
 from alchemistore.models.gufe import GufeTokenizable
@@ -45,8 +46,7 @@ def result_to_json(result: GufeTokenizable) -> bytes:
     bytes
         The keyed chain as ASCII JSON: ``[[key, document], ...]``, children first, the result last.
     """
-    pairs = (f'["{document.key}", {document.text}]' for document in encode(result, verify=False))
-    return f"[{', '.join(pairs)}]".encode("ascii")
+    return to_json(encode(result, verify=False))
 
 
 def result_from_json(text: bytes | str, *, use_memory: bool = True) -> GufeTokenizable:
@@ -109,30 +109,6 @@ def result_to_dict(text: bytes | str) -> dict[str, Any]:
             slot.container[slot.place] = expanded[slot.key]
         expanded[document.key] = content
     return expanded[documents[-1].key]
-
-
-def key_of_result(text: bytes | str) -> str | None:
-    """Return the key of a result in either form, without building an object.
-
-    Raises
-    ------
-    ValueError
-        If the text is not the JSON of a gufe object.
-    """
-    value = _parse(text)
-    if isinstance(value, list) and value and isinstance(value[-1], list) and len(value[-1]) == 2:
-        key, content = value[-1]
-        check_kind(parse_key(key), content)
-    elif isinstance(value, dict):
-        # gufe writes no key into the nested form of some objects.
-        key = value.get("_key")
-        content = value
-        check_kind(key if isinstance(key, str) else f"{value.get('__qualname__')}-", content)
-    else:
-        raise ValueError("the text is neither a keyed chain nor the dict of a gufe object")
-    if "protocol_unit_results" not in content:
-        raise ValueError(f"it is a {content['__qualname__']}, not a ProtocolDAGResult")
-    return None if key is None else str(key)
 
 
 class _Nested:

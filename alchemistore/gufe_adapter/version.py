@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-
 import gufe
 from gufe.protocols import protocoldag
 
@@ -13,18 +9,30 @@ from alchemistore.models.gufe import GufeTokenizable
 
 # The only test of the version: gufe 0.4 does not have this function.
 if hasattr(protocoldag, "execute_DAG"):
-    from alchemistore.gufe_adapter.execution import build, create_dag, execute_dag, result_ok
+    from alchemistore.gufe_adapter.execution import (
+        build,
+        create_dag,
+        create_result,
+        execute_dag,
+        result_ok,
+    )
 else:
-    from alchemistore.gufe_adapter.gufe04 import build, create_dag, execute_dag, result_ok
+    from alchemistore.gufe_adapter.gufe04 import (
+        build,
+        create_dag,
+        create_result,
+        execute_dag,
+        result_ok,
+    )
 
 __all__ = [
     "build",
     "create_dag",
+    "create_result",
     "execute_dag",
     "gather",
     "gufe_version",
     "result_ok",
-    "writer_versions",
 ]
 
 
@@ -49,16 +57,3 @@ def gather(protocol: GufeTokenizable, results: list[GufeTokenizable]) -> GufeTok
 def gufe_version() -> str:
     """Return the version of the installed gufe, such as ``1.9.0``."""
     return str(gufe.__version__).removeprefix("v")
-
-
-@cache
-def writer_versions() -> str:
-    """Return the versions of the packages that can change keys, as one text."""
-    versions = {"gufe": gufe_version()}
-    for package in ("zstandard", "rdkit"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "unknown"
-    versions["python"] = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return ", ".join(f"{package} {number}" for package, number in versions.items())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, field_validator
 from pydantic_core import CoreSchema, core_schema
 
 from alchemistore.models.clock import UTCDatetime, now
+from alchemistore.models.text import IDENTIFIER_MAX, FreeText, check_length
 
 
 class ComputeServiceID(str):
@@ -26,7 +27,7 @@ class ComputeServiceRegistration(BaseModel):
     Parameters
     ----------
     identifier : ComputeServiceID or str
-        Unique among the registered services.
+        Unique among the registered services; at most 2,000 bytes.
     registered, heartbeat : datetime
         A naive time is taken as UTC.
     hostname : str, optional
@@ -38,7 +39,13 @@ class ComputeServiceRegistration(BaseModel):
     identifier: ComputeServiceID = Field(min_length=1)
     registered: UTCDatetime
     heartbeat: UTCDatetime
-    hostname: str | None = None
+    hostname: FreeText | None = None
+
+    @field_validator("identifier")
+    @classmethod
+    def _storable(cls, value: ComputeServiceID) -> ComputeServiceID:
+        check_length("identifier", value, IDENTIFIER_MAX)
+        return value
 
     @classmethod
     def from_now(cls, identifier: str, hostname: str | None = None) -> ComputeServiceRegistration:

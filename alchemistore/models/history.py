@@ -11,6 +11,7 @@ from alchemistore.models.clock import UTCDatetime
 from alchemistore.models.compute import ComputeServiceID, TaskProvenance
 from alchemistore.models.keys import ScopedKey
 from alchemistore.models.task import TaskStatusEnum
+from alchemistore.models.text import FreeText
 
 
 class _Record(BaseModel):
@@ -74,13 +75,13 @@ class Attempt(_Record):
     task: ScopedKey
     attempt: int
     service: ComputeServiceID
-    hostname: str | None = None
+    hostname: FreeText | None = None
     claimed_at: UTCDatetime
     ended_at: UTCDatetime | None = None
     outcome: AttemptOutcome | None = None
-    reason: str | None = None
+    reason: FreeText | None = None
     result: ScopedKey | None = None
-    environment: Mapping[str, str] | None = None
+    environment: Mapping[FreeText, FreeText] | None = None
 
     @property
     def provenance(self) -> TaskProvenance | None:
@@ -109,8 +110,8 @@ class StatusChange(_Record):
 
     status: TaskStatusEnum
     changed_at: UTCDatetime
-    reason: str | None = None
-    actor: str | None = None
+    reason: FreeText | None = None
+    actor: FreeText | None = None
 
 
 class TaskHistory(_Record):
@@ -153,7 +154,7 @@ class TaskDetails(_Record):
     task: ScopedKey
     status: TaskStatusEnum
     status_changed_at: UTCDatetime
-    reason: str | None = None
+    reason: FreeText | None = None
     num_attempts: int
     service: ComputeServiceID | None = None
     last_service: ComputeServiceID | None = None

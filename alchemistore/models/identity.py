@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from alchemistore.models.clock import UTCDatetime
 from alchemistore.models.keys import Scope
-from alchemistore.models.text import is_text
+from alchemistore.models.text import IDENTIFIER_MAX, check_length, is_text
 
 
 def _storable(text: str) -> str:
@@ -18,7 +18,11 @@ def _storable(text: str) -> str:
 
 
 def _scope(value: Any) -> str:
-    return str(Scope.from_str(str(value)))
+    return str(Scope.from_str(str(value)).require_storable())
+
+
+def _identifier(text: str) -> str:
+    return check_length("identifier", text, IDENTIFIER_MAX)
 
 
 StoredText = Annotated[str, AfterValidator(_storable)]
@@ -31,7 +35,7 @@ class CredentialedEntity(BaseModel):
     Parameters
     ----------
     identifier : str
-        Unique among identities of the same class.
+        Unique among identities of the same class; at most 2,000 bytes.
     hashed_key : str
         Hash of the key, from :func:`alchemistore.operations.key_hashing.hash_key`. Not shown by
         `repr`.
@@ -47,7 +51,7 @@ class CredentialedEntity(BaseModel):
     # The input may hold a secret, so errors do not repeat it.
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
-    identifier: StoredText = Field(min_length=1)
+    identifier: Annotated[str, AfterValidator(_identifier)] = Field(min_length=1)
     hashed_key: StoredText = Field(repr=False)
     expires: UTCDatetime | None = None
     disabled: bool = False

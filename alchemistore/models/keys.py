@@ -10,6 +10,13 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from alchemistore.errors import InvalidScopeError
+from alchemistore.models.text import check_length
+
+# The longest scope that can be stored, and the longest key of a gufe object, in bytes. The name of
+# a result in S3 holds a scope and two keys, and has at most 1,024 bytes; an entry of an index of
+# PostgreSQL has at most 2,704 bytes.
+SCOPE_MAX = 300
+GUFE_KEY_MAX = 200
 
 _COMPONENT = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 _GUFE_KEY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*-[A-Za-z0-9_]+")
@@ -104,6 +111,21 @@ class Scope(_ByText, BaseModel):
         """Return ``(org, campaign, project)``, with ``None`` for open components."""
         return self.org, self.campaign, self.project
 
+    def require_storable(self) -> Scope:
+        """Return this scope.
+
+        Raises
+        ------
+        InvalidScopeError
+            If it has more than 300 characters, so that the names of results would be too long.
+        """
+        if (size := len(str(self))) > SCOPE_MAX:
+            raise InvalidScopeError(
+                f"{str(self)!r:.100}: the scope has {size} characters; at most {SCOPE_MAX} are"
+                " allowed, so choose shorter names"
+            )
+        return self
+
     def specific(self) -> bool:
         """Check whether all three components are set."""
         return self.project is not None
@@ -147,7 +169,8 @@ def parse_gufe_key(value: Any) -> GufeKey:
         If the value is not a key.
     """
     if not isinstance(value, str) or not _GUFE_KEY.fullmatch(value):
-        raise ValueError(f"{value!r} is not a gufe key: expected '<class>-<token>'")
+        raise ValueError(f"{value!r:.200} is not a gufe key: expected '<class>-<token>'")
+    check_length("gufe key", value, GUFE_KEY_MAX)
     return value if isinstance(value, GufeKey) else GufeKey(value)
 
 

@@ -6,14 +6,21 @@ import hashlib
 import json
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from alchemistore.models.clock import UTCDatetime
 from alchemistore.models.keys import GufeKey, Scope, parse_gufe_key
+from alchemistore.models.text import FreeText, check_length
+
+# The longest location, in bytes; S3 allows no longer names.
+LOCATION_MAX = 1024
 
 ScopeField = Annotated[
     Scope,
     BeforeValidator(lambda scope: Scope.from_str(scope) if isinstance(scope, str) else scope),
+]
+Location = Annotated[
+    str, AfterValidator(lambda location: check_length("location", location, LOCATION_MAX))
 ]
 
 
@@ -23,7 +30,7 @@ class ObjectStoreRef(BaseModel):
     Parameters
     ----------
     location : str, optional
-        Path in the object store, relative to its prefix.
+        Path in the object store, relative to its prefix; at most 1,024 bytes.
     obj_key : GufeKey, optional
         Key of the object.
     scope : Scope or str
@@ -32,7 +39,7 @@ class ObjectStoreRef(BaseModel):
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
-    location: str | None = None
+    location: Location | None = None
     obj_key: Annotated[
         GufeKey | None, BeforeValidator(lambda key: None if key is None else parse_gufe_key(key))
     ] = None
@@ -63,7 +70,7 @@ class ProtocolDAGResultRef(ObjectStoreRef):
     Parameters
     ----------
     location : str, optional
-        Path in the object store, relative to its prefix.
+        Path in the object store, relative to its prefix; at most 1,024 bytes.
     obj_key : GufeKey
         Key of the ProtocolDAGResult.
     scope : Scope or str
@@ -79,4 +86,4 @@ class ProtocolDAGResultRef(ObjectStoreRef):
     obj_key: Annotated[GufeKey, BeforeValidator(parse_gufe_key)] = Field()
     ok: bool
     datetime_created: UTCDatetime | None = None
-    creator: str | None = None
+    creator: FreeText | None = None

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from alchemistore.models.clock import UTCDatetime, now, uuid7
 from alchemistore.models.keys import GufeKey
+from alchemistore.models.text import FreeText
 
 PRIORITY_MAX = 2**63 - 1
 DEFAULT_PRIORITY = 10
@@ -90,7 +91,7 @@ class Task(BaseModel):
     status: TaskStatusEnum = TaskStatusEnum.waiting
     priority: Priority = DEFAULT_PRIORITY
     datetime_created: UTCDatetime = Field(default_factory=now)
-    creator: str | None = None
+    creator: FreeText | None = None
     extends: KeyText | None = None
     claim: str | None = None
     key: Annotated[GufeKey, BeforeValidator(GufeKey)] = Field(

@@ -18,6 +18,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from alchemistore.errors import S3ObjectStoreError
+from alchemistore.models.text import check_length
 from alchemistore.objectstore.client import is_unsupported, make_client, translate_errors
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ PART = 64 * 2**20
 DELETE_BATCH = 1000
 # The longest name that S3 allows, in bytes.
 LONGEST = 1024
+# The longest prefix, in bytes. With it, the longest location of a result is short enough for S3.
+LONGEST_PREFIX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class BucketPrefix:
     session : boto3.session.Session
         Holds credentials and region.
     bucket, prefix : str
-        The prefix precedes every location; it is empty for the whole bucket.
+        The prefix precedes every location; it is empty for the whole bucket. At most 200 bytes.
     endpoint_url : str, optional
         The URL of the server; Amazon S3 by default.
     """
@@ -74,6 +77,7 @@ class BucketPrefix:
     ) -> None:
         self.bucket = bucket
         self.prefix = prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
+        check_length("the prefix of the object store", self.prefix, LONGEST_PREFIX)
         self.session = session
         self.endpoint_url = endpoint_url or None
         self._lock = threading.Lock()

@@ -30,7 +30,7 @@ PLAIN_FILE = "obj.json"
 # Concurrent requests; at most as many as a client keeps connections.
 LOOKUPS = 8
 TRANSFORMATIONS = ("Transformation", "NonTransformation")
-FORMS = ("gufe", "dict", "json")
+FORMS = ("gufe", "dict", "json", "bytes")
 
 
 class S3ObjectStore:
@@ -249,14 +249,43 @@ class S3ObjectStore:
                 f"protocoldagresult_ok is {protocoldagresult_ok}, but the result {key}"
                 f" {'succeeded' if ok else 'failed'}"
             )
-        location = f"{_directory(of, key, ok)}/{FILE}"
-        self.bucket_prefix.put(
-            location, data or pack(gufe_adapter.result_to_json(result)), "application/zstd"
-        )
+        packed = data or pack(gufe_adapter.result_to_json(result))
+        return self._put_packed(packed, key, ok, of, creator)
+
+    def put_result(
+        self, data: bytes, key: GufeKey, ok: bool, transformation: ScopedKey, creator: str | None
+    ) -> ProtocolDAGResultRef:
+        """Store the JSON of a result, and return the reference to it.
+
+        Parameters
+        ----------
+        data : bytes
+            The keyed chain of the result as JSON.
+        key : GufeKey
+            The key of the result.
+        ok : bool
+            Whether every unit succeeded.
+        transformation : ScopedKey
+            The key of its transformation.
+        creator : str or None
+            The creator of the result.
+
+        Raises
+        ------
+        S3ObjectStoreError
+            If it was not stored.
+        """
+        return self._put_packed(pack(data), key, ok, transformation, creator)
+
+    def _put_packed(
+        self, data: bytes, key: GufeKey, ok: bool, transformation: ScopedKey, creator: str | None
+    ) -> ProtocolDAGResultRef:
+        location = location_of(transformation, key, ok)
+        self.bucket_prefix.put(location, data, "application/zstd")
         return ProtocolDAGResultRef(
             location=location,
             obj_key=key,
-            scope=of.scope,
+            scope=transformation.scope,
             ok=ok,
             datetime_created=now(),
             creator=creator,
@@ -290,7 +319,18 @@ class S3ObjectStore:
         protocoldagresult: ScopedKey | str | None = None,
         transformation: ScopedKey | str | None = None,
         location: str | None = None,
-        return_as: Literal["gufe", "dict", "json"] = "gufe",
+        *,
+        return_as: Literal["bytes"],
+        ok: bool = True,
+    ) -> bytes: ...
+
+    @overload
+    def pull_protocoldagresult(
+        self,
+        protocoldagresult: ScopedKey | str | None = None,
+        transformation: ScopedKey | str | None = None,
+        location: str | None = None,
+        return_as: Literal["gufe", "dict", "json", "bytes"] = "gufe",
         ok: bool = True,
     ) -> GufeTokenizable: ...
 
@@ -299,7 +339,7 @@ class S3ObjectStore:
         protocoldagresult: ScopedKey | str | None = None,
         transformation: ScopedKey | str | None = None,
         location: str | None = None,
-        return_as: Literal["gufe", "dict", "json"] = "gufe",
+        return_as: Literal["gufe", "dict", "json", "bytes"] = "gufe",
         ok: bool = True,
     ) -> Any:
         """Return a result, found by its location or by its key and that of its transformation.
@@ -313,14 +353,15 @@ class S3ObjectStore:
         location : str, optional
             The location of the result, relative to the prefix. If given, the keys and `ok` are
             ignored.
-        return_as : {"gufe", "dict", "json"}, default "gufe"
-            The object, a dict with all parts nested in it, or the stored text.
+        return_as : {"gufe", "dict", "json", "bytes"}, default "gufe"
+            The object, a dict with all parts nested in it, or the stored JSON as text or as bytes.
+            Text and bytes need no gufe.
         ok : bool, default True
             True for a success, False for a failure.
 
         Returns
         -------
-        ProtocolDAGResult, dict or str
+        ProtocolDAGResult, dict, str or bytes
 
         Raises
         ------
@@ -427,6 +468,11 @@ def _revealed(secret: SecretStr | None) -> str | None:
     return None if secret is None else secret.get_secret_value()
 
 
+def location_of(transformation: ScopedKey, result: str, ok: bool) -> str:
+    """Return the location of a result."""
+    return f"{_directory(transformation, result, ok)}/{FILE}"
+
+
 def _scoped_key(key: ScopedKey | str) -> ScopedKey:
     return key if isinstance(key, ScopedKey) else ScopedKey.from_str(str(key))
 
@@ -475,7 +521,7 @@ def _revive(data: bytes, location: str, return_as: str, expected: GufeKey | None
         elif return_as == "dict":
             found = gufe_adapter.result_to_dict(text)
         else:
-            found = text
+            found = text.encode() if return_as == "bytes" else text
     except DocumentNotBuildableError as error:
         how = f"object {location!r} can be read with return_as='json'"
         raise DocumentNotBuildableError(

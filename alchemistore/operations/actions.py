@@ -270,9 +270,9 @@ def set_task_weights(
     Raises
     ------
     ValueError
-        If a weight is not between 0 (never claimed) and 1, if `weight` is given with a mapping, or
-        if it is missing with an iterable, or if `taskhub` is the key of something else. No weight
-        changes then.
+        If a weight is neither 0 (never claimed) nor between 1e-6 and 1, if `weight` is given with a
+        mapping, or if it is missing with an iterable, or if `taskhub` is the key of something else.
+        No weight changes then.
     """
     if isinstance(tasks, Mapping):
         if weight is not None:

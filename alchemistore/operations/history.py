@@ -19,6 +19,7 @@ from alchemistore.models import (
     TaskHistory,
     TaskStatusEnum,
 )
+from alchemistore.models.text import unescape
 from alchemistore.operations.task_sets import TASKS
 
 TASK_CREATION = text(f"""
@@ -97,7 +98,9 @@ def _history(
     tried = tuple(_attempt(task, row) for row in attempts)
     # The creation and the claims of a task are changes of status that have no row of their own.
     creation = StatusChange(
-        status=TaskStatusEnum.waiting, changed_at=created.created_at, actor=created.creator
+        status=TaskStatusEnum.waiting,
+        changed_at=created.created_at,
+        actor=unescape(created.creator),
     )
     claims = [
         StatusChange(status=TaskStatusEnum.running, changed_at=one.claimed_at, actor=one.service)
@@ -105,7 +108,10 @@ def _history(
     ]
     others = [
         StatusChange(
-            status=row.status, changed_at=row.changed_at, reason=row.reason, actor=row.actor
+            status=row.status,
+            changed_at=row.changed_at,
+            reason=unescape(row.reason),
+            actor=unescape(row.actor),
         )
         for row in changes
     ]
@@ -118,14 +124,19 @@ def _attempt(task: ScopedKey, row: Row[Any]) -> Attempt:
         task=task,
         attempt=row.attempt,
         service=row.service,
-        hostname=row.hostname,
+        hostname=unescape(row.hostname),
         claimed_at=row.claimed_at,
         ended_at=row.ended_at,
         outcome=row.outcome,
-        reason=row.reason,
+        reason=unescape(row.reason),
         result=None if row.result is None else scoped(task, "ProtocolDAGResultRef", row.result),
-        environment=None if row.packages is None else json.loads(row.packages),
+        environment=None if row.packages is None else _packages(row.packages),
     )
+
+
+def _packages(stored: str) -> dict[str, str]:
+    packages = json.loads(stored)
+    return {unescape(name): unescape(version) for name, version in packages.items()}
 
 
 def get_task_details(
@@ -155,7 +166,7 @@ def _details(key: ScopedKey, row: Row[Any]) -> TaskDetails:
         task=key,
         status=row.status,
         status_changed_at=row.status_changed_at,
-        reason=row.reason,
+        reason=unescape(row.reason),
         num_attempts=row.attempts,
         service=row.service,
         last_service=row.last_service,

@@ -255,7 +255,7 @@ def add_scope(
     ValueError
         If `scope` is not a scope.
     """
-    granted = str(parse_scope(scope))
+    granted = str(parse_scope(scope).require_storable())
     tx.execute(GRANT_SCOPES, {"id": _locked(tx, identifier, cls), "scopes": [granted]})
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar, overload
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeVar, cast, overload
 from uuid import UUID
 
 from sqlalchemy import Connection, text
@@ -134,6 +134,8 @@ NETWORK_EXISTS = text(
 
 def _key_text(network: object) -> str | None:
     """Return the key of a network or of its keyed chain; ``None`` for anything malformed."""
+    if gufe_adapter.is_keyed_chain(network):
+        network = list(cast(Iterable[Any], network))
     if isinstance(network, Sequence) and not isinstance(network, str | bytes):
         root = network[-1] if network else None
         return str(root[0]) if isinstance(root, Sequence) and root else None
@@ -155,10 +157,10 @@ def create_network(
 
     Parameters
     ----------
-    network : gufe.AlchemicalNetwork or list of (key, keyed dict)
+    network : gufe.AlchemicalNetwork, KeyedChain or list of (key, keyed dict)
         The network, or its keyed chain as gufe's ``to_keyed_chain`` returns it and gufe's JSON
-        files contain it. No object is built from a chain, unless one of its documents differs from
-        the one stored under its key.
+        files contain it. `add_file` takes other forms. No object is built from a chain, unless one
+        of its documents differs from the one stored under its key.
     scope : Scope or str
         The scope to store it in; it must be specific.
     verify : bool, default False
@@ -181,15 +183,16 @@ def create_network(
     Raises
     ------
     ValueError
-        If both end states of a transformation are the same, the scope has open components, or the
-        chain is malformed. Nothing is stored then.
+        If both end states of a transformation are the same, the scope has open components or more
+        than 300 characters, or the chain is malformed. Nothing is stored then.
     DocumentConflictError
         If a document of a chain differs from the one stored under its key, and is not known to be
         the right one. The message names the first difference.
     DocumentNotBuildableError
         If `verify` or `rekey` is set and the installed packages cannot build an object.
     GufeNotInstalledError
-        If gufe is not installed.
+        If gufe is not installed, and `network` is not a chain, `verify` or `rekey` is set, or a
+        document of the chain differs from the one stored under its key.
 
     Warns
     -----
@@ -202,13 +205,15 @@ def create_network(
     it, the right document takes its place. This is logged as an error, and the table
     ``document_conflicts`` keeps both.
     """
-    scope = parse_scope(scope)
+    scope = parse_scope(scope).require_storable()
     if not scope.specific():
         raise ValueError(
             f"{scope} is not specific; name an organisation, a campaign and a project to store"
             " the network in"
         )
     scope_id = ensure_scope(tx, scope)
+    if gufe_adapter.is_keyed_chain(network):
+        network = list(network)
     is_chain = isinstance(network, Sequence) and not isinstance(network, str | bytes)
     if is_chain:
         documents: Sequence[gufe_adapter.Document] = gufe_adapter.read_chain(
@@ -368,8 +373,8 @@ def _remove_rows(
 def _member(found: M | None, key: str, network: gufe_adapter.NetworkContent) -> M:
     if found is None:
         raise ValueError(
-            f"{network.key} has the member {key}, which is neither a transformation nor a chemical"
-            " system"
+            f"{network.key} has the member {key}, which is not an object of the expected"
+            " kind: its edges must be transformations, its nodes chemical systems"
         )
     return found
 
@@ -426,9 +431,8 @@ def _query(
         if not is_text(name):
             return []
         values["name"] = name
-        conditions.append(
-            "hashtextextended(o.name, 0) = hashtextextended(:name, 0) AND o.name = :name"
-        )
+        same = "hashtextextended(o.name, 0) = hashtextextended(:name, 0) AND o.name = :name"
+        conditions.append(same if name else f"({same} OR o.name IS NULL)")
     if key is not None:
         values |= {"token": gufe_token(key), "kind": key.partition("-")[0]}
         conditions.append("o.token = :token AND o.kind = :kind")
@@ -490,7 +494,7 @@ def query_networks(
     Parameters
     ----------
     name : str, optional
-        Only networks with exactly this name.
+        Only networks with exactly this name; an empty text finds those without a name.
     key : GufeKey or str, optional
         Only the networks with this gufe key.
     scope : Scope or str, default all

@@ -10,6 +10,7 @@ from alchemistore.database.keys import gufe_token, one_or_missing, parameters, p
 from alchemistore.database.sql import SCOPE_ID
 from alchemistore.models import ProtocolDAGResultRef, ScopedKey
 from alchemistore.models.clock import now
+from alchemistore.models.text import escape, unescape
 from alchemistore.operations.topology import TRANSFORMATION_KINDS
 
 READ_RESULT = text(f"""
@@ -83,7 +84,7 @@ def read_result(tx: Connection, key: ScopedKey) -> ProtocolDAGResultRef:
         location=row.location,
         scope=row.scope,
         ok=row.ok,
-        creator=row.creator,
+        creator=unescape(row.creator),
         datetime_created=row.datetime_created,
     )
 
@@ -166,12 +167,13 @@ def add_result(
         {
             **dict(ref),
             "scope": str(ref.scope),
+            "creator": escape(ref.creator),
             "scope_id": scope_id,
             "task": task.token,
             "result": gufe_token(ref.key),
             "attempt": attempt,
             "settles": settles,
-            "tracebacks": None if tracebacks is None else list(tracebacks),
+            "tracebacks": None if tracebacks is None else [escape(one) for one in tracebacks],
             "now": now(),
         },
     )
@@ -235,4 +237,5 @@ def get_task_tracebacks(tx: Connection, task: ScopedKey | str) -> list[list[str]
     key = parse_key(task)
     if key.qualname != "Task":
         return []
-    return [list(tracebacks) for tracebacks in tx.scalars(TRACEBACKS, parameters(key))]
+    stored = tx.scalars(TRACEBACKS, parameters(key))
+    return [[unescape(one) for one in tracebacks] for tracebacks in stored]

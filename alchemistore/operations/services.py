@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 from alchemistore.errors import unknown_service
 from alchemistore.models import ComputeServiceID, ComputeServiceRegistration
 from alchemistore.models.clock import now, utc, uuid7
+from alchemistore.models.text import escape
 from alchemistore.operations.queue.lanes import RAISE_FLOORS
 from alchemistore.operations.queue.refresh import refresh
 from alchemistore.operations.requests import once
@@ -110,7 +111,9 @@ def register_computeservice(
     ValueError
         If a service with this identifier is already registered.
     """
-    tx.execute(ADD_SERVICE, compute_service_registration.to_dict())
+    values = compute_service_registration.to_dict()
+    values["hostname"] = escape(compute_service_registration.hostname)
+    tx.execute(ADD_SERVICE, values)
     return compute_service_registration.identifier
 
 

@@ -21,6 +21,7 @@ from alchemistore.models import (
     TaskStatusEnum,
 )
 from alchemistore.models.clock import now, uuid7
+from alchemistore.models.text import escape
 from alchemistore.operations.queue.lanes import raise_floors_throttled
 from alchemistore.operations.queue.refresh import refresh
 from alchemistore.operations.results import add_result
@@ -257,7 +258,8 @@ def _add_environment(
     tx: Connection, task: Row[tuple[int, UUID, str]], attempt: int, environment: Mapping[str, str]
 ) -> None:
     packages = json.dumps(
-        {str(name): str(version) for name, version in environment.items()}, sort_keys=True
+        {escape(str(name)): escape(str(version)) for name, version in environment.items()},
+        sort_keys=True,
     )
     token = UUID(hex=hashlib.md5(packages.encode(), usedforsecurity=False).hexdigest())
     tx.execute(

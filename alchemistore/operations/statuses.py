@@ -20,6 +20,7 @@ from alchemistore.database.planner import FENCE
 from alchemistore.database.sql import IN_SCOPE, SCOPE_ID
 from alchemistore.models import RefusalReason, Scope, ScopedKey, TaskStatusEnum
 from alchemistore.models.clock import now, uuid7
+from alchemistore.models.text import escape
 from alchemistore.operations import task_sets
 from alchemistore.operations.queue.lanes import raise_floors_throttled
 from alchemistore.operations.queue.refresh import refresh
@@ -240,7 +241,7 @@ def set_task_status(
         rows = tx.execute(FIND_REFUSED_TASKS, values)
         _require_accepted(keys, wanted, {(row.scope_id, row.task): row.status for row in rows})
     more = {"status": wanted.value, "outcome": transition.outcome, "now": now(), "change": uuid7()}
-    more |= {"reason": reason, "actor": actor}
+    more |= {"reason": escape(reason), "actor": escape(actor)}
     refused = {
         (row.scope_id, row.task) for row in tx.execute(SET_STATUS[wanted], {**values, **more})
     }

@@ -25,6 +25,7 @@ from alchemistore.errors import MissingObjectError
 from alchemistore.models import Scope, ScopedKey, Task, TaskHub
 from alchemistore.models.clock import now
 from alchemistore.models.task import DEFAULT_WEIGHT
+from alchemistore.operations.queue.race import WEIGHT_MIN
 from alchemistore.operations.queue.refresh import refresh
 from alchemistore.operations.requests import once
 from alchemistore.operations.task_sets import lock
@@ -88,7 +89,7 @@ def check_weight(weight: float) -> float:
     Raises
     ------
     ValueError
-        If it is not between 0 and 1.
+        If it is not 0, or between 1e-6 and 1.
     """
     if (
         isinstance(weight, bool)
@@ -97,6 +98,11 @@ def check_weight(weight: float) -> float:
         or not 0 <= weight <= 1
     ):
         raise ValueError(f"weight must be between 0.0 and 1.0 (inclusive), not {weight!r}")
+    if 0 < weight < WEIGHT_MIN:
+        raise ValueError(
+            f"weight {weight!r} is too small: draws cannot tell weights below {WEIGHT_MIN} apart;"
+            " use 0 for never, or multiply all weights by the same number"
+        )
     return float(weight)
 
 
@@ -353,7 +359,7 @@ def set_taskhub_weight(
     network : ScopedKey or str, or iterable of them
         The network of the hub, or several networks.
     weight : float
-        Between 0 and 1; 0 disables the hub.
+        Between 1e-6 and 1, or 0 to disable the hub.
 
     Returns
     -------

@@ -33,6 +33,7 @@ from alchemistore.models import (
 from alchemistore.models.clock import now, uuid7
 from alchemistore.models.gufe import GufeTokenizable
 from alchemistore.models.task import DEFAULT_PRIORITY, PRIORITY_MAX
+from alchemistore.models.text import escape, unescape
 from alchemistore.operations.documents import read_object
 from alchemistore.operations.queue.refresh import refresh
 from alchemistore.operations.refusals import Refusals, explain
@@ -170,7 +171,7 @@ def task_from_row(key: ScopedKey, row: Row[Any]) -> Task:
         status=row.status,
         priority=row.priority,
         datetime_created=row.created_at,
-        creator=row.creator,
+        creator=unescape(row.creator),
         extends=None if row.parent is None else str(scoped(key, "Task", row.parent)),
         claim=row.service,
         key=key.gufe_key,
@@ -302,7 +303,7 @@ def _create(
             "tokens": tokens,
             "transformations": [edge.token for edge in edges],
             "parents": parents,
-            "creator": creator,
+            "creator": escape(creator),
             "now": now(),
         },
     )

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
-from alchemistore import Scope, ScopedKey, StateStore
-from tests.support.campaigns import campaign
+from alchemistore import GufeKey, S3ObjectStore, Scope, ScopedKey, StateStore
+from alchemistore.settings import S3ObjectStoreSettings
+from tests.support.campaigns import ZERO, campaign
 
 CHECKOUT = Path(__file__).parents[2]
 # A new interpreter in which a package cannot be imported, as if it were not installed.
@@ -43,10 +45,28 @@ print(json.dumps({
     "gufe": "gufe" in sys.modules,
 }))
 """
+RELAY = """
+stored = store.query_networks()[0]
+chain = store.get_keyed_chain(stored)
+copy = store.create_network(json.loads(json.dumps(chain)), "other-relayed-scope")
+print(json.dumps({
+    "same": store.get_keyed_chain(copy) == chain,
+    "document": store.get_document(copy) == store.get_document(stored),
+    "key": str(copy),
+    "gufe": "gufe" in sys.modules,
+}))
+"""
+PULL = """
+from alchemistore import get_s3os
+from alchemistore.settings import get_s3_settings
+s3os = get_s3os(get_s3_settings())
+data = s3os.pull_protocoldagresult(location=HUB, return_as="bytes")
+text = s3os.pull_protocoldagresult(location=HUB, return_as="json")
+print(json.dumps({"text": text, "same": data == text.encode(), "gufe": "gufe" in sys.modules}))
+"""
 CALLS_WITH_OBJECTS = """
 refused = []
 for call in (
-    lambda: store.create_network([("a", {})], "a-b-c"),
     lambda: store.create_network(object(), "a-b-c"),
     lambda: store.get_gufe(TRANSFORMATION),
     lambda: store.get_task_transformation(TASKS[0]),
@@ -65,7 +85,7 @@ def run_without(
     code: str,
     store: StateStore,
     tasks: list[ScopedKey],
-    hub: ScopedKey,
+    hub: ScopedKey | str | None,
     of: ScopedKey,
 ) -> Any:
     url = store.engine.url.render_as_string(hide_password=False)
@@ -108,8 +128,44 @@ def test_calls_about_objects_say_how_to_install_gufe(
     made = campaign(store, scope, tasks=1, arms=1)
     of = made.transformations[0]
     refused = run_without(package, CALLS_WITH_OBJECTS, store, made.tasks, made.hub, of)
-    assert len(refused) == 5
+    assert len(refused) == 4
     for message in refused:
         assert f"{package!r} is not installed" in message
         assert "conda install -c conda-forge gufe" in message
         assert "pip install 'alchemistore[gufe]'" in message
+
+
+@pytest.mark.parametrize("package", ["gufe", "networkx"])
+def test_networks_are_relayed_without_gufe(package: str, store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope, tasks=1, arms=1)
+    of = made.transformations[0]
+    answer = run_without(package, RELAY, store, made.tasks, made.hub, of)
+    assert answer == {
+        "same": True,
+        "document": True,
+        "key": f"{made.network.gufe_key}-other-relayed-scope",
+        "gufe": False,
+    }
+    assert store.get_gufe(answer["key"]).key == made.network.gufe_key
+
+
+def test_result_is_pulled_without_gufe(
+    store: StateStore,
+    scope: Scope,
+    objects: S3ObjectStore,
+    bucket: S3ObjectStoreSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = campaign(store, scope, arms=1)
+    of = made.transformations[0]
+    key = GufeKey(f"ProtocolDAGResult-{ZERO}")
+    objects.initialize()
+    kind = {"__module__": "gufe", "__qualname__": "ProtocolDAGResult"}
+    text = json.dumps([[key, {**kind, "protocol_unit_results": []}]])
+    ref = objects.put_result(text.encode(), key, True, of, None)
+    for name, value in bucket:
+        shown = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if shown is not None:
+            monkeypatch.setenv(name, str(shown))
+    answer = run_without("gufe", PULL, store, [], ref.location, of)
+    assert answer == {"text": text, "same": True, "gufe": False}

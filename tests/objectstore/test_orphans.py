@@ -185,7 +185,7 @@ def test_interrupted_audit_resumes_at_any_location(
 def test_impossible_locations_do_not_end_the_audit(
     store: StateStore, s3os: S3ObjectStore, refer: Refer
 ) -> None:
-    impossible = ["", "../other/x", "/x", "a/../x", "x" * 1100, "y" * 5000, "a/./b", "\x01"]
+    impossible = ["", "../other/x", "/x", "a/../x", "x" * 1020, "a/./b", "\x01"]
     for location in impossible:
         refer(location)
     assert sorted(dangling(object_audit.walk(store.engine, s3os, later()))) == sorted(impossible)

@@ -277,7 +277,7 @@ def test_task_of_weight_zero_is_not_claimed_until_raised(store: StateStore, scop
     register(store, "service")
     store.set_task_weights(made.tasks, made.hub, 0.0)
     assert store.claim_taskhub_tasks(made.hub, "service", count=3) == [None] * 3
-    store.set_task_weights({made.tasks[1]: 1e-9}, made.hub)
+    store.set_task_weights({made.tasks[1]: 1e-6}, made.hub)
     assert store.claim_taskhub_tasks(made.hub, "service", count=3) == [made.tasks[1], None, None]
 
 

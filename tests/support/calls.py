@@ -178,6 +178,11 @@ CASES: list[tuple[str, Act, Prepare]] = [
     ("delete_network", lambda tx, c, many: tx.delete_network(c.network), _no_more),
     ("delete_taskhub", lambda tx, c, many: tx.delete_taskhub(c.network), _extended),
     (
+        "get_keyed_chain",
+        lambda tx, c, many: tx.get_keyed_chain(c.network),
+        _no_more,
+    ),
+    (
         "get_gufe",
         lambda tx, c, many: (TOKENIZABLE_REGISTRY.clear(), tx.get_gufe(c.network)),
         _no_more,
@@ -349,6 +354,7 @@ ABOUT_ONE = {
     "add_scope",
     "create_credentialed_entity",
     "get_credentialed_entity",
+    "get_document",
     "get_strategy",
     "list_scopes",
     "remove_credentialed_identity",

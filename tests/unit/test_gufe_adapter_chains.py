@@ -336,7 +336,9 @@ def test_edges_and_nodes_are_read_from_their_documents() -> None:
     net = network()
     for documents in documents_of(net):
         edges = {edge.key: edge for edge in map(gufe_adapter.edge_content, documents) if edge}
-        nodes = {node.key: node for node in map(gufe_adapter.node_content, documents) if node}
+        members = {node.key for node in net.nodes}
+        nodes = {one.key: gufe_adapter.node_content(one) for one in documents if one.key in members}
+        assert not any(gufe_adapter.node_content(one) for one in documents if one.key in edges)
         assert edges == {
             edge.key: gufe_adapter.Edge(
                 edge.key,

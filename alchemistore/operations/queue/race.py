@@ -9,7 +9,8 @@ from sqlalchemy import Connection
 if TYPE_CHECKING:
     import random
 
-# Lower bound for weights in a draw: larger races would cost later ones their precision.
+# The smallest weight above 0: larger races would cost later ones their precision. Smaller weights
+# are refused, so every draw follows the given weights exactly.
 WEIGHT_MIN = 1e-6
 
 

@@ -1,0 +1,213 @@
+"""Files that are added: networks, and results that become complete tasks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gufe
+import pytest
+from sqlalchemy import text
+
+from alchemistore import S3ObjectStore, Scope, ScopedKey, StateStore, TaskStatusEnum, add_file
+from alchemistore.errors import DocumentConflictError, KeyDriftWarning
+from alchemistore.settings import S3ObjectStoreSettings
+from tests.support.databases import all_rows
+from tests.support.files import archive, chain, nested, quickrun, run
+from tests.support.gufe_classes import Ball, Effort, PushProtocol, network, system, transformation
+
+
+@pytest.fixture
+def s3_settings(moto: S3ObjectStoreSettings) -> S3ObjectStoreSettings:
+    """One server is enough: the object store is tested elsewhere."""
+    return moto
+
+
+def edge_of(net: gufe.AlchemicalNetwork) -> gufe.Transformation:
+    """Return the transformation from a to b."""
+    return next(edge for edge in net.edges if edge.name == "a to b")
+
+
+@pytest.mark.parametrize("form", [chain, nested, lambda obj: obj])
+def test_network_is_added_once(form: Any, store: StateStore, scope: Scope) -> None:
+    added = add_file(store, form(network()), scope)
+    assert added.network == store.create_network(network(), scope)
+    assert added.tasks == ()
+    before = all_rows(store)
+    assert add_file(store, form(network()), str(scope)) == added
+    assert all_rows(store) == before
+
+
+def test_transformation_is_added_as_a_network(store: StateStore, scope: Scope) -> None:
+    added = add_file(store, nested(transformation()), scope)
+    assert added.network is not None
+    [edge] = store.get_network_transformations(added.network)
+    assert edge.gufe_key == transformation().key
+    assert store.query_networks(name="a to b") == [added.network]
+
+
+def renamed(text: str) -> str:
+    """Return a chain in which a transformation has another name under the same key."""
+    return text.replace('"name": "a to b"', '"name": "changed"')
+
+
+def test_changed_network_is_refused(store: StateStore, scope: Scope) -> None:
+    add_file(store, chain(network()), scope)
+    before = all_rows(store)
+    with pytest.raises(DocumentConflictError, match=r'name is "a to b" .* "changed" in the new'):
+        add_file(store, renamed(chain(network())), scope)
+    assert all_rows(store) == before
+
+
+def test_changed_transformation_is_added_under_the_computed_key(
+    store: StateStore, scope: Scope
+) -> None:
+    add_file(store, chain(transformation()), scope)
+    with pytest.warns(KeyDriftWarning, match=f"{transformation().key} is now"):
+        added = add_file(store, renamed(chain(transformation())), scope)
+    assert added.network is not None
+    [edge] = store.get_network_transformations(added.network)
+    assert edge.gufe_key != transformation().key
+    assert store.get_gufe(edge).name == "changed"
+
+
+def test_results_in_an_archive_become_complete_tasks_once(
+    store: StateStore, s3os: S3ObjectStore, scope: Scope, tmp_path: Path
+) -> None:
+    net = network()
+    edge = edge_of(net)
+    results = [run(edge, tmp_path) for _ in range(2)]
+    source = archive(net, {str(edge.key): results})
+    added = add_file(store, source, scope, object_store=s3os, creator="me")
+    assert added.num_new_tasks == len(added.tasks) == 2
+    assert store.get_task_status(added.tasks) == [TaskStatusEnum.complete] * 2
+    stored = [
+        s3os.pull_protocoldagresult(location=store.get_gufe(ref).location)
+        for task in added.tasks
+        for ref in store.get_task_results(task)
+    ]
+    assert {one.key for one in stored} == {one.key for one in results}
+    assert {store.get_gufe(task).creator for task in added.tasks} == {"me"}
+    before = all_rows(store)
+    again = add_file(store, source, scope, object_store=s3os)
+    assert (again.network, again.tasks, again.num_new_tasks) == (added.network, added.tasks, 0)
+    assert all_rows(store) == before
+    assert store.problems() == []
+
+
+def test_failure_becomes_a_task_in_error(
+    store: StateStore, s3os: S3ObjectStore, scope: Scope, tmp_path: Path
+) -> None:
+    edge = transformation("fail")
+    of = f"{edge.key}-{scope}"
+    add_file(store, edge, scope)
+    failure = run(edge, tmp_path)
+    [task] = add_file(store, failure, scope, transformation=of, object_store=s3os).tasks
+    assert store.get_task_status([task]) == [TaskStatusEnum.error]
+    assert len(store.get_task_failures(task)) == 1
+    assert add_file(store, failure, scope, transformation=of).num_new_tasks == 0
+
+
+def test_quickrun_result_needs_its_transformation(
+    store: StateStore, s3os: S3ObjectStore, scope: Scope, tmp_path: Path
+) -> None:
+    edge = transformation()
+    of = f"{edge.key}-{scope}"
+    source = quickrun(edge, run(edge, tmp_path))
+    before = all_rows(store)
+    with pytest.raises(ValueError, match="--transformation KEY"):
+        add_file(store, source, scope, object_store=s3os)
+    with pytest.raises(KeyError, match="No such object"):
+        add_file(store, source, scope, transformation=of, object_store=s3os)
+    assert all_rows(store) == before
+    add_file(store, chain(edge), scope)
+    added = add_file(store, source, scope, transformation=of, object_store=s3os)
+    assert store.get_task_status(added.tasks) == [TaskStatusEnum.complete]
+    assert store.get_transformation_results(of)
+    assert add_file(store, source, scope, transformation=of, object_store=s3os).num_new_tasks == 0
+
+
+def test_result_without_its_transformation_is_refused(
+    store: StateStore, s3os: S3ObjectStore, scope: Scope, other_scope: Scope, tmp_path: Path
+) -> None:
+    edge = transformation()
+    result = run(edge, tmp_path)
+    before = all_rows(store)
+    with pytest.raises(KeyError, match="add its network first"):
+        add_file(store, result, scope, transformation=f"{edge.key}-{scope}", object_store=s3os)
+    with pytest.raises(ValueError, match="not in the scope"):
+        add_file(store, result, scope, transformation=f"{edge.key}-{other_scope}")
+    with pytest.raises(ValueError, match="not the key of"):
+        add_file(store, result, scope, transformation=f"{result.key}-{scope}")
+    with pytest.raises(ValueError, match="leave out the transformation"):
+        add_file(store, network(), scope, transformation=f"{edge.key}-{scope}")
+    with pytest.raises(ValueError, match="not specific"):
+        add_file(store, network(), "org-*-*")
+    assert all_rows(store) == before
+
+
+def test_end_state_that_is_no_chemical_system_is_stored(store: StateStore, scope: Scope) -> None:
+    protocol = PushProtocol(Effort())
+    ball = Ball("solvent")
+    edge = gufe.Transformation(system("a"), ball, protocol, name="odd")
+    net = gufe.AlchemicalNetwork([edge])
+    for source in (net, chain(net)):
+        stored = add_file(store, source, scope).network
+        assert stored is not None
+        assert {key.gufe_key for key in store.get_network_chemicalsystems(stored)} == {
+            system("a").key,
+            ball.key,
+        }
+        [of] = store.get_network_transformations(stored)
+        ends = store.get_transformation_chemicalsystems(of)
+        assert {key.gufe_key for key in ends} == {system("a").key, ball.key}
+    assert store.problems() == []
+
+
+def test_network_as_a_node_is_refused(store: StateStore, scope: Scope) -> None:
+    pairs = json.loads(chain(network()))
+    pairs[-1][1]["nodes"] = [*pairs[-1][1]["nodes"], *pairs[-1][1]["edges"]]
+    before = all_rows(store)
+    with pytest.raises(ValueError, match="nodes chemical systems"):
+        add_file(store, pairs, scope)
+    assert all_rows(store) == before
+
+
+def test_network_without_a_name_is_found_by_an_empty_name(store: StateStore, scope: Scope) -> None:
+    unnamed: list[ScopedKey] = []
+    for name in (None, "", "named"):
+        key = store.create_network(network(name), scope)
+        unnamed += [] if name else [key]
+    assert {*store.query_networks(name="")} == {*unnamed}
+    assert len(store.query_networks()) == 3
+
+
+def test_result_is_pulled_as_bytes(
+    store: StateStore, s3os: S3ObjectStore, scope: Scope, tmp_path: Path
+) -> None:
+    of = ScopedKey.from_str(f"{transformation().key}-{scope}")
+    ref = s3os.push_protocoldagresult(run(transformation(), tmp_path), of)
+    data = s3os.pull_protocoldagresult(location=ref.location, return_as="bytes")
+    assert data == s3os.pull_protocoldagresult(location=ref.location, return_as="json").encode()
+    assert json.loads(data)[-1][0] == ref.obj_key
+
+
+def test_concurrent_imports_of_a_result_create_one_task(store: StateStore, scope: Scope) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from alchemistore.operations.imports import import_result
+    from tests.support.results import ref
+
+    add_file(store, transformation(), scope)
+    of, one = f"{transformation().key}-{scope}", ref(scope)
+    with ThreadPoolExecutor(4) as pool:
+        tasks = list(
+            pool.map(
+                lambda _: store.run(lambda tx, again: import_result(tx, of, one), readonly=False),
+                range(8),
+            )
+        )
+    assert len({*tasks}) == 1
+    with store.engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM tasks")) == 1

@@ -17,6 +17,9 @@ from pathlib import Path
 from alchemistore import ComputeServiceRegistration, ScopedKey, StateStore, get_s3os, gufe_adapter
 from alchemistore.settings import get_s3_settings, get_settings
 
+# Documents may name the classes of modules that are loaded.
+from tests.support import gufe_classes  # noqa: F401
+
 
 def run(
     taskhub: ScopedKey, identifier: str, environment: Mapping[str, str], test: Connection

@@ -69,7 +69,7 @@ def _encode_strategy(strategy: GufeTokenizable) -> list[gufe_adapter.Document]:
     for document in documents:
         # The members of networks have rows of their own, and only `create_network` writes them.
         if (
-            gufe_adapter.node_content(document) is not None
+            "components" in document.content
             or gufe_adapter.edge_content(document) is not None
             or {"edges", "nodes"} <= document.content.keys()
         ):

@@ -98,7 +98,9 @@ def _system(store: StateStore, made: Campaign) -> ScopedKey:
 
 
 READS: dict[str, Call] = {
+    "get_document": lambda s, m: s.get_document(m.network),
     "get_gufe": lambda s, m: s.get_gufe(m.network),
+    "get_keyed_chain": lambda s, m: s.get_keyed_chain(m.network),
     "get_scoped_key": lambda s, m: s.get_scoped_key(s.get_gufe(m.network), SCOPE),
     "check_existence": lambda s, m: s.check_existence(m.network),
     "query_networks": lambda s, m: s.query_networks(name="star"),

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -238,6 +238,8 @@ def plain(value: Any) -> Any:
         return plain(value.model_dump(mode="json"))
     if isinstance(value, Mapping):
         return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, Set):
+        return sorted(map(str, value))
     if isinstance(value, Iterable):
         return [plain(one) for one in value]
     return str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, get_args
 from uuid import UUID, uuid4
@@ -10,8 +11,9 @@ import pytest
 from sqlalchemy import text
 
 from alchemistore import OutcomeUnknownError, Scope, StateStore
+from alchemistore.database.transaction import MAX_ATTEMPTS
 from alchemistore.models import clock
-from alchemistore.operations.requests import KEPT
+from alchemistore.operations.requests import KEPT, plain
 from tests.support.campaigns import Campaign, star
 from tests.support.databases import rolled_back
 from tests.support.history import attempts, statuses
@@ -239,3 +241,39 @@ def test_outcome_of_a_call_without_identifier_is_unknown(
     assert len(lost) == 1
     found = len(store.get_transformation_tasks(made.transformations[0]))
     assert found == (9 if moment == "after COMMIT" else 3)
+
+
+@pytest.mark.parametrize("moment", ["before COMMIT", "after COMMIT"])
+def test_unknown_outcome_of_a_claim_is_asked_for_until_the_database_is_back(
+    store: StateStore,
+    made: Campaign,
+    pooled_database: str,
+    run_sql: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    moment: Moment,
+) -> None:
+    database, outage = store.engine.url.database, 3 * MAX_ATTEMPTS
+    pauses: list[int] = []
+
+    def allow_connections(allow: bool) -> None:
+        run_sql(f"ALTER DATABASE {database} WITH ALLOW_CONNECTIONS {allow}")
+
+    def pause(attempt: int) -> None:
+        pauses.append(attempt)
+        if len(pauses) in (1, outage):
+            allow_connections(len(pauses) == outage)
+
+    monkeypatch.setattr("alchemistore.database.transaction.pause", pause)
+    try:
+        with connection_lost(store, pooled_database, moment) as lost:
+            claimed = store.claim_taskhub_tasks(made.hub, "a", 3)
+    finally:
+        allow_connections(True)
+    assert (len(lost), len(pauses)) == (1, outage)
+    assert None not in claimed
+    assert set(store.get_service_tasks("a")) == set(claimed)
+
+
+def test_arguments_in_a_set_are_the_same_request_in_any_order() -> None:
+    words = {f"Protocol{number}" for number in range(50)}
+    assert plain(words) == plain(frozenset(words)) == sorted(words)

@@ -97,7 +97,7 @@ def open_transaction(engine: Engine, **options: Any) -> Iterator[Connection]:
         try:
             transaction.commit()
         except DBAPIError as error:
-            if error.connection_invalidated:
+            if error.connection_invalidated and not options.get("readonly"):
                 raise OutcomeUnknownError(str(error.orig).strip()) from error
             raise
 
@@ -273,7 +273,7 @@ def _repeatable(error: Exception, readonly: bool, known: bool) -> bool:
     if not isinstance(cause, DBAPIError):
         return False
     if isinstance(error, OutcomeUnknownError):
-        return known or readonly
+        return known
     state = _sqlstate(cause)
     if state == READ_ONLY:
         return not readonly

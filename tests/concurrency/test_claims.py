@@ -12,9 +12,10 @@ from functools import partial
 from threading import Event
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from alchemistore import Scope, ScopedKey, StateStore
+from alchemistore.database.transaction import open_transaction
 from alchemistore.settings import Settings
 from tests.support.campaigns import Campaign, campaign, register
 from tests.support.concurrency import Running, run_concurrently
@@ -33,25 +34,29 @@ def open_store(url: str) -> StateStore:
     return StateStore(Settings.model_validate(options))
 
 
+OPEN_CONNECTIONS = text("""
+    SELECT count(*) FROM pg_stat_activity
+    WHERE (datname, application_name) = (current_database(), 'claimers')
+""")
+DEADLOCKS = text("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+
+
+def number_in(store: StateStore, query: TextClause) -> int:
+    """Return a number from the statistics, which do not change within a transaction."""
+    with open_transaction(store.engine, readonly=True) as connection:
+        return int(connection.scalar(query))
+
+
 @pytest.fixture
 def wide(store: StateStore, pooled_database: str) -> Iterator[StateStore]:
     """A store with a connection for each claimer; fails if the database saw a deadlock."""
     wide = open_store(pooled_database)
     yield wide
     wide.close()
-    with store.engine.connect() as connection:
-        connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-        # A connection has told the statistics all it knows when it is gone, and not before.
-        while connection.scalar(
-            text(
-                "SELECT count(*) FROM pg_stat_activity"
-                " WHERE (datname, application_name) = (current_database(), 'claimers')"
-            )
-        ):
-            pass
-        deadlocks = connection.scalar(
-            text("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
-        )
+    # A connection reports its statistics when it ends.
+    while number_in(store, OPEN_CONNECTIONS):
+        pass
+    deadlocks = number_in(store, DEADLOCKS)
     assert deadlocks == 0
 
 

@@ -290,7 +290,8 @@ def test_cancelled_statement_is_not_blamed_on_a_timeout(
 
 def test_options_of_the_url_apply_but_do_not_change_the_terms(hostile_url: str) -> None:
     options = quote("-c work_mem=5MB -c statement_timeout=90 -c search_path=lure")
-    with closing(_store(f"{hostile_url}&options={options}", statement_timeout=30)) as store:
+    url = f"{hostile_url}{'&' if '?' in hostile_url else '?'}options={options}"
+    with closing(_store(url, statement_timeout=30)) as store:
         with store.transaction() as tx:
             assert tx.connection is not None
             assert tx.connection.scalar(text("SHOW work_mem")) == "5MB"

@@ -107,11 +107,11 @@ def raise_floors(store: StateStore) -> None:
 
 def wait_for_older_transactions(store: StateStore) -> None:
     """Wait until no transaction, of whatever test on this server, holds a floor back."""
-    with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        for _ in range(6000):
+    for _ in range(6000):
+        with store.engine.begin() as connection:
             if not connection.scalar(HELD_BACK):
                 return
-            Event().wait(0.01)
+        Event().wait(0.01)
     raise AssertionError("a transaction does not end")
 
 

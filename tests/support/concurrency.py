@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import TextClause, text
 
 from alchemistore import StateStore
+from alchemistore.database.transaction import open_transaction
 
 T = TypeVar("T")
 LOCKED = text(
@@ -81,11 +82,12 @@ class Running(Generic[T]):
         )
 
     def _waits(self, store: StateStore, query: TextClause, **values: Any) -> bool:
-        with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            while not self.done.wait(0.005):
-                if connection.scalar(query, values):
-                    self.waited = True
-                    return True
+        while not self.done.wait(0.005):
+            # Within a transaction, pg_stat_activity would always show the same connections.
+            with open_transaction(store.engine, readonly=True) as connection:
+                self.waited = bool(connection.scalar(query, values))
+            if self.waited:
+                return True
         return False
 
 

@@ -104,6 +104,7 @@ def connect(url: URL | str) -> psycopg.Connection[Any]:
     _, keywords = parsed.get_dialect()().create_connect_args(parsed)
     connection = psycopg.connect(**keywords, autocommit=True)
     connection.prepare_threshold = 1
+    connection.execute("SET search_path TO alchemistore, public")
     return connection
 
 

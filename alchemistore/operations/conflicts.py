@@ -22,17 +22,30 @@ from alchemistore.errors import (
 from alchemistore.models.clock import now
 from alchemistore.models.gufe import GufeTokenizable
 from alchemistore.models.text import is_text
-from alchemistore.operations.documents import insert_documents, read_documents, uuids
+from alchemistore.operations.documents import (
+    BinaryArray,
+    insert_documents,
+    read_documents,
+    uuids,
+)
 
 log = logging.getLogger(__name__)
 
-# Digests are compared first, so that only documents that differ are sent and parsed.
-DIGESTS = text("""
-    SELECT token, kind, sha256(document) AS digest FROM gufe_objects
-    WHERE scope_id = :scope_id AND token = ANY(CAST(:tokens AS uuid[]))
+# The server compares digests, so that only documents that differ are sent and parsed. Both answers
+# are lists of tokens as text, because a row for each document takes several times as long to read.
+COMPARE_DOCUMENTS = text("""
+    SELECT
+        string_agg(hex, ',') FILTER (WHERE same) AS same,
+        string_agg(hex, ',') FILTER (WHERE NOT same) AS different
+    FROM (
+        SELECT new.hex, sha256(o.document) = new.digest AND o.kind = new.kind AS same
+        FROM unnest(CAST(:tokens AS text[]), CAST(:kinds AS text[]), CAST(:digests AS bytea[]))
+            AS new (hex, kind, digest)
+        JOIN gufe_objects AS o ON o.scope_id = :scope_id AND o.token = CAST(new.hex AS uuid)
+    ) AS compared
 """)
 LOCK_CONTESTED = text("""
-    SELECT token, document, writer FROM gufe_objects
+    SELECT token, kind, document, writer FROM gufe_objects
     WHERE scope_id = :scope_id AND token = ANY(CAST(:tokens AS uuid[]))
     ORDER BY token
     FOR NO KEY UPDATE
@@ -108,21 +121,17 @@ def store_documents(
         other = by_token.setdefault(document.key.token, document)
         if other is not document:
             raise DocumentConflictError(_same_token(document, other.key))
-    known = _digests(tx, scope_id, documents) if compare else {}
-    new = [document for document in documents if _uuid(document) not in known]
-    added = insert_documents(tx, scope_id, new, writer)
+    known: set[str] = set()
+    different: set[str] = set()
+    if compare:
+        known, different = _compare(tx, scope_id, documents)
+    new = [document for document in documents if document.key.token not in known]
+    added = {token.hex for token in insert_documents(tx, scope_id, new, writer)}
     if len(added) < len(new):
-        # Another transaction stored them meanwhile, or they were not looked up.
-        known |= _digests(tx, scope_id, [one for one in new if _uuid(one) not in added])
-    contested = []
-    for document in documents:
-        row = known.get(_uuid(document))
-        if row is None:
-            continue
-        if row.kind != document.key.qualname:
-            raise DocumentConflictError(_same_token(document, f"{row.kind}-{row.token.hex}"))
-        if row.digest != hashlib.sha256(document.data).digest():
-            contested.append(document)
+        # Another transaction stored them meanwhile, or they were not compared.
+        others = [document for document in new if document.key.token not in added]
+        different |= _compare(tx, scope_id, others)[1]
+    contested = [document for document in documents if document.key.token in different]
     replaced = _resolve(tx, scope_id, contested, documents, written_by) if contested else []
     return Stored(bool(added), replaced)
 
@@ -134,16 +143,21 @@ def _same_token(document: gufe_adapter.Document, other: str) -> str:
     )
 
 
-def _uuid(document: gufe_adapter.Document) -> UUID:
-    return UUID(hex=document.key.token)
-
-
-def _digests(
+def _compare(
     tx: Connection, scope_id: int, documents: Sequence[gufe_adapter.Document]
-) -> dict[UUID, Row[Any]]:
-    tokens = uuids(document.key for document in documents)
-    rows = tx.execute(DIGESTS, {"scope_id": scope_id, "tokens": tokens})
-    return {row.token: row for row in rows}
+) -> tuple[set[str], set[str]]:
+    """Return the tokens of the documents that are stored, and of those stored differently."""
+    row = tx.execute(
+        COMPARE_DOCUMENTS,
+        {
+            "scope_id": scope_id,
+            "tokens": "{" + ",".join(document.key.token for document in documents) + "}",
+            "kinds": BinaryArray(document.key.qualname for document in documents),
+            "digests": BinaryArray(hashlib.sha256(one.data).digest() for one in documents),
+        },
+    ).one()
+    same, different = (set(tokens.split(",")) if tokens else set() for tokens in row)
+    return same | different, different
 
 
 def _resolve(
@@ -157,6 +171,10 @@ def _resolve(
     tokens = uuids(document.key for document in contested)
     rows = tx.execute(LOCK_CONTESTED, {"scope_id": scope_id, "tokens": tokens})
     stored = {row.token: row for row in rows}
+    for document in contested:
+        row = stored[UUID(hex=document.key.token)]
+        if row.kind != document.key.qualname:
+            raise DocumentConflictError(_same_token(document, f"{row.kind}-{row.token.hex}"))
     new = {str(document.key): document.data for document in documents}
     # The right documents, as far as they are known: a parent is judged with the right children.
     right = read_documents(
@@ -167,7 +185,7 @@ def _resolve(
     built: list[GufeTokenizable] = []
     replaced = []
     for document in contested:
-        row = stored[_uuid(document)]
+        row = stored[UUID(hex=document.key.token)]
         difference = first_difference(_plain(row.document), document.content)
         if difference is None:
             continue

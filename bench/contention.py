@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.synchronize import Barrier
+from urllib.parse import quote
 
 import psycopg
 from sqlalchemy import event
@@ -253,4 +254,6 @@ def _impatient(url: str) -> str:
         ).fetchone() == (True,)
     given, logging = parsed.query.get("options", ""), TELL if superuser else ""
     options = f"{given} -c lock_timeout={WAIT}{logging}".strip()
-    return parsed.update_query_dict({"options": options}).render_as_string(hide_password=False)
+    base = parsed.difference_update_query(["options"]).render_as_string(hide_password=False)
+    # As libpq reads it: a space is %20, and a plus is a plus.
+    return f"{base}{'&' if '?' in base else '?'}options={quote(options)}"

@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect as numbered
 
 from alchemistore import ScopedKey, StateStore
 from alchemistore.operations.claims import claim_statement
+from alchemistore.operations.requests import NO_REQUEST
 from bench.run import Run
 from bench.seeding import SCOPE, register, scope_id, seed, task_keys
 from bench.servers import connect, opened
@@ -171,7 +172,7 @@ def share(
         "project": project,
         "token": hub.token,
     }
-    values |= {"now": datetime.now(UTC)}
+    values |= {"now": datetime.now(UTC), **NO_REQUEST}
     connection.execute(f"PREPARE bench_claim AS {compiled}".encode())
     arguments = (
         sql.SQL(", ").join(sql.Literal(values[name]) for name in names).as_string(connection)

@@ -31,6 +31,7 @@ from alchemistore.operations import (
     history,
     identities,
     keyed_chains,
+    network_marks,
     networks,
     objects,
     removal,
@@ -273,8 +274,11 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     check_existence = reads(objects.check_existence)
 
     # networks
+    assemble_network = writes(networks.assemble_network)
     create_network = writes(networks.create_network)
     delete_network = writes(networks.delete_network)
+    set_network_state = writes(network_marks.set_network_state)
+    get_network_state = reads(network_marks.get_network_state)
     query_networks = reads(networks.query_networks)
     query_transformations = reads(networks.query_transformations)
     query_chemicalsystems = reads(networks.query_chemicalsystems)

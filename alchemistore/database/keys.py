@@ -47,6 +47,25 @@ def parse_key(key: ScopedKey | str, kind: str | Sequence[str] | None = None) -> 
     return key
 
 
+def parse_network(network: ScopedKey | str) -> ScopedKey:
+    """Return the key of a network.
+
+    Raises
+    ------
+    ValueError
+        If it is not a key, or the key of another kind of object.
+    """
+    return _require_network(parse_key(network))
+
+
+def _require_network(key: ScopedKey) -> ScopedKey:
+    if key.qualname != "AlchemicalNetwork":
+        raise ValueError(
+            f"{key}: `network` ScopedKey does not correspond to an `AlchemicalNetwork`"
+        )
+    return key
+
+
 def parse_hub(taskhub: ScopedKey | str | None) -> ScopedKey | None:
     """Return the key of a task hub; ``None``, which is like a missing hub, stays ``None``.
 
@@ -238,18 +257,48 @@ def parse_one_or_many(
     return False, parse_keys(tx, keys, kind)
 
 
+def parse_networks(
+    tx: Connection, networks: ScopedKey | str | Iterable[ScopedKey | str | None]
+) -> tuple[bool, Keys]:
+    """Parse the key of a network, or a list of them.
+
+    Returns
+    -------
+    bool, Keys
+        Whether a single key was passed, and the list. In a list, anything that is not a key is
+        like a missing network.
+
+    Raises
+    ------
+    ValueError
+        If one of them is the key of another kind of object, or a single one is not a key.
+    """
+    single = isinstance(networks, str | ScopedKey)
+    given = [parse_network(networks)] if isinstance(networks, str | ScopedKey) else list(networks)
+    for network in given:
+        key = _parsed(network)
+        if key is not None:
+            _require_network(key)
+    return single, parse_keys(tx, given, "AlchemicalNetwork")
+
+
 def token_of(key: ScopedKey | None) -> UUID | None:
     """Return the token of a key, or ``None`` without a key."""
     return None if key is None else key.token
 
 
 def _lenient(key: ScopedKey | str | None, kinds: tuple[str, ...]) -> ScopedKey | None:
+    parsed = _parsed(key)
+    return parsed if parsed is not None and parsed.qualname in kinds else None
+
+
+def _parsed(key: ScopedKey | str | None) -> ScopedKey | None:
     if isinstance(key, str):
         try:
-            key = ScopedKey.from_str(key)
+            return ScopedKey.from_str(key)
         except ValueError:
             return None
-    return key if isinstance(key, ScopedKey) and key.qualname in kinds else None
+    return key if isinstance(key, ScopedKey) else None
 
 
 def scope_ids(

@@ -107,6 +107,14 @@ RULES = {
         JOIN gufe_objects AS o ON (o.scope_id, o.token) = (m.scope_id, m.token)
         WHERE o.kind <> m.kind
     """,
+    "the token of a mark is the digest of the key of its network": """
+        SELECT m.scope_id, 'NetworkMark', m.token FROM network_marks AS m
+        JOIN networks AS n ON (n.scope_id, n.token) = (m.scope_id, m.network)
+        JOIN scopes AS s ON s.id = m.scope_id
+        WHERE m.token <> CAST(md5(concat_ws(
+            '-', n.kind, replace(CAST(n.token AS text), '-', ''), s.org, s.campaign, s.project
+        )) AS uuid)
+    """,
     "a transformation has the two systems A and B, or the one of a NonTransformation": """
         SELECT tr.scope_id, tr.kind, tr.token FROM transformations AS tr
         LEFT JOIN transformation_chemical_systems AS s

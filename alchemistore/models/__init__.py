@@ -23,6 +23,7 @@ from alchemistore.models.identity import (
     CredentialedUserIdentity,
 )
 from alchemistore.models.keys import GufeKey, Scope, ScopedKey
+from alchemistore.models.network import NetworkMark, NetworkStateEnum
 from alchemistore.models.result import ObjectStoreRef, ProtocolDAGResultRef
 from alchemistore.models.task import RefusalReason, Task, TaskHub, TaskStatusEnum
 
@@ -37,6 +38,8 @@ __all__ = [
     "CredentialedEntity",
     "CredentialedUserIdentity",
     "GufeKey",
+    "NetworkMark",
+    "NetworkStateEnum",
     "ObjectStoreRef",
     "ProtocolDAGResultRef",
     "QueueRepair",

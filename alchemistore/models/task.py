@@ -10,14 +10,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from alchemistore.models.clock import UTCDatetime, now, uuid7
 from alchemistore.models.keys import GufeKey
-from alchemistore.models.text import FreeText
+from alchemistore.models.text import FreeText, KeyText
 
 PRIORITY_MAX = 2**63 - 1
 DEFAULT_PRIORITY = 10
 DEFAULT_WEIGHT = 0.5
 Weight = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Priority = Annotated[int, Field(ge=1, le=PRIORITY_MAX)]
-KeyText = Annotated[str, BeforeValidator(lambda key: key if key is None else str(key))]
 
 
 class TaskStatusEnum(StrEnum):

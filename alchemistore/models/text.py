@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, overload
 
-from pydantic import PlainValidator
+from pydantic import BeforeValidator, PlainValidator
 
 # The longest identifier of a service or identity, in bytes. It must fit into an index entry, which
 # has at most 2,704 bytes.
@@ -96,5 +96,7 @@ def _free_text(value: Any) -> str:
     return value
 
 
+# The text of a key, which may be given as a key.
+KeyText = Annotated[str, BeforeValidator(lambda key: key if key is None else str(key))]
 # pydantic refuses halves of surrogate pairs in a `str`.
 FreeText = Annotated[str, PlainValidator(_free_text)]

@@ -17,7 +17,7 @@ from alchemistore.errors import DamagedDocumentError, MissingObjectError
 from alchemistore.models import GufeKey, ScopedKey
 from alchemistore.operations.documents import DOCUMENTS_OF_OBJECT
 
-RECORD_KINDS = ("Task", "TaskHub", "ProtocolDAGResultRef")
+RECORD_KINDS = ("Task", "TaskHub", "NetworkMark", "ProtocolDAGResultRef")
 
 DOCUMENT_OF_OBJECT = text(f"""
     SELECT document FROM gufe_objects
@@ -47,7 +47,7 @@ def get_keyed_chain(
     KeyError
         If there is no such object.
     ValueError
-        If it is the key of a Task, a TaskHub or a ProtocolDAGResultRef.
+        If it is the key of a Task, a TaskHub, a NetworkMark or a ProtocolDAGResultRef.
     DamagedDocumentError
         If a document is damaged or missing.
     """
@@ -92,7 +92,7 @@ def get_document(tx: Connection, scoped_key: ScopedKey | str) -> str:
     KeyError
         If there is no such object.
     ValueError
-        If it is the key of a Task, a TaskHub or a ProtocolDAGResultRef.
+        If it is the key of a Task, a TaskHub, a NetworkMark or a ProtocolDAGResultRef.
     DamagedDocumentError
         If the document is damaged.
     """

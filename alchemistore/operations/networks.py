@@ -16,12 +16,21 @@ from alchemistore.database.keys import (
     parse_key,
     parse_scope,
     scope_parameters,
+    scoped,
 )
 from alchemistore.database.sql import SCOPE_ID, listing, page
 from alchemistore.errors import MissingObjectError
-from alchemistore.models import GufeKey, Scope, ScopedKey
+from alchemistore.models import (
+    GufeKey,
+    NetworkMark,
+    NetworkStateEnum,
+    Scope,
+    ScopedKey,
+    TaskHub,
+)
 from alchemistore.models.clock import now
 from alchemistore.models.gufe import AlreadyStored, GufeTokenizable
+from alchemistore.models.task import DEFAULT_WEIGHT
 from alchemistore.models.text import is_text
 from alchemistore.operations.conflicts import store_documents
 from alchemistore.operations.documents import (
@@ -32,6 +41,7 @@ from alchemistore.operations.documents import (
     stored_keys,
     uuids,
 )
+from alchemistore.operations.network_marks import parse_state
 from alchemistore.operations.requests import once
 from alchemistore.operations.taskhubs import drop_taskhub
 
@@ -72,6 +82,12 @@ ADD_NETWORK = text("""
         VALUES (:scope_id, :token, :kind, :name, :now)
         ON CONFLICT DO NOTHING
     ),
+    -- The mark of a new network; that of a network that exists keeps its state.
+    mark AS (
+        INSERT INTO network_marks (scope_id, token, network, state, created_at)
+        VALUES (:scope_id, :mark, :token, 'active', :now)
+        ON CONFLICT DO NOTHING
+    ),
     member_edges AS (
         INSERT INTO network_transformations (scope_id, network, transformation)
         SELECT :scope_id, :token, member
@@ -83,6 +99,25 @@ ADD_NETWORK = text("""
     SELECT :scope_id, :token, member FROM unnest(CAST(:member_systems AS uuid[])) AS new (member)
     ORDER BY member
     ON CONFLICT DO NOTHING
+""")
+# Returns nothing if the network has been deleted meanwhile.
+ADD_HUB_AND_MARK = text(f"""
+    WITH
+    -- The network. It cannot be deleted until the end of the transaction.
+    network AS MATERIALIZED (
+        SELECT scope_id, token FROM networks
+        WHERE scope_id = {SCOPE_ID} AND token = :token FOR KEY SHARE
+    ),
+    -- Adds the hub; a hub that exists keeps its weight.
+    hub AS (
+        INSERT INTO taskhubs (scope_id, token, network, weight, created_at)
+        SELECT scope_id, :hub, token, :weight, :now FROM network
+        ON CONFLICT DO NOTHING
+    )
+    INSERT INTO network_marks (scope_id, token, network, state, created_at)
+    SELECT scope_id, :mark, token, :state, :now FROM network
+    ON CONFLICT (scope_id, network) DO UPDATE SET state = excluded.state
+    RETURNING token
 """)
 # The rows of members are added again by ADD_NETWORK.
 CORRECT_EDGES = (
@@ -228,9 +263,71 @@ def create_network(
     token = gufe_token(root)
     if token is None:
         raise ValueError(f"{root} is not the key of an AlchemicalNetwork")
+    parts = (str(part) for part in scope.to_tuple())
+    key = ScopedKey.from_parts(root.qualname, token, *parts)
     if documents:
-        _add_network(tx, scope_id, documents, is_chain, written_by)
-    return ScopedKey.from_parts(root.qualname, token, *(str(part) for part in scope.to_tuple()))
+        _add_network(tx, scope_id, key, documents, is_chain, written_by)
+    return key
+
+
+@once(network=_key_text)
+def assemble_network(
+    tx: Connection,
+    network: GufeTokenizable | Sequence[tuple[str, Mapping[str, Any]]],
+    scope: Scope | str,
+    state: NetworkStateEnum | str = NetworkStateEnum.active,
+    *,
+    verify: bool = False,
+    rekey: bool = False,
+    written_by: str | None = None,
+    request: UUID | None = None,
+) -> tuple[ScopedKey, ScopedKey, ScopedKey]:
+    """Store a network with its hub, and set its state.
+
+    A network that exists gets the state; its hub keeps its weight, and its tasks stay on the hub.
+
+    Parameters
+    ----------
+    network : gufe.AlchemicalNetwork, KeyedChain or list of (key, keyed dict)
+        The network, or its keyed chain; see `create_network`.
+    scope : Scope or str
+        The scope to store it in; it must be specific.
+    state : NetworkStateEnum or str, default active
+        The state of the network.
+    verify, rekey, written_by
+        For keyed chains; see `create_network`.
+    request : UUID, optional
+        Identifier of this request. A repeated call with the same identifier returns the first
+        answer and changes nothing; with other arguments, it is a ValueError.
+
+    Returns
+    -------
+    tuple of (ScopedKey, ScopedKey, ScopedKey)
+        Keys of the network, of its hub and of its mark.
+
+    Raises
+    ------
+    ValueError
+        If there is no such state, and for the reasons of `create_network`. Nothing is stored then.
+    """
+    state = parse_state(state)
+    if gufe_adapter.is_keyed_chain(network):
+        network = list(network)
+    while True:
+        key = create_network(tx, network, scope, verify=verify, rekey=rekey, written_by=written_by)
+        hub, mark = TaskHub(network=str(key)).key, NetworkMark(target=str(key)).key
+        hub_token, mark_token = UUID(hex=hub.token), UUID(hex=mark.token)
+        values = {
+            **parameters(key),
+            "hub": hub_token,
+            "mark": mark_token,
+            "weight": DEFAULT_WEIGHT,
+            "state": state.value,
+            "now": now(),
+        }
+        # A network that another transaction was deleting is stored again.
+        if tx.scalar(ADD_HUB_AND_MARK, values) is not None:
+            return key, scoped(key, hub.qualname, hub_token), scoped(key, mark.qualname, mark_token)
 
 
 def _already_stored(tx: Connection, scope_id: int) -> AlreadyStored:
@@ -286,6 +383,7 @@ def _built(
 def _add_network(
     tx: Connection,
     scope_id: int,
+    network: ScopedKey,
     documents: Sequence[gufe_adapter.Document],
     is_chain: bool,
     written_by: str | None,
@@ -331,6 +429,7 @@ def _add_network(
             "roles": BinaryArray(role for _, role, _ in ends),
             "end_systems": uuids(system for _, _, system in ends),
             "token": UUID(hex=root.key.token),
+            "mark": gufe_token(NetworkMark(target=str(network)).key),
             "kind": root.key.qualname,
             "name": content.name,
             "now": now(),

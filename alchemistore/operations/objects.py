@@ -1,4 +1,4 @@
-"""Objects of any kind under their keys: gufe objects, tasks, hubs and references to results."""
+"""Objects of any kind under their keys: gufe objects, tasks, hubs, marks and references."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ from alchemistore import gufe_adapter
 from alchemistore.database.keys import gufe_token, keys_of, parameters, parse_key, scope_parameters
 from alchemistore.database.sql import IN_SCOPE, SCOPE_ID
 from alchemistore.errors import MissingObjectError, StateStoreError
-from alchemistore.models import GufeKey, ProtocolDAGResultRef, Scope, ScopedKey, Task, TaskHub
+from alchemistore.models import (
+    GufeKey,
+    NetworkMark,
+    ProtocolDAGResultRef,
+    Scope,
+    ScopedKey,
+    Task,
+    TaskHub,
+)
 from alchemistore.models.gufe import GufeTokenizable
 from alchemistore.operations.documents import DOCUMENT_EXISTS, read_object
+from alchemistore.operations.network_marks import read_mark
 from alchemistore.operations.results import read_result
 from alchemistore.operations.taskhubs import read_taskhub
 from alchemistore.operations.tasks import read_task
@@ -23,12 +32,13 @@ class Record(NamedTuple):
     """A kind of object that is a row of its own table, not a gufe object."""
 
     table: str
-    read: Callable[[Connection, ScopedKey], Task | TaskHub | ProtocolDAGResultRef]
+    read: Callable[[Connection, ScopedKey], Task | TaskHub | NetworkMark | ProtocolDAGResultRef]
 
 
 RECORDS = {
     "Task": Record("tasks", read_task),
     "TaskHub": Record("taskhubs", read_taskhub),
+    "NetworkMark": Record("network_marks", read_mark),
     "ProtocolDAGResultRef": Record("results", read_result),
 }
 
@@ -59,13 +69,13 @@ def get_gufe(tx: Connection, scoped_key: ScopedKey | str) -> GufeTokenizable:
     Parameters
     ----------
     scoped_key : ScopedKey or str
-        Key of any gufe object, or of a Task, a TaskHub or a ProtocolDAGResultRef.
+        Key of any gufe object, or of a Task, a TaskHub, a NetworkMark or a ProtocolDAGResultRef.
 
     Returns
     -------
-    GufeTokenizable, Task, TaskHub or ProtocolDAGResultRef
-        A gufe object that is in memory is returned as it is; others are decoded. Tasks, hubs and
-        references are read from the database each time.
+    GufeTokenizable, Task, TaskHub, NetworkMark or ProtocolDAGResultRef
+        A gufe object that is in memory is returned as it is; others are decoded. Tasks, hubs,
+        marks and references are read from the database each time.
 
     Raises
     ------
@@ -84,7 +94,7 @@ def get_scoped_key(tx: Connection, obj: GufeTokenizable, scope: Scope | str) -> 
 
     Parameters
     ----------
-    obj : GufeTokenizable, Task, TaskHub or ProtocolDAGResultRef
+    obj : GufeTokenizable, Task, TaskHub, NetworkMark or ProtocolDAGResultRef
         The object.
     scope : Scope or str
         The scope to search; open components match anything.
@@ -101,7 +111,7 @@ def get_scoped_key(tx: Connection, obj: GufeTokenizable, scope: Scope | str) -> 
     StateStoreError
         If it is stored in several scopes that match.
     """
-    record = isinstance(obj, Task | TaskHub | ProtocolDAGResultRef)
+    record = isinstance(obj, Task | TaskHub | NetworkMark | ProtocolDAGResultRef)
     key = GufeKey(obj.key) if record else gufe_adapter.key_of(obj)
     found = keys_of(
         tx.execute(
@@ -123,7 +133,7 @@ def check_existence(tx: Connection, scoped_key: ScopedKey | str) -> bool:
     Parameters
     ----------
     scoped_key : ScopedKey or str
-        Key of any gufe object, or of a Task, a TaskHub or a ProtocolDAGResultRef.
+        Key of any gufe object, or of a Task, a TaskHub, a NetworkMark or a ProtocolDAGResultRef.
     """
     key = parse_key(scoped_key)
     statement = RECORD_EXISTS.get(key.qualname, DOCUMENT_EXISTS)

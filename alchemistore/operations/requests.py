@@ -247,6 +247,8 @@ def plain(value: Any) -> Any:
 
 # The kinds of answers, by the letter in front of their text. Claims write the same format in SQL.
 _KEY, _SERVICE = "k", "s"
+# The only name in the JSON object of an answer that is a tuple.
+_TUPLE = "tuple"
 
 
 def _encoded(answer: Any) -> str:
@@ -260,6 +262,8 @@ def _encoded_part(answer: Any) -> Any:
         return _KEY + str(answer)
     if isinstance(answer, ComputeServiceID):
         return _SERVICE + str(answer)
+    if isinstance(answer, tuple):
+        return {_TUPLE: [_encoded_part(one) for one in answer]}
     if isinstance(answer, list):
         return [_encoded_part(one) for one in answer]
     raise TypeError(f"an answer of type {type(answer).__name__} cannot be kept")
@@ -270,6 +274,8 @@ def _decoded(text: str) -> Any:
 
 
 def _decoded_part(part: Any) -> Any:
+    if isinstance(part, dict):
+        return tuple(_decoded_part(one) for one in part[_TUPLE])
     if isinstance(part, list):
         return [_decoded_part(one) for one in part]
     if part is None:

@@ -19,7 +19,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
-from alchemistore.tables.base import Base, CText
+from alchemistore.models import NetworkStateEnum
+from alchemistore.tables.base import Base, CText, one_of
 
 
 class ScopeRow(Base):
@@ -116,6 +117,26 @@ class NetworkRow(Base):
     kind: Mapped[CText]
     name: Mapped[CText | None]
     strategy: Mapped[UUID | None]
+    created_at: Mapped[datetime]
+
+
+class NetworkMarkRow(Base):
+    """The state of a network. A network without a mark is active."""
+
+    __tablename__ = "network_marks"
+    __table_args__ = (
+        PrimaryKeyConstraint("scope_id", "token"),
+        ForeignKeyConstraint(
+            ["scope_id", "network"], ["networks.scope_id", "networks.token"], ondelete="CASCADE"
+        ),
+        UniqueConstraint("scope_id", "network"),
+        one_of("state", NetworkStateEnum),
+    )
+
+    scope_id: Mapped[int]
+    token: Mapped[UUID]
+    network: Mapped[UUID]
+    state: Mapped[CText]
     created_at: Mapped[datetime]
 
 

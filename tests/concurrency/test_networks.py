@@ -183,3 +183,65 @@ def test_create_taskhub_and_delete_network_wait_for_each_other(
         with pytest.raises(KeyError, match="No such object in database"):
             creating.result()
     assert store.query_networks() == store.query_taskhubs() == []
+
+
+def test_concurrent_assembly_of_a_network_makes_one_hub_and_one_mark(
+    store: StateStore, scope: Scope
+) -> None:
+    states = ["active", "inactive"] * (N // 2)
+    keys = run_concurrently(
+        [partial(store.assemble_network, star(), scope, state) for state in states]
+    )
+    assert len(set(keys)) == 1
+    network, hub, _ = keys[0]
+    assert store.query_networks() == [network]
+    assert store.query_taskhubs() == [hub]
+    assert store.get_network_state(network) in states
+
+
+@committed_or_rolled_back
+def test_assemble_network_waits_for_its_concurrent_deletion(
+    store: StateStore, scope: Scope, commit: bool
+) -> None:
+    made = campaign(store, scope, tasks=3)
+    network = star()
+    _, assembling = run_while_open(
+        store,
+        lambda tx: tx.delete_network(made.network),
+        partial(store.assemble_network, network, scope, "inactive"),
+        commit=commit,
+    )
+    assert assembling.result()[:2] == (made.network, made.hub)
+    assert whole(store, made.network, network)
+    assert store.query_taskhubs() == [made.hub]
+    assert store.get_network_state(made.network) == "inactive"
+    assert store.get_taskhub_tasks(made.hub) == ([] if commit else sorted(made.tasks))
+
+
+@committed_or_rolled_back
+def test_set_network_state_waits_for_the_deletion_of_a_network(
+    store: StateStore, scope: Scope, commit: bool
+) -> None:
+    one, two = (store.create_network(star(1, name), scope) for name in ("one", "two"))
+    _, setting = run_while_open(
+        store,
+        lambda tx: tx.delete_network(one),
+        lambda: store.set_network_state([two, one], ["inactive", "inactive"]),
+        commit=commit,
+    )
+    assert setting.waited
+    assert setting.result() == [two, None if commit else one]
+    assert store.get_network_state([two, one]) == ["inactive", None if commit else "inactive"]
+
+
+def test_states_of_the_same_networks_are_set_without_deadlock(
+    store: StateStore, scope: Scope
+) -> None:
+    networks = [store.create_network(star(1, f"net {n}"), scope) for n in range(5)]
+    run_concurrently(
+        [
+            partial(store.set_network_state, networks[:: 1 if n % 2 else -1], state)
+            for n, state in enumerate(["active", "inactive", "invalid", "deleted"] * 2)
+        ]
+    )
+    assert len(set(store.get_network_state(networks))) == 1

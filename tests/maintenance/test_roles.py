@@ -103,6 +103,7 @@ READS: dict[str, Call] = {
     "get_keyed_chain": lambda s, m: s.get_keyed_chain(m.network),
     "get_scoped_key": lambda s, m: s.get_scoped_key(s.get_gufe(m.network), SCOPE),
     "check_existence": lambda s, m: s.check_existence(m.network),
+    "get_network_state": lambda s, m: s.get_network_state(m.network),
     "query_networks": lambda s, m: s.query_networks(name="star"),
     "query_transformations": lambda s, m: s.query_transformations(scope=SCOPE),
     "query_chemicalsystems": lambda s, m: s.query_chemicalsystems(scope=SCOPE),
@@ -154,6 +155,8 @@ SECRET_READS: dict[str, Call] = {
 }
 WRITES: dict[str, Call] = {
     "create_network": lambda s, m: s.create_network(star(1, str(m.hub)), SCOPE),
+    "assemble_network": lambda s, m: s.assemble_network(star(1, "assembled"), SCOPE),
+    "set_network_state": lambda s, m: s.set_network_state([m.network], ["inactive"]),
     "set_strategy": lambda s, m: s.set_strategy(Ball("another"), m.network),
     "create_taskhub": lambda s, m: s.create_taskhub(m.network),
     "set_taskhub_weight": lambda s, m: s.set_taskhub_weight(m.network, 0.75),

@@ -110,6 +110,7 @@ def test_create_overlapping_networks(store: StateStore, scope: Scope) -> None:
     assert added(before, row_counts(store)) == {
         "gufe_objects": 4,
         "networks": 1,
+        "network_marks": 1,
         "transformations": 1,
         "chemical_systems": 1,
         "network_transformations": 4,
@@ -365,6 +366,7 @@ def test_delete_network_keeps_shared_parts_and_tasks(store: StateStore, scope: S
     assert without_queue(added(before, row_counts(store))) == {
         "gufe_objects": -1,
         "networks": -1,
+        "network_marks": -1,
         "network_transformations": -3,
         "network_chemical_systems": -4,
         "taskhubs": -1,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import Connection, text
 
-from alchemistore import Scope, ScopedKey, StateStore
+from alchemistore import NetworkMark, Scope, ScopedKey, StateStore
 from alchemistore.errors import CheckError
 from alchemistore.maintenance.findings import Finding, FindingKind
 from alchemistore.maintenance.invariants import MAX_EXAMPLES, RULES, violations
@@ -26,6 +26,7 @@ class Seeded:
     parent: ScopedKey
     child: ScopedKey
     other_network: ScopedKey
+    mark: ScopedKey
 
     @property
     def keys(self) -> dict[str, object]:
@@ -39,6 +40,7 @@ class Seeded:
         more = {
             "hub": self.made.hub,
             "network": self.made.network,
+            "mark": self.mark,
             "transformation": self.made.transformations[0],
         }
         return {
@@ -58,8 +60,9 @@ def seeded(shared_store: StateStore) -> Seeded:
     parent, child = chain(store, made.transformations[0], 2)
     store.action_tasks([waiting, parent, child], made.hub)
     other = store.create_network(star(1, "other", "fail"), scope)
+    mark = ScopedKey.from_str(f"{NetworkMark(target=str(other)).key}-{scope}")
     assert list(store.problems()) == []
-    return Seeded(store, made, waiting, held, parent, child, other)
+    return Seeded(store, made, waiting, held, parent, child, other, mark)
 
 
 CLAIMED = "a claimed task is running"
@@ -71,6 +74,7 @@ OF_THE_NETWORK = "an actioned task belongs to a transformation of the network of
 EXTENDS_DEAD = "a task that extends an invalid or deleted task is invalid or deleted"
 NO_CIRCLE = "no task extends itself, directly or indirectly"
 ALL_PARTS = "all children of a gufe object are stored"
+MARK = "the token of a mark is the digest of the key of its network"
 TWO_SYSTEMS = "a transformation has the two systems A and B, or the one of a NonTransformation"
 OF_ITS_KIND = "the document of a network, transformation or chemical system is of its kind"
 IN_QUEUE = "a claimable task is in the queue"
@@ -132,6 +136,12 @@ BREACHES = [
         "UPDATE gufe_objects SET children = children || gen_random_uuid() WHERE token = :network",
         "network",
         ALL_PARTS,
+    ),
+    (
+        "UPDATE networks SET kind = 'Web' WHERE token = :other_network;"
+        " UPDATE gufe_objects SET kind = 'Web' WHERE token = :other_network",
+        "mark",
+        MARK,
     ),
     (
         "DELETE FROM transformation_chemical_systems"

@@ -175,6 +175,17 @@ CASES: list[tuple[str, Act, Prepare]] = [
         lambda tx, c, many: tx.create_network(star(len(c.transformations)), c.network.scope),
         _no_more,
     ),
+    (
+        "assemble_network",
+        lambda tx, c, many: tx.assemble_network(_new_network(many), Scope("org", "c", "new")),
+        _no_more,
+    ),
+    ("get_network_state", lambda tx, c, many: tx.get_network_state(_all(tx)), _networks),
+    (
+        "set_network_state",
+        lambda tx, c, many: tx.set_network_state(_all(tx), "inactive"),
+        _networks,
+    ),
     ("delete_network", lambda tx, c, many: tx.delete_network(c.network), _no_more),
     ("delete_taskhub", lambda tx, c, many: tx.delete_taskhub(c.network), _extended),
     (
@@ -421,6 +432,7 @@ def arguments(world: World, name: str) -> dict[str, Any]:
         "limit": 5,
         "name": None,
         "network": made.network,
+        "networks": [made.network],
         "obj": middle,
         "priority": 2,
         "protocoldagresultref": ref(world.scope),
@@ -435,6 +447,8 @@ def arguments(world: World, name: str) -> dict[str, Any]:
         "scope": world.scope,
         "scoped_key": made.network,
         "scopes": [world.scope],
+        "state": "active",
+        "states": ["active"],
         "status": TaskStatusEnum.waiting,
         "strategy": None,
         "task": made.tasks[0],
@@ -447,7 +461,7 @@ def arguments(world: World, name: str) -> dict[str, Any]:
         "reason": "a reason",
         "actor": "me",
     }
-    if name == "create_network":
+    if name in ("create_network", "assemble_network"):
         by_name["network"] = star(1, "another")
     if name == "create_tasks":
         by_name["extends"] = [None]

@@ -13,6 +13,9 @@ SCOPE = {"scope": ANY}
 SETTER: dict[str, object] = {"tasks": REQUIRED, "raise_error": False}
 
 STATE_STORE: dict[str, dict[str, object]] = {
+    "assemble_network": {"network": REQUIRED, "scope": REQUIRED, "state": "active"},
+    "get_network_state": {"networks": REQUIRED},
+    "set_network_state": {"networks": REQUIRED, "states": REQUIRED},
     "create_network": {"network": REQUIRED, "scope": REQUIRED},
     "delete_network": {"network": REQUIRED},
     "get_gufe": {"scoped_key": REQUIRED},

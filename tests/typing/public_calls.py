@@ -11,6 +11,7 @@ from alchemistore import (
     ComputeServiceID,
     CredentialedComputeIdentity,
     CredentialedUserIdentity,
+    NetworkStateEnum,
     ProtocolDAGResultRef,
     RefusalReason,
     S3ObjectStore,
@@ -30,6 +31,17 @@ def query_networks(store: StateStore, flag: bool) -> None:
     assert_type(store.query_networks(scope="a-b-c", return_gufe=False), list[ScopedKey])
     assert_type(store.query_networks(return_gufe=True), dict[ScopedKey, Any])
     assert_type(store.query_networks(return_gufe=flag), list[ScopedKey] | dict[ScopedKey, Any])
+
+
+def network_states(store: StateStore, network: ScopedKey, networks: Iterable[ScopedKey]) -> None:
+    keys = store.assemble_network(object(), Scope("a", "b", "c"), "inactive")
+    assert_type(keys, tuple[ScopedKey, ScopedKey, ScopedKey])
+    assert_type(store.get_network_state(network), NetworkStateEnum)
+    assert_type(store.get_network_state(str(network)), NetworkStateEnum)
+    assert_type(store.get_network_state(networks), list[NetworkStateEnum | None])
+    assert_type(store.set_network_state(network, "active"), ScopedKey)
+    assert_type(store.set_network_state(networks, "active"), list[ScopedKey | None])
+    assert_type(store.set_network_state(networks, ["active"]), list[ScopedKey | None])
 
 
 def get_taskhub(store: StateStore, network: ScopedKey, flag: bool) -> None:

@@ -32,6 +32,7 @@ from alchemistore.operations import (
     identities,
     keyed_chains,
     network_marks,
+    network_queries,
     networks,
     objects,
     removal,
@@ -279,9 +280,9 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     delete_network = writes(networks.delete_network)
     set_network_state = writes(network_marks.set_network_state)
     get_network_state = reads(network_marks.get_network_state)
-    query_networks = reads(networks.query_networks)
-    query_transformations = reads(networks.query_transformations)
-    query_chemicalsystems = reads(networks.query_chemicalsystems)
+    query_networks = reads(network_queries.query_networks)
+    query_transformations = reads(network_queries.query_transformations)
+    query_chemicalsystems = reads(network_queries.query_chemicalsystems)
     set_strategy = writes(strategies.set_strategy)
     get_strategy = reads(strategies.get_strategy)
 

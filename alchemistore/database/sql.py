@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from functools import lru_cache
 from typing import Any
 
@@ -24,15 +25,17 @@ IN_SCOPE = """
 
 
 @lru_cache
-def listing(rows: str, *conditions: str) -> TextClause:
-    """Return a statement that lists a page of rows, sorted by scope and token.
+def listing(rows: str, *conditions: str, by_kind: bool = False) -> TextClause:
+    """Return a statement that lists a page of rows, sorted by scope and gufe key.
 
     Parameters
     ----------
     rows : str
         A SELECT without WHERE from a table with the alias ``o``, with columns kind and token.
     *conditions : str
-        Conditions on ``o``. `AFTER` also refers to the scope ``s``.
+        Conditions on ``o``. That of `page` also refers to the scope ``s``.
+    by_kind : bool, default False
+        Whether the rows are of several kinds, so that the token alone does not order them.
 
     Returns
     -------
@@ -42,7 +45,8 @@ def listing(rows: str, *conditions: str) -> TextClause:
     """
     same = "(s.org, s.campaign, s.project) = (:after_org, :after_campaign, :after_project)"
     later = "(s.org, s.campaign, s.project) >= (:after_org, :after_campaign, :after_project)"
-    paged = AFTER in conditions
+    paged = AFTER in conditions or AFTER_OF_ITS_KIND in conditions
+    order = "o.kind, o.token" if by_kind else "o.token"
     return text(f"""
         SELECT o.*, s.org, s.campaign, s.project
         FROM (
@@ -53,10 +57,10 @@ def listing(rows: str, *conditions: str) -> TextClause:
         CROSS JOIN LATERAL (
             {rows}
             WHERE {" AND ".join(("o.scope_id = s.id", *conditions))}
-            ORDER BY o.token
+            ORDER BY {order}
             LIMIT :limit
         ) AS o
-        ORDER BY s.org, s.campaign, s.project, o.token
+        ORDER BY s.org, s.campaign, s.project, {order}
         LIMIT :limit
     """)
 
@@ -68,11 +72,23 @@ AFTER = """
     END
     AND (NOT s.same OR o.token <> :after_token)
 """
+# The same for rows of several kinds.
+AFTER_OF_ITS_KIND = """
+    (o.kind, o.token) > (
+        CASE WHEN s.same THEN CAST(:after_kind AS text) ELSE '' END,
+        CASE
+            WHEN s.same THEN CAST(:after_token AS uuid)
+            ELSE '00000000-0000-0000-0000-000000000000'
+        END
+    )
+"""
 
 
-def page(limit: int | None, after: ScopedKey | str | None) -> tuple[dict[str, Any], list[str]]:
+def page(
+    limit: int | None, after: ScopedKey | str | None, *, by_kind: bool = False
+) -> tuple[dict[str, Any], list[str]]:
     """Return the parameters and conditions of a page: at most `limit` keys after a key."""
-    if limit is not None and limit < 0:
+    if limit is not None and (limit := operator.index(limit)) < 0:
         raise ValueError(f"limit must be 0 or more, not {limit}")
     if after is None:
         return {"limit": limit}, []
@@ -82,5 +98,6 @@ def page(limit: int | None, after: ScopedKey | str | None) -> tuple[dict[str, An
         "after_org": last.org,
         "after_campaign": last.campaign,
         "after_project": last.project,
+        "after_kind": last.qualname,
         "after_token": last.token,
-    }, [AFTER]
+    }, [AFTER_OF_ITS_KIND if by_kind else AFTER]

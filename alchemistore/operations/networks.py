@@ -1,9 +1,9 @@
-"""Networks: storage with all their members, deletion and queries."""
+"""Networks: storage with all their members, hub and mark, and deletion."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeVar, cast, overload
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from sqlalchemy import Connection, text
@@ -11,14 +11,12 @@ from sqlalchemy import Connection, text
 from alchemistore import gufe_adapter
 from alchemistore.database.keys import (
     gufe_token,
-    keys_of,
     parameters,
     parse_key,
     parse_scope,
-    scope_parameters,
     scoped,
 )
-from alchemistore.database.sql import SCOPE_ID, listing, page
+from alchemistore.database.sql import SCOPE_ID
 from alchemistore.errors import MissingObjectError
 from alchemistore.models import (
     GufeKey,
@@ -31,13 +29,11 @@ from alchemistore.models import (
 from alchemistore.models.clock import now
 from alchemistore.models.gufe import AlreadyStored, GufeTokenizable
 from alchemistore.models.task import DEFAULT_WEIGHT
-from alchemistore.models.text import is_text
 from alchemistore.operations.conflicts import store_documents
 from alchemistore.operations.documents import (
     BinaryArray,
     ensure_scope,
     read_documents,
-    read_objects,
     stored_keys,
     uuids,
 )
@@ -514,134 +510,3 @@ def delete_network(
     for statement in DELETE_NETWORK:
         tx.execute(statement, {"scope_id": row.scope_id, "token": row.token})
     return key
-
-
-def _query(
-    tx: Connection,
-    table: str,
-    name: str | None,
-    key: str | None,
-    scope: Scope | str | None,
-    limit: int | None,
-    after: ScopedKey | str | None,
-) -> list[ScopedKey]:
-    values, conditions = page(limit, after)
-    if name is not None:
-        if not is_text(name):
-            return []
-        values["name"] = name
-        same = "hashtextextended(o.name, 0) = hashtextextended(:name, 0) AND o.name = :name"
-        conditions.append(same if name else f"({same} OR o.name IS NULL)")
-    if key is not None:
-        values |= {"token": gufe_token(key), "kind": key.partition("-")[0]}
-        conditions.append("o.token = :token AND o.kind = :kind")
-    statement = listing(f"SELECT o.kind, o.token FROM {table} AS o", *conditions)
-    return keys_of(tx.execute(statement, {**scope_parameters(scope), **values}))
-
-
-@overload
-def query_networks(
-    tx: Connection,
-    *,
-    name: str | None = None,
-    key: str | None = None,
-    scope: Scope | str | None = None,
-    return_gufe: Literal[False] = False,
-    limit: int | None = None,
-    after: ScopedKey | str | None = None,
-) -> list[ScopedKey]: ...
-
-
-@overload
-def query_networks(
-    tx: Connection,
-    *,
-    name: str | None = None,
-    key: str | None = None,
-    scope: Scope | str | None = None,
-    return_gufe: Literal[True],
-    limit: int | None = None,
-    after: ScopedKey | str | None = None,
-) -> dict[ScopedKey, GufeTokenizable]: ...
-
-
-@overload
-def query_networks(
-    tx: Connection,
-    *,
-    name: str | None = None,
-    key: str | None = None,
-    scope: Scope | str | None = None,
-    return_gufe: bool,
-    limit: int | None = None,
-    after: ScopedKey | str | None = None,
-) -> list[ScopedKey] | dict[ScopedKey, GufeTokenizable]: ...
-
-
-def query_networks(
-    tx: Connection,
-    *,
-    name: str | None = None,
-    key: str | None = None,
-    scope: Scope | str | None = None,
-    return_gufe: bool = False,
-    limit: int | None = None,
-    after: ScopedKey | str | None = None,
-) -> list[ScopedKey] | dict[ScopedKey, GufeTokenizable]:
-    """Find networks.
-
-    Parameters
-    ----------
-    name : str, optional
-        Only networks with exactly this name; an empty text finds those without a name.
-    key : GufeKey or str, optional
-        Only the networks with this gufe key.
-    scope : Scope or str, default all
-        Only networks in this scope; open components match anything.
-    return_gufe : bool, default False
-        Return a dict of the objects by their keys.
-    limit : int, optional
-        Largest number of networks to return.
-    after : ScopedKey or str, optional
-        Only networks after this key; pass the last key of the previous page.
-
-    Returns
-    -------
-    list of ScopedKey, or dict of ScopedKey to gufe.AlchemicalNetwork
-        In the order of organisation, campaign, project and token.
-
-    Raises
-    ------
-    ValueError
-        If `limit` is negative, or `scope` or `after` is malformed.
-    GufeNotInstalledError
-        If gufe is not installed and `return_gufe` is set.
-    """
-    found = _query(tx, "networks", name, key, scope, limit, after)
-    return read_objects(tx, found) if return_gufe else found
-
-
-def query_transformations(
-    tx: Connection,
-    *,
-    name: str | None = None,
-    key: str | None = None,
-    scope: Scope | str | None = None,
-    limit: int | None = None,
-    after: ScopedKey | str | None = None,
-) -> list[ScopedKey]:
-    """Find transformations, including NonTransformations; see `query_networks`."""
-    return _query(tx, "transformations", name, key, scope, limit, after)
-
-
-def query_chemicalsystems(
-    tx: Connection,
-    *,
-    name: str | None = None,
-    key: str | None = None,
-    scope: Scope | str | None = None,
-    limit: int | None = None,
-    after: ScopedKey | str | None = None,
-) -> list[ScopedKey]:
-    """Find chemical systems; see `query_networks`."""
-    return _query(tx, "chemical_systems", name, key, scope, limit, after)

@@ -16,9 +16,16 @@ from alchemistore.database.keys import (
     parse_one_or_many,
     scope_parameters,
 )
+from alchemistore.database.patterns import parse_pattern
 from alchemistore.database.planner import FENCE
 from alchemistore.database.sql import IN_SCOPE, SCOPE_ID
-from alchemistore.models import RefusalReason, Scope, ScopedKey, TaskStatusEnum
+from alchemistore.models import (
+    NetworkStateEnum,
+    RefusalReason,
+    Scope,
+    ScopedKey,
+    TaskStatusEnum,
+)
 from alchemistore.models.clock import now, uuid7
 from alchemistore.models.text import escape
 from alchemistore.operations import task_sets
@@ -161,6 +168,24 @@ GET_TASK_STATUS = text(f"""
 COUNT_STATUSES_OF_SCOPE = text(f"""
     SELECT t.status, count(*) FROM tasks AS t JOIN scopes AS s ON s.id = t.scope_id
     WHERE {IN_SCOPE} GROUP BY t.status
+""")
+# A network without a mark, as previous versions create it, is active.
+COUNT_STATUSES_OF_SCOPE_IN_STATE = text(f"""
+    WITH
+    -- The counts by transformation. There are far fewer transformations than tasks.
+    counted AS MATERIALIZED (
+        SELECT t.scope_id, t.transformation, t.status, count(*) AS tasks
+        FROM tasks AS t JOIN scopes AS s ON s.id = t.scope_id
+        WHERE {IN_SCOPE} GROUP BY t.scope_id, t.transformation, t.status
+    )
+    SELECT c.status, CAST(sum(c.tasks) AS bigint) FROM counted AS c
+    WHERE EXISTS (
+        SELECT FROM network_transformations AS n
+        LEFT JOIN network_marks AS m ON m.scope_id = n.scope_id AND m.network = n.network
+        WHERE n.scope_id = c.scope_id AND n.transformation = c.transformation
+            AND coalesce(m.state, 'active') ~ :state
+    )
+    GROUP BY c.status
 """)
 COUNT_STATUSES_OF_NETWORKS = text("""
     SELECT x.position, t.status, count(*)
@@ -328,12 +353,38 @@ def get_task_status(
     return keys.align({(row.scope_id, row.token): TaskStatusEnum(row.status) for row in rows})
 
 
-def get_scope_status(tx: Connection, scope: Scope | str) -> dict[str, int]:
+def get_scope_status(
+    tx: Connection,
+    scope: Scope | str,
+    network_state: NetworkStateEnum | str | None = NetworkStateEnum.active,
+) -> dict[str, int]:
     """Count the tasks in a scope by status, whether actioned or not.
 
-    Open components of the scope match anything. Zero counts are omitted.
+    Parameters
+    ----------
+    scope : Scope or str
+        The scope; open components match anything.
+    network_state : NetworkStateEnum or str or None, default active
+        Count only tasks whose transformation is in at least one network whose state matches this
+        pattern, such as ``active|inactive``; see `query_networks`. ``None`` counts all tasks,
+        including those whose networks have been deleted with `delete_network`.
+
+    Returns
+    -------
+    dict of str to int
+        Without zero counts. A task counts once, however many networks it belongs to.
+
+    Raises
+    ------
+    ValueError
+        If `scope` is malformed, or the pattern cannot be used.
     """
-    rows = tx.execute(COUNT_STATUSES_OF_SCOPE, scope_parameters(scope))
+    values = scope_parameters(scope)
+    if network_state is None:
+        rows = tx.execute(COUNT_STATUSES_OF_SCOPE, values)
+    else:
+        state = parse_pattern(network_state, "the state of networks")
+        rows = tx.execute(COUNT_STATUSES_OF_SCOPE_IN_STATE, {**values, "state": state})
     return {status: count for status, count in rows}  # noqa: C416  (rows are not pairs to mypy)
 
 

@@ -35,13 +35,15 @@ SYSTEMS_OF_NETWORK = _neighbours_of(
 NETWORKS_OF_SYSTEM = _neighbours_of(
     "chemical_systems", "network_chemical_systems", "chemical_system", "network", "networks"
 )
-SYSTEMS_OF_TRANSFORMATION = _neighbours_of(
-    "transformations",
-    "transformation_chemical_systems",
-    "transformation",
-    "chemical_system",
-    "chemical_systems",
-)
+SYSTEMS_OF_TRANSFORMATION = text(f"""
+    SELECT s.kind, s.token FROM transformations AS o
+    JOIN transformation_chemical_systems AS l
+        ON l.scope_id = o.scope_id AND l.transformation = o.token
+    JOIN chemical_systems AS s ON s.scope_id = l.scope_id AND s.token = l.chemical_system
+    WHERE o.scope_id = {SCOPE_ID} AND o.token = :token AND o.kind = :kind
+    GROUP BY s.kind, s.token
+    ORDER BY min(l.role)
+""")
 TRANSFORMATIONS_OF_SYSTEM = _neighbours_of(
     "chemical_systems",
     "transformation_chemical_systems",
@@ -80,7 +82,7 @@ def get_chemicalsystem_networks(tx: Connection, chemicalsystem: ScopedKey | str)
 def get_transformation_chemicalsystems(
     tx: Connection, transformation: ScopedKey | str
 ) -> list[ScopedKey]:
-    """Return the end states of a transformation, ordered by key.
+    """Return the end states of a transformation, state A before state B.
 
     Parameters
     ----------

@@ -110,6 +110,7 @@ class NetworkRow(Base):
         ),
         # The index holds a hash, because a name may be longer than an index entry.
         Index("networks__name__ix", "scope_id", text("hashtextextended(name, 0)")),
+        Index(None, "scope_id", "kind", "token"),
     )
 
     scope_id: Mapped[int]
@@ -148,6 +149,7 @@ class TransformationRow(Base):
         PrimaryKeyConstraint("scope_id", "token"),
         _is_object("token"),
         Index("transformations__name__ix", "scope_id", text("hashtextextended(name, 0)")),
+        Index(None, "scope_id", "kind", "token"),
     )
 
     scope_id: Mapped[int]
@@ -165,6 +167,7 @@ class ChemicalSystemRow(Base):
         PrimaryKeyConstraint("scope_id", "token"),
         _is_object("token"),
         Index("chemical_systems__name__ix", "scope_id", text("hashtextextended(name, 0)")),
+        Index(None, "scope_id", "kind", "token"),
     )
 
     scope_id: Mapped[int]

@@ -285,5 +285,8 @@ def test_adjacency_stays_in_its_scope_in_order_without_duplicates(
         assert keys
         for key in keys:
             found = getattr(store, call)(key)
-            assert found == getattr(store, call)(str(key)) == sorted(set(found))
+            assert found == getattr(store, call)(str(key))
+            # End states are in their own order.
+            ends = call == "get_transformation_chemicalsystems"
+            assert (sorted(found) if ends else found) == sorted(set(found))
             assert {item.scope for item in found} == {other_scope}

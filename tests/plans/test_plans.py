@@ -231,6 +231,17 @@ SINGLE_CALLS: dict[str, tuple[Act, int]] = {
         200,
     ),
     "query_networks by name": (lambda tx, s: tx.query_networks(name="network 03"), 100),
+    "query_networks by state": (lambda tx, s: tx.query_networks(state="inactive"), 500),
+    "query_networks by pattern": (
+        lambda tx, s: tx.query_networks(name="network 0.", patterns=True),
+        500,
+    ),
+    "query_transformations, a later page": (
+        lambda tx, s: tx.query_transformations(limit=10, after=s.transformations[5][0]),
+        200,
+    ),
+    "get_network_state": (lambda tx, s: tx.get_network_state(s.networks[:3]), 100),
+    "set_network_state": (lambda tx, s: tx.set_network_state(s.networks[:3], "inactive"), 100),
     "get_network_transformations": (
         lambda tx, s: tx.get_network_transformations(s.networks[0]),
         500,
@@ -327,6 +338,8 @@ def test_seeded_database_breaks_no_invariant(fresh: Seeded) -> None:
 def test_scan_of_a_large_table_is_detected(fresh: Seeded, request: pytest.FixtureRequest) -> None:
     plans = plans_of(lambda tx, s: tx.get_scope_status(SCOPE), "fresh", request)
     assert read_whole(plans)
+    # The states of networks are looked up once per transformation and status, not per task.
+    assert plans.touched < 10 * TASKS
     assert plans.touched > 100_000
 
 

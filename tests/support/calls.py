@@ -201,6 +201,11 @@ CASES: list[tuple[str, Act, Prepare]] = [
     ("query_networks", lambda tx, c, many: tx.query_networks(scope=c.network.scope), _networks),
     (
         "query_networks",
+        lambda tx, c, many: tx.query_networks(name=".*", state="active", patterns=True),
+        _networks,
+    ),
+    (
+        "query_networks",
         lambda tx, c, many: tx.query_networks(scope="org-campaign-one", return_gufe=True),
         _networks,
     ),
@@ -329,6 +334,7 @@ CASES: list[tuple[str, Act, Prepare]] = [
     ("get_task_details", lambda tx, c, many: tx.get_task_details(c.tasks), _claim_all),
     ("get_task_status", lambda tx, c, many: tx.get_task_status(c.tasks), _no_more),
     ("get_scope_status", lambda tx, c, many: tx.get_scope_status(c.network.scope), _no_more),
+    ("get_scope_status", lambda tx, c, many: tx.get_scope_status(c.network.scope, None), _no_more),
     (
         "get_transformation_status",
         lambda tx, c, many: tx.get_transformation_status(c.transformations[0]),
@@ -432,8 +438,10 @@ def arguments(world: World, name: str) -> dict[str, Any]:
         "limit": 5,
         "name": None,
         "network": made.network,
+        "network_state": "active",
         "networks": [made.network],
         "obj": middle,
+        "patterns": False,
         "priority": 2,
         "protocoldagresultref": ref(world.scope),
         "protocols": ["PushProtocol"],

@@ -30,6 +30,8 @@ def query_networks(store: StateStore, flag: bool) -> None:
     assert_type(store.query_networks(), list[ScopedKey])
     assert_type(store.query_networks(scope="a-b-c", return_gufe=False), list[ScopedKey])
     assert_type(store.query_networks(return_gufe=True), dict[ScopedKey, Any])
+    assert_type(store.query_networks(name=".*", state="active", patterns=True), list[ScopedKey])
+    assert_type(store.get_scope_status("a-b-c", network_state=None), dict[str, int])
     assert_type(store.query_networks(return_gufe=flag), list[ScopedKey] | dict[ScopedKey, Any])
 
 

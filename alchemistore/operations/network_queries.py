@@ -1,0 +1,185 @@
+"""Queries for networks, transformations and chemical systems."""
+
+from __future__ import annotations
+
+from typing import Literal, overload
+
+from sqlalchemy import Connection
+
+from alchemistore.database.keys import gufe_token, keys_of, scope_parameters
+from alchemistore.database.patterns import parse_pattern
+from alchemistore.database.sql import listing, page
+from alchemistore.models import NetworkStateEnum, Scope, ScopedKey
+from alchemistore.models.gufe import GufeTokenizable
+from alchemistore.models.text import is_text
+from alchemistore.operations.documents import read_objects
+
+# A network without a mark, as previous versions create it, is active.
+STATE_MATCHES = """
+    coalesce((
+        SELECT m.state FROM network_marks AS m
+        WHERE m.scope_id = o.scope_id AND m.network = o.token
+    ), 'active') ~ :state
+"""
+NAME_MATCHES = "o.name ~ :name"
+KEY_MATCHES = "o.kind || '-' || replace(CAST(o.token AS text), '-', '') ~ :key"
+
+
+def _query(
+    tx: Connection,
+    table: str,
+    name: str | None,
+    key: str | None,
+    scope: Scope | str | None,
+    limit: int | None,
+    after: ScopedKey | str | None,
+    state: NetworkStateEnum | str | None = None,
+    patterns: bool = False,
+) -> list[ScopedKey]:
+    values, conditions = page(limit, after, by_kind=True)
+    if state is not None:
+        values["state"] = parse_pattern(state, "the state")
+        conditions.append(STATE_MATCHES)
+    if name is not None and patterns:
+        values["name"] = parse_pattern(name, "the name")
+        conditions.append(NAME_MATCHES)
+    elif name is not None:
+        if not is_text(name):
+            return []
+        values["name"] = name
+        same = "hashtextextended(o.name, 0) = hashtextextended(:name, 0) AND o.name = :name"
+        conditions.append(same if name else f"({same} OR o.name IS NULL)")
+    if key is not None and patterns:
+        values["key"] = parse_pattern(key, "the key")
+        conditions.append(KEY_MATCHES)
+    elif key is not None:
+        values |= {"token": gufe_token(key), "kind": key.partition("-")[0]}
+        conditions.append("o.token = :token AND o.kind = :kind")
+    statement = listing(f"SELECT o.kind, o.token FROM {table} AS o", *conditions, by_kind=True)
+    return keys_of(tx.execute(statement, {**scope_parameters(scope), **values}))
+
+
+@overload
+def query_networks(
+    tx: Connection,
+    *,
+    name: str | None = None,
+    key: str | None = None,
+    scope: Scope | str | None = None,
+    return_gufe: Literal[False] = False,
+    state: NetworkStateEnum | str | None = None,
+    patterns: bool = False,
+    limit: int | None = None,
+    after: ScopedKey | str | None = None,
+) -> list[ScopedKey]: ...
+
+
+@overload
+def query_networks(
+    tx: Connection,
+    *,
+    name: str | None = None,
+    key: str | None = None,
+    scope: Scope | str | None = None,
+    return_gufe: Literal[True],
+    state: NetworkStateEnum | str | None = None,
+    patterns: bool = False,
+    limit: int | None = None,
+    after: ScopedKey | str | None = None,
+) -> dict[ScopedKey, GufeTokenizable]: ...
+
+
+@overload
+def query_networks(
+    tx: Connection,
+    *,
+    name: str | None = None,
+    key: str | None = None,
+    scope: Scope | str | None = None,
+    return_gufe: bool,
+    state: NetworkStateEnum | str | None = None,
+    patterns: bool = False,
+    limit: int | None = None,
+    after: ScopedKey | str | None = None,
+) -> list[ScopedKey] | dict[ScopedKey, GufeTokenizable]: ...
+
+
+def query_networks(
+    tx: Connection,
+    *,
+    name: str | None = None,
+    key: str | None = None,
+    scope: Scope | str | None = None,
+    return_gufe: bool = False,
+    state: NetworkStateEnum | str | None = None,
+    patterns: bool = False,
+    limit: int | None = None,
+    after: ScopedKey | str | None = None,
+) -> list[ScopedKey] | dict[ScopedKey, GufeTokenizable]:
+    """Find networks.
+
+    Parameters
+    ----------
+    name : str, optional
+        Only networks with exactly this name; an empty text finds those without a name.
+    key : GufeKey or str, optional
+        Only the networks with this gufe key.
+    scope : Scope or str, default all
+        Only networks in this scope; open components match anything.
+    return_gufe : bool, default False
+        Return a dict of the objects by their keys.
+    state : NetworkStateEnum or str, optional
+        Only networks whose state matches this pattern, such as ``active|inactive``. Default: any
+        state.
+    patterns : bool, default False
+        Whether `name` and `key` are patterns, too. A network without a name then matches no name.
+    limit : int, optional
+        Largest number of networks to return.
+    after : ScopedKey or str, optional
+        Only networks after this key; pass the last key of the previous page.
+
+    Returns
+    -------
+    list of ScopedKey, or dict of ScopedKey to gufe.AlchemicalNetwork
+        In the order of organisation, campaign, project and gufe key.
+
+    Raises
+    ------
+    ValueError
+        If `limit` is negative, `scope` or `after` is malformed, or a pattern cannot be used.
+    GufeNotInstalledError
+        If gufe is not installed and `return_gufe` is set.
+
+    Notes
+    -----
+    A pattern is a regular expression that the whole text must match. It consists of the elements
+    in :mod:`alchemistore.database.patterns`; others are refused, so that no pattern takes long.
+    """
+    found = _query(tx, "networks", name, key, scope, limit, after, state, patterns)
+    return read_objects(tx, found) if return_gufe else found
+
+
+def query_transformations(
+    tx: Connection,
+    *,
+    name: str | None = None,
+    key: str | None = None,
+    scope: Scope | str | None = None,
+    limit: int | None = None,
+    after: ScopedKey | str | None = None,
+) -> list[ScopedKey]:
+    """Find transformations, including NonTransformations; see `query_networks`."""
+    return _query(tx, "transformations", name, key, scope, limit, after)
+
+
+def query_chemicalsystems(
+    tx: Connection,
+    *,
+    name: str | None = None,
+    key: str | None = None,
+    scope: Scope | str | None = None,
+    limit: int | None = None,
+    after: ScopedKey | str | None = None,
+) -> list[ScopedKey]:
+    """Find chemical systems; see `query_networks`."""
+    return _query(tx, "chemical_systems", name, key, scope, limit, after)

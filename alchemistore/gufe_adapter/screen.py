@@ -27,7 +27,13 @@ _LETTER = (
 )
 _SUPERSCRIPT = "\u00b2\u00b3\u00b9\u2070\u2074-\u2079\u207a\u207b"
 _UNIT_TEXT = re.compile(rf"[{_LETTER}{_SUPERSCRIPT}0-9 */().+%,^\u00b7\u22c5-]*")
-_POWER = re.compile(rf"\*\s*\*|\^|[{_SUPERSCRIPT}]|\\")
+# Characters that pint replaces by an asterisk, so that two of them in a row are a power.
+_TIMES = "[*\u00b7\u22c5\u00d7]"
+_POWER = re.compile(rf"{_TIMES}\s*{_TIMES}|\^|[{_SUPERSCRIPT}]|\\")
+# Words that pint replaces by a power. Beside another power they make a tower of powers, and
+# `dozen cubed9e9` becomes `dozen**39e9`.
+_POWER_WORD = re.compile(r"(?<=\w)\s+(?:squared|cubed)|(?:square|sq|cubic)(?=\s+[A-Za-z_])")
+_JOINED_WORD = re.compile(r"\s(?:squared|cubed)(?:\w|\.[\dEe])|(?:square|sq|cubic)\s+\w+\.[\dEe]")
 _EXPONENT = r"[+-]? ?[0-9]{1,2}(?:\.[0-9]{0,17})?"
 # A name raised to a small number, as in `mole ** 2`, `nanometer ** (-0.5)` and `m²`. pint would
 # compute a number raised to a power, such as 9**9**9, without end.
@@ -37,7 +43,10 @@ _NAME_TO_POWER = re.compile(
     rf"|[{_SUPERSCRIPT}]{{1,3}}(?![\w.{_SUPERSCRIPT}]))"
 )
 # Without a left operand, as in `[^2]`, there is nothing to compute.
-_NO_OPERAND = re.compile(r"(?:^|[\[(,])\^")
+_NO_OPERAND = re.compile(r"(?:^|[\[(])\^")
+# pint's tokenizer ignores comments, as in `[#6,^2]`. With quotes, a `#` may be in a string.
+_QUOTE = re.compile("[\"']")
+_COMMENT = re.compile(r"#[^\r\n]*")
 
 
 class UnsafeValueError(ValueError):
@@ -107,11 +116,24 @@ def check_quantity(value: object) -> None:
 
 
 def _check_powers(value: str) -> None:
-    if _POWER.search(value) and _POWER.search(_NO_OPERAND.sub("", _NAME_TO_POWER.sub("()", value))):
+    # pint removes commas first.
+    text = value.replace(",", "")
+    if not _QUOTE.search(text):
+        text = _COMMENT.sub("", text)
+    words = len(_POWER_WORD.findall(text))
+    if (
+        _JOINED_WORD.search(text)
+        or words > 1
+        or (_POWER.search(text) and (words or _POWER.search(_without_small_powers(text))))
+    ):
         raise UnsafeValueError(
             f"{value!r:.200} raises a number to a power, or may do so, which may never finish"
             " computing; a unit raises names to small powers only"
         )
+
+
+def _without_small_powers(text: str) -> str:
+    return _NO_OPERAND.sub("", _NAME_TO_POWER.sub("()", text))
 
 
 def _size_of_bytes(value: object) -> int:

@@ -31,6 +31,7 @@ from alchemistore.operations import (
     history,
     identities,
     keyed_chains,
+    managers,
     network_marks,
     network_queries,
     networks,
@@ -330,6 +331,19 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     heartbeat_computeservice = writes(services.heartbeat_computeservice)
     deregister_computeservice = writes(services.deregister_computeservice)
     expire_registrations = writes(services.expire_registrations)
+    log_failure_compute_service = writes(services.log_failure_compute_service)
+    compute_service_can_claim = writes(services.compute_service_can_claim)
+    compute_services_can_claim = writes(services.compute_services_can_claim)
+
+    # compute managers
+    register_computemanager = writes(managers.register_computemanager)
+    deregister_computemanager = writes(managers.deregister_computemanager)
+    expire_computemanager_registrations = writes(managers.expire_computemanager_registrations)
+    get_compute_manager_id = reads(managers.get_compute_manager_id)
+    get_compute_manager_status = reads(managers.get_compute_manager_status)
+    update_compute_manager_status = writes(managers.update_compute_manager_status)
+    clear_errored_computemanager = writes(managers.clear_errored_computemanager)
+    get_computemanager_instruction = writes(managers.get_computemanager_instruction)
 
     # claims
     claim_taskhub_tasks = writes(claims.claim_taskhub_tasks)

@@ -1,6 +1,10 @@
 """The records of the public API: immutable, and validated when they are created."""
 
 from alchemistore.models.compute import (
+    ComputeManagerID,
+    ComputeManagerInstruction,
+    ComputeManagerRegistration,
+    ComputeManagerStatus,
     ComputeServiceID,
     ComputeServiceRegistration,
     TaskArchive,
@@ -32,6 +36,10 @@ __all__ = [
     "AttemptOutcome",
     "Blocker",
     "BlockerKind",
+    "ComputeManagerID",
+    "ComputeManagerInstruction",
+    "ComputeManagerRegistration",
+    "ComputeManagerStatus",
     "ComputeServiceID",
     "ComputeServiceRegistration",
     "CredentialedComputeIdentity",

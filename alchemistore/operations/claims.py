@@ -56,7 +56,8 @@ def _covering(scopes: str) -> str:
     """
 
 
-_SCOPES_WANTED = f"""
+# The scopes that are in the list ``in`` and not in the list ``out``; see :func:`scope_lists`.
+SCOPES_WANTED = f"""
     SELECT s.id FROM scopes AS s
     WHERE EXISTS ({_covering("in")}) AND NOT EXISTS ({_covering("out")})
 """
@@ -74,7 +75,7 @@ HUBS_OF_SCOPES = f"""
             {exponential("uuid_hash_extended(h.token, :seed)")}
             / greatest(h.weight, 1e-9)
     ) AS draw, h.scope_id, h.token
-    FROM ({_SCOPES_WANTED}) AS s JOIN taskhubs AS h ON h.scope_id = s.id
+    FROM ({SCOPES_WANTED}) AS s JOIN taskhubs AS h ON h.scope_id = s.id
     WHERE h.weight > 0
 """
 
@@ -273,7 +274,7 @@ def claim_statement(count: int, filtered: bool, hubs: str = ONE_HUB) -> TextClau
 
 HAS_WORK = text(f"""
     SELECT EXISTS (
-        SELECT FROM ({_SCOPES_WANTED}) AS s JOIN taskhubs AS h ON h.scope_id = s.id
+        SELECT FROM ({SCOPES_WANTED}) AS s JOIN taskhubs AS h ON h.scope_id = s.id
         -- Looks for a queue row in the lanes of each hub, either for any protocol or for the given
         -- ones; the first row found ends the search.
         CROSS JOIN LATERAL (
@@ -433,8 +434,8 @@ def has_work(
     if taskhubs is not None:
         hubs = parse_keys(tx, [parse_hub(hub) for hub in taskhubs], "TaskHub")
     values = {
-        **_scope_lists("in", scopes),
-        **_scope_lists("out", exclude_scopes or ()),
+        **scope_lists("in", scopes),
+        **scope_lists("out", exclude_scopes or ()),
         "protocols": parse_protocols(protocols),
         "hub_scope_ids": None if hubs is None else hubs.scope_ids,
         "taskhubs": None if hubs is None else hubs.tokens,
@@ -455,7 +456,8 @@ def parse_scopes(scopes: Scope | str | Iterable[Scope | str]) -> list[Scope]:
     ]
 
 
-def _scope_lists(which: str, scopes: Iterable[Scope | str]) -> dict[str, list[str | None]]:
+def scope_lists(which: str, scopes: Iterable[Scope | str]) -> dict[str, list[str | None]]:
+    """Return the parameters of a list of scopes, which is called ``in`` or ``out``."""
     parts = [scope.to_tuple() for scope in parse_scopes(scopes)]
     return {
         f"{name}_{which}": [part[i] for part in parts]
@@ -510,7 +512,7 @@ def claim_tasks(
         If a scope is malformed, `protocols` is empty or contains something else, or the identifier
         was used for another request.
     """
-    wanted, without = _scope_lists("in", scopes), _scope_lists("out", exclude_scopes or ())
+    wanted, without = scope_lists("in", scopes), scope_lists("out", exclude_scopes or ())
     names = parse_protocols(protocols)
     if (count := index(count)) <= 0:
         return []

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from sqlalchemy import Connection, text
 
 from alchemistore.database.transaction import FreshRequest, savepoint
-from alchemistore.models import ComputeServiceID, Scope, ScopedKey
+from alchemistore.models import ComputeManagerID, ComputeServiceID, Scope, ScopedKey
 from alchemistore.models.clock import now
 
 P = ParamSpec("P")
@@ -246,7 +246,7 @@ def plain(value: Any) -> Any:
 
 
 # The kinds of answers, by the letter in front of their text. Claims write the same format in SQL.
-_KEY, _SERVICE = "k", "s"
+_KEY, _SERVICE, _MANAGER = "k", "s", "m"
 # The only name in the JSON object of an answer that is a tuple.
 _TUPLE = "tuple"
 
@@ -264,6 +264,8 @@ def _encoded_part(answer: Any) -> Any:
         return _SERVICE + str(answer)
     if isinstance(answer, tuple):
         return {_TUPLE: [_encoded_part(one) for one in answer]}
+    if isinstance(answer, ComputeManagerID):
+        return _MANAGER + str(answer)
     if isinstance(answer, list):
         return [_encoded_part(one) for one in answer]
     raise TypeError(f"an answer of type {type(answer).__name__} cannot be kept")
@@ -281,4 +283,9 @@ def _decoded_part(part: Any) -> Any:
     if part is None:
         return None
     kind, value = part[0], part[1:]
-    return ScopedKey.from_str(value) if kind == _KEY else ComputeServiceID(value)
+    kinds: dict[str, Callable[[str], Any]] = {
+        _KEY: ScopedKey.from_str,
+        _SERVICE: ComputeServiceID,
+        _MANAGER: ComputeManagerID,
+    }
+    return kinds[kind](value)

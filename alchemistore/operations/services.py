@@ -1,14 +1,16 @@
-"""Compute services: registration, heartbeats and removal."""
+"""Compute services: registration, heartbeats, failures and removal."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from operator import index
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from alchemistore.database.cutoffs import cutoff, cutoff_parameters
 from alchemistore.errors import unknown_service
 from alchemistore.models import ComputeServiceID, ComputeServiceRegistration
 from alchemistore.models.clock import now, utc, uuid7
@@ -23,8 +25,70 @@ log = logging.getLogger(__name__)
 # Heartbeats are kept and compared by the clock of the database, which is the same for all services
 # and servers. A heartbeat is never in the future, so that every silent service expires.
 ADD_SERVICE = text("""
-    INSERT INTO compute_services (identifier, hostname, registered_at, heartbeat_at)
-    VALUES (:identifier, :hostname, :registered, least(:heartbeat, statement_timestamp()))
+    -- The manager of the service, locked so that it cannot be removed before the service is added.
+    -- It may be replaced by another manager of the same name meanwhile.
+    WITH manager AS MATERIALIZED (
+        SELECT name FROM compute_managers WHERE name = :manager_name FOR KEY SHARE
+    ),
+    added AS (
+        INSERT INTO compute_services (
+            identifier, hostname, registered_at, heartbeat_at, manager_name
+        )
+        SELECT :identifier, :hostname, :registered, least(:heartbeat, statement_timestamp()),
+            :manager_name
+        WHERE CAST(:manager_name AS text) IS NULL OR EXISTS (SELECT FROM manager)
+        RETURNING identifier
+    ),
+    failed AS (
+        INSERT INTO service_failures (service, failed_at, token)
+        SELECT added.identifier, least(x.failed_at, statement_timestamp()), x.token
+        FROM added CROSS JOIN unnest(
+            CAST(:failure_times AS timestamptz[]), CAST(:tokens AS uuid[])
+        ) AS x (failed_at, token)
+    )
+    -- Nothing if the manager is not registered.
+    SELECT identifier FROM added
+""")
+ADD_FAILURE = text("""
+    INSERT INTO service_failures (service, failed_at, token)
+    -- The registration, locked as a claim locks it. Nothing if it does not exist.
+    SELECT identifier,
+        least(CAST(:failed AS timestamptz), statement_timestamp()), CAST(:token AS uuid)
+    FROM (
+        SELECT identifier FROM compute_services WHERE identifier = :identifier FOR KEY SHARE
+    ) AS s
+""")
+COUNT_FAILURES = text(f"""
+    WITH
+    -- The services that are registered.
+    service AS MATERIALIZED (
+        SELECT identifier FROM compute_services WHERE identifier = ANY(CAST(:services AS text[]))
+    ),
+    -- Those with failures to forgive, locked as a claim locks them, so that their removal waits
+    -- here and not at the failures.
+    locked AS MATERIALIZED (
+        SELECT s.identifier FROM compute_services AS s
+        WHERE s.identifier = ANY(ARRAY(
+            SELECT identifier FROM service WHERE EXISTS (
+                SELECT FROM service_failures AS f
+                WHERE f.service = service.identifier AND f.failed_at <= {cutoff("forgive_time")}
+            )
+        ))
+        ORDER BY s.identifier FOR KEY SHARE
+    ),
+    -- Removes the failures to forgive. Skips those that another call is just removing.
+    forgiven AS (
+        DELETE FROM service_failures WHERE ctid = ANY(ARRAY(
+            SELECT f.ctid FROM locked JOIN service_failures AS f ON f.service = locked.identifier
+            WHERE f.failed_at <= {cutoff("forgive_time")}
+            FOR UPDATE OF f SKIP LOCKED
+        ))
+    )
+    SELECT service.identifier, (
+        SELECT count(*) FROM service_failures AS f
+        WHERE f.service = service.identifier AND f.failed_at > {cutoff("forgive_time")}
+    ) AS failures
+    FROM service
 """)
 # Without a time, `least` returns the time of the database.
 RECORD_HEARTBEAT = text("""
@@ -38,11 +102,8 @@ RECORD_HEARTBEAT = text("""
 LOCK_SERVICE = text("""
     SELECT identifier FROM compute_services WHERE identifier = :identifier FOR UPDATE
 """)
-LOCK_SILENT_SERVICES = text("""
-    SELECT identifier FROM compute_services
-    WHERE heartbeat_at < coalesce(
-        CAST(:since AS timestamptz), statement_timestamp() - CAST(:silence AS interval)
-    )
+LOCK_SILENT_SERVICES = text(f"""
+    SELECT identifier FROM compute_services WHERE heartbeat_at < {cutoff("expire_time")}
     ORDER BY identifier FOR UPDATE
 """)
 LOCK_TASKS_OF_SERVICES = text("""
@@ -96,7 +157,8 @@ def register_computeservice(
     Parameters
     ----------
     compute_service_registration : ComputeServiceRegistration
-        The registration. Its heartbeat is stored as the database's present time if it is later.
+        The registration. Its heartbeat and failures are stored as the database's present time if
+        they are later.
     request : UUID, optional
         Identifier of this request. A repeated call with the same identifier returns the first
         answer and changes nothing; with other arguments, it is a ValueError.
@@ -109,12 +171,19 @@ def register_computeservice(
     Raises
     ------
     ValueError
-        If a service with this identifier is already registered.
+        If a service with this identifier is already registered, or if the manager that it names is
+        not.
     """
-    values = compute_service_registration.to_dict()
-    values["hostname"] = escape(compute_service_registration.hostname)
-    tx.execute(ADD_SERVICE, values)
-    return compute_service_registration.identifier
+    given = compute_service_registration
+    values = given.to_dict()
+    values["hostname"] = escape(given.hostname)
+    values["tokens"] = [uuid7() for _ in given.failure_times]
+    if tx.scalar(ADD_SERVICE, values) is None:
+        raise ValueError(
+            f"Could not find ComputeManagerRegistration: no compute manager {given.manager_name!r}"
+            " is registered; register it before its services"
+        )
+    return given.identifier
 
 
 def heartbeat_computeservice(
@@ -148,6 +217,124 @@ def heartbeat_computeservice(
     if found is None:
         raise unknown_service(compute_service_id)
     return ComputeServiceID(found)
+
+
+@once()
+def log_failure_compute_service(
+    tx: Connection,
+    compute_service_id: str,
+    failure_time: datetime | None = None,
+    *,
+    request: UUID | None = None,
+) -> ComputeServiceID:
+    """Record that a compute service failed at a task.
+
+    Parameters
+    ----------
+    compute_service_id : ComputeServiceID or str
+        The identifier of the service. Nothing is recorded for one that is not registered: it has
+        expired, and a new registration starts without failures.
+    failure_time : datetime, optional
+        The time of the failure; naive means UTC. A time in the future is stored as the present.
+        Default: the present time of the database.
+    request : UUID, optional
+        Identifier of this request. A repeated call with the same identifier returns the first
+        answer and changes nothing; with other arguments, it is a ValueError.
+
+    Returns
+    -------
+    ComputeServiceID
+        Its identifier.
+    """
+    moment = None if failure_time is None else utc(failure_time)
+    identifier = str(compute_service_id)
+    tx.execute(ADD_FAILURE, {"identifier": identifier, "failed": moment, "token": uuid7()})
+    return ComputeServiceID(identifier)
+
+
+def compute_services_can_claim(
+    tx: Connection,
+    compute_service_ids: Iterable[str | None],
+    forgive_time: datetime | timedelta,
+    max_failures: int,
+) -> list[bool]:
+    """Check whether compute services have failed so rarely that they may claim tasks.
+
+    Claims do not check this; a server calls it before. Failures up to `forgive_time` are removed.
+
+    Parameters
+    ----------
+    compute_service_ids : iterable of ComputeServiceID or str or None
+        The identifiers of the services.
+    forgive_time : datetime or timedelta
+        Only failures after this time count; naive means UTC. With a timedelta, only failures that
+        are less long ago, by the clock of the database.
+    max_failures : int
+        The largest number of failures with which a service may claim.
+
+    Returns
+    -------
+    list of bool
+        One entry per service, in order; False for a service that is not registered.
+
+    Raises
+    ------
+    ValueError
+        If a timedelta is negative.
+    TypeError
+        If `compute_service_ids` is a single identifier, or `max_failures` is not an integer.
+    """
+    if isinstance(compute_service_ids, str):
+        raise TypeError(
+            "expected a list of compute services, not the single identifier"
+            f" {compute_service_ids!r}; use compute_service_can_claim"
+        )
+    if isinstance(max_failures, bool):
+        raise TypeError(f"max_failures must be an integer, not {max_failures}")
+    most = index(max_failures)
+    since = cutoff_parameters("forgive_time", forgive_time)
+    wanted = [None if one is None else str(one) for one in compute_service_ids]
+    services = sorted({one for one in wanted if one is not None})
+    counts = {
+        row.identifier: row.failures
+        for row in tx.execute(COUNT_FAILURES, {"services": services, **since})
+    }
+    return [one in counts and counts[one] <= most for one in wanted]
+
+
+def compute_service_can_claim(
+    tx: Connection,
+    compute_service_id: str,
+    forgive_time: datetime | timedelta,
+    max_failures: int,
+) -> bool:
+    """Check whether a compute service has failed so rarely that it may claim tasks.
+
+    Claims do not check this; a server calls it before. Failures up to `forgive_time` are removed.
+
+    Parameters
+    ----------
+    compute_service_id : ComputeServiceID or str
+        The identifier of the service.
+    forgive_time : datetime or timedelta
+        Only failures after this time count; naive means UTC. With a timedelta, only failures that
+        are less long ago, by the clock of the database.
+    max_failures : int
+        The largest number of failures with which a service may claim.
+
+    Returns
+    -------
+    bool
+        False if the service is not registered.
+
+    Raises
+    ------
+    ValueError
+        If a timedelta is negative.
+    TypeError
+        If `max_failures` is not an integer.
+    """
+    return compute_services_can_claim(tx, [compute_service_id], forgive_time, max_failures)[0]
 
 
 @once()
@@ -203,14 +390,11 @@ def expire_registrations(
     ValueError
         If a timedelta is negative.
     """
-    values: dict[str, datetime | timedelta | None] = {"since": None, "silence": None}
+    values = cutoff_parameters("expire_time", expire_time)
     if isinstance(expire_time, timedelta):
-        if expire_time < timedelta(0):
-            raise ValueError(f"expire_time must be 0 or more, not {expire_time}")
-        values["silence"], reason = expire_time, f"no heartbeat for more than {expire_time}"
+        reason = f"no heartbeat for more than {expire_time}"
     else:
-        values["since"] = since = utc(expire_time)
-        reason = f"no heartbeat since before {since.isoformat(timespec='seconds')}"
+        reason = f"no heartbeat since before {utc(expire_time).isoformat(timespec='seconds')}"
     silent = list(tx.scalars(LOCK_SILENT_SERVICES, values))
     released = _remove(tx, silent, "expired", reason)
     if silent:

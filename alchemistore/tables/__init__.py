@@ -1,7 +1,14 @@
 """The tables: columns, constraints and indexes."""
 
 from alchemistore.tables.base import Base
-from alchemistore.tables.compute import AttemptRow, ClaimRow, ComputeServiceRow, EnvironmentRow
+from alchemistore.tables.compute import (
+    AttemptRow,
+    ClaimRow,
+    ComputeManagerRow,
+    ComputeServiceRow,
+    EnvironmentRow,
+    ServiceFailureRow,
+)
 from alchemistore.tables.identities import IdentityRow, IdentityScopeRow
 from alchemistore.tables.objects import (
     ChemicalSystemRow,
@@ -27,6 +34,7 @@ __all__ = [
     "Base",
     "ChemicalSystemRow",
     "ClaimRow",
+    "ComputeManagerRow",
     "ComputeServiceRow",
     "EnvironmentRow",
     "ExtendsRow",
@@ -42,6 +50,7 @@ __all__ = [
     "RequestRow",
     "ResultRow",
     "ScopeRow",
+    "ServiceFailureRow",
     "StatusChangeRow",
     "TaskHubRow",
     "TaskResultRow",

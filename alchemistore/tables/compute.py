@@ -10,26 +10,76 @@ from sqlalchemy import (
     Integer,
     PrimaryKeyConstraint,
     Text,
+    text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from alchemistore.models import AttemptOutcome
+from alchemistore.models import AttemptOutcome, ComputeManagerStatus
 from alchemistore.tables.base import Base, CText, one_of
+
+# A heartbeat finds room on its page, so that it updates no index.
+_BEATING = {"postgresql_with": {"fillfactor": 50, "autovacuum_vacuum_threshold": 200}}
+
+
+class ComputeManagerRow(Base):
+    """A registered compute manager; one per name.
+
+    It manages the services with its name in `manager_name`, including those that a manager of this
+    name has left behind. A service keeps the name when the manager goes, so there is no foreign
+    key.
+    """
+
+    __tablename__ = "compute_managers"
+    __table_args__ = (
+        one_of("status", ComputeManagerStatus),
+        CheckConstraint("name ~ '^[a-zA-Z][a-zA-Z0-9_.:]*$'", name="name"),
+        CheckConstraint(
+            "(status = 'OK') = (saturation IS NOT NULL)"
+            " AND (status = 'ERROR') = (coalesce(detail, '') <> '')",
+            name="detail",
+        ),
+        CheckConstraint("saturation >= 0 AND saturation <= 1", name="saturation"),
+        _BEATING,
+    )
+
+    name: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
+    uuid: Mapped[UUID]
+    registered_at: Mapped[datetime]
+    status: Mapped[CText]
+    detail: Mapped[str | None]
+    saturation: Mapped[float | None]
+    status_updated_at: Mapped[datetime]
 
 
 class ComputeServiceRow(Base):
-    """A registered compute service. A heartbeat updates this row and no index."""
+    """A registered compute service."""
 
     __tablename__ = "compute_services"
     __table_args__ = (
         CheckConstraint("identifier <> ''", name="identifier"),
-        {"postgresql_with": {"fillfactor": 50, "autovacuum_vacuum_threshold": 200}},
+        Index(None, "manager_name", postgresql_where=text("manager_name IS NOT NULL")),
+        _BEATING,
     )
 
     identifier: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
     hostname: Mapped[str | None]
     registered_at: Mapped[datetime]
     heartbeat_at: Mapped[datetime]
+    manager_name: Mapped[CText | None]
+
+
+class ServiceFailureRow(Base):
+    """A failure of a registered compute service, until it is forgiven."""
+
+    __tablename__ = "service_failures"
+    __table_args__ = (
+        PrimaryKeyConstraint("service", "failed_at", "token"),
+        ForeignKeyConstraint(["service"], ["compute_services.identifier"], ondelete="CASCADE"),
+    )
+
+    service: Mapped[CText]
+    failed_at: Mapped[datetime]
+    token: Mapped[UUID]
 
 
 class EnvironmentRow(Base):

@@ -98,10 +98,14 @@ def test_types_of_a_call_can_be_resolved(name: str) -> None:
     assert {*inspect.signature(getattr(STORE, name)).parameters} <= {*hints}
 
 
+# Calls of the reference interface that write although their names begin with a word for reading.
+WRITES_DESPITE_ITS_NAME = {"get_computemanager_instruction"}
+
+
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_name_of_a_call_tells_whether_it_writes(name: str) -> None:
     reads = name.startswith(("get_", "query_", "check_", "list_"))
-    assert getattr(StateStore, name).readonly is reads
+    assert getattr(StateStore, name).readonly is (reads and name not in WRITES_DESPITE_ITS_NAME)
 
 
 def test_all_errors_are_public() -> None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -340,3 +341,116 @@ def test_many_services_expire_at_once_across_scopes(
     for made in (here, there):
         assert sorted(outcomes(store, made.tasks), key=str) == [["expired"]] * 5 + [[None]]
         assert len(store.get_taskhub_unclaimed_tasks(made.hub)) == 5
+
+
+# failures
+
+
+def failures(store: StateStore) -> dict[str, list[datetime]]:
+    with store.engine.connect() as connection:
+        rows = connection.execute(
+            text("SELECT service, failed_at FROM service_failures ORDER BY service, failed_at")
+        ).all()
+    found: dict[str, list[datetime]] = {}
+    for row in rows:
+        found.setdefault(row.service, []).append(row.failed_at)
+    return found
+
+
+def test_failures_after_the_time_count(store: StateStore) -> None:
+    register(store, "a", "b")
+    for moment in (NOON, NOON + MINUTE, NOON + MINUTE, NOON - MINUTE):
+        answer = store.log_failure_compute_service("a", moment)
+        assert (answer, type(answer)) == ("a", ComputeServiceID)
+    assert len(failures(store)["a"]) == 4
+    before_all = NOON - 2 * MINUTE
+    assert store.compute_services_can_claim(["a"], before_all, 3) == [False]
+    assert store.compute_services_can_claim(["a"], before_all, 4) == [True]
+    # A failure at that time does not count.
+    assert store.compute_service_can_claim("a", NOON.replace(tzinfo=None), 2)
+    assert not store.compute_service_can_claim("a", NOON, 1)
+    assert store.compute_service_can_claim("b", before_all, 0)
+    assert not store.compute_service_can_claim("b", before_all, -1)
+
+
+def test_forgiven_failures_are_removed(store: StateStore) -> None:
+    register(store, "a", "b")
+    for name in ("a", "b"):
+        for moment in (NOON, NOON + MINUTE):
+            store.log_failure_compute_service(name, moment)
+    assert store.compute_service_can_claim("a", NOON, 1)
+    assert failures(store) == {"a": [NOON + MINUTE], "b": [NOON, NOON + MINUTE]}
+    assert store.compute_service_can_claim("a", NOON - MINUTE, 1)
+
+
+def test_answers_about_services_are_in_the_order_given(store: StateStore) -> None:
+    register(store, "a", "b")
+    store.log_failure_compute_service("b")
+    asked = ["b", None, "a", "unknown", "b", ComputeServiceID("a")]
+    answers = [False, False, True, False, False, True]
+    assert store.compute_services_can_claim(asked, MINUTE, 0) == answers
+    assert store.compute_services_can_claim(iter(asked), MINUTE, 0) == answers
+    assert store.compute_services_can_claim([], MINUTE, 0) == []
+    assert not store.compute_service_can_claim("unknown", MINUTE, 100)
+
+
+def test_failure_of_an_unknown_service_is_not_recorded(store: StateStore) -> None:
+    assert store.log_failure_compute_service("a", NOON) == "a"
+    register(store, "a")
+    assert store.compute_service_can_claim("a", NOON - MINUTE, 0)
+    assert failures(store) == {}
+
+
+def test_failures_go_with_the_registration(store: StateStore) -> None:
+    register(store, "a", "b")
+    for name in ("a", "b"):
+        store.log_failure_compute_service(name)
+    store.deregister_computeservice("a")
+    store.expire_registrations(timedelta(0))
+    assert failures(store) == {}
+    register(store, "a")
+    assert store.compute_service_can_claim("a", MINUTE, 0)
+
+
+def test_failure_is_at_the_time_of_the_database_and_never_in_the_future(
+    store: StateStore,
+) -> None:
+    register(store, "a")
+    before = database_now(store)
+    store.log_failure_compute_service("a")
+    store.log_failure_compute_service("a", datetime.now(UTC) + timedelta(days=365))
+    assert all(before <= moment <= database_now(store) for moment in failures(store)["a"])
+    assert not store.compute_service_can_claim("a", MINUTE, 1)
+    assert store.compute_service_can_claim("a", timedelta(0), 1)
+
+
+def test_registration_brings_its_failures(store: StateStore) -> None:
+    given = ComputeServiceRegistration(
+        identifier=ComputeServiceID("a"),
+        registered=NOON,
+        heartbeat=NOON,
+        failure_times=(NOON, NOON.replace(tzinfo=None), NOON + MINUTE),
+    )
+    store.register_computeservice(given)
+    assert failures(store) == {"a": [NOON, NOON, NOON + MINUTE]}
+
+
+def test_wrong_arguments_about_failures_are_refused(store: StateStore) -> None:
+    register(store, "a")
+    wrong: Any
+    for wrong in (True, 1.5, "1", None):
+        with pytest.raises(TypeError, match=r"max_failures must be (an integer|of type int)"):
+            store.compute_service_can_claim("a", NOON, wrong)
+    with pytest.raises(TypeError, match="not the single identifier 'a'"):
+        store.compute_services_can_claim("a", NOON, 1)
+    with pytest.raises(ValueError, match="forgive_time must be 0 or more"):
+        store.compute_services_can_claim(["a"], -MINUTE, 1)
+    for wrong in (5, "noon"):
+        with pytest.raises(TypeError, match="time must be of type"):
+            store.compute_services_can_claim(["a"], wrong, 1)
+        with pytest.raises(TypeError, match="time must be of type"):
+            store.log_failure_compute_service("a", wrong)
+    with pytest.raises(ValueError, match="NUL"):
+        store.log_failure_compute_service("a\0")
+    with pytest.raises(ValueError, match="NUL"):
+        store.compute_services_can_claim(["a\0"], NOON, 1)

@@ -24,9 +24,17 @@ SUFFIXES = {
     CheckConstraint: "__ck",
 }
 
-# Tables without a scope: `scopes` is the list of scopes; services, identities and requests span
-# several.
-WITHOUT_SCOPE = {"compute_services", "identities", "identity_scopes", "requests", "scopes"}
+# Tables without a scope: `scopes` is the list of scopes; managers, services, identities and
+# requests span several.
+WITHOUT_SCOPE = {
+    "compute_managers",
+    "compute_services",
+    "identities",
+    "identity_scopes",
+    "requests",
+    "scopes",
+    "service_failures",
+}
 # Indexes that span scopes: claims by service, and objects by path.
 ACROSS_SCOPES = {"claims__service__ix", "claims__compute_services__fk", "results__location__ix"}
 

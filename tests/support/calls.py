@@ -12,6 +12,9 @@ from gufe.tokenization import TOKENIZABLE_REGISTRY
 from sqlalchemy import text
 
 from alchemistore import (
+    ComputeManagerID,
+    ComputeManagerRegistration,
+    ComputeManagerStatus,
     ComputeServiceID,
     ComputeServiceRegistration,
     Scope,
@@ -27,6 +30,8 @@ from tests.support.results import ref
 
 MANY = 1000
 SOON = datetime.now(UTC) + timedelta(hours=1)
+MANAGER = ComputeManagerID(f"manager-{'1' * 32}")
+NEW_MANAGER = ComputeManagerID(f"new_manager-{'2' * 32}")
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,28 @@ def _services(tx: StateStore, world: World, many: bool) -> Campaign:
             )
         )
         assert tx.claim_taskhub_tasks(world[many].hub, identifier) != [None]
+    return world[many]
+
+
+def _failed_services(tx: StateStore, world: World, many: bool) -> Campaign:
+    tx.register_computemanager(ComputeManagerRegistration.from_now(NEW_MANAGER))
+    for name in _failed(many):
+        tx.register_computeservice(
+            ComputeServiceRegistration.from_now(name, manager_name=NEW_MANAGER.name)
+        )
+        tx.log_failure_compute_service(name)
+    return world[many]
+
+
+def _failed(many: bool) -> list[str]:
+    return [f"failed {number}" for number in range(50 if many else 1)]
+
+
+def _silent_managers(tx: StateStore, world: World, many: bool) -> Campaign:
+    for number in range(50 if many else 1):
+        tx.register_computemanager(
+            ComputeManagerRegistration.from_now(ComputeManagerID.new_from_name(f"silent{number}"))
+        )
     return world[many]
 
 
@@ -326,6 +353,23 @@ CASES: list[tuple[str, Act, Prepare]] = [
         _services,
     ),
     (
+        "compute_services_can_claim",
+        lambda tx, c, many: tx.compute_services_can_claim(_failed(many), SOON, 0),
+        _failed_services,
+    ),
+    (
+        "get_computemanager_instruction",
+        lambda tx, c, many: tx.get_computemanager_instruction(
+            NEW_MANAGER, SOON, 0, [c.network.scope], ["PushProtocol"]
+        ),
+        _failed_services,
+    ),
+    (
+        "expire_computemanager_registrations",
+        lambda tx, c, many: tx.expire_computemanager_registrations(SOON, SOON),
+        _silent_managers,
+    ),
+    (
         "get_service_tasks",
         lambda tx, c, many: tx.get_service_tasks("large" if many else "small"),
         _claim_all,
@@ -368,6 +412,14 @@ CASES: list[tuple[str, Act, Prepare]] = [
 ]
 # Calls about one object, whose answer is one object or a few.
 ABOUT_ONE = {
+    "clear_errored_computemanager",
+    "compute_service_can_claim",
+    "deregister_computemanager",
+    "get_compute_manager_id",
+    "get_compute_manager_status",
+    "log_failure_compute_service",
+    "register_computemanager",
+    "update_compute_manager_status",
     "add_scope",
     "create_credentialed_entity",
     "get_credentialed_entity",
@@ -404,11 +456,13 @@ USER, KEY = "somebody", "a key"
 
 
 def make_user(store: StateStore) -> None:
-    """Store an identity with a scope."""
+    """Store an identity with a scope, and a manager whose status is ERROR."""
     store.create_credentialed_entity(
         CredentialedUserIdentity(identifier=USER, hashed_key=hash_key(KEY))
     )
     store.add_scope(USER, CredentialedUserIdentity, "org-*-*")
+    store.register_computemanager(ComputeManagerRegistration.from_now(MANAGER))
+    store.update_compute_manager_status(MANAGER, ComputeManagerStatus.ERROR, "it broke")
 
 
 def arguments(world: World, name: str) -> dict[str, Any]:
@@ -421,21 +475,30 @@ def arguments(world: World, name: str) -> dict[str, Any]:
         "attempt": 1,
         "chemicalsystem": ScopedKey.from_str(f"{middle.key}-{world.scope}"),
         "cls": CredentialedUserIdentity,
+        "compute_manager_id": MANAGER,
+        "compute_manager_registration": ComputeManagerRegistration.from_now(NEW_MANAGER),
         "compute_service_id": "small",
+        "compute_service_ids": ["small", "large"],
         "compute_service_registration": ComputeServiceRegistration.from_now("new", hostname="h"),
         "count": 1,
         "creator": "me",
+        "detail": None,
         "disabled": True,
         "entity": CredentialedUserIdentity(identifier="another", hashed_key="x"),
         "environment": {"gufe": "1.1"},
         "exclude_scopes": ["other-*-*"],
         "expire_time": SOON - timedelta(days=1),
+        "expire_time_error": SOON - timedelta(days=1),
+        "expire_time_ok": SOON - timedelta(days=1),
         "extends": None,
+        "failure_time": SOON,
         "force": False,
+        "forgive_time": SOON - timedelta(days=1),
         "heartbeat": SOON,
         "identifier": USER,
         "key": KEY if name == "authenticate" else None,
         "limit": 5,
+        "max_failures": 3,
         "name": None,
         "network": made.network,
         "network_state": "active",
@@ -451,6 +514,7 @@ def arguments(world: World, name: str) -> dict[str, Any]:
         "verify": False,
         "written_by": None,
         "return_as": "list",
+        "saturation": 0.5,
         "return_gufe": False,
         "scope": world.scope,
         "scoped_key": made.network,
@@ -458,6 +522,7 @@ def arguments(world: World, name: str) -> dict[str, Any]:
         "state": "active",
         "states": ["active"],
         "status": TaskStatusEnum.waiting,
+        "steal": False,
         "strategy": None,
         "task": made.tasks[0],
         "taskhub": made.hub,
@@ -465,6 +530,7 @@ def arguments(world: World, name: str) -> dict[str, Any]:
         "tracebacks": ["Traceback"],
         "transformation": edge,
         "transformations": [edge],
+        "update_time": SOON,
         "weight": 0.5,
         "reason": "a reason",
         "actor": "me",
@@ -473,5 +539,9 @@ def arguments(world: World, name: str) -> dict[str, Any]:
         by_name["network"] = star(1, "another")
     if name == "create_tasks":
         by_name["extends"] = [None]
+    if name == "get_compute_manager_id":
+        by_name["name"] = MANAGER.name
+    if name == "update_compute_manager_status":
+        by_name["status"] = ComputeManagerStatus.OK
     taken = inspect.signature(getattr(StateStore, name)).parameters
     return {one: by_name[one] for one in taken if one not in ("self", "request")}

@@ -10,6 +10,8 @@ ANY = object()
 REQUIRED = object()
 
 SCOPE = {"scope": ANY}
+MANAGER = {"compute_manager_id": REQUIRED}
+FORGIVING = {"forgive_time": REQUIRED, "max_failures": REQUIRED}
 SETTER: dict[str, object] = {"tasks": REQUIRED, "raise_error": False}
 
 STATE_STORE: dict[str, dict[str, object]] = {
@@ -64,6 +66,31 @@ STATE_STORE: dict[str, dict[str, object]] = {
     "heartbeat_computeservice": {"compute_service_id": REQUIRED, "heartbeat": ANY},
     "deregister_computeservice": {"compute_service_id": REQUIRED},
     "expire_registrations": {"expire_time": REQUIRED},
+    "log_failure_compute_service": {"compute_service_id": REQUIRED, "failure_time": ANY},
+    "compute_service_can_claim": {"compute_service_id": REQUIRED, **FORGIVING},
+    "compute_services_can_claim": {"compute_service_ids": REQUIRED, **FORGIVING},
+    "register_computemanager": {"compute_manager_registration": REQUIRED, "steal": False},
+    "deregister_computemanager": MANAGER,
+    "expire_computemanager_registrations": {
+        "expire_time_ok": REQUIRED,
+        "expire_time_error": REQUIRED,
+    },
+    "get_compute_manager_id": {"name": REQUIRED},
+    "get_compute_manager_status": MANAGER,
+    "clear_errored_computemanager": MANAGER,
+    "get_computemanager_instruction": {
+        **MANAGER,
+        **FORGIVING,
+        "scopes": REQUIRED,
+        "protocols": REQUIRED,
+    },
+    "update_compute_manager_status": {
+        **MANAGER,
+        "status": REQUIRED,
+        "detail": None,
+        "saturation": None,
+        "update_time": None,
+    },
     "set_task_status": {"tasks": REQUIRED, "status": REQUIRED, "raise_error": False},
     "set_task_waiting": SETTER,
     "set_task_running": SETTER,

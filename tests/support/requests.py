@@ -11,13 +11,21 @@ from uuid import UUID
 import psycopg
 from sqlalchemy import Connection, event
 
-from alchemistore import ComputeServiceRegistration, Scope, StateStore
+from alchemistore import (
+    ComputeManagerID,
+    ComputeManagerRegistration,
+    ComputeServiceRegistration,
+    Scope,
+    StateStore,
+)
 from tests.support.campaigns import Campaign, campaign, register, star
 from tests.support.databases import libpq, rolled_back, row_counts
 
 Call = Callable[[StateStore, Campaign, UUID | None], Any]
 Moment = Literal["in the call", "before COMMIT", "after COMMIT"]
 REGISTRATION = ComputeServiceRegistration.from_now("c")
+MANAGER = ComputeManagerID(f"manager-{'1' * 32}")
+NEW_MANAGER = ComputeManagerRegistration.from_now(f"new_manager-{'2' * 32}")
 
 CALLS: dict[str, Call] = {
     "claim_taskhub_tasks": lambda store, made, request: store.claim_taskhub_tasks(
@@ -41,6 +49,15 @@ CALLS: dict[str, Call] = {
     "deregister_computeservice": lambda store, made, request: store.deregister_computeservice(
         "b", request=request
     ),
+    "log_failure_compute_service": lambda store, made, request: store.log_failure_compute_service(
+        "b", request=request
+    ),
+    "register_computemanager": lambda store, made, request: store.register_computemanager(
+        NEW_MANAGER, request=request
+    ),
+    "clear_errored_computemanager": lambda store, made, request: store.clear_errored_computemanager(
+        MANAGER, request=request
+    ),
     "delete_network": lambda store, made, request: store.delete_network(
         made.network, request=request
     ),
@@ -52,9 +69,14 @@ CALLS: dict[str, Call] = {
 
 
 def campaign_with_services(store: StateStore, scope: Scope) -> Campaign:
-    """Store eight tasks on a hub, the last held by the service `b`; `a` is idle."""
+    """Store eight tasks on a hub, the last held by the service `b`; `a` is idle.
+
+    There is also a manager, whose status is ERROR.
+    """
     made = campaign(store, scope, tasks=8)
     register(store, "a", "b")
+    store.register_computemanager(ComputeManagerRegistration.from_now(MANAGER))
+    store.update_compute_manager_status(MANAGER, "ERROR", "it broke")
     store.set_task_priority(made.tasks[7:], 1)
     assert store.claim_taskhub_tasks(made.hub, "b") == made.tasks[7:]
     return made

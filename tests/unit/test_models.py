@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from alchemistore import (
+    ComputeManagerRegistration,
     ComputeServiceID,
     ComputeServiceRegistration,
     ObjectStoreRef,
@@ -332,6 +333,7 @@ RECORDS: list[BaseModel] = [
     ComputeServiceRegistration(
         identifier=ComputeServiceID("a"), registered=MOMENT, heartbeat=MOMENT
     ),
+    ComputeManagerRegistration.from_now(f"east-{'1' * 32}"),
     TaskProvenance(
         computeserviceid=ComputeServiceID("a"), datetime_start=MOMENT, datetime_end=MOMENT
     ),

@@ -32,7 +32,7 @@ Order of locks
 --------------
 Everything that touches tasks, actions and claims acquires locks in this order:
 
-1. registrations of compute services, by identifier;
+1. registrations of compute managers, by name, then of compute services, by identifier;
 2. tasks, by key; a lock on a task covers its actions, claim, attempts and results;
 3. lanes, then queue rows.
 

@@ -284,6 +284,13 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     query_networks = reads(network_queries.query_networks)
     query_transformations = reads(network_queries.query_transformations)
     query_chemicalsystems = reads(network_queries.query_chemicalsystems)
+
+    # strategies
+    set_network_strategy = writes(strategies.set_network_strategy)
+    get_network_strategy = reads(strategies.get_network_strategy)
+    get_network_strategy_state = reads(strategies.get_network_strategy_state)
+    get_strategies_for_execution = writes(strategies.get_strategies_for_execution)
+    update_strategy_state = writes(strategies.update_strategy_state)
     set_strategy = writes(strategies.set_strategy)
     get_strategy = reads(strategies.get_strategy)
 

@@ -115,6 +115,14 @@ RULES = {
             '-', n.kind, replace(CAST(n.token AS text), '-', ''), s.org, s.campaign, s.project
         )) AS uuid)
     """,
+    "a strategy is no network, transformation or chemical system": """
+        SELECT n.scope_id, n.kind, n.token FROM networks AS n
+        JOIN (
+            SELECT scope_id, token FROM networks
+            UNION ALL SELECT scope_id, token FROM transformations
+            UNION ALL SELECT scope_id, token FROM chemical_systems
+        ) AS m ON (m.scope_id, m.token) = (n.scope_id, n.strategy)
+    """,
     "a transformation has the two systems A and B, or the one of a NonTransformation": """
         SELECT tr.scope_id, tr.kind, tr.token FROM transformations AS tr
         LEFT JOIN transformation_chemical_systems AS s

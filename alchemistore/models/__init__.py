@@ -29,6 +29,12 @@ from alchemistore.models.identity import (
 from alchemistore.models.keys import GufeKey, Scope, ScopedKey
 from alchemistore.models.network import NetworkMark, NetworkStateEnum
 from alchemistore.models.result import ObjectStoreRef, ProtocolDAGResultRef
+from alchemistore.models.strategy import (
+    StrategyModeEnum,
+    StrategyState,
+    StrategyStatusEnum,
+    StrategyTaskScalingEnum,
+)
 from alchemistore.models.task import RefusalReason, Task, TaskHub, TaskStatusEnum
 
 __all__ = [
@@ -56,6 +62,10 @@ __all__ = [
     "ScopedKey",
     "Settlement",
     "StatusChange",
+    "StrategyModeEnum",
+    "StrategyState",
+    "StrategyStatusEnum",
+    "StrategyTaskScalingEnum",
     "Task",
     "TaskArchive",
     "TaskDetails",

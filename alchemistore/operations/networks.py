@@ -39,6 +39,7 @@ from alchemistore.operations.documents import (
 )
 from alchemistore.operations.network_marks import parse_state
 from alchemistore.operations.requests import once
+from alchemistore.operations.strategies import remove_unused_strategy
 from alchemistore.operations.taskhubs import drop_taskhub
 
 M = TypeVar("M", "gufe_adapter.Edge", "gufe_adapter.Node")
@@ -140,7 +141,7 @@ CORRECT_NETWORK = (
     text("DELETE FROM network_chemical_systems WHERE scope_id = :scope_id AND network = :network"),
 )
 LOCK_NETWORK_TO_DELETE = text(f"""
-    SELECT scope_id, token FROM networks
+    SELECT scope_id, token, strategy FROM networks
     WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind FOR UPDATE
 """)
 # Its document is deleted, too, unless another object holds it; the documents of its members stay.
@@ -478,9 +479,9 @@ def _member(found: M | None, key: str, network: gufe_adapter.NetworkContent) -> 
 def delete_network(
     tx: Connection, network: ScopedKey | str, *, request: UUID | None = None
 ) -> ScopedKey:
-    """Delete a network with its hub; its members, their tasks and results stay.
+    """Delete a network with its hub and strategy; its members, their tasks and results stay.
 
-    The document of a network that is part of another object stays, too.
+    The document of a network or strategy that other objects or networks need stays, too.
 
     Parameters
     ----------
@@ -509,4 +510,6 @@ def delete_network(
     drop_taskhub(tx, row.scope_id, row.token)
     for statement in DELETE_NETWORK:
         tx.execute(statement, {"scope_id": row.scope_id, "token": row.token})
+    if row.strategy is not None:
+        remove_unused_strategy(tx, row.scope_id, row.strategy)
     return key

@@ -24,6 +24,7 @@ from alchemistore.tables.objects import (
 from alchemistore.tables.queue import LaneRow, QueueRow
 from alchemistore.tables.requests import RequestRow
 from alchemistore.tables.results import ResultRow, TaskResultRow
+from alchemistore.tables.strategies import NetworkStrategyRow
 from alchemistore.tables.tasks import ActionRow, ExtendsRow, StatusChangeRow, TaskHubRow, TaskRow
 
 metadata = Base.metadata
@@ -45,6 +46,7 @@ __all__ = [
     "NetworkChemicalSystemRow",
     "NetworkMarkRow",
     "NetworkRow",
+    "NetworkStrategyRow",
     "NetworkTransformationRow",
     "QueueRow",
     "RequestRow",

@@ -99,7 +99,7 @@ def test_types_of_a_call_can_be_resolved(name: str) -> None:
 
 
 # Calls of the reference interface that write although their names begin with a word for reading.
-WRITES_DESPITE_ITS_NAME = {"get_computemanager_instruction"}
+WRITES_DESPITE_ITS_NAME = {"get_computemanager_instruction", "get_strategies_for_execution"}
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from alchemistore import Scope, ScopedKey, StateStore
+from alchemistore import Scope, ScopedKey, StateStore, StrategyState
 from alchemistore.errors import SchemaError, StateStoreError
 from alchemistore.maintenance import grants
 from alchemistore.maintenance.grants import Purpose
@@ -107,6 +107,8 @@ READS: dict[str, Call] = {
     "query_networks": lambda s, m: s.query_networks(name="star"),
     "query_transformations": lambda s, m: s.query_transformations(scope=SCOPE),
     "query_chemicalsystems": lambda s, m: s.query_chemicalsystems(scope=SCOPE),
+    "get_network_strategy": lambda s, m: s.get_network_strategy(m.network),
+    "get_network_strategy_state": lambda s, m: s.get_network_strategy_state(m.network),
     "get_strategy": lambda s, m: s.get_strategy(m.network),
     "get_network_transformations": lambda s, m: s.get_network_transformations(m.network),
     "get_transformation_networks": lambda s, m: s.get_transformation_networks(m.transformations[0]),
@@ -157,6 +159,9 @@ WRITES: dict[str, Call] = {
     "create_network": lambda s, m: s.create_network(star(1, str(m.hub)), SCOPE),
     "assemble_network": lambda s, m: s.assemble_network(star(1, "assembled"), SCOPE),
     "set_network_state": lambda s, m: s.set_network_state([m.network], ["inactive"]),
+    "set_network_strategy": lambda s, m: s.set_network_strategy(m.network, Ball("new")),
+    "get_strategies_for_execution": lambda s, m: s.get_strategies_for_execution(),
+    "update_strategy_state": lambda s, m: s.update_strategy_state(m.network, StrategyState()),
     "set_strategy": lambda s, m: s.set_strategy(Ball("another"), m.network),
     "create_taskhub": lambda s, m: s.create_taskhub(m.network),
     "set_taskhub_weight": lambda s, m: s.set_taskhub_weight(m.network, 0.75),

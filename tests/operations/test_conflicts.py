@@ -401,6 +401,8 @@ def test_document_of_a_deleted_network_that_is_a_strategy_stays(
         )
     store.delete_network(network)
     assert document(store, network.gufe_key) == chain[-1][1]
+    store.set_network_strategy(other, None)
+    assert not store.check_existence(network)
 
 
 def test_object_that_cannot_be_built_is_named_by_every_call(

@@ -77,6 +77,7 @@ ALL_PARTS = "all children of a gufe object are stored"
 MARK = "the token of a mark is the digest of the key of its network"
 TWO_SYSTEMS = "a transformation has the two systems A and B, or the one of a NonTransformation"
 OF_ITS_KIND = "the document of a network, transformation or chemical system is of its kind"
+STRATEGY = "a strategy is no network, transformation or chemical system"
 IN_QUEUE = "a claimable task is in the queue"
 CLAIMABLE = "a task in the queue is claimable"
 IN_LANE = "a task in the queue is in open lanes and not below their floors"
@@ -159,6 +160,18 @@ BREACHES = [
         " WHERE transformation = :transformation AND role = 'B'",
         "transformation",
         TWO_SYSTEMS,
+    ),
+    (
+        "UPDATE networks SET strategy = :transformation WHERE token = :network",
+        "network",
+        STRATEGY,
+    ),
+    ("UPDATE networks SET strategy = token WHERE token = :network", "network", STRATEGY),
+    (
+        "UPDATE networks SET strategy = (SELECT token FROM chemical_systems LIMIT 1)"
+        " WHERE token = :network",
+        "network",
+        STRATEGY,
     ),
     ("DELETE FROM queue WHERE task = :waiting", "waiting", IN_QUEUE),
     ("UPDATE queue SET priority = 11 WHERE task = :waiting", "waiting", IN_QUEUE, IN_LANE),

@@ -20,12 +20,13 @@ from alchemistore import (
     Scope,
     ScopedKey,
     StateStore,
+    StrategyState,
     TaskStatusEnum,
 )
 from alchemistore.models import CredentialedUserIdentity
 from alchemistore.operations.key_hashing import hash_key
 from tests.support.campaigns import Campaign, campaign, register, star
-from tests.support.gufe_classes import system
+from tests.support.gufe_classes import Ball, system
 from tests.support.results import ref
 
 MANY = 1000
@@ -139,6 +140,13 @@ def _networks(tx: StateStore, world: World, many: bool) -> Campaign:
     for number in range(50 if many else 0):
         tx.create_taskhub(tx.create_network(star(1, f"net {number}"), world.scope))
     TOKENIZABLE_REGISTRY.clear()
+    return world[many]
+
+
+def _strategies(tx: StateStore, world: World, many: bool) -> Campaign:
+    for number in range(50 if many else 1):
+        network = tx.create_network(star(1, f"net {number}"), world.scope)
+        tx.set_network_strategy(network, Ball(f"strategy {number}"))
     return world[many]
 
 
@@ -260,6 +268,11 @@ CASES: list[tuple[str, Act, Prepare]] = [
         "get_network_chemicalsystems",
         lambda tx, c, many: tx.get_network_chemicalsystems(c.network),
         _no_more,
+    ),
+    (
+        "get_strategies_for_execution",
+        lambda tx, c, many: tx.get_strategies_for_execution(["org-*-*", "other-*-*"]),
+        _strategies,
     ),
     ("set_taskhub_weight", lambda tx, c, many: tx.set_taskhub_weight(_all(tx), 0.25), _networks),
     ("get_taskhub_weight", lambda tx, c, many: tx.get_taskhub_weight(_all(tx)), _networks),
@@ -424,7 +437,11 @@ ABOUT_ONE = {
     "create_credentialed_entity",
     "get_credentialed_entity",
     "get_document",
+    "get_network_strategy",
+    "get_network_strategy_state",
     "get_strategy",
+    "set_network_strategy",
+    "update_strategy_state",
     "list_scopes",
     "remove_credentialed_identity",
     "remove_scope",
@@ -524,6 +541,9 @@ def arguments(world: World, name: str) -> dict[str, Any]:
         "status": TaskStatusEnum.waiting,
         "steal": False,
         "strategy": None,
+        "strategy_state": StrategyState(),
+        "min_sleep_interval": 0,
+        "lease": 60.0,
         "task": made.tasks[0],
         "taskhub": made.hub,
         "tasks": made.tasks,

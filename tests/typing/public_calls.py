@@ -18,6 +18,7 @@ from alchemistore import (
     Scope,
     ScopedKey,
     StateStore,
+    StrategyState,
     Task,
     TaskDetails,
     TaskHistory,
@@ -44,6 +45,16 @@ def network_states(store: StateStore, network: ScopedKey, networks: Iterable[Sco
     assert_type(store.set_network_state(network, "active"), ScopedKey)
     assert_type(store.set_network_state(networks, "active"), list[ScopedKey | None])
     assert_type(store.set_network_state(networks, ["active"]), list[ScopedKey | None])
+
+
+def strategies(store: StateStore, network: ScopedKey) -> None:
+    assert_type(store.set_network_strategy(network, None), ScopedKey | None)
+    assert_type(store.get_network_strategy_state(network), StrategyState | None)
+    assert_type(
+        store.get_strategies_for_execution(["a-b-c"], 60, lease=60),
+        list[tuple[ScopedKey, ScopedKey, StrategyState]],
+    )
+    assert_type(store.update_strategy_state(str(network), StrategyState()), ScopedKey | None)
 
 
 def get_taskhub(store: StateStore, network: ScopedKey, flag: bool) -> None:

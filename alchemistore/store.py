@@ -42,6 +42,7 @@ from alchemistore.operations import (
     settlement,
     statuses,
     strategies,
+    taskhub_weights,
     taskhubs,
     tasks,
     topology,
@@ -305,10 +306,11 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     # task hubs
     create_taskhub = writes(taskhubs.create_taskhub)
     get_taskhub = reads(taskhubs.get_taskhub)
+    get_taskhubs = reads(taskhubs.get_taskhubs)
     query_taskhubs = reads(taskhubs.query_taskhubs)
     delete_taskhub = writes(taskhubs.delete_taskhub)
-    set_taskhub_weight = writes(taskhubs.set_taskhub_weight)
-    get_taskhub_weight = reads(taskhubs.get_taskhub_weight)
+    set_taskhub_weight = writes(taskhub_weights.set_taskhub_weight)
+    get_taskhub_weight = reads(taskhub_weights.get_taskhub_weight)
     get_taskhub_tasks = reads(taskhubs.get_taskhub_tasks)
     get_taskhub_unclaimed_tasks = reads(taskhubs.get_taskhub_unclaimed_tasks)
 
@@ -318,6 +320,7 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     set_task_weights = writes(actions.set_task_weights)
     get_task_weights = reads(actions.get_task_weights)
     get_taskhub_actioned_tasks = reads(actions.get_taskhub_actioned_tasks)
+    get_transformation_actioned_tasks = reads(actions.get_transformation_actioned_tasks)
     get_task_actioned_networks = reads(actions.get_task_actioned_networks)
 
     # tasks

@@ -29,6 +29,7 @@ from harmonic.protocol import HarmonicProtocol, HarmonicSettings
 # gufe has no types.
 Network: TypeAlias = Any
 TARGET = Target(1.5)
+ASSEMBLY_TARGET = Target(1.2)
 ENCODER, DECODER = tokenization.JSON_HANDLER.encoder, tokenization.JSON_HANDLER.decoder
 # gufe 0.4 has no chain of its own.
 KeyedChain = getattr(tokenization, "KeyedChain", None)
@@ -82,6 +83,9 @@ def _of(run: Run, store: StateStore, name: str, make: Callable[[], Network]) -> 
     with run.step(f"create_network, {name}", rounds + 1) as advance:
         created, key, text = _create(store, make(), rounds, lambda: advance(1))
 
+    with run.step(f"assemble_network, {name}", rounds + 1) as advance:
+        assembled = _assemble(store, make(), rounds, lambda: advance(1))
+
     def cold(build: Callable[[], Network]) -> float:
         gc.collect()
         if gufe_adapter.cached(key.gufe_key) is not None:
@@ -112,6 +116,13 @@ def _of(run: Run, store: StateStore, name: str, make: Callable[[], Network]) -> 
             note=note,
         ),
         compare(
+            f"assemble_network, {name}, against create_network",
+            assembled,
+            target=ASSEMBLY_TARGET,
+            unit="ms",
+            note="with hub, mark and a remembered answer; each time into a new scope",
+        ),
+        compare(
             f"get_gufe, {name}, against gufe's decoding",
             got,
             target=TARGET,
@@ -130,6 +141,16 @@ def _create(
     }
     created = alternate(contestants, rounds, warmup=1, advance=advance)
     return created, store.create_network(network, new_scope()), encode(network)
+
+
+def _assemble(
+    store: StateStore, network: Network, rounds: int, advance: Callable[[], None]
+) -> dict[str, list[float]]:
+    contestants = {
+        "assemble_network": lambda: clocked(lambda: store.assemble_network(network, new_scope())),
+        "create_network": lambda: clocked(lambda: store.create_network(network, new_scope())),
+    }
+    return alternate(contestants, rounds, warmup=1, advance=advance)
 
 
 def encode(network: Network) -> str:

@@ -232,7 +232,6 @@ def parse_one_or_many(
     tx: Connection,
     keys: ScopedKey | str | Iterable[ScopedKey | str | None],
     kind: str,
-    strict: bool = False,
 ) -> tuple[bool, Keys]:
     """Parse a single key or a list of keys.
 
@@ -244,8 +243,6 @@ def parse_one_or_many(
         The key or keys.
     kind : str
         The class of the keys.
-    strict : bool, default False
-        Raise an error for a single key of another kind.
 
     Returns
     -------
@@ -253,7 +250,7 @@ def parse_one_or_many(
         Whether a single key was passed, and the list.
     """
     if isinstance(keys, str | ScopedKey):
-        return True, parse_keys(tx, [parse_key(keys, kind if strict else None)], kind)
+        return True, parse_keys(tx, [parse_key(keys)], kind)
     return False, parse_keys(tx, keys, kind)
 
 

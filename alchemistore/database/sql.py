@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import TextClause, text
 
+from alchemistore.database.arguments import integer
 from alchemistore.database.keys import parse_key
 from alchemistore.models import ScopedKey
 
@@ -88,7 +88,7 @@ def page(
     limit: int | None, after: ScopedKey | str | None, *, by_kind: bool = False
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the parameters and conditions of a page: at most `limit` keys after a key."""
-    if limit is not None and (limit := operator.index(limit)) < 0:
+    if limit is not None and (limit := integer(limit, "limit")) < 0:
         raise ValueError(f"limit must be 0 or more, not {limit}")
     if after is None:
         return {"limit": limit}, []

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, TextClause, text
 
+from alchemistore.database.arguments import also_named
 from alchemistore.database.keys import (
     Keys,
     parameters,
@@ -24,7 +25,7 @@ from alchemistore.models.task import DEFAULT_WEIGHT
 from alchemistore.operations.queue.refresh import refresh
 from alchemistore.operations.refusals import Refusals, explain, explain_missing_hub
 from alchemistore.operations.task_sets import TASKS, lock
-from alchemistore.operations.taskhubs import check_weight
+from alchemistore.operations.taskhub_weights import check_weight
 
 # The statuses of tasks that can still be run.
 ACTIONABLE = ("waiting", "running", "error")
@@ -127,6 +128,16 @@ LIST_ACTIONS_OF_HUBS = text("""
         WITH ORDINALITY AS x (scope_id, taskhub, position)
     JOIN actions AS a ON a.scope_id = x.scope_id AND a.taskhub = x.taskhub
     ORDER BY x.position, a.task
+""")
+TASKS_OF_TRANSFORMATION_ON_HUB = text(f"""
+    SELECT t.token FROM tasks AS t
+    -- Looks up the action of each task by key.
+    CROSS JOIN LATERAL (
+        SELECT FROM actions AS a
+        WHERE a.scope_id = t.scope_id AND a.taskhub = :taskhub AND a.task = t.token {FENCE}
+    ) AS a
+    WHERE t.scope_id = {SCOPE_ID} AND t.transformation = :token
+    ORDER BY t.token
 """)
 LIST_NETWORKS_OF_ACTIONED_TASK = text(f"""
     SELECT n.kind, n.token, a.weight
@@ -328,6 +339,11 @@ def get_taskhub_actioned_tasks(  # type: ignore[overload-overlap]  # a str is it
 def get_taskhub_actioned_tasks(
     tx: Connection, taskhub: Iterable[ScopedKey | str | None]
 ) -> list[dict[ScopedKey, float]]: ...
+@overload
+def get_taskhub_actioned_tasks(
+    tx: Connection, *, taskhubs: Iterable[ScopedKey | str | None]
+) -> list[dict[ScopedKey, float]]: ...
+@also_named(taskhubs="taskhub")
 def get_taskhub_actioned_tasks(
     tx: Connection, taskhub: ScopedKey | str | Iterable[ScopedKey | str | None] | None
 ) -> dict[ScopedKey, float] | list[dict[ScopedKey, float]]:
@@ -337,6 +353,8 @@ def get_taskhub_actioned_tasks(
     ----------
     taskhub : ScopedKey or str or None, or iterable of them
         A hub, or several.
+    taskhubs : iterable of ScopedKey or str or None, optional
+        Second name of `taskhub`.
 
     Returns
     -------
@@ -357,6 +375,37 @@ def get_taskhub_actioned_tasks(
         found[row.position - 1][scoped(hubs[row.position - 1], "Task", row.task)] = row.weight
     listed = [answer if answer is not None else {} for answer in keys.align_values(found)]
     return listed[0] if single else listed
+
+
+def get_transformation_actioned_tasks(
+    tx: Connection, transformation: ScopedKey | str, taskhub: ScopedKey | str | None
+) -> list[ScopedKey]:
+    """Return the tasks of a transformation that are on a hub, in the order of their keys.
+
+    Parameters
+    ----------
+    transformation : ScopedKey or str
+        The transformation.
+    taskhub : ScopedKey or str or None
+        The hub. A missing hub and ``None`` have no tasks.
+
+    Returns
+    -------
+    list of ScopedKey
+        Tasks of any status; empty if there is no such transformation.
+
+    Raises
+    ------
+    ValueError
+        If `taskhub` is the key of something else.
+    """
+    key, hub = parse_key(transformation), parse_hub(taskhub)
+    if hub is None or hub.scope != key.scope or key.qualname in ("AlchemicalNetwork", "Task"):
+        return []
+    values = {**parameters(key), "taskhub": hub.token}
+    return [
+        scoped(key, "Task", token) for token in tx.scalars(TASKS_OF_TRANSFORMATION_ON_HUB, values)
+    ]
 
 
 def get_task_actioned_networks(tx: Connection, task: ScopedKey | str) -> dict[ScopedKey, float]:

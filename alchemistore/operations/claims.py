@@ -6,12 +6,12 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from operator import index
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import Connection, TextClause, text
 
+from alchemistore.database.arguments import integer
 from alchemistore.database.keys import (
     NO_OBJECT,
     parameters,
@@ -352,7 +352,7 @@ def claim_taskhub_tasks(
         or the identifier was used for another request.
     """
     hub, names = parse_hub(taskhub), parse_protocols(protocols)
-    if (count := index(count)) <= 0:
+    if (count := integer(count, "count")) <= 0:
         return []
     arguments = [str(hub), str(compute_service_id), count, names]
     asked = Request.of(request, "claim_taskhub_tasks", {"arguments": arguments})
@@ -514,7 +514,7 @@ def claim_tasks(
     """
     wanted, without = scope_lists("in", scopes), scope_lists("out", exclude_scopes or ())
     names = parse_protocols(protocols)
-    if (count := index(count)) <= 0:
+    if (count := integer(count, "count")) <= 0:
         return []
     values = {**wanted, **without, "service": str(compute_service_id)}
     arguments = [wanted, without, str(compute_service_id), count, names]

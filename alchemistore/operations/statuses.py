@@ -8,6 +8,7 @@ from typing import Any, overload
 
 from sqlalchemy import Connection, Row, TextClause, text
 
+from alchemistore.database.arguments import also_named
 from alchemistore.database.keys import (
     Keys,
     parameters,
@@ -396,6 +397,11 @@ def get_network_status(  # type: ignore[overload-overlap]  # a str is iterable, 
 def get_network_status(
     tx: Connection, network: Iterable[ScopedKey | str | None]
 ) -> list[dict[str, int]]: ...
+@overload
+def get_network_status(
+    tx: Connection, *, networks: Iterable[ScopedKey | str | None]
+) -> list[dict[str, int]]: ...
+@also_named(networks="network")
 def get_network_status(
     tx: Connection, network: ScopedKey | str | Iterable[ScopedKey | str | None]
 ) -> dict[str, int] | list[dict[str, int]]:
@@ -405,6 +411,8 @@ def get_network_status(
     ----------
     network : ScopedKey or str, or iterable of them
         A network, or several.
+    networks : iterable of ScopedKey or str, optional
+        Second name of `network`.
 
     Returns
     -------

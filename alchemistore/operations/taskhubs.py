@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any, Literal, overload
 from uuid import UUID
@@ -15,8 +14,8 @@ from alchemistore.database.keys import (
     one_or_missing,
     parameters,
     parse_hub,
-    parse_key,
-    parse_one_or_many,
+    parse_network,
+    parse_networks,
     scope_parameters,
     scoped,
 )
@@ -25,7 +24,6 @@ from alchemistore.errors import MissingObjectError
 from alchemistore.models import Scope, ScopedKey, Task, TaskHub
 from alchemistore.models.clock import now
 from alchemistore.models.task import DEFAULT_WEIGHT
-from alchemistore.operations.queue.race import WEIGHT_MIN
 from alchemistore.operations.queue.refresh import refresh
 from alchemistore.operations.requests import once
 from alchemistore.operations.task_sets import lock
@@ -42,6 +40,11 @@ READ_TASKHUB = text(f"""
     SELECT n.kind AS network_kind, h.network, h.weight
     FROM taskhubs AS h JOIN networks AS n ON n.scope_id = h.scope_id AND n.token = h.network
     WHERE h.scope_id = {SCOPE_ID} AND h.token = :token
+""")
+GET_TASKHUBS = text("""
+    SELECT h.scope_id, h.network, h.token, h.weight FROM taskhubs AS h
+    JOIN unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[])) AS x (scope_id, network)
+        USING (scope_id, network)
 """)
 TASKHUB_ROWS = """
     SELECT 'TaskHub' AS kind, o.token, o.weight, o.network, (
@@ -61,17 +64,6 @@ DELETE_TASKHUB = (
     text("DELETE FROM taskhubs WHERE scope_id = :scope_id AND token = :taskhub"),
     text("DELETE FROM lanes WHERE scope_id = :scope_id AND taskhub = :taskhub"),
 )
-SET_TASKHUB_WEIGHT = text("""
-    UPDATE taskhubs AS h SET weight = :weight
-    FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[])) AS x (scope_id, network)
-    WHERE h.scope_id = x.scope_id AND h.network = x.network
-    RETURNING h.scope_id, h.network
-""")
-GET_TASKHUB_WEIGHT = text("""
-    SELECT h.scope_id, h.network, h.weight FROM taskhubs AS h
-    JOIN unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[])) AS x (scope_id, network)
-        USING (scope_id, network)
-""")
 TASKS_OF_TASKHUB = text(f"""
     SELECT t.token, t.status, t.priority, t.created_at, t.creator, e.parent, c.service
     FROM actions AS a
@@ -81,29 +73,6 @@ TASKS_OF_TASKHUB = text(f"""
     WHERE a.scope_id = {SCOPE_ID} AND a.taskhub = :token AND (c.task IS NULL OR NOT :unclaimed)
     ORDER BY t.token
 """)
-
-
-def check_weight(weight: float) -> float:
-    """Return the weight as a float.
-
-    Raises
-    ------
-    ValueError
-        If it is not 0, or between 1e-6 and 1.
-    """
-    if (
-        isinstance(weight, bool)
-        or not isinstance(weight, int | float)
-        or math.isnan(weight)
-        or not 0 <= weight <= 1
-    ):
-        raise ValueError(f"weight must be between 0.0 and 1.0 (inclusive), not {weight!r}")
-    if 0 < weight < WEIGHT_MIN:
-        raise ValueError(
-            f"weight {weight!r} is too small: draws cannot tell weights below {WEIGHT_MIN} apart;"
-            " use 0 for never, or multiply all weights by the same number"
-        )
-    return float(weight)
 
 
 def _taskhub_from_row(key: ScopedKey, row: Row[Any]) -> TaskHub:
@@ -142,7 +111,7 @@ def create_taskhub(tx: Connection, network: ScopedKey | str) -> ScopedKey:
     ValueError
         If it is the key of something else.
     """
-    key = parse_key(network, "AlchemicalNetwork")
+    key = parse_network(network)
     hub = TaskHub(network=str(key)).key
     values = {
         **parameters(key),
@@ -161,24 +130,18 @@ def create_taskhub(tx: Connection, network: ScopedKey | str) -> ScopedKey:
 @overload
 def get_taskhub(
     tx: Connection, network: ScopedKey | str, return_gufe: Literal[False] = False
-) -> ScopedKey: ...
-
-
+) -> ScopedKey | None: ...
 @overload
 def get_taskhub(
     tx: Connection, network: ScopedKey | str, return_gufe: Literal[True]
-) -> TaskHub: ...
-
-
+) -> TaskHub | None: ...
 @overload
 def get_taskhub(
     tx: Connection, network: ScopedKey | str, return_gufe: bool
-) -> ScopedKey | TaskHub: ...
-
-
+) -> ScopedKey | TaskHub | None: ...
 def get_taskhub(
     tx: Connection, network: ScopedKey | str, return_gufe: bool = False
-) -> ScopedKey | TaskHub:
+) -> ScopedKey | TaskHub | None:
     """Return the hub of a network.
 
     Parameters
@@ -190,22 +153,80 @@ def get_taskhub(
 
     Returns
     -------
-    ScopedKey or TaskHub
-        The hub.
+    ScopedKey or TaskHub or None
+        The hub; ``None`` if there is no such network, or it has no hub.
 
     Raises
     ------
-    KeyError
-        If there is no such network, or it has no hub.
     ValueError
         If it is the key of something else.
     """
-    key = parse_key(network, "AlchemicalNetwork")
-    found = tx.scalar(FIND_TASKHUB, parameters(key))
-    if found is None:
-        raise MissingObjectError(f"the task hub of {key}")
-    hub = scoped(key, "TaskHub", found)
-    return read_taskhub(tx, hub) if return_gufe else hub
+    return get_taskhubs(tx, [parse_network(network)], return_gufe)[0]
+
+
+@overload
+def get_taskhubs(
+    tx: Connection,
+    network_scoped_keys: Iterable[ScopedKey | str | None],
+    return_gufe: Literal[False] = False,
+) -> list[ScopedKey | None]: ...
+@overload
+def get_taskhubs(
+    tx: Connection,
+    network_scoped_keys: Iterable[ScopedKey | str | None],
+    return_gufe: Literal[True],
+) -> list[TaskHub | None]: ...
+@overload
+def get_taskhubs(
+    tx: Connection, network_scoped_keys: Iterable[ScopedKey | str | None], return_gufe: bool
+) -> list[ScopedKey | None] | list[TaskHub | None]: ...
+def get_taskhubs(
+    tx: Connection,
+    network_scoped_keys: Iterable[ScopedKey | str | None],
+    return_gufe: bool = False,
+) -> list[ScopedKey | None] | list[TaskHub | None]:
+    """Return the hubs of networks.
+
+    Parameters
+    ----------
+    network_scoped_keys : iterable of ScopedKey or str
+        The networks.
+    return_gufe : bool, default False
+        Return the TaskHubs instead of their keys.
+
+    Returns
+    -------
+    list of ScopedKey or None, or of TaskHub or None
+        One entry per network, in order; ``None`` for a network that is missing or has no hub.
+
+    Raises
+    ------
+    ValueError
+        If one of them is the key of something else.
+    TypeError
+        If a single key is passed.
+    """
+    if isinstance(network_scoped_keys, str | ScopedKey):
+        raise TypeError(
+            f"expected a list of networks, not the single key {network_scoped_keys};"
+            " use get_taskhub"
+        )
+    _, keys = parse_networks(tx, network_scoped_keys)
+    found = {(row.scope_id, row.network): row for row in tx.execute(GET_TASKHUBS, keys.parameters)}
+    rows = [found.get(pair) for pair in keys.pairs()]
+    if return_gufe:
+        return keys.align_values(
+            [
+                None if row is None else TaskHub(network=str(key), weight=row.weight)
+                for key, row in zip(keys.distinct, rows, strict=True)
+            ]
+        )
+    return keys.align_values(
+        [
+            None if row is None else scoped(key, "TaskHub", row.token)
+            for key, row in zip(keys.distinct, rows, strict=True)
+        ]
+    )
 
 
 @overload
@@ -314,7 +335,7 @@ def delete_taskhub(
     ValueError
         If it is the key of something else.
     """
-    key = parse_key(network, "AlchemicalNetwork")
+    key = parse_network(network)
     scope_id = tx.scalar(text(f"SELECT {SCOPE_ID}"), parameters(key))
     hub = drop_taskhub(tx, scope_id, key.token)
     if hub is None:
@@ -335,101 +356,6 @@ def drop_taskhub(tx: Connection, scope_id: int | None, network: UUID | None) -> 
         tx.execute(statement, values)
     refresh(tx, tasks)
     return hub
-
-
-@overload
-def set_taskhub_weight(  # type: ignore[overload-overlap]  # a str is an iterable of str, too
-    tx: Connection, network: ScopedKey | str, weight: float
-) -> None: ...
-
-
-@overload
-def set_taskhub_weight(
-    tx: Connection, network: Iterable[ScopedKey | str | None], weight: float
-) -> list[ScopedKey | None]: ...
-
-
-def set_taskhub_weight(
-    tx: Connection, network: ScopedKey | str | Iterable[ScopedKey | str | None], weight: float
-) -> list[ScopedKey | None] | None:
-    """Set how often a hub is chosen over others.
-
-    Parameters
-    ----------
-    network : ScopedKey or str, or iterable of them
-        The network of the hub, or several networks.
-    weight : float
-        Between 1e-6 and 1, or 0 to disable the hub.
-
-    Returns
-    -------
-    None, or list of ScopedKey or None
-        For several networks, one entry per network, in order: its key, or ``None`` if it is
-        missing or has no hub.
-
-    Raises
-    ------
-    ValueError
-        If the weight is out of bounds, or a single key is not that of a network.
-    KeyError
-        If a single network is missing or has no hub.
-    """
-    weight = check_weight(weight)
-    single, keys = parse_one_or_many(tx, network, "AlchemicalNetwork", strict=True)
-    rows = tx.execute(SET_TASKHUB_WEIGHT, {**keys.parameters, "weight": weight})
-    changed = {(row.scope_id, row.network) for row in rows}
-    if not single:
-        return keys.align_keys(changed.__contains__)
-    if not changed:
-        raise MissingObjectError(f"the task hub of {network}")
-    return None
-
-
-@overload
-def get_taskhub_weight(  # type: ignore[overload-overlap]  # a str is an iterable of str, too
-    tx: Connection, network: ScopedKey | str
-) -> float: ...
-
-
-@overload
-def get_taskhub_weight(
-    tx: Connection, network: Iterable[ScopedKey | str | None]
-) -> list[float | None]: ...
-
-
-def get_taskhub_weight(
-    tx: Connection, network: ScopedKey | str | Iterable[ScopedKey | str | None]
-) -> float | list[float | None]:
-    """Return the weight of a hub.
-
-    Parameters
-    ----------
-    network : ScopedKey or str, or iterable of them
-        The network of the hub, or several networks.
-
-    Returns
-    -------
-    float, or list of float or None
-        For several networks, one entry per network, in order; ``None`` for a network that is
-        missing or has no hub.
-
-    Raises
-    ------
-    ValueError
-        If a single key is not that of a network.
-    KeyError
-        If a single network is missing or has no hub.
-    """
-    single, keys = parse_one_or_many(tx, network, "AlchemicalNetwork", strict=True)
-    rows = tx.execute(GET_TASKHUB_WEIGHT, keys.parameters)
-    weights: list[float | None] = keys.align(
-        {(row.scope_id, row.network): row.weight for row in rows}
-    )
-    if not single:
-        return weights
-    if weights[0] is None:
-        raise MissingObjectError(f"the task hub of {network}")
-    return weights[0]
 
 
 def _tasks_of(

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
+from alchemistore.database.arguments import integer
 from alchemistore.database.keys import (
     gufe_token,
     keys_of,
@@ -271,9 +272,7 @@ def create_tasks(
         )
     edges = [parse_key(one) for one in transformations]
     parents = (
-        [None] * len(edges)
-        if extends is None
-        else [None if one is None else parse_key(one, "Task") for one in extends]
+        [None] * len(edges) if extends is None else [_parse_parent(parent) for parent in extends]
     )
     if len(parents) != len(edges):
         raise ValueError(
@@ -285,6 +284,13 @@ def create_tasks(
     ids = _require_transformations(tx, edges)
     _require_extendable(tx, edges, parents)
     return _create(tx, edges, ids, [token_of(parent) for parent in parents], creator)
+
+
+def _parse_parent(extends: ScopedKey | str | None) -> ScopedKey | None:
+    key = None if extends is None else parse_key(extends)
+    if key is not None and key.qualname != "Task":
+        raise ValueError(f"`extends` ScopedKey ({key}) is not the key of a Task")
+    return key
 
 
 def _create(
@@ -379,10 +385,11 @@ def set_tasks(
     ValueError
         If a key is of another kind, the task cannot be extended, or `count` is negative.
     """
+    count = integer(count, "count")
     if count < 0:
         raise ValueError(f"count must be 0 or more, not {count}")
     edge = parse_key(transformation)
-    parent = None if extends is None else parse_key(extends, "Task")
+    parent = _parse_parent(extends)
     _require_transformations(tx, [edge])
     scope_id = tx.scalar(LOCK_TRANSFORMATION, {**parameters(edge), "kind": edge.qualname})
     _require_extendable(tx, [edge], [parent])
@@ -668,8 +675,7 @@ def set_task_priority(
     TypeError
         If the priority is not an integer.
     """
-    if isinstance(priority, bool) or not isinstance(priority, int):
-        raise TypeError(f"priority must be an integer, not {priority!r}")
+    priority = integer(priority, "priority")
     if not 1 <= priority <= PRIORITY_MAX:
         raise ValueError(
             f"priority must be between 1 and {PRIORITY_MAX}, inclusive, not {priority}"

@@ -121,6 +121,10 @@ READS: dict[str, Call] = {
         _system(s, m)
     ),
     "get_taskhub": lambda s, m: s.get_taskhub(m.network),
+    "get_taskhubs": lambda s, m: s.get_taskhubs([m.network]),
+    "get_transformation_actioned_tasks": lambda s, m: s.get_transformation_actioned_tasks(
+        m.transformations[0], m.hub
+    ),
     "query_taskhubs": lambda s, m: s.query_taskhubs(SCOPE),
     "get_taskhub_weight": lambda s, m: s.get_taskhub_weight(m.network),
     "get_taskhub_tasks": lambda s, m: s.get_taskhub_tasks(m.hub),

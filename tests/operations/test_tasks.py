@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy
 import pytest
 from gufe.tokenization import TOKENIZABLE_REGISTRY
 
 from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey, StateStore, TaskStatusEnum
 from alchemistore.models import GufeKey
 from tests.support import gufe_classes
-from tests.support.campaigns import STATUSES, ZERO, campaign, chain, move_to_status, star
+from tests.support.campaigns import STATUSES, ZERO, campaign, chain, move_to_status, register, star
 
 
 def family(store: StateStore, transformation: ScopedKey) -> dict[ScopedKey, ScopedKey | None]:
@@ -120,6 +122,59 @@ def test_create_tasks_returns_keys_in_order(store: StateStore, scope: Scope) -> 
         str(parent) if parent else None for parent in parents
     ]
     assert store.create_tasks([]) == store.create_tasks([], []) == []
+
+
+def test_each_task_is_in_the_scope_of_its_transformation(
+    store: StateStore, scope: Scope, other_scope: Scope
+) -> None:
+    here, there = (campaign(store, at).transformations for at in (scope, other_scope))
+    wanted = [there[0], here[0], there[1], here[1], here[0]]
+    tasks = store.create_tasks(wanted)
+    assert [task.scope for task in tasks] == [edge.scope for edge in wanted]
+    assert store.get_scope_status(scope) == {"waiting": 3}
+    assert store.get_scope_status(other_scope) == {"waiting": 2}
+
+
+def test_task_cannot_extend_something_else_than_a_task(store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope, tasks=1)
+    edge = made.transformations[0]
+    for wrong in (made.hub, str(made.network), edge):
+        message = rf"`extends` ScopedKey \({wrong}\) is not the key of a Task"
+        with pytest.raises(ValueError, match=message):
+            store.create_tasks([edge], [wrong])
+        with pytest.raises(ValueError, match=message):
+            store.create_task(edge, wrong)
+        with pytest.raises(ValueError, match=message):
+            store.set_tasks(edge, wrong)
+    assert store.query_tasks() == made.tasks
+
+
+def test_integers_of_numpy_are_priorities_counts_and_limits(
+    store: StateStore, scope: Scope
+) -> None:
+    made = campaign(store, scope, tasks=3)
+    register(store, "service")
+    # To type checkers, they are not of the type `int`.
+    two: Any = numpy.int64(2)
+    three: Any = numpy.uint8(3)
+    seven: Any = numpy.int32(7)
+    assert store.set_task_priority(made.tasks, seven) == made.tasks
+    assert store.get_task_priority(made.tasks) == [7, 7, 7]
+    assert store.query_tasks(limit=two) == sorted(made.tasks)[:2]
+    assert len(store.set_tasks(made.transformations[0], count=two)) == 2
+    assert len(store.claim_taskhub_tasks(made.hub, "service", two)) == 2
+    assert len(store.claim_tasks([scope], "service", three)) == 3
+    wrong: list[Any] = ["2", 2.5, numpy.float64(2), True, numpy.bool_(True), None, [2]]
+    calls: list[Callable[[Any], object]] = [
+        lambda value: store.set_task_priority(made.tasks, value),
+        lambda value: store.set_tasks(made.transformations[0], count=value),
+        lambda value: store.claim_taskhub_tasks(made.hub, "service", value),
+        lambda value: store.claim_tasks([scope], "service", value),
+    ]
+    for value in wrong:
+        for call in calls:
+            with pytest.raises(TypeError, match="must be"):
+                call(value)
 
 
 def test_create_tasks_makes_all_or_none(

@@ -275,6 +275,17 @@ CASES: list[tuple[str, Act, Prepare]] = [
         _strategies,
     ),
     ("set_taskhub_weight", lambda tx, c, many: tx.set_taskhub_weight(_all(tx), 0.25), _networks),
+    (
+        "set_taskhub_weight",
+        lambda tx, c, many: tx.set_taskhub_weight(_all(tx), [0.25] * len(_all(tx))),
+        _networks,
+    ),
+    ("get_taskhubs", lambda tx, c, many: tx.get_taskhubs(_all(tx), return_gufe=True), _networks),
+    (
+        "get_transformation_actioned_tasks",
+        lambda tx, c, many: tx.get_transformation_actioned_tasks(c.transformations[0], c.hub),
+        _extended,
+    ),
     ("get_taskhub_weight", lambda tx, c, many: tx.get_taskhub_weight(_all(tx)), _networks),
     ("get_network_status", lambda tx, c, many: tx.get_network_status(_all(tx)), _networks),
     (
@@ -519,7 +530,11 @@ def arguments(world: World, name: str) -> dict[str, Any]:
         "name": None,
         "network": made.network,
         "network_state": "active",
-        "networks": [made.network],
+        # Second names of parameters.
+        "networks": None,
+        "taskhubs": None,
+        "weights": None,
+        "network_scoped_keys": [made.network],
         "obj": middle,
         "patterns": False,
         "priority": 2,
@@ -564,4 +579,6 @@ def arguments(world: World, name: str) -> dict[str, Any]:
     if name == "update_compute_manager_status":
         by_name["status"] = ComputeManagerStatus.OK
     taken = inspect.signature(getattr(StateStore, name)).parameters
+    if name in ("set_network_state", "get_network_state"):
+        by_name["networks"] = [made.network]
     return {one: by_name[one] for one in taken if one not in ("self", "request")}

@@ -58,10 +58,14 @@ def strategies(store: StateStore, network: ScopedKey) -> None:
 
 
 def get_taskhub(store: StateStore, network: ScopedKey, flag: bool) -> None:
-    assert_type(store.get_taskhub(network), ScopedKey)
-    assert_type(store.get_taskhub(network, True), TaskHub)
-    assert_type(store.get_taskhub(network, return_gufe=True), TaskHub)
-    assert_type(store.get_taskhub(network, flag), ScopedKey | TaskHub)
+    assert_type(store.get_taskhub(network), ScopedKey | None)
+    assert_type(store.get_taskhub(network, True), TaskHub | None)
+    assert_type(store.get_taskhub(network, return_gufe=True), TaskHub | None)
+    assert_type(store.get_taskhub(network, flag), ScopedKey | TaskHub | None)
+    assert_type(store.get_taskhubs([network, None]), list[ScopedKey | None])
+    assert_type(store.get_taskhubs([network], True), list[TaskHub | None])
+    either = store.get_taskhubs([str(network)], return_gufe=flag)
+    assert_type(either, list[ScopedKey | None] | list[TaskHub | None])
 
 
 def query_taskhubs(store: StateStore, flag: bool) -> None:
@@ -78,6 +82,9 @@ def taskhub_weight(store: StateStore, network: ScopedKey, networks: Iterable[Sco
     assert_type(store.get_taskhub_weight(networks), list[float | None])
     assert_type(store.get_taskhub_weight([str(network), None]), list[float | None])
     assert_type(store.set_taskhub_weight(networks, 0.5), list[ScopedKey | None])
+    assert_type(store.set_taskhub_weight(networks, [0.5]), list[ScopedKey | None])
+    assert_type(store.set_taskhub_weight(networks=networks, weights=[1]), list[ScopedKey | None])
+    assert_type(store.get_taskhub_weight(networks=networks), list[float | None])
     store.set_taskhub_weight(network, 0.5)
 
 
@@ -95,6 +102,9 @@ def one_or_many(store: StateStore, key: ScopedKey, keys: Iterable[ScopedKey | No
     assert_type(store.get_network_status(key), dict[str, int])
     assert_type(store.get_network_status(str(key)), dict[str, int])
     assert_type(store.get_network_status(keys), list[dict[str, int]])
+    assert_type(store.get_network_status(networks=keys), list[dict[str, int]])
+    assert_type(store.get_transformation_actioned_tasks(key, None), list[ScopedKey])
+    assert_type(store.get_taskhub_actioned_tasks(taskhubs=keys), list[dict[ScopedKey, float]])
     assert_type(store.get_taskhub_actioned_tasks(key), dict[ScopedKey, float])
     assert_type(store.get_taskhub_actioned_tasks(str(key)), dict[ScopedKey, float])
     assert_type(store.get_taskhub_actioned_tasks(keys), list[dict[ScopedKey, float]])
@@ -143,7 +153,7 @@ def plain_calls(store: StateStore, task: ScopedKey, network: object) -> None:
     assert_type(store.get_task_tracebacks(task), list[list[str]])
     with store.transaction() as tx:
         assert_type(tx, StateStore)
-        assert_type(tx.get_taskhub(task, return_gufe=True), TaskHub)
+        assert_type(tx.get_taskhub(task, return_gufe=True), TaskHub | None)
 
 
 def results(objects: S3ObjectStore, location: str) -> None:

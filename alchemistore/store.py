@@ -102,7 +102,7 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     --------
     >>> store = StateStore("postgresql://localhost/alchemistore")  # doctest: +SKIP
     >>> with store.transaction() as tx:  # doctest: +SKIP
-    ...     tx.create_taskhub(tx.create_network(network, scope))
+    ...     network, hub, mark = tx.assemble_network(alchemical_network, scope)
     """
 
     def __init__(

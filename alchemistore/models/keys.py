@@ -204,7 +204,7 @@ class ScopedKey(_ByText, BaseModel):
         parts = text.split("-")
         if len(parts) != 5:
             raise ValueError(
-                f"{text!r} is not a scoped key:"
+                f"input does not appear to be a `ScopedKey`: {text!r} is not a scoped key:"
                 " expected '<class>-<token>-<org>-<campaign>-<project>'"
             )
         return cls(

@@ -462,7 +462,9 @@ def parse_status(status: TaskStatusEnum | str) -> TaskStatusEnum:
         return TaskStatusEnum(status)
     except ValueError:
         known = ", ".join(known.value for known in TaskStatusEnum)
-        raise ValueError(f"{status!r} is not a task status: expected one of {known}") from None
+        raise ValueError(
+            f"{status!r} is not a valid TaskStatusEnum: expected one of {known}"
+        ) from None
 
 
 def _status_text(status: TaskStatusEnum | str | None) -> str | None:

@@ -186,8 +186,7 @@ def _submit(store: StateStore, size: Size, console: Console) -> ScopedKey:
     network = build_network(HarmonicProtocol(size.sampling))
     # In one transaction, so that an interrupted submission leaves nothing behind.
     with store.transaction() as tx:
-        key = tx.create_network(network, SCOPE)
-        hub = tx.create_taskhub(key)
+        key, hub, _ = tx.assemble_network(network, SCOPE)
         edges = {
             tx.get_scoped_key(edge, SCOPE): edge
             for edge in sorted(network.edges, key=lambda edge: edge.name)

@@ -63,7 +63,10 @@ class Worker:
         heartbeat: float,
     ) -> None:
         self._store, self._objects = store, objects
-        self._network, self._taskhub = network, store.get_taskhub(network)
+        taskhub = store.get_taskhub(network)
+        if taskhub is None:
+            raise KeyError(f"{network} is not stored or has no task hub")
+        self._network, self._taskhub = network, taskhub
         self._identifier, self._heartbeat = identifier, heartbeat
         self._stopped = Event()
 

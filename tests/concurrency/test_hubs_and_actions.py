@@ -53,6 +53,37 @@ def test_concurrent_deletion_of_a_hub_deletes_it_once(store: StateStore, scope: 
     assert store.get_task_actioned_networks(made.tasks[0]) == {}
 
 
+def test_weights_of_the_same_hubs_are_set_without_deadlock(store: StateStore, scope: Scope) -> None:
+    networks = [store.create_network(star(1, f"net {n}"), scope) for n in range(5)]
+    for network in networks:
+        store.create_taskhub(network)
+    weights = [n / N for n in range(N)]
+    run_concurrently(
+        [
+            partial(store.set_taskhub_weight, networks[:: 1 if n % 2 else -1], [weight] * 5)
+            for n, weight in enumerate(weights)
+        ]
+    )
+    [kept] = set(store.get_taskhub_weight(networks))
+    assert kept in weights
+
+
+@committed_or_rolled_back
+def test_set_taskhub_weight_waits_for_concurrent_deletion_of_a_hub(
+    store: StateStore, scope: Scope, commit: bool
+) -> None:
+    one, two = (campaign(store, scope, name=name).network for name in ("one", "two"))
+    _, setting = run_while_open(
+        store,
+        lambda tx: tx.delete_taskhub(one),
+        lambda: store.set_taskhub_weight([two, one], [0.25, 0.75]),
+        commit=commit,
+    )
+    assert setting.waited
+    assert setting.result() == [two, None if commit else one]
+    assert store.get_taskhub_weight([two, one]) == [0.25, None if commit else 0.75]
+
+
 @committed_or_rolled_back
 def test_action_waits_for_concurrent_deletion_of_the_hub(
     store: StateStore, scope: Scope, commit: bool

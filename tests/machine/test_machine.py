@@ -73,6 +73,7 @@ weights = st.sampled_from([0.0, 0.1, 1.0])
 results = st.sampled_from(RESULTS)
 protocols = st.sampled_from([None, None, *FILTERS[1:]])
 finals = st.sampled_from(["invalid", "deleted"])
+states = st.sampled_from(["active", "active", "inactive", "invalid"])
 counts = st.sampled_from([1, 1, 2, 4, 0])
 nth = st.integers(0, 9)
 deliveries = st.lists(
@@ -118,12 +119,8 @@ class Machine(RuleBasedStateMachine):
         with store.engine.begin() as connection:
             for table in reversed(metadata.sorted_tables):
                 connection.execute(table.delete())
-        first = store.create_network(star(2), HERE)
-        self.networks = [
-            first,
-            store.create_network(second(), HERE),
-            store.create_network(star(2), THERE),
-        ]
+        self.sources = [(star(2), HERE), (second(), HERE), (star(2), THERE)]
+        self.networks = [store.create_network(network, at) for network, at in self.sources]
         content = {
             network: set(store.get_network_transformations(network)) for network in self.networks
         }
@@ -361,13 +358,14 @@ class Machine(RuleBasedStateMachine):
         ]
         self.model.weigh({task: weight for task in tasks if task} | dict(more), self.networks[hub])
 
-    @rule(some_hubs=st.lists(hubs, min_size=1, max_size=2), weight=weights)
-    def weigh_hubs(self, some_hubs: list[int], weight: float) -> None:
-        networks = [self.networks[hub] for hub in some_hubs]
+    @rule(wanted=st.lists(st.tuples(hubs, weights), min_size=1, max_size=3))
+    def weigh_hubs(self, wanted: list[tuple[int, float]]) -> None:
+        networks = [self.networks[hub] for hub, _ in wanted]
         there = [network if network in self.model.hubs else None for network in networks]
-        assert self.store.set_taskhub_weight(networks, weight) == there
-        for network in filter(None, there):
-            self.model.hubs[network].weight = weight
+        assert self.store.set_taskhub_weight(networks, [weight for _, weight in wanted]) == there
+        for network, (_, weight) in zip(there, wanted, strict=True):
+            if network is not None:
+                self.model.hubs[network].weight = weight
 
     @precondition(lambda self: len(self.model.hubs) == 3)
     @rule(hub=hubs, really=st.sampled_from([False, False, True]))
@@ -383,6 +381,20 @@ class Machine(RuleBasedStateMachine):
         self.model.hubs = {
             network: self.model.hubs.get(network, ModelHub()) for network in self.networks
         }
+
+    @rule(hub=hubs, state=states)
+    def assemble(self, hub: int, state: str) -> None:
+        network, made, _ = self.store.assemble_network(*self.sources[hub], state)
+        assert (network, made) == (self.networks[hub], self.hubs[hub])
+        self.model.states[network] = state
+        self.model.hubs.setdefault(network, ModelHub())
+
+    @rule(wanted=st.lists(st.tuples(hubs, states), max_size=3))
+    def set_states(self, wanted: list[tuple[int, str]]) -> None:
+        networks = [self.networks[hub] for hub, _ in wanted]
+        assert self.store.set_network_state(networks, [state for _, state in wanted]) == networks
+        for network, (_, state) in zip(networks, wanted, strict=True):
+            self.model.states[network] = state
 
     # services
 

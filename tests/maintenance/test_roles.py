@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import bcrypt
 import psycopg
@@ -13,7 +13,14 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from alchemistore import Scope, ScopedKey, StateStore, StrategyState
+from alchemistore import (
+    ComputeManagerID,
+    ComputeManagerRegistration,
+    Scope,
+    ScopedKey,
+    StateStore,
+    StrategyState,
+)
 from alchemistore.errors import SchemaError, StateStoreError
 from alchemistore.maintenance import grants
 from alchemistore.maintenance.grants import Purpose
@@ -90,6 +97,7 @@ def made(roles: Roles) -> Campaign:
     return made
 
 
+MANAGER = ComputeManagerID(f"manager-{'1' * 32}")
 Call = Callable[[StateStore, Campaign], object]
 
 
@@ -125,6 +133,8 @@ READS: dict[str, Call] = {
     "get_transformation_actioned_tasks": lambda s, m: s.get_transformation_actioned_tasks(
         m.transformations[0], m.hub
     ),
+    "get_compute_manager_id": lambda s, m: s.get_compute_manager_id("manager"),
+    "get_compute_manager_status": lambda s, m: s.get_compute_manager_status(MANAGER),
     "query_taskhubs": lambda s, m: s.query_taskhubs(SCOPE),
     "get_taskhub_weight": lambda s, m: s.get_taskhub_weight(m.network),
     "get_taskhub_tasks": lambda s, m: s.get_taskhub_tasks(m.hub),
@@ -194,6 +204,27 @@ WRITES: dict[str, Call] = {
     "set_task_invalid": lambda s, m: s.set_task_invalid(m.tasks),
     "set_task_deleted": lambda s, m: s.set_task_deleted(m.tasks),
     "delete_task": lambda s, m: s.delete_task(s.create_task(m.transformations[0])),
+    "register_computemanager": lambda s, m: s.register_computemanager(
+        ComputeManagerRegistration.from_now(MANAGER)
+    ),
+    "log_failure_compute_service": lambda s, m: s.log_failure_compute_service("another service"),
+    "compute_service_can_claim": lambda s, m: s.compute_service_can_claim(
+        "another service", timedelta(hours=1), 1
+    ),
+    "compute_services_can_claim": lambda s, m: s.compute_services_can_claim(
+        ["another service"], timedelta(hours=1), 1
+    ),
+    "get_computemanager_instruction": lambda s, m: s.get_computemanager_instruction(
+        MANAGER, timedelta(hours=1), 1, [SCOPE], ["PushProtocol"]
+    ),
+    "update_compute_manager_status": lambda s, m: s.update_compute_manager_status(
+        MANAGER, "ERROR", "it broke"
+    ),
+    "clear_errored_computemanager": lambda s, m: s.clear_errored_computemanager(MANAGER),
+    "expire_computemanager_registrations": lambda s, m: s.expire_computemanager_registrations(
+        timedelta(hours=1), timedelta(hours=1)
+    ),
+    "deregister_computemanager": lambda s, m: s.deregister_computemanager(MANAGER),
     "deregister_computeservice": lambda s, m: s.deregister_computeservice("another service"),
     "expire_registrations": lambda s, m: s.expire_registrations(datetime.now(UTC)),
     "maintain_queue": lambda s, m: s.maintain_queue(),

@@ -63,7 +63,9 @@ def test_key_of_another_kind_for_a_hub_is_refused(
     for wrong in (made.network, str(made.network), made.tasks[0], made.transformations[0]):
         with pytest.raises(ValueError, match=r"not the key of a TaskHub; get_taskhub returns"):
             call(store, made, wrong)
-    with pytest.raises(ValueError, match="is not a scoped key"):
+    with pytest.raises(
+        ValueError, match=r"input does not appear to be a `ScopedKey`: .* is not a scoped key"
+    ):
         call(store, made, "nonsense")
     assert row_counts(store) == before
     assert store.get_task_weights(made.tasks, made.hub) == [0.5] * 2
@@ -84,7 +86,9 @@ def test_missing_hub_has_no_tasks(
 def test_unknown_status_is_refused(
     store: StateStore, made: Campaign, name: str, status: Any
 ) -> None:
-    with pytest.raises(ValueError, match="is not a task status: expected one of waiting, running"):
+    with pytest.raises(
+        ValueError, match="is not a valid TaskStatusEnum: expected one of waiting, running"
+    ):
         STATUS_CALLS[name](store, made, status)
 
 

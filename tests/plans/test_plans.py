@@ -240,6 +240,12 @@ SINGLE_CALLS: dict[str, tuple[Act, int]] = {
         lambda tx, s: tx.query_transformations(limit=10, after=s.transformations[5][0]),
         200,
     ),
+    "get_taskhubs": (lambda tx, s: tx.get_taskhubs(s.networks[:3]), 100),
+    "set_taskhub_weight": (lambda tx, s: tx.set_taskhub_weight(s.networks[:3], 0.25), 100),
+    "get_transformation_actioned_tasks": (
+        lambda tx, s: tx.get_transformation_actioned_tasks(s.transformations[5][0], s.hubs[5]),
+        20_000,
+    ),
     "get_network_state": (lambda tx, s: tx.get_network_state(s.networks[:3]), 100),
     "set_network_state": (lambda tx, s: tx.set_network_state(s.networks[:3], "inactive"), 100),
     "get_network_transformations": (

@@ -76,9 +76,20 @@ def lists_agree(tx: StateStore, model: Model) -> None:
     in_order = sorted(tasks, key=lambda task: (task.scope, task.gufe_key))
     assert tx.query_tasks() == in_order
     assert tx.get_task_priority(in_order) == [tasks[task].priority for task in in_order]
+    states = {network: model.states.get(network, "active") for network in model.content}
+    assert tx.get_network_state(list(states)) == list(states.values())
+    for found in (["active"], ["inactive", "invalid"]):
+        assert set(tx.query_networks(state="|".join(found))) == {
+            network for network, state in states.items() if state in found
+        }
     for scope in {network.scope for network in model.content}:
+        here = {task: what.status for task, what in tasks.items() if task.scope == scope}
+        assert tx.get_scope_status(scope, None) == Counter(here.values())
         assert tx.get_scope_status(scope) == Counter(
-            what.status for task, what in tasks.items() if task.scope == scope
+            status for task, status in here.items() if model.in_state(task, ["active"])
+        )
+        assert tx.get_scope_status(scope, "in.*") == Counter(
+            status for task, status in here.items() if model.in_state(task, ["inactive", "invalid"])
         )
     for service in {one.service for what in tasks.values() for one in what.attempts}:
         assert tx.get_service_tasks(service) == [
@@ -86,6 +97,9 @@ def lists_agree(tx: StateStore, model: Model) -> None:
         ]
     hubs = [model.hubs.get(network) for network in model.content]
     assert tx.get_taskhub_weight(list(model.content)) == [
+        hub.weight if hub else None for hub in hubs
+    ]
+    assert [found and found.weight for found in tx.get_taskhubs(list(model.content), True)] == [
         hub.weight if hub else None for hub in hubs
     ]
 

@@ -87,6 +87,15 @@ class Model:
     hubs: dict[ScopedKey, ModelHub] = field(default_factory=dict)
     tasks: dict[ScopedKey, ModelTask] = field(default_factory=dict)
     services: dict[str, int] = field(default_factory=dict)
+    states: dict[ScopedKey, str] = field(default_factory=dict)
+
+    def in_state(self, task: ScopedKey, states: Sequence[str]) -> bool:
+        """Whether the task's transformation is in a network with one of these states."""
+        return any(
+            self.tasks[task].transformation in edges
+            and self.states.get(network, "active") in states
+            for network, edges in self.content.items()
+        )
 
     def tree(self, task: ScopedKey) -> list[ScopedKey]:
         """The task and all that extends it, directly or not."""

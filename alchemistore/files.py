@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 from alchemistore import gufe_adapter
 from alchemistore.database.keys import parse_key, parse_scope
 from alchemistore.errors import MissingObjectError
-from alchemistore.models import GufeKey, ProtocolDAGResultRef, Scope, ScopedKey
-from alchemistore.operations.imports import find_task_of_result, import_result
+from alchemistore.models import ProtocolDAGResultRef, Scope, ScopedKey
+from alchemistore.operations.imports import (
+    ComputedResult,
+    find_tasks_of_results,
+    import_results,
+)
 from alchemistore.operations.networks import create_network
 from alchemistore.operations.topology import TRANSFORMATION_KINDS
 from alchemistore.store import StateStore
@@ -41,12 +45,14 @@ class AddedFile:
 
 @dataclass(frozen=True)
 class _Result:
-    """A result with the key of its transformation, and its task if it is stored already."""
+    """A result with the key of its transformation."""
 
     found: gufe_adapter.FileResult
     of: ScopedKey
-    task: ScopedKey | None = None
-    ref: ProtocolDAGResultRef | None = None
+
+    def computed(self, ref: ProtocolDAGResultRef | None = None) -> ComputedResult:
+        """Return the result with its reference, as it is imported."""
+        return ComputedResult(self.of, self.found.key, self.found.extends, ref)
 
 
 def add_file(
@@ -105,17 +111,13 @@ def add_file(
     if edge is not None and edge.scope != into:
         raise ValueError(f"the transformation {edge} is not in the scope {into}")
     content = gufe_adapter.read_file(source)
-    results = _pushed(store, object_store, _placed(store, content, into, edge), creator)
+    results = _pushed(store, object_store, _placed(store, content, into, edge), into, creator)
+    num_new = sum(one.ref is not None for one in results)
 
     def write(tx: Connection, again: bool) -> AddedFile:
         network = None if content.network is None else create_network(tx, content.network, into)
-        tasks: dict[GufeKey, ScopedKey] = {}
-        for one in results:
-            extends = None if one.found.extends is None else tasks.get(one.found.extends)
-            tasks[one.found.key] = one.task or import_result(
-                tx, one.of, _required(one.ref), extends, creator
-            )
-        return AddedFile(network, tuple(tasks.values()), sum(one.task is None for one in results))
+        tasks = import_results(tx, into, results, creator)
+        return AddedFile(network, tuple(tasks), num_new)
 
     return store.run(write, readonly=False, known=True)
 
@@ -162,13 +164,14 @@ def _pushed(
     store: StateStore,
     object_store: S3ObjectStore | None,
     results: list[_Result],
+    scope: Scope,
     creator: str | None,
-) -> list[_Result]:
+) -> list[ComputedResult]:
     """Put those results that no task has into the object store."""
     if not results:
-        return results
+        return []
     known = store.run(
-        lambda tx, again: [find_task_of_result(tx, one.of, one.found.key) for one in results],
+        lambda tx, again: find_tasks_of_results(tx, scope, [one.computed() for one in results]),
         readonly=True,
     )
     pushed = []
@@ -179,14 +182,8 @@ def _pushed(
             ref = object_store.put_result(
                 one.found.data, one.found.key, one.found.ok, one.of, creator
             )
-        pushed.append(_Result(one.found, one.of, task, ref))
+        pushed.append(one.computed(ref))
     return pushed
-
-
-def _required(ref: ProtocolDAGResultRef | None) -> ProtocolDAGResultRef:
-    if ref is None:
-        raise AssertionError("a result without a task was not stored")
-    return ref
 
 
 def _default_object_store() -> S3ObjectStore:

@@ -282,7 +282,7 @@ def create_tasks(
     if not edges:
         return []
     ids = _require_transformations(tx, edges)
-    _require_extendable(tx, edges, parents)
+    require_extendable(tx, edges, parents)
     return _create(tx, edges, ids, [token_of(parent) for parent in parents], creator)
 
 
@@ -334,9 +334,13 @@ def _require_transformations(tx: Connection, edges: Sequence[ScopedKey]) -> list
     return ids
 
 
-def _require_extendable(
+def require_extendable(
     tx: Connection, edges: Sequence[ScopedKey], parents: Sequence[ScopedKey | None]
 ) -> None:
+    """Raise an error unless the parents can be extended by tasks of these transformations.
+
+    The statuses of the parents cannot change before the end of the transaction.
+    """
     if not any(parents):
         return
     keys = parse_keys(tx, parents)
@@ -392,7 +396,7 @@ def set_tasks(
     parent = _parse_parent(extends)
     _require_transformations(tx, [edge])
     scope_id = tx.scalar(LOCK_TRANSFORMATION, {**parameters(edge), "kind": edge.qualname})
-    _require_extendable(tx, [edge], [parent])
+    require_extendable(tx, [edge], [parent])
     values = {"scope_id": scope_id, "transformation": edge.token, "parent": token_of(parent)}
     present = [scoped(edge, "Task", token) for token in tx.scalars(TASKS_THAT_EXTEND, values)]
     lacking = count - len(present)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import gufe
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from alchemistore import S3ObjectStore, Scope, ScopedKey, StateStore, TaskStatusEnum, add_file
 from alchemistore.errors import DocumentConflictError, KeyDriftWarning
@@ -196,18 +197,112 @@ def test_result_is_pulled_as_bytes(
 def test_concurrent_imports_of_a_result_create_one_task(store: StateStore, scope: Scope) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from alchemistore.operations.imports import import_result
+    from alchemistore.operations.imports import ComputedResult, import_results
     from tests.support.results import ref
 
     add_file(store, transformation(), scope)
-    of, one = f"{transformation().key}-{scope}", ref(scope)
+    of, one = ScopedKey.from_str(f"{transformation().key}-{scope}"), ref(scope)
+    computed = [ComputedResult(of, one.obj_key, None, one)]
     with ThreadPoolExecutor(4) as pool:
         tasks = list(
             pool.map(
-                lambda _: store.run(lambda tx, again: import_result(tx, of, one), readonly=False),
+                lambda _: store.run(
+                    lambda tx, again: import_results(tx, scope, computed), readonly=False
+                ),
                 range(8),
             )
         )
-    assert len({*tasks}) == 1
+    assert len({str(task) for (task,) in tasks}) == 1
     with store.engine.connect() as connection:
         assert connection.scalar(text("SELECT count(*) FROM tasks")) == 1
+
+
+def chained(net: gufe.AlchemicalNetwork, where: Path, number: int) -> tuple[str, list[Any]]:
+    """Return an archive with results, each of which continues the one before, and the results."""
+    edge = edge_of(net)
+    results = [run(edge, where) for _ in range(number)]
+    pairs = json.loads(archive(net, {str(edge.key): results[::-1]}))
+    contents = dict(map(tuple, pairs))
+    for before, after in pairwise(results):
+        # gufe 0.4 does not write it, so it cannot build the result either.
+        contents[str(after.key)]["extends_key"] = str(before.key)
+    return json.dumps(pairs), results
+
+
+def test_number_of_statements_does_not_grow_with_the_results(
+    store: StateStore, s3os: S3ObjectStore, scope: Scope, tmp_path: Path
+) -> None:
+    add_file(store, network(), scope)
+    sent: dict[tuple[int, bool], list[str]] = {}
+
+    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        sent[case].append(statement)
+
+    event.listen(store.engine, "before_cursor_execute", note)
+    for number in (2, 20):
+        source, _ = chained(network(name=f"with {number} results"), tmp_path, number)
+        for again in (False, True):
+            case = (number, again)
+            sent[case] = []
+            added = add_file(store, source, scope, object_store=s3os)
+            assert len(added.tasks) == number
+            assert added.num_new_tasks == (0 if again else number)
+    assert sent[2, False] == sent[20, False]
+    assert sent[2, True] == sent[20, True]
+    assert store.problems() == []
+
+
+def test_chain_of_results_becomes_a_chain_of_tasks(
+    store: StateStore, s3os: S3ObjectStore, scope: Scope, tmp_path: Path
+) -> None:
+    net = network()
+    source, (first, second, third) = chained(net, tmp_path, 3)
+    alone = archive(net, {str(edge_of(net).key): [first]})
+    add_file(store, alone, scope, object_store=s3os)
+    added = add_file(store, source, scope, object_store=s3os)
+    assert added.num_new_tasks == 2
+    tasks = {result_key(store, task): task for task in added.tasks}
+    extends = {key: store.get_gufe(task).extends for key, task in tasks.items()}
+    assert extends == {
+        first.key: None,
+        second.key: str(tasks[first.key]),
+        third.key: str(tasks[second.key]),
+    }
+
+
+def result_key(store: StateStore, task: ScopedKey) -> Any:
+    """Return the key of the only result of a task."""
+    (result,) = store.get_task_results(task)
+    return store.get_gufe(result).obj_key
+
+
+def test_result_that_extends_a_deleted_task_is_refused(
+    store: StateStore, s3os: S3ObjectStore, scope: Scope, tmp_path: Path
+) -> None:
+    net = network()
+    source, results = chained(net, tmp_path, 2)
+    alone = archive(net, {str(edge_of(net).key): results[:1]})
+    added = add_file(store, alone, scope, object_store=s3os)
+    store.set_task_deleted(added.tasks)
+    before = all_rows(store)
+    with pytest.raises(ValueError, match=r"Cannot extend .* deleted"):
+        add_file(store, source, scope, object_store=s3os)
+    assert all_rows(store) == before
+
+
+def test_failed_result_among_others_becomes_a_task_in_error(
+    store: StateStore, s3os: S3ObjectStore, scope: Scope, tmp_path: Path
+) -> None:
+    failing = transformation("fail")
+    net = gufe.AlchemicalNetwork([failing, transformation()], name="both")
+    results = {str(edge.key): [run(edge, tmp_path)] for edge in (failing, transformation())}
+    added = add_file(store, archive(net, results), scope, object_store=s3os)
+    statuses = dict(zip(added.tasks, store.get_task_status(added.tasks), strict=True))
+    assert sorted(map(str, statuses.values())) == ["complete", "error"]
+    for history in store.get_task_history(added.tasks):
+        assert history is not None
+        created, change = history.changes
+        assert created.status == "waiting"
+        assert change.status == statuses[history.task]
+        assert (change.reason is None) == (change.status == "complete")
+    assert store.problems() == []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from alchemistore.models.keys import GufeKey
 from alchemistore.models.text import KeyText
@@ -18,6 +19,23 @@ class NetworkStateEnum(StrEnum):
     inactive = "inactive"
     invalid = "invalid"
     deleted = "deleted"
+
+
+def parse_state(state: NetworkStateEnum | str) -> NetworkStateEnum:
+    """Return the state with a name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such state.
+    """
+    if isinstance(state, NetworkStateEnum):
+        return state
+    try:
+        return NetworkStateEnum(state)
+    except ValueError:
+        known = sorted(known.value for known in NetworkStateEnum)
+        raise ValueError(f"{state!r} is not a valid state. Valid values include: {known}") from None
 
 
 class NetworkMark(BaseModel):
@@ -34,7 +52,7 @@ class NetworkMark(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     target: KeyText
-    state: NetworkStateEnum = NetworkStateEnum.active
+    state: Annotated[NetworkStateEnum, BeforeValidator(parse_state)] = NetworkStateEnum.active
 
     @property
     def key(self) -> GufeKey:

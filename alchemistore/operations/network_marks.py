@@ -7,11 +7,19 @@ from typing import cast, overload
 
 from sqlalchemy import Connection, text
 
-from alchemistore.database.keys import gufe_token, one_or_missing, parse_networks, scoped
+from alchemistore.database.keys import (
+    gufe_token,
+    one_or_missing,
+    parse_network,
+    parse_networks,
+    parse_one_or_many,
+    scoped,
+)
 from alchemistore.database.sql import SCOPE_ID
 from alchemistore.errors import MissingObjectError
 from alchemistore.models import NetworkMark, NetworkStateEnum, ScopedKey
 from alchemistore.models.clock import now
+from alchemistore.models.network import parse_state
 
 READ_MARK = text(f"""
     SELECT n.kind AS network_kind, m.network, m.state
@@ -43,23 +51,6 @@ SET_NETWORK_STATE = text("""
     ON CONFLICT (scope_id, network) DO UPDATE SET state = excluded.state
     RETURNING scope_id, network
 """)
-
-
-def parse_state(state: NetworkStateEnum | str) -> NetworkStateEnum:
-    """Return the state with a name.
-
-    Raises
-    ------
-    ValueError
-        If there is no such state.
-    """
-    if isinstance(state, NetworkStateEnum):
-        return state
-    try:
-        return NetworkStateEnum(state)
-    except ValueError:
-        known = sorted(known.value for known in NetworkStateEnum)
-        raise ValueError(f"{state!r} is not a valid state. Valid values include: {known}") from None
 
 
 def read_mark(tx: Connection, key: ScopedKey) -> NetworkMark:
@@ -96,16 +87,19 @@ def get_network_state(
     Returns
     -------
     list of NetworkStateEnum or None, or NetworkStateEnum
-        For several networks, one entry per network, in order; ``None`` for a missing network.
+        For several networks, one entry per network, in order; ``None`` for a missing network and
+        for the key of something else.
 
     Raises
     ------
     ValueError
-        If one of them is the key of something else.
+        If a single key is that of something else.
     KeyError
         If a single network is missing.
     """
-    single, keys = parse_networks(tx, networks)
+    if isinstance(networks, ScopedKey | str):
+        networks = parse_network(networks)
+    single, keys = parse_one_or_many(tx, networks, "AlchemicalNetwork")
     rows = tx.execute(GET_NETWORK_STATE, keys.parameters)
     states: list[NetworkStateEnum | None] = keys.align(
         {(row.scope_id, row.token): NetworkStateEnum(row.state) for row in rows}

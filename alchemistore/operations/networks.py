@@ -28,6 +28,7 @@ from alchemistore.models import (
 )
 from alchemistore.models.clock import now
 from alchemistore.models.gufe import AlreadyStored, GufeTokenizable
+from alchemistore.models.network import parse_state
 from alchemistore.models.task import DEFAULT_WEIGHT
 from alchemistore.operations.conflicts import store_documents
 from alchemistore.operations.documents import (
@@ -37,7 +38,6 @@ from alchemistore.operations.documents import (
     stored_keys,
     uuids,
 )
-from alchemistore.operations.network_marks import parse_state
 from alchemistore.operations.requests import once
 from alchemistore.operations.strategies import remove_unused_strategy
 from alchemistore.operations.taskhubs import drop_taskhub

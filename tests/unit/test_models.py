@@ -15,6 +15,8 @@ from alchemistore import (
     ComputeManagerRegistration,
     ComputeServiceID,
     ComputeServiceRegistration,
+    NetworkMark,
+    NetworkStateEnum,
     ObjectStoreRef,
     ProtocolDAGResultRef,
     Scope,
@@ -81,6 +83,26 @@ def test_weight_outside_0_and_1_is_refused(weight: Any) -> None:
 def test_hub_without_network_is_refused() -> None:
     with pytest.raises(ValueError, match="network"):
         build(TaskHub)
+
+
+# marks
+
+
+def test_mark_of_a_network_is_active_and_its_key_depends_on_the_network_only() -> None:
+    mark = build(NetworkMark, target=ScopedKey.from_str(NETWORK))
+    assert (mark.target, mark.state) == (NETWORK, NetworkStateEnum.active)
+    assert type(mark.target) is str
+    expected = f"NetworkMark-{hashlib.md5(NETWORK.encode()).hexdigest()}"
+    assert mark.key == NetworkMark(target=NETWORK, state=NetworkStateEnum.invalid).key == expected
+    assert build(NetworkMark, target=NETWORK, state="deleted").state is NetworkStateEnum.deleted
+
+
+@pytest.mark.parametrize("state", ["notastate", "Active", "", None, 1])
+def test_mark_with_an_unknown_state_is_refused(state: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"is not a valid state\. Valid values include: \['active'"
+    ):
+        build(NetworkMark, target=NETWORK, state=state)
 
 
 # tasks
@@ -327,6 +349,7 @@ def test_archive_can_be_created() -> None:
 
 RECORDS: list[BaseModel] = [
     TaskHub(network=NETWORK, weight=0.25),
+    NetworkMark(target=NETWORK, state=NetworkStateEnum.deleted),
     Task(creator="me", extends=PARENT, claim="service", datetime_created=MOMENT),
     ref(location="a", datetime_created=MOMENT),
     ObjectStoreRef(scope=SCOPE),

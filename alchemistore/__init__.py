@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         ProtocolDAGResultRef as ProtocolDAGResultRef,
         QueueRepair as QueueRepair,
         RefusalReason as RefusalReason,
+        RestartCount as RestartCount,
         Scope as Scope,
         ScopedKey as ScopedKey,
         Settlement as Settlement,
@@ -68,7 +69,9 @@ if TYPE_CHECKING:
         TaskHistory as TaskHistory,
         TaskHub as TaskHub,
         TaskProvenance as TaskProvenance,
+        TaskRestartPattern as TaskRestartPattern,
         TaskStatusEnum as TaskStatusEnum,
+        Tracebacks as Tracebacks,
     )
     from alchemistore.objectstore import (
         S3ObjectStore as S3ObjectStore,
@@ -130,6 +133,7 @@ _PUBLIC = {
         "ProtocolDAGResultRef",
         "QueueRepair",
         "RefusalReason",
+        "RestartCount",
         "Scope",
         "ScopedKey",
         "Settlement",
@@ -144,7 +148,9 @@ _PUBLIC = {
         "TaskHistory",
         "TaskHub",
         "TaskProvenance",
+        "TaskRestartPattern",
         "TaskStatusEnum",
+        "Tracebacks",
     ),
     "alchemistore.objectstore": (
         "S3ObjectStore",

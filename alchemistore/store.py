@@ -37,6 +37,7 @@ from alchemistore.operations import (
     networks,
     objects,
     removal,
+    restarts,
     results,
     services,
     settlement,
@@ -46,6 +47,7 @@ from alchemistore.operations import (
     taskhubs,
     tasks,
     topology,
+    tracebacks,
 )
 from alchemistore.operations.queue import lanes
 from alchemistore.operations.queue.notify import CHANNEL
@@ -364,6 +366,14 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     # settlement
     settle_task = writes(settlement.settle_task)
 
+    # restart patterns
+    add_task_restart_patterns = writes(restarts.add_task_restart_patterns)
+    remove_task_restart_patterns = writes(restarts.remove_task_restart_patterns)
+    clear_task_restart_patterns = writes(restarts.clear_task_restart_patterns)
+    set_task_restart_patterns_max_retries = writes(restarts.set_task_restart_patterns_max_retries)
+    get_task_restart_patterns = reads(restarts.get_task_restart_patterns)
+    resolve_task_restarts = writes(restarts.resolve_task_restarts)
+
     # statuses
     set_task_status = writes(statuses.set_task_status)
     set_task_waiting = writes(statuses.set_task_waiting)
@@ -385,7 +395,10 @@ class StateStore(Transactional, AlchemiscaleStateStore):
 
     # results
     set_task_result = writes(results.set_task_result)
-    get_task_tracebacks = reads(results.get_task_tracebacks)
+    add_protocol_dag_result_ref_tracebacks = writes(
+        tracebacks.add_protocol_dag_result_ref_tracebacks
+    )
+    get_task_tracebacks = reads(tracebacks.get_task_tracebacks)
     get_task_results = reads(results.get_task_results)
     get_task_failures = reads(results.get_task_failures)
     get_transformation_results = reads(results.get_transformation_results)

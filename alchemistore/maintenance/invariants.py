@@ -130,6 +130,10 @@ RULES = {
         GROUP BY tr.scope_id, tr.kind, tr.token
         HAVING array_agg(s.role ORDER BY s.role) NOT IN (ARRAY['A', 'B'], ARRAY['system'])
     """,
+    "the token of a restart pattern is the MD5 of its text": """
+        SELECT p.scope_id, 'TaskHub', p.taskhub FROM restart_patterns AS p
+        WHERE p.token <> CAST(md5(convert_to(p.pattern, 'UTF8')) AS uuid)
+    """,
     "a claimable task is in the queue": f"""
         SELECT c.scope_id, 'Task', c.task FROM ({CLAIMABLE}) AS c
         WHERE NOT EXISTS (

@@ -28,7 +28,8 @@ from alchemistore.models.identity import (
 )
 from alchemistore.models.keys import GufeKey, Scope, ScopedKey
 from alchemistore.models.network import NetworkMark, NetworkStateEnum
-from alchemistore.models.result import ObjectStoreRef, ProtocolDAGResultRef
+from alchemistore.models.restarts import RestartCount, TaskRestartPattern
+from alchemistore.models.result import ObjectStoreRef, ProtocolDAGResultRef, Tracebacks
 from alchemistore.models.strategy import (
     StrategyModeEnum,
     StrategyState,
@@ -58,6 +59,7 @@ __all__ = [
     "ProtocolDAGResultRef",
     "QueueRepair",
     "RefusalReason",
+    "RestartCount",
     "Scope",
     "ScopedKey",
     "Settlement",
@@ -72,5 +74,7 @@ __all__ = [
     "TaskHistory",
     "TaskHub",
     "TaskProvenance",
+    "TaskRestartPattern",
     "TaskStatusEnum",
+    "Tracebacks",
 ]

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from alchemistore.models.clock import UTCDatetime
 from alchemistore.models.compute import ComputeServiceID, TaskProvenance
 from alchemistore.models.keys import ScopedKey
+from alchemistore.models.restarts import RestartCount
 from alchemistore.models.task import TaskStatusEnum
 from alchemistore.models.text import FreeText
 
@@ -123,11 +124,14 @@ class TaskHistory(_Record):
     changes : tuple of StatusChange
         All changes since the task was created.
     attempts : tuple of Attempt
+    restarts : tuple of RestartCount
+        The retries used now, for each hub that the task is on and each of its restart patterns.
     """
 
     task: ScopedKey
     changes: tuple[StatusChange, ...]
     attempts: tuple[Attempt, ...]
+    restarts: tuple[RestartCount, ...] = ()
 
 
 class TaskDetails(_Record):
@@ -149,6 +153,8 @@ class TaskDetails(_Record):
         The service that made the latest attempt.
     num_results, num_failures : int
         Numbers of successful and failed results.
+    restarts : tuple of RestartCount
+        The retries used, for each hub that the task is on and each of its restart patterns.
     """
 
     task: ScopedKey
@@ -160,6 +166,7 @@ class TaskDetails(_Record):
     last_service: ComputeServiceID | None = None
     num_results: int
     num_failures: int
+    restarts: tuple[RestartCount, ...] = ()
 
 
 class Settlement(_Record):

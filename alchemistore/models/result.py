@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from alchemistore.models.clock import UTCDatetime
 from alchemistore.models.keys import GufeKey, Scope, parse_gufe_key
-from alchemistore.models.text import FreeText, check_length
+from alchemistore.models.text import FreeText, check_length, text_size
 
 # The longest location, in bytes; S3 allows no longer names.
 LOCATION_MAX = 1024
+# The largest size of the tracebacks of one failure, in bytes of UTF-8.
+TRACEBACKS_MAX = 2**26
 
 ScopeField = Annotated[
     Scope,
@@ -87,3 +90,48 @@ class ProtocolDAGResultRef(ObjectStoreRef):
     ok: bool
     datetime_created: UTCDatetime | None = None
     creator: FreeText | None = None
+
+
+class Tracebacks(BaseModel):
+    """The tracebacks of a failure, one per failed unit.
+
+    Parameters
+    ----------
+    tracebacks : sequence of str
+        At least one, none of them empty; together at most 64 MiB.
+    source_keys : sequence of str
+        Keys of the units that failed.
+    failure_keys : sequence of str
+        Keys of the results of these units.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    tracebacks: tuple[FreeText, ...] = Field(min_length=1)
+    source_keys: tuple[FreeText, ...]
+    failure_keys: tuple[FreeText, ...]
+
+    @field_validator("tracebacks")
+    @classmethod
+    def _complete(cls, tracebacks: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(tracebacks):
+            raise ValueError("a traceback must not be empty")
+        check_tracebacks(tracebacks)
+        return tracebacks
+
+
+def check_tracebacks(tracebacks: Iterable[str]) -> int:
+    """Return the size of tracebacks, in bytes of UTF-8.
+
+    Raises
+    ------
+    ValueError
+        If they are too long to be stored.
+    """
+    size = sum(map(text_size, tracebacks))
+    if size > TRACEBACKS_MAX:
+        raise ValueError(
+            f"the tracebacks have {size} bytes; at most {TRACEBACKS_MAX} are stored with a failure,"
+            " so shorten them"
+        )
+    return size

@@ -59,6 +59,11 @@ def check_length(what: str, value: str, limit: int) -> str:
     return value
 
 
+def text_size(value: str) -> int:
+    """Return the length of a free text in bytes of UTF-8, halves of surrogate pairs included."""
+    return len(value.encode(errors="surrogatepass"))
+
+
 @overload
 def escape(value: str) -> str: ...
 @overload

@@ -1,4 +1,4 @@
-"""History of tasks: their attempts and changes of status."""
+"""History of tasks: their attempts, changes of status and restarts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from alchemistore.database.keys import parse_keys, scoped
+from alchemistore.database.keys import Keys, parse_keys, scoped
+from alchemistore.database.planner import FENCE
 from alchemistore.models import (
     Attempt,
+    RestartCount,
     ScopedKey,
     StatusChange,
     TaskDetails,
@@ -52,6 +54,26 @@ DETAILS_OF_TASKS = text(f"""
     LEFT JOIN results AS r ON r.scope_id = l.scope_id AND r.token = l.result
     GROUP BY t.scope_id, t.token, c.service, last.service
 """)
+RESTARTS_OF_TASKS = text(f"""
+    SELECT a.scope_id, a.task, a.taskhub, p.pattern, coalesce(c.retries, 0) AS retries,
+        p.max_retries
+    FROM ({TASKS}) AS x
+    -- Looks up the actions of each task, the patterns of their hubs and the counters by key.
+    CROSS JOIN LATERAL (
+        SELECT a.scope_id, a.task, a.taskhub FROM actions AS a
+        WHERE a.scope_id = x.scope_id AND a.task = x.task {FENCE}
+    ) AS a
+    CROSS JOIN LATERAL (
+        SELECT p.token, p.pattern, p.max_retries, p.created_at FROM restart_patterns AS p
+        WHERE p.scope_id = a.scope_id AND p.taskhub = a.taskhub {FENCE}
+    ) AS p
+    LEFT JOIN LATERAL (
+        SELECT c.retries FROM restart_counters AS c
+        WHERE c.scope_id = a.scope_id AND c.taskhub = a.taskhub AND c.task = a.task
+            AND c.pattern = p.token {FENCE}
+    ) AS c ON true
+    ORDER BY a.scope_id, a.task, a.taskhub, p.created_at, p.token
+""")
 TASKS_OF_SERVICE = text("""
     SELECT s.org, s.campaign, s.project, c.task
     FROM claims AS c JOIN scopes AS s ON s.id = c.scope_id
@@ -63,7 +85,7 @@ TASKS_OF_SERVICE = text("""
 def get_task_history(
     tx: Connection, tasks: Iterable[ScopedKey | str | None]
 ) -> list[TaskHistory | None]:
-    """Return the changes of status and the attempts of each task.
+    """Return the changes of status, the attempts and the restarts of each task.
 
     Parameters
     ----------
@@ -82,18 +104,39 @@ def get_task_history(
     changes: dict[tuple[int, UUID], list[Row[Any]]] = defaultdict(list)
     for row in tx.execute(CHANGES_OF_TASKS, keys.parameters):
         changes[row.scope_id, row.task].append(row)
+    restarts = _restarts(tx, keys)
     created = {(row.scope_id, row.token): row for row in tx.execute(TASK_CREATION, keys.parameters)}
     return keys.align(
         {
-            pair: _history(key, created[pair], attempts[pair], changes[pair])
+            pair: _history(key, created[pair], attempts[pair], changes[pair], restarts[pair])
             for key, pair in keys.items()
             if pair in created
         }
     )
 
 
+def _restarts(tx: Connection, keys: Keys) -> dict[tuple[int, UUID], list[RestartCount]]:
+    restarts: dict[tuple[int, UUID], list[RestartCount]] = defaultdict(list)
+    by_pair = {pair: key for key, pair in keys.items()}
+    for row in tx.execute(RESTARTS_OF_TASKS, keys.parameters):
+        pair = (row.scope_id, row.task)
+        restarts[pair].append(
+            RestartCount(
+                taskhub=scoped(by_pair[pair], "TaskHub", row.taskhub),
+                pattern=unescape(row.pattern),
+                retries=row.retries,
+                max_retries=row.max_retries,
+            )
+        )
+    return restarts
+
+
 def _history(
-    task: ScopedKey, created: Row[Any], attempts: Iterable[Row[Any]], changes: Iterable[Row[Any]]
+    task: ScopedKey,
+    created: Row[Any],
+    attempts: Iterable[Row[Any]],
+    changes: Iterable[Row[Any]],
+    restarts: Iterable[RestartCount],
 ) -> TaskHistory:
     tried = tuple(_attempt(task, row) for row in attempts)
     # The creation and the claims of a task are changes of status that have no row of their own.
@@ -116,7 +159,9 @@ def _history(
         for row in changes
     ]
     later = sorted([*claims, *others], key=lambda change: change.changed_at)
-    return TaskHistory(task=task, changes=(creation, *later), attempts=tried)
+    return TaskHistory(
+        task=task, changes=(creation, *later), attempts=tried, restarts=tuple(restarts)
+    )
 
 
 def _attempt(task: ScopedKey, row: Row[Any]) -> Attempt:
@@ -142,7 +187,7 @@ def _packages(stored: str) -> dict[str, str]:
 def get_task_details(
     tx: Connection, tasks: Iterable[ScopedKey | str | None]
 ) -> list[TaskDetails | None]:
-    """Return the status, the numbers of attempts and results, and the service of each task.
+    """Return the status, numbers of attempts and results, service and restarts of each task.
 
     Parameters
     ----------
@@ -156,12 +201,17 @@ def get_task_details(
     """
     keys = parse_keys(tx, tasks)
     rows = {(row.scope_id, row.token): row for row in tx.execute(DETAILS_OF_TASKS, keys.parameters)}
+    restarts = _restarts(tx, keys)
     return keys.align(
-        {pair: _details(key, rows[pair]) for key, pair in keys.items() if pair in rows}
+        {
+            pair: _details(key, rows[pair], restarts[pair])
+            for key, pair in keys.items()
+            if pair in rows
+        }
     )
 
 
-def _details(key: ScopedKey, row: Row[Any]) -> TaskDetails:
+def _details(key: ScopedKey, row: Row[Any], restarts: Iterable[RestartCount]) -> TaskDetails:
     return TaskDetails(
         task=key,
         status=row.status,
@@ -172,6 +222,7 @@ def _details(key: ScopedKey, row: Row[Any]) -> TaskDetails:
         last_service=row.last_service,
         num_results=row.results,
         num_failures=row.failures,
+        restarts=tuple(restarts),
     )
 
 

@@ -12,6 +12,7 @@ from alchemistore.models import ProtocolDAGResultRef, ScopedKey
 from alchemistore.models.clock import now
 from alchemistore.models.text import escape, unescape
 from alchemistore.operations.topology import TRANSFORMATION_KINDS
+from alchemistore.operations.tracebacks import add_first_tracebacks
 
 READ_RESULT = text(f"""
     SELECT obj_key, location, scope, ok, creator, datetime_created
@@ -39,20 +40,10 @@ ADD_RESULT = text("""
         WHERE scope_id = :scope_id AND task = :task AND attempt = :attempt
             AND (:settles OR result IS NULL)
     )
-    INSERT INTO task_results (scope_id, task, result, attempt, tracebacks, created_at)
-    VALUES (:scope_id, :task, :result, :attempt, :tracebacks, :now)
-    ON CONFLICT (scope_id, task, result) DO UPDATE
-        SET attempt = coalesce(task_results.attempt, excluded.attempt),
-            tracebacks = coalesce(task_results.tracebacks, excluded.tracebacks)
-        WHERE (task_results.attempt, task_results.tracebacks) IS DISTINCT FROM (
-            coalesce(task_results.attempt, excluded.attempt),
-            coalesce(task_results.tracebacks, excluded.tracebacks)
-        )
-""")
-TRACEBACKS = text(f"""
-    SELECT tracebacks FROM task_results
-    WHERE scope_id = {SCOPE_ID} AND task = :token AND tracebacks IS NOT NULL
-    ORDER BY created_at, result
+    INSERT INTO task_results (scope_id, task, result, attempt, created_at)
+    VALUES (:scope_id, :task, :result, :attempt, :now)
+    ON CONFLICT (scope_id, task, result) DO UPDATE SET attempt = excluded.attempt
+        WHERE task_results.attempt IS NULL AND excluded.attempt IS NOT NULL
 """)
 
 
@@ -143,7 +134,7 @@ def add_result(
     attempt : int or None
         Number of the attempt, if it is known.
     tracebacks : sequence of str, optional
-        Tracebacks of the failure.
+        Tracebacks of the failure, to be stored unless the reference has some.
     settles : bool, default False
         Whether the result ends the attempt; it then replaces an earlier result of the attempt.
 
@@ -155,7 +146,7 @@ def add_result(
     Raises
     ------
     ValueError
-        If the reference has another scope than the task.
+        If the reference has another scope than the task, or the tracebacks are too long.
     """
     if ref.scope != task.scope:
         raise ValueError(
@@ -173,10 +164,11 @@ def add_result(
             "result": gufe_token(ref.key),
             "attempt": attempt,
             "settles": settles,
-            "tracebacks": None if tracebacks is None else [escape(one) for one in tracebacks],
             "now": now(),
         },
     )
+    if tracebacks is not None:
+        add_first_tracebacks(tx, scope_id, gufe_token(ref.key), tracebacks)
     return ScopedKey(gufe_key=ref.key, org=task.org, campaign=task.campaign, project=task.project)
 
 
@@ -219,23 +211,3 @@ def get_transformation_results(tx: Connection, transformation: ScopedKey | str) 
 def get_transformation_failures(tx: Connection, transformation: ScopedKey | str) -> list[ScopedKey]:
     """Return the references to the failed results of a transformation, ordered by key."""
     return _list_of_transformation(tx, transformation, ok=False)
-
-
-def get_task_tracebacks(tx: Connection, task: ScopedKey | str) -> list[list[str]]:
-    """Return the tracebacks stored with the results of a task, oldest result first.
-
-    Parameters
-    ----------
-    task : ScopedKey or str
-        The task.
-
-    Returns
-    -------
-    list of list of str
-        One list per result that has tracebacks; empty if there is no such task.
-    """
-    key = parse_key(task)
-    if key.qualname != "Task":
-        return []
-    stored = tx.scalars(TRACEBACKS, parameters(key))
-    return [[unescape(one) for one in tracebacks] for tracebacks in stored]

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from alchemistore.database.keys import gufe_token, parameters, parse_key
+from alchemistore.database.keys import gufe_token, parameters, parse_key, parse_keys
 from alchemistore.database.sql import SCOPE_ID
 from alchemistore.errors import MissingObjectError
 from alchemistore.models import (
@@ -24,6 +24,7 @@ from alchemistore.models.clock import now, uuid7
 from alchemistore.models.text import escape
 from alchemistore.operations.queue.lanes import raise_floors_throttled
 from alchemistore.operations.queue.refresh import refresh
+from alchemistore.operations.restarts import lock_patterns, restart_failed
 from alchemistore.operations.results import add_result
 from alchemistore.operations.statuses import SET_STATUS
 
@@ -100,6 +101,9 @@ def settle_task(
                              deleted
     ===============  ======  =======================  ============================================
 
+    A task that fails is decided on by the restart patterns of its hubs, as in
+    `resolve_task_restarts`: it may be waiting again at once, or be removed from hubs.
+
     The reference is always stored and linked to the attempt of the sender, so no finished result is
     lost. The call is idempotent: a client that missed the response can repeat it. If the sender has
     claimed the task for the first time since the first call, the repeat is attributed to that
@@ -131,9 +135,12 @@ def settle_task(
     KeyError
         If there is no such task.
     ValueError
-        If `task` is not the key of a task, or the reference has another scope than the task.
+        If `task` is not the key of a task, the reference has another scope than the task, or the
+        tracebacks have more than 64 MiB together.
     """
     key = parse_key(task, "Task")
+    if not protocoldagresultref.ok:
+        lock_patterns(tx, parse_keys(tx, [key]).parameters)
     rows = tx.execute(LOCK_TASK_AND_CHILDREN, parameters(key))
     row = next((row for row in rows if row.token == key.token), None)
     if row is None:
@@ -150,6 +157,8 @@ def settle_task(
     if status is not None:
         _finish(tx, row, status, outcome, None if holds else number, compute_service_id)
         settled = {"scope_ids": [row.scope_id], "tokens": [row.token]}
+        if status is TaskStatusEnum.error and restart_failed(tx, settled, {}):
+            status = TaskStatusEnum.waiting
         refresh(tx, settled, "children" if status is TaskStatusEnum.complete else "tasks")
         raise_floors_throttled(tx)
     if not holds:

@@ -56,9 +56,15 @@ TASKHUB_ROWS = """
 LOCK_TASKHUB = text(
     "SELECT token FROM taskhubs WHERE scope_id = :scope_id AND network = :network FOR UPDATE"
 )
+# Calls that count retries lock patterns before tasks.
+LOCK_PATTERNS_OF_TASKHUB = text("""
+    SELECT token FROM restart_patterns WHERE scope_id = :scope_id AND taskhub = :taskhub
+    ORDER BY token FOR UPDATE
+""")
 TASK_TOKENS_OF_TASKHUB = text(
     "SELECT task FROM actions WHERE scope_id = :scope_id AND taskhub = :taskhub"
 )
+# Counters are deleted with the actions, and restart patterns with the hub.
 DELETE_TASKHUB = (
     text("DELETE FROM actions WHERE scope_id = :scope_id AND taskhub = :taskhub"),
     text("DELETE FROM taskhubs WHERE scope_id = :scope_id AND token = :taskhub"),
@@ -349,6 +355,7 @@ def drop_taskhub(tx: Connection, scope_id: int | None, network: UUID | None) -> 
     if hub is None:
         return None
     values = {"scope_id": scope_id, "taskhub": hub}
+    tx.execute(LOCK_PATTERNS_OF_TASKHUB, values)
     tokens = tx.scalars(TASK_TOKENS_OF_TASKHUB, values).all()
     tasks = {"scope_ids": [scope_id] * len(tokens), "tokens": tokens}
     lock(tx, tasks)

@@ -23,7 +23,8 @@ from alchemistore.tables.objects import (
 )
 from alchemistore.tables.queue import LaneRow, QueueRow
 from alchemistore.tables.requests import RequestRow
-from alchemistore.tables.results import ResultRow, TaskResultRow
+from alchemistore.tables.restarts import RestartCounterRow, RestartPatternRow
+from alchemistore.tables.results import ResultRow, TaskResultRow, TracebacksRow
 from alchemistore.tables.strategies import NetworkStrategyRow
 from alchemistore.tables.tasks import ActionRow, ExtendsRow, StatusChangeRow, TaskHubRow, TaskRow
 
@@ -50,6 +51,8 @@ __all__ = [
     "NetworkTransformationRow",
     "QueueRow",
     "RequestRow",
+    "RestartCounterRow",
+    "RestartPatternRow",
     "ResultRow",
     "ScopeRow",
     "ServiceFailureRow",
@@ -57,6 +60,7 @@ __all__ = [
     "TaskHubRow",
     "TaskResultRow",
     "TaskRow",
+    "TracebacksRow",
     "TransformationChemicalSystemRow",
     "TransformationRow",
     "metadata",

@@ -1,4 +1,4 @@
-"""References to results in the object store, and the tasks that they belong to."""
+"""References to results in the object store, their tasks and their tracebacks."""
 
 from datetime import datetime
 from uuid import UUID
@@ -49,5 +49,29 @@ class TaskResultRow(Base):
     task: Mapped[UUID]
     result: Mapped[UUID]
     attempt: Mapped[int | None] = mapped_column(Integer)
-    tracebacks: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    created_at: Mapped[datetime]
+
+
+class TracebacksRow(Base):
+    """The tracebacks of a failure. `token` is the MD5 of the three lists.
+
+    A result may have several such rows, because tracebacks can be added later.
+    """
+
+    __tablename__ = "tracebacks"
+    __table_args__ = (
+        PrimaryKeyConstraint("scope_id", "result", "token"),
+        ForeignKeyConstraint(
+            ["scope_id", "result"], ["results.scope_id", "results.token"], ondelete="CASCADE"
+        ),
+    )
+
+    scope_id: Mapped[int]
+    result: Mapped[UUID]
+    token: Mapped[UUID]
+    tracebacks: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    source_keys: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    failure_keys: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    # Bytes of the tracebacks, so that they can be read in portions.
+    size: Mapped[int]
     created_at: Mapped[datetime]

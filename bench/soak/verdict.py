@@ -20,7 +20,9 @@ SHOWN = 5
 
 ATTEMPTS = text("SELECT task, attempt, service, outcome FROM attempts")
 RESULTS = text("""
-    SELECT l.task, r.token, r.ok, r.location, l.tracebacks IS NOT NULL AS traced
+    SELECT l.task, r.token, r.ok, r.location, EXISTS (
+        SELECT FROM tracebacks AS b WHERE b.scope_id = r.scope_id AND b.result = r.token
+    ) AS traced
     FROM task_results AS l
     JOIN results AS r ON r.scope_id = l.scope_id AND r.token = l.result
 """)

@@ -146,6 +146,7 @@ VERBS = {
     "Remove",
     "Repair",
     "Report",
+    "Restart",
     "Restore",
     "Ignore",
     "Import",

@@ -27,9 +27,10 @@ from alchemistore.maintenance.grants import Purpose
 from alchemistore.models import CredentialedUserIdentity
 from tests.cli.conftest import Run
 from tests.conftest import NewDatabase
-from tests.support.campaigns import Campaign, campaign, register, star
+from tests.support.campaigns import ZERO, Campaign, campaign, register, star
 from tests.support.databases import libpq
 from tests.support.gufe_classes import Ball
+from tests.support.restarts import Failure
 from tests.support.results import ref
 from tests.support.roles import as_role, database_name, execute, new_role
 
@@ -156,6 +157,7 @@ READS: dict[str, Call] = {
     "get_task_details": lambda s, m: s.get_task_details(m.tasks),
     "get_service_tasks": lambda s, m: s.get_service_tasks("a service"),
     "get_task_blockers": lambda s, m: s.get_task_blockers(m.tasks),
+    "get_task_restart_patterns": lambda s, m: s.get_task_restart_patterns([m.hub]),
     "get_task_tracebacks": lambda s, m: s.get_task_tracebacks(m.tasks[0]),
     "get_task_results": lambda s, m: s.get_task_results(m.tasks[0]),
     "get_task_failures": lambda s, m: s.get_task_failures(m.tasks[0]),
@@ -196,6 +198,19 @@ WRITES: dict[str, Call] = {
         m.tasks[0], ref(m.tasks[0].scope), environment={"gufe": "1.1"}
     ),
     "set_task_result": lambda s, m: s.set_task_result(m.tasks[1], ref(m.tasks[1].scope, ok=False)),
+    "add_protocol_dag_result_ref_tracebacks": (
+        lambda s, m: s.add_protocol_dag_result_ref_tracebacks(
+            [Failure("NaN")],
+            [*map(str, s.get_task_failures(m.tasks[1])), f"ProtocolDAGResultRef-{ZERO}-{SCOPE}"][0],
+        )
+    ),
+    "add_task_restart_patterns": lambda s, m: s.add_task_restart_patterns(m.hub, ["NaN"], 2),
+    "set_task_restart_patterns_max_retries": (
+        lambda s, m: s.set_task_restart_patterns_max_retries(m.hub, ["NaN"], 3)
+    ),
+    "resolve_task_restarts": lambda s, m: s.resolve_task_restarts(m.tasks),
+    "remove_task_restart_patterns": lambda s, m: s.remove_task_restart_patterns(m.hub, ["NaN"]),
+    "clear_task_restart_patterns": lambda s, m: s.clear_task_restart_patterns(m.hub),
     "set_task_status": lambda s, m: s.set_task_status(m.tasks, "waiting"),
     "set_task_running": lambda s, m: s.set_task_running(m.tasks),
     "set_task_error": lambda s, m: s.set_task_error(m.tasks),

@@ -16,7 +16,10 @@ from tests.support.campaigns import Campaign, campaign, chain, register, tree
 from tests.support.concurrency import Running, run_concurrently
 
 NUMBERS = count()
-OF_TASKS = ("actions", "attempts", "claims", "extends", "queue", "status_changes", "task_results")
+OF_TASKS = (
+    "actions", "attempts", "claims", "extends", "queue", "restart_counters", "status_changes",
+    "task_results",
+)  # fmt: skip
 
 
 def ref(ok: bool = True) -> ProtocolDAGResultRef:

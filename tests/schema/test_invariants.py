@@ -59,6 +59,7 @@ def seeded(shared_store: StateStore) -> Seeded:
     waiting = store.create_task(made.transformations[0])
     parent, child = chain(store, made.transformations[0], 2)
     store.action_tasks([waiting, parent, child], made.hub)
+    store.add_task_restart_patterns(made.hub, ["ü\0"], 1)
     other = store.create_network(star(1, "other", "fail"), scope)
     mark = ScopedKey.from_str(f"{NetworkMark(target=str(other)).key}-{scope}")
     assert list(store.problems()) == []
@@ -78,6 +79,7 @@ MARK = "the token of a mark is the digest of the key of its network"
 TWO_SYSTEMS = "a transformation has the two systems A and B, or the one of a NonTransformation"
 OF_ITS_KIND = "the document of a network, transformation or chemical system is of its kind"
 STRATEGY = "a strategy is no network, transformation or chemical system"
+TOKEN_OF_PATTERN = "the token of a restart pattern is the MD5 of its text"
 IN_QUEUE = "a claimable task is in the queue"
 CLAIMABLE = "a task in the queue is claimable"
 IN_LANE = "a task in the queue is in open lanes and not below their floors"
@@ -127,6 +129,7 @@ BREACHES = [
         CLAIMABLE,
     ),
     ("UPDATE extends SET parent = task", "child", NO_CIRCLE),
+    ("UPDATE restart_patterns SET pattern = 'another'", "hub", TOKEN_OF_PATTERN),
     (
         "DELETE FROM gufe_objects WHERE token ="
         " (SELECT unnest(children) FROM gufe_objects WHERE token = :transformation LIMIT 1)",
@@ -235,6 +238,7 @@ def test_broken_rule_is_reported_with_its_object(
         **vars(seeded),
         "transformation": seeded.made.transformations[0],
         "network": seeded.made.network,
+        "hub": seeded.made.hub,
     }
     key = str(objects[concerned])
     sentence = f"broken rule: {rules[0]}: {key}"

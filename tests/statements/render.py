@@ -63,7 +63,6 @@ PARAMETERS = {
     "task": ("uuid", CLAIMED),
     "token": ("uuid", CLAIMED),
     "tokens": ("uuid[]", f"ARRAY[uuid {WAITING}, {CLAIMED}]"),
-    "tracebacks": ("text[]", "NULL"),
 }
 
 

@@ -12,7 +12,6 @@
 -- $10: task (uuid)
 -- $11: attempt (integer)
 -- $12: settles (boolean)
--- $13: tracebacks (text[])
 BEGIN;
 SET LOCAL search_path TO alchemistore, pg_temp;
 \ir sample.sql
@@ -28,8 +27,7 @@ PREPARE settle_result (
     timestamptz,
     uuid,
     integer,
-    boolean,
-    text[]
+    boolean
 ) AS
 -- The reference, once.
 WITH ref AS (
@@ -47,15 +45,10 @@ noted AS (
     WHERE scope_id = $1 AND task = $10 AND attempt = $11
         AND ($12 OR result IS NULL)
 )
-INSERT INTO task_results (scope_id, task, result, attempt, tracebacks, created_at)
-VALUES ($1, $10, $2, $11, $13, $9)
-ON CONFLICT (scope_id, task, result) DO UPDATE
-SET attempt = coalesce(task_results.attempt, excluded.attempt),
-tracebacks = coalesce(task_results.tracebacks, excluded.tracebacks)
-WHERE (task_results.attempt, task_results.tracebacks) IS DISTINCT FROM (
-    coalesce(task_results.attempt, excluded.attempt),
-    coalesce(task_results.tracebacks, excluded.tracebacks)
-);
+INSERT INTO task_results (scope_id, task, result, attempt, created_at)
+VALUES ($1, $10, $2, $11, $9)
+ON CONFLICT (scope_id, task, result) DO UPDATE SET attempt = excluded.attempt
+WHERE task_results.attempt IS NULL AND excluded.attempt IS NOT NULL;
 EXECUTE settle_result (
     1000,
     '70000000-0000-0000-0000-000000000001',
@@ -68,8 +61,7 @@ EXECUTE settle_result (
     '2026-01-02 03:04:05+00',
     '50000000-0000-7000-8000-000000000003',
     1,
-    true,
-    NULL
+    true
 );
 DEALLOCATE settle_result;
 ROLLBACK;

@@ -27,6 +27,7 @@ from alchemistore.models import CredentialedUserIdentity
 from alchemistore.operations.key_hashing import hash_key
 from tests.support.campaigns import Campaign, campaign, register, star
 from tests.support.gufe_classes import Ball, system
+from tests.support.restarts import Failure
 from tests.support.results import ref
 
 MANY = 1000
@@ -193,6 +194,32 @@ def _new_network(many: bool) -> Any:
 
 def _all(tx: StateStore) -> list[ScopedKey]:
     return list(tx.query_networks(scope=Scope("org", "campaign", "one")))
+
+
+def _in_error(tx: StateStore, world: World, many: bool) -> Campaign:
+    made = world[many]
+    tx.set_task_running(made.tasks)
+    tx.set_task_error(made.tasks)
+    for failure in tx.get_task_failures(made.tasks[0]):
+        tx.add_protocol_dag_result_ref_tracebacks([Failure("NaN")], failure)
+    return made
+
+
+def _failed_of_patterns(tx: StateStore, world: World, many: bool) -> Campaign:
+    made = world[many]
+    names = [f"pattern {number}" for number in range(100 if many else 1)]
+    tx.add_task_restart_patterns(made.hub, ["NaN", *names], 2)
+    return _in_error(tx, world, many)
+
+
+def _failed_once(tx: StateStore, world: World, many: bool) -> Campaign:
+    made = _failed_of_patterns(tx, world, many)
+    tx.resolve_task_restarts(made.tasks)
+    return made
+
+
+def _hubs(tx: StateStore) -> list[ScopedKey]:
+    return list(tx.query_taskhubs("org-campaign-one"))
 
 
 Act = Callable[[StateStore, Campaign, bool], object]
@@ -418,6 +445,40 @@ CASES: list[tuple[str, Act, Prepare]] = [
         lambda tx, c, many: tx.get_transformation_failures(c.transformations[0]),
         _no_more,
     ),
+    (
+        "add_task_restart_patterns",
+        lambda tx, c, many: tx.add_task_restart_patterns(
+            c.hub, ["NaN", *(f"another {number}" for number in range(len(c.tasks)))], 3
+        ),
+        _in_error,
+    ),
+    (
+        "remove_task_restart_patterns",
+        lambda tx, c, many: tx.remove_task_restart_patterns(c.hub, ["NaN", "pattern 0"]),
+        _failed_once,
+    ),
+    (
+        "clear_task_restart_patterns",
+        lambda tx, c, many: tx.clear_task_restart_patterns(c.hub),
+        _failed_once,
+    ),
+    (
+        "set_task_restart_patterns_max_retries",
+        lambda tx, c, many: tx.set_task_restart_patterns_max_retries(
+            c.hub, ["NaN", *(f"pattern {number}" for number in range(len(c.tasks)))], 3
+        ),
+        _failed_once,
+    ),
+    (
+        "get_task_restart_patterns",
+        lambda tx, c, many: tx.get_task_restart_patterns(_hubs(tx)),
+        _networks,
+    ),
+    (
+        "resolve_task_restarts",
+        lambda tx, c, many: tx.resolve_task_restarts(c.tasks),
+        _failed_of_patterns,
+    ),
     ("set_task_waiting", lambda tx, c, many: tx.set_task_waiting(c.tasks), _claim_all),
     ("set_task_running", lambda tx, c, many: tx.set_task_running(c.tasks), _no_more),
     (
@@ -444,6 +505,7 @@ ABOUT_ONE = {
     "log_failure_compute_service",
     "register_computemanager",
     "update_compute_manager_status",
+    "add_protocol_dag_result_ref_tracebacks",
     "add_scope",
     "create_credentialed_entity",
     "get_credentialed_entity",
@@ -535,9 +597,14 @@ def arguments(world: World, name: str) -> dict[str, Any]:
         "taskhubs": None,
         "weights": None,
         "network_scoped_keys": [made.network],
+        "max_retries": 2,
+        "number_of_retries": 2,
         "obj": middle,
-        "patterns": False,
+        # Those of a hub; query_networks takes a flag of this name.
+        "patterns": False if name == "query_networks" else ["NaN"],
         "priority": 2,
+        "protocol_dag_result_ref_scoped_key": world.store.get_task_failures(made.tasks[0])[0],
+        "protocol_unit_failures": [Failure("NaN")],
         "protocoldagresultref": ref(world.scope),
         "protocols": ["PushProtocol"],
         "raise_error": False,
@@ -560,7 +627,9 @@ def arguments(world: World, name: str) -> dict[str, Any]:
         "min_sleep_interval": 0,
         "lease": 60.0,
         "task": made.tasks[0],
+        "task_scoped_keys": made.tasks,
         "taskhub": made.hub,
+        "taskhub_scoped_key": made.hub,
         "tasks": made.tasks,
         "tracebacks": ["Traceback"],
         "transformation": edge,
@@ -578,6 +647,8 @@ def arguments(world: World, name: str) -> dict[str, Any]:
         by_name["name"] = MANAGER.name
     if name == "update_compute_manager_status":
         by_name["status"] = ComputeManagerStatus.OK
+    if name == "get_task_restart_patterns":
+        by_name["taskhubs"] = [made.hub]
     taken = inspect.signature(getattr(StateStore, name)).parameters
     if name in ("set_network_state", "get_network_state"):
         by_name["networks"] = [made.network]

@@ -118,9 +118,8 @@ class _Parser:
         parts: list[_Part] = []
         while self._peek() not in ("", "|", ")"):
             if self.pattern.startswith(r"\Q", self.position):
-                parts += self._quoted()
-                if parts and self._peek() in ("*", "+", "?", "{"):
-                    parts.append(self._repeated(parts.pop()))
+                if quoted := self._quoted():
+                    parts += [*quoted[:-1], self._repeated(quoted[-1])]
             else:
                 parts.append(self._repeated(self._atom(depth)))
         return _joined("", parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 from collections import Counter
@@ -52,6 +53,42 @@ BAD_PATTERNS = [
     "a\0",
     "a\ud800",
 ]
+# Random patterns are made of these.
+PIECES = [
+    *"ab-1 |||()()()[]^$.*+?{},:<>&=!",
+    *(
+        "(?:",
+        "(?i)",
+        "(?s)",
+        "(?<n>",
+        "{0}",
+        "{2}",
+        "{1,}",
+        "{0,3}",
+        "*?",
+        "[^",
+        "[a-",
+        r"\d",
+        r"\W",
+    ),
+    *(
+        r"\s",
+        r"\b",
+        r"\B",
+        r"\A",
+        r"\z",
+        r"\n",
+        r"\x41",
+        r"\u00e9",
+        r"\Q",
+        r"\E",
+        r"\\",
+        r"\.",
+        "é",
+        "\n",
+    ),
+]
+PATTERNS = int(os.environ.get("ALCHEMISTORE_TEST_EXAMPLES", 5_000))
 
 
 def named(store: StateStore, scope: Scope, *names: str | None) -> dict[str | None, ScopedKey]:
@@ -234,6 +271,25 @@ def test_patterns_mean_what_they_mean_to_python(shared_store: StateStore) -> Non
         case for case, ours, theirs in zip(cases, found, expected, strict=True) if ours != theirs
     ]
     assert wrong[:10] == []
+
+
+def test_postgresql_takes_every_pattern_that_is_accepted(shared_store: StateStore) -> None:
+    rng = random.Random(9)
+    accepted = []
+    for _ in range(PATTERNS):
+        pattern = "".join(rng.choices(PIECES, k=rng.randint(1, 9)))
+        try:
+            accepted.append(parse_pattern(pattern, "it"))
+        except ValueError:
+            continue
+    assert len(accepted) > PATTERNS // 20
+    with shared_store.engine.connect() as connection:
+        connection.execute(
+            text(
+                "SELECT count(*) FILTER (WHERE 'ab-1' ~ p) FROM unnest(CAST(:all AS text[])) AS p"
+            ),
+            {"all": accepted},
+        )
 
 
 @pytest.mark.parametrize(

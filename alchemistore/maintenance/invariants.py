@@ -29,6 +29,12 @@ CLAIMABLE = """
     )
 """
 
+# What the documents of networks refer to.
+PARTS_OF_NETWORKS = """
+    SELECT n.scope_id, n.token AS network, unnest(o.children) AS part
+    FROM networks AS n JOIN gufe_objects AS o ON (o.scope_id, o.token) = (n.scope_id, n.token)
+"""
+
 # The rules, each with a query for scope_id, kind and token of the objects that break it.
 RULES = {
     "a claimed task is running": """
@@ -114,6 +120,29 @@ RULES = {
         WHERE m.token <> CAST(md5(concat_ws(
             '-', n.kind, replace(CAST(n.token AS text), '-', ''), s.org, s.campaign, s.project
         )) AS uuid)
+    """,
+    "the transformations of a network are those of its document": f"""
+        SELECT n.scope_id, n.kind, n.token FROM networks AS n
+        JOIN (
+            (
+                SELECT scope_id, network, transformation FROM network_transformations
+                EXCEPT {PARTS_OF_NETWORKS}
+            )
+            UNION ALL (
+                SELECT p.* FROM ({PARTS_OF_NETWORKS}) AS p
+                JOIN transformations AS t ON (t.scope_id, t.token) = (p.scope_id, p.part)
+                EXCEPT SELECT scope_id, network, transformation FROM network_transformations
+            )
+        ) AS m ON (m.scope_id, m.network) = (n.scope_id, n.token)
+    """,
+    "a network contains the end states of its transformations": """
+        SELECT n.scope_id, n.kind, n.token FROM networks AS n
+        JOIN (
+            SELECT m.scope_id, m.network, s.chemical_system FROM network_transformations AS m
+            JOIN transformation_chemical_systems AS s
+                ON (s.scope_id, s.transformation) = (m.scope_id, m.transformation)
+            EXCEPT SELECT scope_id, network, chemical_system FROM network_chemical_systems
+        ) AS m ON (m.scope_id, m.network) = (n.scope_id, n.token)
     """,
     "a strategy is no network, transformation or chemical system": """
         SELECT n.scope_id, n.kind, n.token FROM networks AS n

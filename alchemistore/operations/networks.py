@@ -31,6 +31,7 @@ from alchemistore.models.gufe import AlreadyStored, GufeTokenizable
 from alchemistore.models.network import parse_state
 from alchemistore.models.task import DEFAULT_WEIGHT
 from alchemistore.operations.conflicts import store_documents
+from alchemistore.operations.corrections import correct_dependents
 from alchemistore.operations.documents import (
     BinaryArray,
     ensure_scope,
@@ -434,6 +435,10 @@ def _add_network(
             "member_systems": uuids(members),
         },
     )
+    if replaced:
+        keys = {document.key for document in replaced}
+        wrong = uuids(edge.key for edge in edges if edge.key in keys)
+        correct_dependents(tx, network, scope_id, wrong)
 
 
 def _remove_rows(

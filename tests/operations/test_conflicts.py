@@ -13,7 +13,13 @@ import pytest
 from gufe.tokenization import TOKENIZABLE_REGISTRY
 from sqlalchemy import text
 
-from alchemistore import Scope, StateStore, gufe_adapter
+from alchemistore import (
+    ComputeServiceRegistration,
+    Scope,
+    ScopedKey,
+    StateStore,
+    gufe_adapter,
+)
 from alchemistore.errors import (
     DocumentConflictError,
     DocumentConflictWarning,
@@ -147,6 +153,107 @@ def test_right_document_takes_the_place_of_a_forged_one(
     assert list(store.problems()) == []
     assert store.create_network(chain, scope) == network
     assert len(conflicts(store)) == 1
+
+
+def claimable(store: StateStore, hub: ScopedKey, protocol: str) -> int:
+    """Count the tasks on a hub that a service for one protocol gets."""
+    with store.transaction() as tx:
+        tx.register_computeservice(ComputeServiceRegistration.from_now("a"))
+        found = tx.claim_taskhub_tasks(hub, "a", count=100, protocols=[protocol])
+        tx.deregister_computeservice("a")
+    return len([task for task in found if task is not None])
+
+
+def test_tasks_leave_the_hub_of_a_network_that_never_had_their_transformation(
+    store: StateStore, scope: Scope, chain: Chain
+) -> None:
+    # The forged network holds an edge that the genuine one does not have.
+    more = keyed_chain_of(
+        gufe.AlchemicalNetwork(
+            [*gufe_classes.network().edges, gufe_classes.transformation("fail")], name="net"
+        )
+    )
+    more[-1][0] = chain[-1][0]
+    network = store.create_network(more, scope)
+    hub = store.create_taskhub(network)
+    edges = store.get_network_transformations(network)
+    tasks = store.create_tasks([edge for edge in edges for _ in range(2)])
+    assert store.action_tasks(tasks, hub) == tasks
+    store.register_computeservice(ComputeServiceRegistration.from_now("b"))
+    held = store.claim_taskhub_tasks(hub, "b", count=3)
+    store.create_network(chain, scope)
+    left = store.get_network_transformations(network)
+    assert len(left) == len(edges) - 1
+    kept = {
+        task
+        for task, edge in zip(tasks, [e for e in edges for _ in range(2)], strict=True)
+        if edge in left
+    }
+    assert set(store.get_taskhub_tasks(hub)) == kept
+    assert store.get_task_status(held) == ["running"] * 3
+    assert set(store.get_taskhub_unclaimed_tasks(hub)) == kept - set(held)
+    assert store.problems() == []
+    # The claims go on.
+    assert store.deregister_computeservice("b") == "b"
+    assert store.problems() == []
+
+
+def test_tasks_of_a_replaced_transformation_are_claimed_by_its_protocol(
+    store: StateStore, scope: Scope, chain: Chain
+) -> None:
+    forged = copy.deepcopy(chain)
+    other = keyed_chain_of(gufe_classes.OtherProtocol(gufe_classes.Effort()))
+    edge = next(pair for pair in forged if pair[1].get("name") == "a to b")
+    edge[1]["protocol"] = {":gufe-key:": other[-1][0]}
+    forged[:0] = [pair for pair in other if pair[0] not in dict(map(tuple, forged))]
+    network = store.create_network(forged, scope)
+    hub = store.create_taskhub(network)
+    tasks = store.create_tasks(store.get_network_transformations(network) * 2)
+    store.action_tasks(tasks, hub)
+    assert claimable(store, hub, "OtherProtocol") == 2
+    store.create_network(chain, scope)
+    assert claimable(store, hub, "OtherProtocol") == 0
+    assert claimable(store, hub, "PushProtocol") == len(tasks)
+    assert store.problems() == []
+
+
+def test_end_states_of_a_replaced_transformation_are_corrected_in_every_network(
+    store: StateStore, scope: Scope, chain: Chain
+) -> None:
+    forged = copy.deepcopy(chain)
+    edge = next(pair for pair in forged if pair[1].get("name") == "a to b")
+    ends = [edge[1][side] for side in ("stateA", "stateB")]
+    wrong = next(
+        pair[0]
+        for pair in forged
+        if pair[0].startswith("ChemicalSystem") and {":gufe-key:": pair[0]} not in ends
+    )
+    edge[1]["stateA"] = {":gufe-key:": wrong}
+    alone = [pair for pair in forged if pair[0] in reachable(forged, edge[0])]
+    content = {"nodes": [], "edges": [{":gufe-key:": edge[0]}], "name": "alone"}
+    token = "AlchemicalNetwork-" + "a" * 32
+    alone.append([token, {**chain[-1][1], **content}])
+    small = store.create_network(alone, scope)
+    assert f"{wrong}-{scope}" in map(str, store.get_network_chemicalsystems(small))
+    large = store.create_network(chain, scope)
+    for network in (small, large):
+        found = {str(one.gufe_key) for one in store.get_network_chemicalsystems(network)}
+        assert {end[":gufe-key:"] for end in ends} <= found
+    assert [str(one.gufe_key) for one in store.get_network_chemicalsystems(small)] == sorted(
+        end[":gufe-key:"] for end in ends
+    )
+    assert store.problems() == []
+
+
+def reachable(chain: Chain, root: str) -> set[str]:
+    """Return the keys of an object and everything that it refers to."""
+    contents = dict(map(tuple, chain))
+    found, stack = set(), [root]
+    while stack:
+        key = stack.pop()
+        found.add(key)
+        stack.extend(gufe_adapter.references(contents[key]))
+    return found
 
 
 def test_parts_and_parents_are_replaced_together(

@@ -78,6 +78,8 @@ ALL_PARTS = "all children of a gufe object are stored"
 MARK = "the token of a mark is the digest of the key of its network"
 TWO_SYSTEMS = "a transformation has the two systems A and B, or the one of a NonTransformation"
 OF_ITS_KIND = "the document of a network, transformation or chemical system is of its kind"
+EDGES = "the transformations of a network are those of its document"
+ENDS = "a network contains the end states of its transformations"
 STRATEGY = "a strategy is no network, transformation or chemical system"
 TOKEN_OF_PATTERN = "the token of a restart pattern is the MD5 of its text"
 IN_QUEUE = "a claimable task is in the queue"
@@ -163,6 +165,24 @@ BREACHES = [
         " WHERE transformation = :transformation AND role = 'B'",
         "transformation",
         TWO_SYSTEMS,
+    ),
+    ("DELETE FROM network_transformations WHERE network = :other_network", "other_network", EDGES),
+    (
+        "UPDATE gufe_objects SET children = '{}' WHERE token = :other_network",
+        "other_network",
+        EDGES,
+    ),
+    (
+        "INSERT INTO network_transformations SELECT scope_id, :other_network, transformation"
+        " FROM network_transformations WHERE transformation = :transformation",
+        "other_network",
+        EDGES,
+        ENDS,
+    ),
+    (
+        "DELETE FROM network_chemical_systems WHERE network = :other_network",
+        "other_network",
+        ENDS,
     ),
     (
         "UPDATE networks SET strategy = :transformation WHERE token = :network",

@@ -155,6 +155,10 @@ class PushProtocol(gufe.Protocol):
         }
 
 
+class OtherProtocol(PushProtocol):
+    """The same protocol under another name."""
+
+
 def system(name: str) -> gufe.ChemicalSystem:
     """A system of one ball under two labels."""
     ball = Ball(name)

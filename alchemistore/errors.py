@@ -29,6 +29,10 @@ class OutcomeUnknownError(StoreUnavailableError):
         )
 
 
+class QuotaError(AlchemistoreError):
+    """A quota allows no more tasks."""
+
+
 class SchemaError(StateStoreError):
     """The schema is missing, too old or too new. The message names the command to run."""
 

@@ -36,6 +36,7 @@ from alchemistore.operations import (
     network_queries,
     networks,
     objects,
+    quotas,
     removal,
     restarts,
     results,
@@ -337,6 +338,10 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     get_task_transformation = reads(tasks.get_task_transformation)
     set_task_priority = writes(tasks.set_task_priority)
     get_task_priority = reads(tasks.get_task_priority)
+
+    # quotas
+    set_quota = writes(quotas.set_quota)
+    get_quota = reads(quotas.get_quota)
 
     # compute services
     register_computeservice = writes(services.register_computeservice)

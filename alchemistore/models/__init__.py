@@ -28,6 +28,7 @@ from alchemistore.models.identity import (
 )
 from alchemistore.models.keys import GufeKey, Scope, ScopedKey
 from alchemistore.models.network import NetworkMark, NetworkStateEnum
+from alchemistore.models.quota import Quota
 from alchemistore.models.restarts import RestartCount, TaskRestartPattern
 from alchemistore.models.result import ObjectStoreRef, ProtocolDAGResultRef, Tracebacks
 from alchemistore.models.strategy import (
@@ -58,6 +59,7 @@ __all__ = [
     "ObjectStoreRef",
     "ProtocolDAGResultRef",
     "QueueRepair",
+    "Quota",
     "RefusalReason",
     "RestartCount",
     "Scope",

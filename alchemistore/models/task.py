@@ -39,6 +39,7 @@ class RefusalReason(StrEnum):
     not_in_network = "not_in_network"
     already_actioned = "already_actioned"
     not_actioned = "not_actioned"
+    quota = "quota"
 
 
 class TaskHub(BaseModel):

@@ -23,6 +23,7 @@ from alchemistore.models import RefusalReason, ScopedKey
 from alchemistore.models.clock import now
 from alchemistore.models.task import DEFAULT_WEIGHT
 from alchemistore.operations.queue.refresh import refresh
+from alchemistore.operations.quotas import limit_of, room
 from alchemistore.operations.refusals import Refusals, explain, explain_missing_hub
 from alchemistore.operations.task_sets import TASKS, lock
 from alchemistore.operations.taskhub_weights import check_weight
@@ -35,6 +36,19 @@ _HUB = f"""
 """
 # Prevents the deletion of the hub until the end of the transaction.
 LOCK_HUB_AGAINST_DELETION = text(f"{_HUB} FOR KEY SHARE")
+_LIMIT = limit_of("actioned_per_hub", ":org", ":campaign", ":project")
+LOCK_HUB_AND_READ_QUOTA = text(f"""
+    SELECT {_LIMIT} AS actioned FROM ({_HUB} FOR KEY SHARE) AS hub
+""")
+# Where there is a quota, calls count one after the other.
+LOCK_HUB_WITH_QUOTA = text(f"{_HUB} FOR NO KEY UPDATE")
+_ACTIONS_OF_HUB = """
+    SELECT FROM actions AS a WHERE a.scope_id = hub.scope_id AND a.taskhub = hub.token
+"""
+ROOM_ON_HUB = text(f"""
+    SELECT {room("hub.allowed", _ACTIONS_OF_HUB)}
+    FROM (SELECT hub.*, {_LIMIT} AS allowed FROM ({_HUB}) AS hub {FENCE}) AS hub
+""")
 
 _HUB_AND_TASKS = f"""
     -- The hub, or nothing if it does not exist.
@@ -56,29 +70,52 @@ _PRESENT = f"""
     )
 """
 
-# The next three statements return the tasks that they did not change, usually few.
+# The tasks that can still be run and whose transformation is in the network of the hub.
+_ADMITTED = f"""
+    FROM hub
+    JOIN wanted ON wanted.scope_id = hub.scope_id
+    -- Looks up each task by key.
+    CROSS JOIN LATERAL (
+        SELECT t.token, t.transformation FROM tasks AS t
+        WHERE t.scope_id = wanted.scope_id AND t.token = wanted.task
+            AND t.status IN {ACTIONABLE!r} {FENCE}
+    ) AS t
+    -- Looks up its transformation in the network by key.
+    CROSS JOIN LATERAL (
+        SELECT FROM network_transformations AS n
+        WHERE n.scope_id = hub.scope_id AND n.network = hub.network
+            AND n.transformation = t.transformation {FENCE}
+    ) AS n
+"""
+_ADD = f"""
+        INSERT INTO actions (scope_id, taskhub, task, weight, created_at)
+        SELECT hub.scope_id, hub.token, t.token, :weight, :now {_ADMITTED}
+"""
+# The next statements return the tasks that they did not change, usually few.
 ADD_ACTIONS = text(f"""
     WITH {_HUB_AND_TASKS},
-    -- Adds the tasks that can still be run and whose transformation is in the network of the hub.
+    added AS ({_ADD} ON CONFLICT DO NOTHING RETURNING scope_id, task)
+    SELECT scope_id, task FROM wanted EXCEPT ALL SELECT scope_id, task FROM added
+""").bindparams(weight=DEFAULT_WEIGHT)
+ADD_ACTIONS_WITHIN_QUOTA = text(f"""
+    WITH
+    -- The hub, or nothing if it does not exist.
+    hub AS MATERIALIZED ({_HUB}),
+    -- The given tasks in order. Read once, because two steps use them.
+    wanted AS MATERIALIZED (
+        SELECT scope_id, task, position
+        FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[]))
+            WITH ORDINALITY AS x (scope_id, task, position)
+    ),
+    -- Adds the first of them that are not yet on the hub, as many as there is room for.
     added AS (
-        INSERT INTO actions (scope_id, taskhub, task, weight, created_at)
-        SELECT hub.scope_id, hub.token, t.token, :weight, :now
-        FROM hub
-        JOIN wanted ON wanted.scope_id = hub.scope_id
-        -- Looks up each task by key.
-        CROSS JOIN LATERAL (
-            SELECT t.token, t.transformation FROM tasks AS t
-            WHERE t.scope_id = wanted.scope_id AND t.token = wanted.task
-                AND t.status IN {ACTIONABLE!r} {FENCE}
-        ) AS t
-        -- Looks up its transformation in the network by key.
-        CROSS JOIN LATERAL (
-            SELECT FROM network_transformations AS n
-            WHERE n.scope_id = hub.scope_id AND n.network = hub.network
-                AND n.transformation = t.transformation {FENCE}
-        ) AS n
-        ON CONFLICT DO NOTHING
-        RETURNING scope_id, task
+        {_ADD}
+        WHERE NOT EXISTS (
+            SELECT FROM actions AS a
+            WHERE a.scope_id = hub.scope_id AND a.taskhub = hub.token AND a.task = wanted.task
+        )
+        ORDER BY wanted.position LIMIT CAST(:room AS bigint)
+        ON CONFLICT DO NOTHING RETURNING scope_id, task
     )
     SELECT scope_id, task FROM wanted EXCEPT ALL SELECT scope_id, task FROM added
 """).bindparams(weight=DEFAULT_WEIGHT)
@@ -159,8 +196,8 @@ def action_tasks(
     """Put tasks on a hub with weight 0.5, so that they can be claimed from it.
 
     A task can be actioned if its transformation is in the network of the hub, if it is waiting,
-    running or in error, and if it is not yet on this hub. A task that extends an incomplete task
-    can be actioned, but not claimed.
+    running or in error, if it is not yet on this hub, and if a quota allows one more task on this
+    hub. A task that extends an incomplete task can be actioned, but not claimed.
 
     Parameters
     ----------
@@ -182,8 +219,17 @@ def action_tasks(
     ValueError
         If `taskhub` is the key of something else.
     """
-    keys = parse_keys(tx, tasks)
-    return _change(tx, ADD_ACTIONS, keys, taskhub, refusals, _why_not_actioned, now=now())
+    keys, hub = parse_keys(tx, tasks), parse_hub(taskhub)
+    found = None if hub is None else tx.execute(LOCK_HUB_AND_READ_QUOTA, parameters(hub)).first()
+    if hub is None or found is None:
+        return _no_hub(keys, refusals)
+    if found.actioned is None:
+        return _change_locked(tx, ADD_ACTIONS, keys, hub, refusals, _why_not_actioned, now=now())
+    tx.execute(LOCK_HUB_WITH_QUOTA, parameters(hub))
+    # A separate statement, which sees everything that was committed before the lock was granted.
+    left = tx.scalar(ROOM_ON_HUB, parameters(hub))
+    statement, why = ADD_ACTIONS_WITHIN_QUOTA, _why_not_actioned
+    return _change_locked(tx, statement, keys, hub, refusals, why, now=now(), room=left)
 
 
 def _why_not_actioned(state: Row[Any]) -> RefusalReason:
@@ -191,7 +237,7 @@ def _why_not_actioned(state: Row[Any]) -> RefusalReason:
         return RefusalReason.status
     if not state.in_network:
         return RefusalReason.not_in_network
-    return RefusalReason.already_actioned
+    return RefusalReason.already_actioned if state.on_hub else RefusalReason.quota
 
 
 def _not_actioned(state: Row[Any]) -> RefusalReason:
@@ -236,15 +282,31 @@ def _change(
     keys: Keys,
     taskhub: ScopedKey | str | None,
     refusals: Refusals | None = None,
-    reason: Callable[[Row[Any]], RefusalReason] = _not_actioned,
     once: bool = True,
     **more: Any,
 ) -> list[ScopedKey | None]:
     hub = parse_hub(taskhub)
     if hub is None or tx.execute(LOCK_HUB_AGAINST_DELETION, parameters(hub)).first() is None:
-        if refusals is not None:
-            explain_missing_hub(refusals, keys)
-        return [None] * len(keys.parsed)
+        return _no_hub(keys, refusals)
+    return _change_locked(tx, statement, keys, hub, refusals, once=once, **more)
+
+
+def _no_hub(keys: Keys, refusals: Refusals | None) -> list[ScopedKey | None]:
+    if refusals is not None:
+        explain_missing_hub(refusals, keys)
+    return [None] * len(keys.parsed)
+
+
+def _change_locked(
+    tx: Connection,
+    statement: TextClause,
+    keys: Keys,
+    hub: ScopedKey,
+    refusals: Refusals | None,
+    reason: Callable[[Row[Any]], RefusalReason] = _not_actioned,
+    once: bool = True,
+    **more: Any,
+) -> list[ScopedKey | None]:
     refused: set[tuple[int, UUID]] = set()
     if keys:
         lock(tx, keys.parameters)

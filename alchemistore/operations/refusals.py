@@ -22,7 +22,11 @@ STATES_OF_TASKS = text(f"""
             ON n.scope_id = h.scope_id AND n.network = h.network
         WHERE h.scope_id = {SCOPE_ID} AND h.token = :token
             AND n.scope_id = t.scope_id AND n.transformation = t.transformation
-    ) AS in_network
+    ) AS in_network, EXISTS (
+        SELECT FROM actions AS a
+        WHERE a.scope_id = {SCOPE_ID} AND a.taskhub = :token
+            AND a.scope_id = t.scope_id AND a.task = t.token
+    ) AS on_hub
     FROM ({TASKS}) AS x LEFT JOIN tasks AS t ON t.scope_id = x.scope_id AND t.token = x.task
 """)
 

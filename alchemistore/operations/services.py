@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from operator import index
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from alchemistore.database.arguments import integer
 from alchemistore.database.cutoffs import cutoff, cutoff_parameters
 from alchemistore.errors import unknown_service
 from alchemistore.models import ComputeServiceID, ComputeServiceRegistration
@@ -289,9 +289,7 @@ def compute_services_can_claim(
             "expected a list of compute services, not the single identifier"
             f" {compute_service_ids!r}; use compute_service_can_claim"
         )
-    if isinstance(max_failures, bool):
-        raise TypeError(f"max_failures must be an integer, not {max_failures}")
-    most = index(max_failures)
+    most = integer(max_failures, "max_failures")
     since = cutoff_parameters("forgive_time", forgive_time)
     wanted = [None if one is None else str(one) for one in compute_service_ids]
     services = sorted({one for one in wanted if one is not None})

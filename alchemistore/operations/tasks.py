@@ -21,8 +21,9 @@ from alchemistore.database.keys import (
     scoped,
     token_of,
 )
+from alchemistore.database.planner import FENCE
 from alchemistore.database.sql import SCOPE_ID, listing, page
-from alchemistore.errors import MissingObjectError
+from alchemistore.errors import MissingObjectError, QuotaError
 from alchemistore.models import (
     ProtocolDAGResultRef,
     RefusalReason,
@@ -37,8 +38,9 @@ from alchemistore.models.task import DEFAULT_PRIORITY, PRIORITY_MAX
 from alchemistore.models.text import escape, unescape
 from alchemistore.operations.documents import read_object
 from alchemistore.operations.queue.refresh import refresh
+from alchemistore.operations.quotas import limit_of, lock_and_count
 from alchemistore.operations.refusals import Refusals, explain
-from alchemistore.operations.requests import once
+from alchemistore.operations.requests import Request, carry_out, once, plain, remember
 from alchemistore.operations.results import read_result
 from alchemistore.operations.task_sets import TASKS, lock, row_locations
 from alchemistore.operations.topology import TRANSFORMATION_KINDS
@@ -50,11 +52,17 @@ READ_TASK = text(f"""
     LEFT JOIN claims AS c ON c.scope_id = t.scope_id AND c.task = t.token
     WHERE t.scope_id = {SCOPE_ID} AND t.token = :token
 """)
-FIND_TRANSFORMATIONS = text("""
-    SELECT x.position, tr.kind
+FIND_TRANSFORMATIONS = text(f"""
+    SELECT x.position, tr.kind, quota.waiting
     FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[]))
         WITH ORDINALITY AS x (scope_id, token, position)
     JOIN transformations AS tr ON tr.scope_id = x.scope_id AND tr.token = x.token
+    -- The quota of each scope, if there is one.
+    JOIN (
+        SELECT s.id,
+            {limit_of("waiting_per_transformation", "s.org", "s.campaign", "s.project")} AS waiting
+        FROM scopes AS s WHERE s.id = ANY(CAST(:scope_ids AS bigint[])) {FENCE}
+    ) AS quota ON quota.id = x.scope_id
 """)
 # The status of a parent cannot change before the tasks that extend it are committed.
 LOCK_PARENTS = text(f"""
@@ -224,20 +232,32 @@ def create_task(
         If the transformation or the extended task is missing.
     ValueError
         If a key is of another kind, or the task cannot be extended.
+    QuotaError
+        If a quota allows no more waiting tasks of the transformation.
     """
-    return create_tasks(tx, [transformation], [extends], creator)[0]
+    [task] = create_tasks(tx, [transformation], [extends], creator)
+    if task is None:
+        raise _beyond_quota(transformation)
+    return task
 
 
-@once()
+def _beyond_quota(transformation: ScopedKey | str) -> QuotaError:
+    return QuotaError(
+        f"{transformation} has as many waiting tasks as its quota allows; wait until they are run,"
+        " or raise the quota with set_quota"
+    )
+
+
 def create_tasks(
     tx: Connection,
     transformations: Iterable[ScopedKey | str],
     extends: Iterable[ScopedKey | str | None] | None = None,
     creator: str | None = None,
     *,
+    refusals: Refusals | None = None,
     request: UUID | None = None,
-) -> list[ScopedKey]:
-    """Create one task for each transformation listed, all or none.
+) -> list[ScopedKey | None]:
+    """Create one task for each transformation listed, except beyond a quota.
 
     Parameters
     ----------
@@ -247,21 +267,26 @@ def create_tasks(
         One entry per transformation: the task to continue from, or ``None``.
     creator : str, optional
         Name of the user or program that creates them.
+    refusals : dict, optional
+        A dictionary to fill with the reason for each transformation of which a task was not
+        created, by the text of its key. It is cleared first.
     request : UUID, optional
         Identifier of this request. A repeated call with the same identifier returns the first
         answer and changes nothing; with other arguments, it is a ValueError.
 
     Returns
     -------
-    list of ScopedKey
-        Keys of the tasks, in the order of `transformations`.
+    list of ScopedKey or None
+        Keys of the tasks, in the order of `transformations`. ``None`` where a quota allows no more
+        waiting tasks of the transformation; the first ones in the list are created.
 
     Raises
     ------
     KeyError
-        If a transformation or an extended task is missing.
+        If a transformation or an extended task is missing. No task is created then.
     ValueError
-        If a key is of another kind, a task cannot be extended, or the lists differ in length.
+        If a key is of another kind, a task cannot be extended, or the lists differ in length. No
+        task is created then.
     TypeError
         If `transformations` is a single key.
     """
@@ -270,6 +295,32 @@ def create_tasks(
             f"expected a list of transformations, not the single key {transformations};"
             " use create_task"
         )
+    wanted = list(transformations)
+    parents = None if extends is None else list(extends)
+    arguments = {"transformations": plain(wanted), "extends": plain(parents), "creator": creator}
+    asked = Request.of(request, "create_tasks", arguments)
+
+    def act() -> list[ScopedKey | None]:
+        created = _create_within_quotas(tx, wanted, parents, creator)
+        if asked is not None:
+            remember(tx, asked, created)
+        return created
+
+    tasks = act() if asked is None else carry_out(tx, asked, act)
+    if refusals is not None:
+        refusals.clear()
+        for transformation, task in zip(wanted, tasks, strict=True):
+            if task is None:
+                refusals[str(transformation)] = RefusalReason.quota
+    return tasks
+
+
+def _create_within_quotas(
+    tx: Connection,
+    transformations: Iterable[ScopedKey | str],
+    extends: Iterable[ScopedKey | str | None] | None,
+    creator: str | None,
+) -> list[ScopedKey | None]:
     edges = [parse_key(one) for one in transformations]
     parents = (
         [None] * len(edges) if extends is None else [_parse_parent(parent) for parent in extends]
@@ -281,9 +332,34 @@ def create_tasks(
         )
     if not edges:
         return []
-    ids = _require_transformations(tx, edges)
+    ids, limited = _require_transformations(tx, edges)
+    chosen = range(len(edges)) if not limited else _within_quotas(tx, edges, ids)
     require_extendable(tx, edges, parents)
-    return _create(tx, edges, ids, [token_of(parent) for parent in parents], creator)
+    created: list[ScopedKey | None] = [None] * len(edges)
+    tasks = _create(
+        tx,
+        [edges[i] for i in chosen],
+        [ids[i] for i in chosen],
+        [token_of(parents[i]) for i in chosen],
+        creator,
+    )
+    for i, task in zip(chosen, tasks, strict=True):
+        created[i] = task
+    return created
+
+
+def _within_quotas(tx: Connection, edges: Sequence[ScopedKey], ids: Sequence[int]) -> Sequence[int]:
+    """Return the positions of the transformations of which a task may be created."""
+    room = lock_and_count(tx, ids, [edge.token for edge in edges])
+    chosen = []
+    for position, (scope_id, edge) in enumerate(zip(ids, edges, strict=True)):
+        left = room[scope_id, edge.token]
+        if left is None:
+            chosen.append(position)
+        elif left > 0:
+            chosen.append(position)
+            room[scope_id, edge.token] = left - 1
+    return chosen
 
 
 def _parse_parent(extends: ScopedKey | str | None) -> ScopedKey | None:
@@ -316,22 +392,21 @@ def _create(
     return [scoped(edge, "Task", token) for edge, token in zip(edges, tokens, strict=True)]
 
 
-def _require_transformations(tx: Connection, edges: Sequence[ScopedKey]) -> list[int]:
+def _require_transformations(tx: Connection, edges: Sequence[ScopedKey]) -> tuple[list[int], bool]:
+    """Return the scope ids of transformations, and whether one of them has a quota."""
     known = scope_ids(tx, {(edge.org, edge.campaign, edge.project) for edge in edges})
     ids = [known.get((edge.org, edge.campaign, edge.project), -1) for edge in edges]
-    found = {
-        row.position: row.kind
-        for row in tx.execute(
-            FIND_TRANSFORMATIONS, {"scope_ids": ids, "tokens": [edge.token for edge in edges]}
-        )
-    }
+    rows = tx.execute(
+        FIND_TRANSFORMATIONS, {"scope_ids": ids, "tokens": [edge.token for edge in edges]}
+    ).all()
+    found = {row.position: row.kind for row in rows}
     for position, edge in enumerate(edges, start=1):
         # A subclass of Transformation is fine if a network has stored it as a transformation.
         if found.get(position) == edge.qualname:
             continue
         parse_key(edge, TRANSFORMATION_KINDS)
         raise MissingObjectError(edge)
-    return ids
+    return ids, any(row.waiting is not None for row in rows)
 
 
 def require_extendable(
@@ -388,13 +463,15 @@ def set_tasks(
         If the transformation or the extended task is missing.
     ValueError
         If a key is of another kind, the task cannot be extended, or `count` is negative.
+    QuotaError
+        If a quota does not allow that many waiting tasks of the transformation. None is created.
     """
     count = integer(count, "count")
     if count < 0:
         raise ValueError(f"count must be 0 or more, not {count}")
     edge = parse_key(transformation)
     parent = _parse_parent(extends)
-    _require_transformations(tx, [edge])
+    _, limited = _require_transformations(tx, [edge])
     scope_id = tx.scalar(LOCK_TRANSFORMATION, {**parameters(edge), "kind": edge.qualname})
     require_extendable(tx, [edge], [parent])
     values = {"scope_id": scope_id, "transformation": edge.token, "parent": token_of(parent)}
@@ -402,6 +479,10 @@ def set_tasks(
     lacking = count - len(present)
     if lacking <= 0:
         return present
+    if limited:
+        room = lock_and_count(tx, [scope_id], [edge.token])[scope_id, edge.token]
+        if room is not None and lacking > room:
+            raise _beyond_quota(transformation)
     return present + _create(
         tx, [edge] * lacking, [scope_id] * lacking, [token_of(parent)] * lacking, None
     )

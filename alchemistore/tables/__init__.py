@@ -22,6 +22,7 @@ from alchemistore.tables.objects import (
     TransformationRow,
 )
 from alchemistore.tables.queue import LaneRow, QueueRow
+from alchemistore.tables.quotas import QuotaRow
 from alchemistore.tables.requests import RequestRow
 from alchemistore.tables.restarts import RestartCounterRow, RestartPatternRow
 from alchemistore.tables.results import ResultRow, TaskResultRow, TracebacksRow
@@ -50,6 +51,7 @@ __all__ = [
     "NetworkStrategyRow",
     "NetworkTransformationRow",
     "QueueRow",
+    "QuotaRow",
     "RequestRow",
     "RestartCounterRow",
     "RestartPatternRow",

@@ -330,7 +330,7 @@ def seed(store: StateStore, count: int) -> list[ScopedKey]:
     tasks: list[ScopedKey] = []
     for level in range(CHAIN):
         extended = tasks[-width:] if level else None
-        tasks += store.create_tasks(kinds, extends=extended)
+        tasks += [task for task in store.create_tasks(kinds, extends=extended) if task]
     for remainder, hub in enumerate(hubs):
         # Two thirds of the tasks are on each hub, so one third is on both.
         chosen = [task for i, task in enumerate(tasks) if i % 3 != remainder]

@@ -220,14 +220,16 @@ def _create_tasks(
     tx: StateStore, edges: Mapping[ScopedKey, gufe.Transformation], repeats: int
 ) -> dict[ScopedKey, Plan]:
     repeated = [key for key in edges for _ in range(repeats)]
-    tasks = tx.create_tasks(repeated, creator="demo")
+    # No quota limits the scope of the demo.
+    tasks = [task for task in tx.create_tasks(repeated, creator="demo") if task is not None]
     # Any repeat of a transformation can be extended; the dict keeps the last.
     parents = {
         key: task
         for key, task in zip(repeated, tasks, strict=True)
         if abs(analytic(edges[key])) > EXTEND_ABOVE
     }
-    extensions = tx.create_tasks(list(parents), extends=list(parents.values()), creator="demo")
+    extending = tx.create_tasks(list(parents), extends=list(parents.values()), creator="demo")
+    extensions = [task for task in extending if task is not None]
 
     def weight(key: ScopedKey) -> float:
         return WEIGHTS[environment(edges[key])]

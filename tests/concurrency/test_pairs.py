@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from alchemistore import ComputeServiceID, ComputeServiceRegistration, Scope, ScopedKey, StateStore
 from alchemistore.maintenance.invariants import violations
-from tests.support.campaigns import Campaign, campaign, chain, register
+from tests.support.campaigns import Campaign, campaign, chain, created, register
 from tests.support.concurrency import Running
 from tests.support.history import statuses
 
@@ -247,7 +247,7 @@ def test_concurrent_claims_skip_each_other_on_one_hub_and_on_two(
     store: StateStore, made: Campaign, scope: Scope
 ) -> None:
     other_hub = campaign(store, scope, name="other").hub
-    more = store.create_tasks(made.transformations)
+    more = created(store.create_tasks(made.transformations))
     store.action_tasks(more, made.hub)
     store.action_tasks(made.tasks + more, other_hub)
     store.set_task_priority(made.tasks, 1)

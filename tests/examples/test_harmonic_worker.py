@@ -21,6 +21,7 @@ from harmonic.analysis import LostLease, collect
 from harmonic.protocol import EndState, HarmonicProtocol, HarmonicSettings
 from harmonic.system import HarmonicWell, Medium
 from harmonic.worker import Worker
+from tests.support.campaigns import created
 
 NAME = "worker of a test"
 
@@ -51,8 +52,8 @@ def network(store: StateStore, scope: Scope) -> ScopedKey:
 def tasks(store: StateStore, network: ScopedKey) -> list[ScopedKey]:
     """A task for each transformation, and one that extends the first of them."""
     transformations = store.get_network_transformations(network)
-    tasks = store.create_tasks(transformations)
-    tasks += store.create_tasks(transformations[:1], extends=tasks[:1])
+    tasks = created(store.create_tasks(transformations))
+    tasks += created(store.create_tasks(transformations[:1], extends=tasks[:1]))
     assert None not in store.action_tasks(tasks, store.get_taskhub(network))
     return tasks
 

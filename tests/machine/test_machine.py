@@ -46,7 +46,7 @@ from tests.support.assertions import (
     results_agree,
     tasks_agree,
 )
-from tests.support.campaigns import star
+from tests.support.campaigns import created, star
 from tests.support.databases import rolled_back
 from tests.support.gufe_classes import Effort, PushProtocol, system
 from tests.support.model import Model, ModelHub, ModelTask
@@ -192,7 +192,9 @@ class Machine(RuleBasedStateMachine):
         return multiple(*[NOWHERE] * len(pairs))
 
     def create(self, pairs: list[tuple[ScopedKey, ScopedKey | None]]) -> list[ScopedKey]:
-        made = self.store.create_tasks([edge for edge, _ in pairs], [parent for _, parent in pairs])
+        made = created(
+            self.store.create_tasks([edge for edge, _ in pairs], [parent for _, parent in pairs])
+        )
         for task, (edge, parent) in zip(made, pairs, strict=True):
             self.model.tasks[task] = ModelTask(edge, parent)
         return made

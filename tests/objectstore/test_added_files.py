@@ -80,6 +80,8 @@ def test_results_in_an_archive_become_complete_tasks_once(
     edge = edge_of(net)
     results = [run(edge, tmp_path) for _ in range(2)]
     source = archive(net, {str(edge.key): results})
+    # Their tasks never wait.
+    store.set_quota(scope, waiting_per_transformation=0)
     added = add_file(store, source, scope, object_store=s3os, creator="me")
     assert added.num_new_tasks == len(added.tasks) == 2
     assert store.get_task_status(added.tasks) == [TaskStatusEnum.complete] * 2

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore
-from tests.support.campaigns import STATUSES, Campaign, campaign, chain, move_to_status, register
+from tests.support.campaigns import (
+    STATUSES,
+    Campaign,
+    campaign,
+    chain,
+    created,
+    move_to_status,
+    register,
+)
 
 BAD_WEIGHTS: list[Any] = [
     -0.1,
@@ -74,7 +82,7 @@ def test_same_task_twice_in_one_call_is_actioned_at_its_first_place(
 
 def test_action_tasks_accepts_live_statuses_only(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope)
-    tasks = store.create_tasks(made.transformations[:1] * len(STATUSES))
+    tasks = created(store.create_tasks(made.transformations[:1] * len(STATUSES)))
     for task, status in zip(tasks, STATUSES, strict=True):
         move_to_status(store, [task], status)
     waiting, running, _, error, _, _ = tasks

@@ -13,7 +13,7 @@ import gufe
 import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore
-from tests.support.campaigns import Campaign, campaign, chain, register, star
+from tests.support.campaigns import Campaign, campaign, chain, created, register, star
 from tests.support.gufe_classes import Effort, PushProtocol, network, system
 from tests.support.history import attempts, statuses
 
@@ -344,7 +344,8 @@ def two_protocols(
         for transformation in store.get_network_transformations(key)
         if transformation != rare
     ]
-    tasks, rares = store.create_tasks(usual * 100), store.create_tasks([rare] * 3)
+    tasks = created(store.create_tasks(usual * 100))
+    rares = created(store.create_tasks([rare] * 3))
     store.action_tasks(tasks + rares, hub)
     return hub, tasks, rares
 

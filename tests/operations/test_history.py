@@ -9,7 +9,7 @@ import pytest
 
 from alchemistore import Scope, ScopedKey, StateStore, TaskStatusEnum
 from alchemistore.models import StatusChange
-from tests.support.campaigns import Campaign, campaign, chain, register
+from tests.support.campaigns import Campaign, campaign, chain, created, register
 from tests.support.claims import claim, expire_silent
 from tests.support.history import attempts, history_of
 from tests.support.results import ref, reference_key, settle
@@ -24,7 +24,7 @@ def told(changes: tuple[StatusChange, ...]) -> list[tuple[str, str | None]]:
 def test_history_of_a_new_task_is_its_creation(store: StateStore, scope: Scope) -> None:
     made = campaign(store, scope)
     before = datetime.now(UTC)
-    [task] = store.create_tasks(made.transformations[:1], creator="someone")
+    [task] = created(store.create_tasks(made.transformations[:1], creator="someone"))
     found = history_of(store, task)
     assert (found.task, found.attempts) == (task, ())
     [creation] = found.changes

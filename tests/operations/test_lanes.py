@@ -15,7 +15,7 @@ from alchemistore.database.throttle import Throttle
 from alchemistore.models.clock import now
 from alchemistore.operations.claims import has_work
 from alchemistore.operations.queue.lanes import RAISE_FLOORS
-from tests.support.campaigns import Campaign, campaign, register
+from tests.support.campaigns import Campaign, campaign, created, register
 from tests.support.claims import LONG_AGO
 from tests.support.concurrency import run_while_open
 from tests.support.databases import rolled_back
@@ -79,7 +79,7 @@ def mixed(store: StateStore, scope: Scope) -> Campaign:
 
 def action(store: StateStore, made: Campaign, count: int, arm: int = 0) -> list[ScopedKey]:
     """Create tasks of one transformation and action them."""
-    tasks = store.create_tasks([made.transformations[arm]] * count)
+    tasks = created(store.create_tasks([made.transformations[arm]] * count))
     assert store.action_tasks(tasks, made.hub) == tasks
     return tasks
 

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey, StateStore
 from alchemistore.models import GufeKey
-from tests.support.campaigns import Campaign, campaign, chain, register, tree
+from tests.support.campaigns import Campaign, campaign, chain, created, register, tree
 from tests.support.concurrency import Running, run_concurrently
 
 NUMBERS = count()
@@ -327,7 +327,7 @@ def test_removals_of_overlapping_trees_do_not_deadlock(store: StateStore, made: 
 
 def test_removal_and_claims_do_not_disturb_each_other(store: StateStore, made: Campaign) -> None:
     for _ in range(5):
-        tasks = store.create_tasks(made.transformations * 2)
+        tasks = created(store.create_tasks(made.transformations * 2))
         store.action_tasks(tasks, made.hub)
         claim = [partial(store.claim_taskhub_tasks, made.hub, name, count=6) for name in ("a", "b")]
         removed, *claimed = race(partial(store.delete_task, tasks[0], force=True), *claim)

@@ -14,6 +14,7 @@ from tests.support.campaigns import (
     Campaign,
     campaign,
     chain,
+    created,
     move_to_status,
     register,
     tree,
@@ -58,7 +59,7 @@ def test_each_setter_accepts_the_transitions_of_the_table(
     made = campaign(store, scope)
     answered, followed = {}, {}
     for wanted in STATUSES:
-        tasks = store.create_tasks(made.transformations * 3)
+        tasks = created(store.create_tasks(made.transformations * 3))
         move_to_status(store, tasks, start)
         by_name, by_text, by_enum = tasks[:3], tasks[3:6], tasks[6:]
         answers = [
@@ -83,7 +84,7 @@ def test_raise_error_names_the_refused_task_and_changes_nothing(
 ) -> None:
     made = campaign(store, scope)
     for wanted in STATUSES:
-        good, bad = store.create_tasks(made.transformations[:2])
+        good, bad = created(store.create_tasks(made.transformations[:2]))
         move_to_status(store, [bad], start)
         if wanted in ("complete", "error"):
             move_to_status(store, [good], "running")
@@ -337,7 +338,7 @@ def test_terminal_status_reaches_the_end_of_a_long_chain(store: StateStore, scop
 def counted(store: StateStore, scope: Scope, other_scope: Scope) -> Campaign:
     """Six tasks of one transformation, one per status, one of another, and two elsewhere."""
     made = campaign(store, scope)
-    tasks = store.create_tasks(made.transformations[:1] * 6)
+    tasks = created(store.create_tasks(made.transformations[:1] * 6))
     for task, status in zip(tasks, STATUSES, strict=True):
         move_to_status(store, [task], status)
     store.create_task(made.transformations[1])

@@ -13,17 +13,26 @@ from gufe.tokenization import TOKENIZABLE_REGISTRY
 from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey, StateStore, TaskStatusEnum
 from alchemistore.models import GufeKey
 from tests.support import gufe_classes
-from tests.support.campaigns import STATUSES, ZERO, campaign, chain, move_to_status, register, star
+from tests.support.campaigns import (
+    STATUSES,
+    ZERO,
+    campaign,
+    chain,
+    created,
+    move_to_status,
+    register,
+    star,
+)
 
 
 def family(store: StateStore, transformation: ScopedKey) -> dict[ScopedKey, ScopedKey | None]:
     """Make a task that three extend, each of which three extend."""
     root = store.create_task(transformation)
     parents: dict[ScopedKey, ScopedKey | None] = {root: None}
-    for child in store.create_tasks([transformation] * 3, [root] * 3):
-        parents |= dict.fromkeys(store.create_tasks([transformation] * 3, [child] * 3), child) | {
-            child: root
-        }
+    for child in created(store.create_tasks([transformation] * 3, [root] * 3)):
+        parents |= dict.fromkeys(
+            created(store.create_tasks([transformation] * 3, [child] * 3)), child
+        ) | {child: root}
     return parents
 
 
@@ -112,12 +121,14 @@ def test_create_tasks_returns_keys_in_order(store: StateStore, scope: Scope) -> 
     kinds = store.query_transformations()
     assert {key.qualname for key in kinds} == {"Transformation", "NonTransformation"}
     wanted = [*kinds, *kinds[::-1], made.transformations[0]]
-    tasks = store.create_tasks((key for key in wanted), creator="me")
+    tasks = created(store.create_tasks((key for key in wanted), creator="me"))
     assert len(set(tasks)) == len(wanted)
     assert [store.get_task_transformation(task, return_gufe=False)[0] for task in tasks] == wanted
     assert {store.get_gufe(task).creator for task in tasks} == {"me"}
     parents = [task if n % 2 else None for n, task in enumerate(tasks)]
-    children = store.create_tasks(wanted, [str(parent) if parent else None for parent in parents])
+    children = created(
+        store.create_tasks(wanted, [str(parent) if parent else None for parent in parents])
+    )
     assert [store.get_gufe(child).extends for child in children] == [
         str(parent) if parent else None for parent in parents
     ]
@@ -129,7 +140,7 @@ def test_each_task_is_in_the_scope_of_its_transformation(
 ) -> None:
     here, there = (campaign(store, at).transformations for at in (scope, other_scope))
     wanted = [there[0], here[0], there[1], here[1], here[0]]
-    tasks = store.create_tasks(wanted)
+    tasks = created(store.create_tasks(wanted))
     assert [task.scope for task in tasks] == [edge.scope for edge in wanted]
     assert store.get_scope_status(scope) == {"waiting": 3}
     assert store.get_scope_status(other_scope) == {"waiting": 2}

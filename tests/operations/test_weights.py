@@ -19,7 +19,7 @@ from scipy.stats import chisquare, nchypergeom_wallenius
 
 from alchemistore import Scope, ScopedKey, StateStore
 from alchemistore.operations import tasks
-from tests.support.campaigns import campaign, register
+from tests.support.campaigns import campaign, created, register
 
 Law = Mapping[str, float]
 FITS = 1e-4
@@ -89,7 +89,9 @@ class Trials:
         self.store = store
         made = campaign(store, scope)
         self.hub, transformation = made.hub, made.transformations[0]
-        self.parents = store.create_tasks([transformation] * trials) if "child" in labels else []
+        self.parents = (
+            created(store.create_tasks([transformation] * trials)) if "child" in labels else []
+        )
         self.label: dict[ScopedKey, str] = {}
         self.trials: list[list[ScopedKey]] = [[] for _ in range(trials)]
         for label, count in labels.items():
@@ -98,7 +100,7 @@ class Trials:
                 if label == "child"
                 else None
             )
-            made_now = store.create_tasks([transformation] * (count * trials), parents)
+            made_now = created(store.create_tasks([transformation] * (count * trials), parents))
             for i, trial in enumerate(self.trials):
                 trial += made_now[count * i : count * (i + 1)]
             self.label |= dict.fromkeys(made_now, label[0])

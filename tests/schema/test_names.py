@@ -31,6 +31,7 @@ WITHOUT_SCOPE = {
     "compute_services",
     "identities",
     "identity_scopes",
+    "quotas",
     "requests",
     "scopes",
     "service_failures",

@@ -137,6 +137,11 @@ def _silent_managers(tx: StateStore, world: World, many: bool) -> Campaign:
     return world[many]
 
 
+def _quota(tx: StateStore, world: World, many: bool) -> Campaign:
+    tx.set_quota("*-*-*", waiting_per_transformation=1, actioned_per_hub=1)
+    return world[many]
+
+
 def _networks(tx: StateStore, world: World, many: bool) -> Campaign:
     for number in range(50 if many else 0):
         tx.create_taskhub(tx.create_network(star(1, f"net {number}"), world.scope))
@@ -336,6 +341,7 @@ CASES: list[tuple[str, Act, Prepare]] = [
         _no_more,
     ),
     ("action_tasks", lambda tx, c, many: tx.action_tasks(c.tasks, c.hub), _no_more),
+    ("action_tasks", lambda tx, c, many: tx.action_tasks(c.tasks, c.hub), _quota),
     ("cancel_tasks", lambda tx, c, many: tx.cancel_tasks(c.tasks, c.hub), _no_more),
     (
         "set_task_weights",
@@ -355,6 +361,11 @@ CASES: list[tuple[str, Act, Prepare]] = [
             [c.transformations[0]] * len(c.tasks), extends=[c.tasks[0]] * len(c.tasks)
         ),
         _no_more,
+    ),
+    (
+        "create_tasks",
+        lambda tx, c, many: tx.create_tasks(c.transformations, refusals={}),
+        _quota,
     ),
     (
         "set_tasks",
@@ -497,6 +508,8 @@ CASES: list[tuple[str, Act, Prepare]] = [
 ]
 # Calls about one object, whose answer is one object or a few.
 ABOUT_ONE = {
+    "get_quota",
+    "set_quota",
     "clear_errored_computemanager",
     "compute_service_can_claim",
     "deregister_computemanager",
@@ -638,6 +651,8 @@ def arguments(world: World, name: str) -> dict[str, Any]:
         "weight": 0.5,
         "reason": "a reason",
         "actor": "me",
+        "actioned_per_hub": 1000,
+        "waiting_per_transformation": 1000,
     }
     if name in ("create_network", "assemble_network"):
         by_name["network"] = star(1, "another")

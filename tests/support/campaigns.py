@@ -48,10 +48,19 @@ def campaign(
     network = store.create_network(star(arms, name), scope)
     hub = store.create_taskhub(network)
     transformations = store.get_network_transformations(network)
-    made = store.create_tasks([transformations[i % len(transformations)] for i in range(tasks)])
+    made = created(
+        store.create_tasks([transformations[i % len(transformations)] for i in range(tasks)])
+    )
     if action:
         assert store.action_tasks(made, hub) == made
     return Campaign(network, hub, transformations, made)
+
+
+def created(tasks: Sequence[ScopedKey | None]) -> list[ScopedKey]:
+    """Return the tasks that a call created; it must not have refused one."""
+    made = [task for task in tasks if task is not None]
+    assert len(made) == len(tasks)
+    return made
 
 
 def register(store: StateStore, *identifiers: str) -> None:

@@ -139,7 +139,7 @@ def identities(store: StateStore) -> None:
 
 def plain_calls(store: StateStore, task: ScopedKey, network: object) -> None:
     assert_type(store.create_network(network, Scope("a", "b", "c")), ScopedKey)
-    assert_type(store.create_tasks([task]), list[ScopedKey])
+    assert_type(store.create_tasks([task]), list[ScopedKey | None])
     assert_type(store.create_task(task, request=uuid4()), ScopedKey)
     assert_type(store.claim_taskhub_tasks(None, "a", protocols=object), list[ScopedKey | None])
     assert_type(store.claim_tasks([Scope()], "a", request=uuid4()), list[ScopedKey | None])

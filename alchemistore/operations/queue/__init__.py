@@ -33,10 +33,12 @@ Order of locks
 Everything that touches tasks, actions and claims acquires locks in this order:
 
 1. registrations of compute managers, by name, then of compute services, by identifier;
-2. restart patterns, by key;
-3. tasks, by key; a lock on a task covers its actions, counters of restarts, claim, attempts and
+2. hubs to which tasks are added, and transformations of which tasks are created, each if it has a
+   quota;
+3. restart patterns, by key;
+4. tasks, by key; a lock on a task covers its actions, counters of restarts, claim, attempts and
    results;
-4. lanes, then queue rows.
+5. lanes, then queue rows.
 
 A claim locks queue rows before tasks. It uses SKIP LOCKED for each of them, so it never waits and
 cannot be part of a deadlock. These operations never update hubs, networks or transformations.

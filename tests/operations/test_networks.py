@@ -12,13 +12,15 @@ from typing import Any
 import gufe
 import pytest
 from gufe.tokenization import JSON_HANDLER, TOKENIZABLE_REGISTRY, GufeTokenizable
+from sqlalchemy import select
 
 from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey, StateStore
 from alchemistore.models import GufeKey
+from alchemistore.tables import metadata
 from tests.support import gufe_classes
 from tests.support.campaigns import ZERO, campaign, register, star
 from tests.support.databases import row_counts
-from tests.support.gufe_classes import Effort, PushProtocol, system, transformation
+from tests.support.gufe_classes import Ball, Effort, PushProtocol, system, transformation
 from tests.support.history import statuses
 
 Chain = list[list[Any]]
@@ -383,6 +385,51 @@ def test_delete_network_keeps_shared_parts_and_tasks(store: StateStore, scope: S
         store.get_gufe(made.network)
     with pytest.raises(KeyError, match="No such object in database"):
         store.delete_network(made.network)
+
+
+def refer_to(store: StateStore, column: str, key: ScopedKey) -> set[str]:
+    """Return the tables with a row whose column holds the token of a network or hub."""
+    with store.engine.connect() as connection:
+        return {
+            table.name
+            for table in metadata.sorted_tables
+            if column in table.columns
+            and connection.scalar(select(table).where(table.columns[column] == key.token).limit(1))
+        }
+
+
+@pytest.mark.parametrize("what", ["network", "hub"])
+def test_all_that_belongs_to_a_network_or_hub_is_deleted_with_it(
+    store: StateStore, scope: Scope, what: str
+) -> None:
+    made = campaign(store, scope, tasks=2)
+    store.set_network_strategy(made.network, Ball("strategy"))
+    store.add_task_restart_patterns(made.hub, ["Error", "out of memory"], 3)
+    register(store, "service")
+    [task] = store.claim_taskhub_tasks(made.hub, "service")
+    assert task is not None
+    failure = ProtocolDAGResultRef(
+        obj_key=GufeKey(f"ProtocolDAGResult-{ZERO}"), scope=scope, ok=False
+    )
+    store.settle_task(task, failure, "service", tracebacks=["an Error"])
+    assert statuses(store, [task]) == ["waiting"]
+    assert refer_to(store, "network", made.network) >= {"network_marks", "network_strategies"}
+    of_hub = refer_to(store, "taskhub", made.hub)
+    assert of_hub >= {"actions", "restart_patterns", "restart_counters", "queue", "lanes"}
+    if what == "network":
+        store.delete_network(made.network)
+        assert refer_to(store, "network", made.network) == set()
+    else:
+        store.delete_taskhub(made.network)
+        assert store.get_network_state(made.network) == "active"
+        assert store.get_network_strategy(made.network) == Ball("strategy")
+    # The history of the tasks stays.
+    assert refer_to(store, "taskhub", made.hub) == {"attempts"}
+    # The same network gets a new hub, without the patterns of the old one.
+    network, hub, _ = store.assemble_network(star(), scope)
+    assert (network, hub) == (made.network, made.hub)
+    assert store.action_tasks(made.tasks, hub) == made.tasks
+    assert store.get_task_restart_patterns([hub]) == {hub: set()}
 
 
 def test_delete_network_leaves_other_networks_whole(

@@ -6,10 +6,16 @@ from functools import partial
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from alchemistore import Scope, ScopedKey, StateStore, TaskStatusEnum
 from tests.support.campaigns import campaign, chain, register, star
-from tests.support.concurrency import committed_or_rolled_back, run_concurrently, run_while_open
+from tests.support.concurrency import (
+    Running,
+    committed_or_rolled_back,
+    run_concurrently,
+    run_while_open,
+)
 
 N = 8
 
@@ -343,3 +349,21 @@ def test_concurrent_set_priority_does_not_deadlock(store: StateStore, scope: Sco
     assert answers == orders
     (last,) = set(store.get_task_priority(made.tasks))
     assert last in range(1, N + 1)
+
+
+def test_lanes_are_opened_in_the_order_of_their_priorities(store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope)
+    first, waits, *free = store.create_tasks([made.transformations[0]] * 60)
+    store.set_task_priority([first, waits], 1)
+    for priority, pair in enumerate(zip(free[::2], free[1::2], strict=True), 2):
+        store.set_task_priority(pair, priority)
+    with store.transaction() as tx:
+        assert tx.action_tasks([first], made.hub) == [first]
+        waiting = Running(lambda: store.action_tasks([waits, *free[::2]], made.hub))
+        assert waiting.waits_for(tx)
+        # It waits for the first of its lanes, so it has opened no other.
+        with store.transaction() as other:
+            assert other.connection is not None
+            other.connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+            assert other.action_tasks(free[1::2], made.hub) == free[1::2]
+    assert waiting.result() == [waits, *free[::2]]

@@ -302,6 +302,19 @@ def test_child_being_created_is_deleted_with_its_parent(store: StateStore, made:
     assert statuses(store, [child]) == ["deleted"]
 
 
+def test_completion_does_not_wait_for_a_lock_on_a_grandchild(
+    store: StateStore, made: Campaign
+) -> None:
+    child = store.create_task(made.transformations[0], extends=made.tasks[0])
+    grandchild = store.create_task(made.transformations[0], extends=child)
+    store.set_task_running(made.tasks)
+    with store.transaction() as tx:
+        assert tx.set_task_priority([grandchild], 3) == [grandchild]
+        completion = in_a_transaction(store, lambda tx: tx.set_task_complete(made.tasks))
+        assert not completion.waits_for(tx)
+    assert completion.result() == made.tasks
+
+
 def test_child_is_claimable_from_the_commit_that_completes_its_parent(
     store: StateStore, made: Campaign
 ) -> None:

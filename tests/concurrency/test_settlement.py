@@ -7,8 +7,9 @@ from functools import partial
 from threading import Barrier
 
 import pytest
+from sqlalchemy import text
 
-from alchemistore import Scope, ScopedKey, StateStore
+from alchemistore import Scope, ScopedKey, StateStore, TaskStatusEnum
 from alchemistore.models import Settlement
 from tests.support.campaigns import Campaign, campaign, chain, register, star
 from tests.support.claims import campaign_of_one_task, claim, expire_silent, register_silent
@@ -212,6 +213,23 @@ def test_child_created_during_completion_of_its_parent_is_claimable(
     assert claim(store, made, "b") in store.get_transformation_tasks(
         made.transformations[0], extends=parent
     )
+
+
+def test_settlement_locks_the_children_of_its_task_in_the_order_of_their_keys(
+    store: StateStore, made: Campaign, scope: Scope
+) -> None:
+    [parent] = made.tasks
+    first, *others = sorted(store.create_tasks(made.transformations[:1] * 3, extends=[parent] * 3))
+    with store.transaction() as tx:
+        assert tx.set_task_priority([first], 3) == [first]
+        settling = Running(lambda: settle(store, parent, ref(scope), "b"))
+        assert settling.waits_for(tx)
+        # It waits for the first child, so it has locked no other.
+        with store.transaction() as other:
+            assert other.connection is not None
+            other.connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+            assert other.set_task_priority(others, 4) == others
+    assert settling.result().status is TaskStatusEnum.complete
 
 
 @ok_or_failed

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from alchemistore import Scope, StateStore
+from alchemistore.operations.queue.race import exponential
 from tests.support.campaigns import campaign, register
 
 # The smallest weight that is accepted.
@@ -24,6 +25,16 @@ def test_tiniest_weight_leaves_the_keys_of_later_tasks_distinct(
     with store.engine.connect() as connection:
         assert connection.scalar(text("SELECT count(DISTINCT race) FROM queue")) == len(later)
         assert connection.scalar(text("SELECT max(race) < 1e9 FROM queue"))
+
+
+@pytest.mark.parametrize("bits", [0, 1, 2**63 - 1, -(2**63), -1])
+def test_draw_from_any_bits_is_positive_and_finite(shared_store: StateStore, bits: int) -> None:
+    with shared_store.engine.connect() as connection:
+        drawn = connection.scalar(
+            text(f"SELECT CAST({exponential('CAST(:bits AS bigint)')} AS double precision)"),
+            {"bits": bits},
+        )
+    assert 0 < drawn < 40
 
 
 def test_calls_that_change_nothing_draw_no_new_keys(store: StateStore, scope: Scope) -> None:
@@ -50,6 +61,30 @@ def test_hub_of_the_tiniest_weight_is_drawn_after_the_others(
     store.set_taskhub_weight(hubs[2].network, TINIEST)
     claimed = store.claim_tasks([scope], "a", 10)
     assert set(claimed[8:]) == set(hubs[2].tasks)
+
+
+# Previous versions accepted weights as small as these.
+@pytest.mark.parametrize("weight", [5e-324, 1e-300])
+def test_smaller_weight_of_a_task_in_an_old_database_counts_as_the_tiniest(
+    store: StateStore, scope: Scope, weight: float
+) -> None:
+    made = campaign(store, scope, tasks=1)
+    store.set_task_running(made.tasks)
+    with store.engine.begin() as connection:
+        connection.execute(text("UPDATE actions SET weight = :weight"), {"weight": weight})
+    store.set_task_waiting(made.tasks)
+    with store.engine.connect() as connection:
+        assert connection.scalar(text("SELECT max(race) < 1e9 FROM queue"))
+
+
+def test_smaller_weight_of_a_hub_in_an_old_database_counts_as_the_tiniest(
+    store: StateStore, scope: Scope
+) -> None:
+    register(store, "a")
+    made = campaign(store, scope, tasks=1)
+    with store.engine.begin() as connection:
+        connection.execute(text("UPDATE taskhubs SET weight = 5e-324"))
+    assert store.claim_tasks([scope], "a") == made.tasks
 
 
 PLANS = [

@@ -217,6 +217,37 @@ def test_visit_by_an_old_transaction_raises_no_floor_over_a_newer_one(
     assert claim(store, made.hub, 30) == set(late)
 
 
+def test_floor_that_has_risen_is_held_back_by_an_older_transaction_again(
+    store: StateStore, made: Campaign
+) -> None:
+    late = store.create_tasks([made.transformations[0]] * 30)
+    first = claim(store, made.hub, 10)
+    raise_floors(store)
+    assert min(lanes(store).values()) > 0
+    with store.transaction() as tx:
+        assert tx.action_tasks(late, made.hub) == late
+        assert claim(store, made.hub, 20) == set(made.tasks) - first
+        visit(store)
+    assert claim(store, made.hub, 30) == set(late)
+
+
+def test_clock_after_the_candidate_does_not_replace_it_before_it_is_ripe(
+    store: StateStore, made: Campaign
+) -> None:
+    late = store.create_tasks([made.transformations[0]] * 30)
+    first = claim(store, made.hub, 10)
+    with store.transaction() as newer:
+        with store.transaction() as older:
+            register(older, "c")
+            # The candidate waits for the older transaction only.
+            visit(store, times=1)
+            assert newer.action_tasks(late, made.hub) == late
+            assert claim(store, made.hub, 20) == set(made.tasks) - first
+            visit(store, times=1)
+        visit(store)
+    assert claim(store, made.hub, 30) == set(late)
+
+
 def test_floors_rise_in_two_steps(store: StateStore, made: Campaign) -> None:
     claim(store, made.hub, 30)
     visit(store, times=1)
@@ -485,16 +516,56 @@ def test_claims_do_not_wait_while_lanes_are_closed(store: StateStore, made: Camp
 # floors and later keys
 
 
-def test_tasks_that_come_after_the_attempts_were_removed_can_be_claimed(
+@pytest.mark.parametrize("protocols", [[], ["PushProtocol"]], ids=["any protocol", "one protocol"])
+def test_keys_of_later_tasks_are_larger_than_all_handed_out(
+    store: StateStore, made: Campaign, protocols: list[str]
+) -> None:
+    assert len(claim(store, made.hub, 20, *protocols)) == 20
+    action(store, made, 30)
+    assert min(heads(store).values()) > max(clocks(store).values())
+
+
+def test_floors_do_not_fall_after_the_attempts_were_removed(
     store: StateStore, made: Campaign
 ) -> None:
     assert claim(store, made.hub, 30) == set(made.tasks)
+    clock = clocks(store)[""]
+    visit(store, times=1)
+    for task in made.tasks:
+        store.delete_task(task, force=True)
+    for _ in range(4):
+        wait_for_older_transactions(store)
+        visit(store, times=1)
+        assert set(lanes(store).values()) == {clock}
+
+
+def test_task_in_a_new_lane_of_its_protocol_is_not_below_the_floor_of_any_protocol(
+    store: StateStore, mixed: Campaign
+) -> None:
+    action(store, mixed, 20, 0)
+    action(store, mixed, 40, 1)
+    claimed = claim(store, mixed.hub, 30)
+    raise_floors(store)
+    claimed |= claim(store, mixed.hub, 20, "PushProtocol")
+    store.maintain_queue()
+    assert set(lanes(store)) == {("", 10), ("SecondProtocol", 10)}
+    for task in claimed:
+        store.delete_task(task, force=True)
+    late = action(store, mixed, 20, 0)
+    assert set(late) <= claim(store, mixed.hub, 60)
+
+
+@pytest.mark.parametrize("protocols", [[], ["PushProtocol"]], ids=["any protocol", "one protocol"])
+def test_tasks_that_come_after_the_attempts_were_removed_can_be_claimed(
+    store: StateStore, made: Campaign, protocols: list[str]
+) -> None:
+    assert claim(store, made.hub, 30, *protocols) == set(made.tasks)
     raise_floors(store)
     for task in made.tasks:
         store.delete_task(task, force=True)
     late = action(store, made, 30)
     assert min(heads(store).values()) > max(lanes(store).values()) > 0
-    assert claim(store, made.hub, 30) == set(late)
+    assert claim(store, made.hub, 30, *protocols) == set(late)
 
 
 @pytest.mark.parametrize("protocols", [[], ["PushProtocol"]], ids=["any protocol", "one protocol"])
@@ -507,3 +578,15 @@ def test_key_equal_to_the_floor_is_claimed_and_counts_as_work(
         assert has_work(connection, [Scope()], protocols or None)
     assert len(claim(store, made.hub, 30, *protocols)) == 1
     assert store.repair_queue()
+
+
+@pytest.mark.parametrize("protocols", [[], ["PushProtocol"]], ids=["any protocol", "one protocol"])
+def test_claims_read_the_queue_from_the_floor_on(
+    store: StateStore, made: Campaign, protocols: list[str]
+) -> None:
+    with store.engine.begin() as connection:
+        connection.execute(text("UPDATE lanes SET floor = (SELECT max(race) FROM queue)"))
+    last = claim(store, made.hub, 30, *protocols)
+    assert len(last) == 1
+    assert store.repair_queue()
+    assert claim(store, made.hub, 30, *protocols) == set(made.tasks) - last

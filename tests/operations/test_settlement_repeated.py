@@ -103,6 +103,30 @@ def test_repeated_shared_failure_does_not_end_the_next_attempt(
     assert s.all_rows(store) == before
 
 
+def test_repeated_second_result_of_an_attempt_does_not_end_the_next_attempt(
+    store: StateStore, one: s.Campaign, scope: Scope
+) -> None:
+    task, second = s.claim(store, one, "b"), s.ref(scope, ok=False)
+    store.set_task_waiting([task])
+    # The attempt keeps its first result.
+    for result in (s.ref(scope, ok=False), second):
+        s.settle(store, task, result, "b")
+    s.claim(store, one, "b")
+    before = s.all_rows(store)
+    answer = s.settle(store, task, second, "b")
+    assert (answer.status.value, answer.attempt, answer.outcome) == ("running", 1, "released")
+    assert s.all_rows(store) == before
+
+
+def test_repeated_settlement_keeps_the_first_environment(
+    store: StateStore, one: s.Campaign, scope: Scope
+) -> None:
+    task, result = s.claim(store, one, "b"), s.ref(scope)
+    for environment in (s.ENVIRONMENT, {"gufe": "0"}):
+        s.settle(store, task, result, "b", environment=environment)
+    assert s.attempts(store, task)[0].environment == s.ENVIRONMENT
+
+
 def test_equal_results_of_two_services_end_both_attempts(
     store: StateStore, one: s.Campaign, scope: Scope
 ) -> None:

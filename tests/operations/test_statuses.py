@@ -276,6 +276,20 @@ def test_descendants_lose_their_claims(store: StateStore, scope: Scope, wanted: 
 
 
 @pytest.mark.parametrize("wanted", TERMINAL)
+def test_waiting_descendants_leave_the_queue(store: StateStore, scope: Scope, wanted: str) -> None:
+    made = campaign(store, scope)
+    root, child, grandchild = chain(store, made.transformations[0], 3)
+    register(store, "a")
+    store.set_task_running([root, child])
+    store.set_task_complete([root, child])
+    store.action_tasks([grandchild], made.hub)
+    assert store.get_taskhub_unclaimed_tasks(made.hub) == [grandchild]
+    assert store.set_task_status([root], wanted) == [root]
+    assert store.get_taskhub_unclaimed_tasks(made.hub) == []
+    assert store.claim_taskhub_tasks(made.hub, "a") == [None]
+
+
+@pytest.mark.parametrize("wanted", TERMINAL)
 def test_terminal_descendants_keep_their_status(
     store: StateStore, scope: Scope, wanted: str
 ) -> None:

@@ -19,8 +19,10 @@ def add(tx: Connection, number: int, note: str = "") -> int:
 def add_all(
     tx: Connection, numbers: Iterable[int], before: Callable[[Connection], None] = lambda tx: None
 ) -> int:
+    # Read first, so that an iterator is used up if `before` fails.
+    given = list(numbers)
     before(tx)
-    return sum(add(tx, number) for number in numbers)
+    return sum(add(tx, number) for number in given)
 
 
 def numbers(tx: Connection) -> list[int]:

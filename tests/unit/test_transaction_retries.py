@@ -187,6 +187,15 @@ def test_write_survives_broken_pooled_connections(
     assert notes.numbers() == [1, 2]
 
 
+def test_transaction_on_a_broken_pooled_connection_begins_on_another(
+    engine: Engine, notes: Notes, notes_database: str
+) -> None:
+    _kill_pooled(engine, notes_database)
+    with notes.transaction() as tx:
+        tx.add(1)
+    assert notes.numbers() == [1]
+
+
 def test_connection_lost_in_a_call_is_replaced_and_the_call_runs_once(
     notes: Notes, notes_database: str
 ) -> None:
@@ -230,6 +239,34 @@ def test_connection_lost_in_a_transaction_is_an_error_and_the_next_transaction_w
         _kill(notes_database, [tx.connection.scalar(text("SELECT pg_backend_pid()"))])
         tx.add(2)
     assert notes.numbers() == []
+
+
+def test_transaction_that_swallows_the_loss_of_its_connection_is_an_error(
+    notes: Notes, notes_database: str
+) -> None:
+    def swallow() -> None:
+        with notes.transaction() as tx:
+            tx.add(1)
+            assert tx.connection is not None
+            _kill(notes_database, [tx.connection.scalar(text("SELECT pg_backend_pid()"))])
+            with suppress(StoreUnavailableError):
+                tx.add(2)
+
+    with pytest.raises(StateStoreError, match="nothing was changed"):
+        swallow()
+    assert notes.numbers() == []
+
+
+def test_read_that_tries_to_write_is_not_repeated(notes: Notes) -> None:
+    calls: list[int] = []
+
+    def act(tx: Connection) -> None:
+        calls.append(1)
+        add(tx, 1)
+
+    with pytest.raises(StateStoreError, match="read-only"):
+        notes.read(act)
+    assert calls == [1]
 
 
 def test_write_on_a_connection_that_has_become_read_only_is_repeated_on_another(

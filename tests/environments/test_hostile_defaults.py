@@ -51,6 +51,28 @@ SESSION = {
     "default_transaction_deferrable": "on",
     "default_transaction_read_only": "on",
     "xmloption": "'document'",
+    "jit": "on",
+}
+# What a transaction of the store states, as `pg_settings` shows it.
+STATED = {
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "array_nulls": "on",
+    "bytea_output": "hex",
+    "client_encoding": "UTF8",
+    "extra_float_digits": "1",
+    "idle_in_transaction_session_timeout": "0",
+    "jit": "off",
+    "lock_timeout": "0",
+    "row_security": "on",
+    "search_path": "alchemistore, pg_temp",
+    "standard_conforming_strings": "on",
+    "statement_timeout": "0",
+    "transaction_deferrable": "off",
+    "transaction_isolation": "read committed",
+    "transaction_read_only": "off",
+    "transform_null_equals": "off",
 }
 # Where the defaults are set, with which isolation, and on which search path.
 PLACES = [
@@ -286,6 +308,15 @@ def test_cancelled_statement_is_not_blamed_on_a_timeout(
     assert "an administrator" in cancel_itself(hostile)
     with closing(_store(hostile_url, statement_timeout=60)) as store:
         assert "an administrator" in cancel_itself(store)
+
+
+def test_transaction_states_every_setting_that_the_store_relies_on(hostile_url: str) -> None:
+    url = f"{hostile_url}{'&' if '?' in hostile_url else '?'}client_encoding=LATIN1"
+    query = text("SELECT name, setting FROM pg_settings WHERE name = ANY(:names)")
+    with closing(_store(url)) as store, store.transaction() as tx:
+        assert tx.connection is not None
+        rows = tx.connection.execute(query, {"names": [*STATED]}).all()
+    assert {row.name: row.setting for row in rows} == STATED
 
 
 def test_options_of_the_url_apply_but_do_not_change_the_terms(hostile_url: str) -> None:

@@ -76,6 +76,7 @@ if TYPE_CHECKING:
         Tracebacks as Tracebacks,
     )
     from alchemistore.objectstore import (
+        S3BytesStore as S3BytesStore,
         S3ObjectStore as S3ObjectStore,
         get_s3os as get_s3os,
     )
@@ -157,6 +158,7 @@ _PUBLIC = {
         "Tracebacks",
     ),
     "alchemistore.objectstore": (
+        "S3BytesStore",
         "S3ObjectStore",
         "get_s3os",
     ),

@@ -2,10 +2,11 @@
 
 from alchemistore.errors import MissingStoredObjectError, S3UnavailableError
 from alchemistore.objectstore.bucket import StoredObject
-from alchemistore.objectstore.store import S3ObjectStore, get_s3os
+from alchemistore.objectstore.store import S3BytesStore, S3ObjectStore, get_s3os
 
 __all__ = [
     "MissingStoredObjectError",
+    "S3BytesStore",
     "S3ObjectStore",
     "S3UnavailableError",
     "StoredObject",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, Literal, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import boto3
 from pydantic import SecretStr
@@ -20,6 +21,7 @@ from alchemistore.errors import (
 from alchemistore.models import GufeKey, ProtocolDAGResultRef, ScopedKey
 from alchemistore.models.clock import now
 from alchemistore.models.gufe import GufeTokenizable
+from alchemistore.models.keys import parse_gufe_key
 from alchemistore.objectstore.bucket import BucketPrefix, StoredObject
 from alchemistore.objectstore.packing import damaged, is_packed, pack, unpack
 from alchemistore.settings import S3ObjectStoreSettings
@@ -31,6 +33,26 @@ PLAIN_FILE = "obj.json"
 LOOKUPS = 8
 TRANSFORMATIONS = ("Transformation", "NonTransformation")
 FORMS = ("gufe", "dict", "json", "bytes")
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+OTHER_ORDER = ("protocoldagresult_ok", "protocoldagresult_gufekey", "transformation", "creator")
+
+
+def _either_order(push: Callable[P, R]) -> Callable[..., R]:
+    """Return a call that also takes the order of alchemiscale 0.8, where a bool comes second."""
+
+    @functools.wraps(push)
+    def either(store: Any, protocoldagresult: Any, *args: Any, **kwargs: Any) -> R:
+        if args and isinstance(args[0], bool):
+            named = dict(zip(OTHER_ORDER, args, strict=False))
+            if len(args) > len(OTHER_ORDER) or named.keys() & kwargs:
+                raise TypeError("push_protocoldagresult got too many arguments")
+            args, kwargs = (), {**kwargs, **named}
+        return push(store, protocoldagresult, *args, **kwargs)
+
+    return either
 
 
 class S3ObjectStore:
@@ -185,6 +207,28 @@ class S3ObjectStore:
         """
         self.bucket_prefix.remove(locations)
 
+    @overload
+    def push_protocoldagresult(
+        self,
+        protocoldagresult: Any,
+        transformation: ScopedKey | str,
+        creator: str | None = None,
+        *,
+        protocoldagresult_ok: bool | None = None,
+        protocoldagresult_gufekey: GufeKey | str | None = None,
+    ) -> ProtocolDAGResultRef: ...
+
+    @overload
+    def push_protocoldagresult(
+        self,
+        protocoldagresult: bytes,
+        protocoldagresult_ok: bool,
+        protocoldagresult_gufekey: GufeKey | str,
+        transformation: ScopedKey | str,
+        creator: str | None = None,
+    ) -> ProtocolDAGResultRef: ...
+
+    @_either_order
     def push_protocoldagresult(
         self,
         protocoldagresult: Any,
@@ -195,6 +239,9 @@ class S3ObjectStore:
         protocoldagresult_gufekey: GufeKey | str | None = None,
     ) -> ProtocolDAGResultRef:
         """Store a result. Storing it again overwrites it with the same content.
+
+        The parameters may also be in the order of alchemiscale 0.8: the bytes, whether the result
+        is a success, its key, the transformation and the creator.
 
         Parameters
         ----------
@@ -229,9 +276,7 @@ class S3ObjectStore:
         # Imported here, because checking and listing do not need gufe.
         from alchemistore import gufe_adapter
 
-        of = _scoped_key(transformation)
-        if of.qualname not in TRANSFORMATIONS:
-            raise ValueError(f"{of} is not the key of a {' or '.join(TRANSFORMATIONS)}")
+        of = _transformation(transformation)
         result, data = protocoldagresult, None
         if isinstance(result, bytes):
             result, data = _read_pushed(result)
@@ -378,24 +423,8 @@ class S3ObjectStore:
             raise ValueError(
                 f"return_as={return_as!r}: expected one of {', '.join(map(repr, FORMS))}"
             )
-        expected = None
-        if location is not None:
-            data = self.bucket_prefix.get(location)
-        else:
-            if protocoldagresult is None or transformation is None:
-                raise ValueError(
-                    "the result is not identified: pass either location, or both protocoldagresult"
-                    " and transformation"
-                )
-            result, of = _scoped_key(protocoldagresult), _scoped_key(transformation)
-            if result.scope != of.scope:
-                raise ValueError(
-                    f"the result is in scope {result.scope}, but its transformation is in"
-                    f" {of.scope}; pass keys of one scope"
-                )
-            expected = result.gufe_key
-            location, data = self._get_either(_directory(of, expected, ok))
-        return _revive(data, location, return_as, expected)
+        found, data, expected = self._get(protocoldagresult, transformation, location, ok)
+        return _revive(data, found, return_as, expected)
 
     def delete(self, location: str) -> None:
         """Delete an object.
@@ -423,6 +452,30 @@ class S3ObjectStore:
             return False
         return True
 
+    def _get(
+        self,
+        protocoldagresult: ScopedKey | str | None,
+        transformation: ScopedKey | str | None,
+        location: str | None,
+        ok: bool,
+    ) -> tuple[str, bytes, GufeKey | None]:
+        """Return the location of a result, the stored bytes, and its key if it was named."""
+        if location is not None:
+            return location, self.bucket_prefix.get(location), None
+        if protocoldagresult is None or transformation is None:
+            raise ValueError(
+                "the result is not identified: pass either location, or both protocoldagresult"
+                " and transformation"
+            )
+        result, of = _scoped_key(protocoldagresult), _scoped_key(transformation)
+        if result.scope != of.scope:
+            raise ValueError(
+                f"the result is in scope {result.scope}, but its transformation is in"
+                f" {of.scope}; pass keys of one scope"
+            )
+        expected = result.gufe_key
+        return *self._get_either(_directory(of, expected, ok)), expected
+
     def _get_either(self, directory: str) -> tuple[str, bytes]:
         location = f"{directory}/{FILE}"
         try:
@@ -433,6 +486,111 @@ class S3ObjectStore:
                 return plain, self.bucket_prefix.get(plain)
             except MissingStoredObjectError:
                 raise missing from None
+
+
+class S3BytesStore(S3ObjectStore):
+    """An object store that takes and returns the bytes of results, as alchemiscale 0.8 does.
+
+    It never looks into the bytes, and needs no gufe. Its objects are at the same locations as those
+    of `S3ObjectStore`, and each reads what the other has written.
+
+    Parameters
+    ----------
+    settings : S3ObjectStoreSettings
+        The bucket, prefix, region, credentials and endpoint.
+    """
+
+    def __init__(self, settings: S3ObjectStoreSettings) -> None:
+        super().__init__(
+            _session(settings),
+            settings.AWS_S3_BUCKET,
+            settings.AWS_S3_PREFIX,
+            settings.AWS_ENDPOINT_URL,
+        )
+
+    def push_protocoldagresult(  # type: ignore[override]  # alchemiscale has changed the order
+        self,
+        protocoldagresult: bytes,
+        protocoldagresult_ok: bool,
+        protocoldagresult_gufekey: GufeKey | str,
+        transformation: ScopedKey | str,
+        creator: str | None = None,
+    ) -> ProtocolDAGResultRef:
+        """Store the bytes of a result unchanged. Storing it again overwrites it.
+
+        Parameters
+        ----------
+        protocoldagresult : bytes
+            The result, in practice its keyed chain as JSON, compressed with zstd.
+        protocoldagresult_ok : bool
+            Whether the result is a success.
+        protocoldagresult_gufekey : GufeKey or str
+            The key of the result.
+        transformation : ScopedKey or str
+            The key of its transformation; the result is stored in the same scope.
+        creator : str, optional
+            The creator of the result, usually the identifier of a compute service.
+
+        Returns
+        -------
+        ProtocolDAGResultRef
+            The reference for ``StateStore.set_task_result``.
+
+        Raises
+        ------
+        TypeError
+            If it is not bytes, or `protocoldagresult_ok` is not a bool.
+        ValueError
+            If a key is malformed, or `transformation` is the key of something else.
+        S3ObjectStoreError
+            If it was not stored.
+        """
+        if not isinstance(protocoldagresult, bytes):
+            raise TypeError(f"expected bytes, got {type(protocoldagresult).__name__}")
+        if not isinstance(protocoldagresult_ok, bool):
+            raise TypeError(
+                f"protocoldagresult_ok must be a bool, not {type(protocoldagresult_ok).__name__}"
+            )
+        key = parse_gufe_key(protocoldagresult_gufekey)
+        of = _transformation(transformation)
+        return self._put_packed(protocoldagresult, key, protocoldagresult_ok, of, creator)
+
+    def pull_protocoldagresult(  # type: ignore[override]  # alchemiscale 0.8 has only one form
+        self,
+        protocoldagresult: ScopedKey | str | None = None,
+        transformation: ScopedKey | str | None = None,
+        location: str | None = None,
+        ok: bool = True,
+    ) -> bytes:
+        """Return the stored bytes of a result.
+
+        Parameters
+        ----------
+        protocoldagresult : ScopedKey or str, optional
+            The key of the result.
+        transformation : ScopedKey or str, optional
+            The key of its transformation, in the same scope.
+        location : str, optional
+            The location of the result, relative to the prefix. If given, the keys and `ok` are
+            ignored.
+        ok : bool, default True
+            True for a success, False for a failure.
+
+        Returns
+        -------
+        bytes
+            Unchanged, so compressed if they were stored so.
+
+        Raises
+        ------
+        KeyError
+            If there is no such object.
+        ValueError
+            If the arguments do not identify a result.
+        S3ObjectStoreError
+            If the object cannot be read.
+        """
+        return self._get(protocoldagresult, transformation, location, ok)[1]
 
 
 @cache
@@ -450,17 +608,20 @@ def get_s3os(settings: S3ObjectStoreSettings, endpoint_url: str | None = None) -
     -------
     S3ObjectStore
     """
-    session = boto3.session.Session(
+    return S3ObjectStore(
+        _session(settings),
+        settings.AWS_S3_BUCKET,
+        settings.AWS_S3_PREFIX,
+        endpoint_url or settings.AWS_ENDPOINT_URL,
+    )
+
+
+def _session(settings: S3ObjectStoreSettings) -> boto3.session.Session:
+    return boto3.session.Session(
         aws_access_key_id=_revealed(settings.AWS_ACCESS_KEY_ID),
         aws_secret_access_key=_revealed(settings.AWS_SECRET_ACCESS_KEY),
         aws_session_token=_revealed(settings.AWS_SESSION_TOKEN),
         region_name=settings.AWS_DEFAULT_REGION or None,
-    )
-    return S3ObjectStore(
-        session,
-        settings.AWS_S3_BUCKET,
-        settings.AWS_S3_PREFIX,
-        endpoint_url or settings.AWS_ENDPOINT_URL,
     )
 
 
@@ -475,6 +636,13 @@ def location_of(transformation: ScopedKey, result: str, ok: bool) -> str:
 
 def _scoped_key(key: ScopedKey | str) -> ScopedKey:
     return key if isinstance(key, ScopedKey) else ScopedKey.from_str(str(key))
+
+
+def _transformation(key: ScopedKey | str) -> ScopedKey:
+    of = _scoped_key(key)
+    if of.qualname not in TRANSFORMATIONS:
+        raise ValueError(f"{of} is not the key of a {' or '.join(TRANSFORMATIONS)}")
+    return of
 
 
 def _directory(of: ScopedKey, result: str, ok: bool) -> str:

@@ -43,7 +43,7 @@ def check_pattern(pattern: str) -> None:
     ValueError
         If it is not.
     """
-    _compile(pattern)
+    compiled_pattern(pattern)
 
 
 def matches(pattern: str, text: str) -> bool:
@@ -61,7 +61,7 @@ def matches(pattern: str, text: str) -> bool:
     bool
         False also if the search takes longer than a second, which is logged.
     """
-    plain, compiled = _compile(pattern)
+    plain, compiled = compiled_pattern(pattern)
     if plain is not None and len(pattern) * len(text) <= STEPS_MAX:
         return plain.search(text) is not None
     try:
@@ -77,8 +77,14 @@ def matches(pattern: str, text: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _compile(pattern: str) -> tuple[re.Pattern[str] | None, regex.Pattern[str]]:
-    """Return the pattern for `re`, if its searches are short, and for `regex`."""
+def compiled_pattern(pattern: str) -> tuple[re.Pattern[str] | None, regex.Pattern[str]]:
+    """Return the pattern for `re`, if its searches are short, and for `regex`.
+
+    Raises
+    ------
+    ValueError
+        If it is not a regular expression.
+    """
     try:
         with warnings.catch_warnings():
             # Both warn of syntax that may change.

@@ -12,10 +12,11 @@ from typing import Any, get_type_hints
 import pytest
 
 import alchemistore
-from alchemistore import S3ObjectStore, StateStore, errors
+from alchemistore import S3BytesStore, S3ObjectStore, StateStore, errors
 from tests.support.reference_api import (
     ANY,
     BY_NAME_ONLY,
+    BYTES_STORE,
     FUNCTIONS,
     OBJECT_STORE,
     REQUIRED,
@@ -58,6 +59,11 @@ def test_call_of_the_state_store_takes_the_reference_parameters(name: str) -> No
 @pytest.mark.parametrize("name", OBJECT_STORE)
 def test_call_of_the_object_store_takes_the_reference_parameters(name: str) -> None:
     check(getattr(S3ObjectStore, name), OBJECT_STORE[name])
+
+
+@pytest.mark.parametrize("name", BYTES_STORE)
+def test_call_of_the_bytes_store_takes_the_reference_parameters(name: str) -> None:
+    check(getattr(S3BytesStore, name), BYTES_STORE[name])
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -180,6 +180,24 @@ OBJECT_STORE: dict[str, dict[str, object]] = {
     "_store_check": {},
 }
 
+# The store of bytes, as alchemiscale 0.8 has it.
+BYTES_STORE: dict[str, dict[str, object]] = {
+    "__init__": {"settings": REQUIRED},
+    "push_protocoldagresult": {
+        "protocoldagresult": REQUIRED,
+        "protocoldagresult_ok": REQUIRED,
+        "protocoldagresult_gufekey": REQUIRED,
+        "transformation": REQUIRED,
+        "creator": None,
+    },
+    "pull_protocoldagresult": {
+        "protocoldagresult": None,
+        "transformation": None,
+        "location": None,
+        "ok": True,
+    },
+}
+
 FUNCTIONS: dict[str, dict[str, object]] = {
     "get_statestore": {"settings": ANY},
     "get_s3os": {"settings": REQUIRED, "endpoint_url": None},

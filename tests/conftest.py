@@ -22,6 +22,7 @@ from tests.support.databases import DatabasePool
 pytest_plugins = ["tests.support.servers"]
 
 NewDatabase = Callable[..., AbstractContextManager[str]]
+RunSql = Callable[[str], None]
 SERVER = "ALCHEMISTORE_TEST_DATABASE_URL"
 
 
@@ -33,7 +34,7 @@ def server(request: pytest.FixtureRequest) -> URL:
 
 
 @pytest.fixture(scope="session")
-def run_sql(server: URL) -> Iterator[Callable[[str], None]]:
+def run_sql(server: URL) -> Iterator[RunSql]:
     """A function that runs a statement on the server, outside any transaction."""
     engine = create_engine(server, isolation_level="AUTOCOMMIT")
 
@@ -46,7 +47,7 @@ def run_sql(server: URL) -> Iterator[Callable[[str], None]]:
 
 
 @pytest.fixture(scope="session")
-def new_database(server: URL, run_sql: Callable[[str], None]) -> NewDatabase:
+def new_database(server: URL, run_sql: RunSql) -> NewDatabase:
     """A context manager that creates a database, by default an empty one, and drops it."""
 
     @contextmanager

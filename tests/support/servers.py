@@ -7,7 +7,8 @@ import shutil
 import signal
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -32,13 +33,44 @@ FAST = {
 }
 
 
+@contextmanager
+def shared_by_workers(
+    note: Path, create: Callable[[], str], discard: Callable[[str], None]
+) -> Iterator[str]:
+    """Yield what the first worker of this run created; the last one discards it.
+
+    Parameters
+    ----------
+    note : Path
+        A file in the directory of the run, in which workers find it.
+    create, discard : callable
+        Return what is shared, as text; discard it.
+    """
+    lock = note.with_suffix(".lock")
+    with exclusive(lock):
+        value, users = json.loads(note.read_text()) if note.exists() else (create(), 0)
+        note.write_text(json.dumps([value, users + 1]))
+    yield value
+    with exclusive(lock):
+        value, users = json.loads(note.read_text())
+        if users > 1:
+            note.write_text(json.dumps([value, users - 1]))
+        else:
+            note.unlink()
+            discard(value)
+
+
 @pytest.fixture(scope="session")
-def servers_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The data directory of this run's servers; the last worker stops them and removes it."""
+def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that all workers of this run share."""
     run = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        run = run.parent
-    note = run / "servers"
+    return run.parent if "PYTEST_XDIST_WORKER" in os.environ else run
+
+
+@pytest.fixture(scope="session")
+def servers_directory(run_directory: Path) -> Iterator[Path]:
+    """The data directory of this run's servers; the last worker stops them and removes it."""
+    note = run_directory / "servers"
     # One lock for all test runs of this user, because each cleans up after the others.
     lock = Path(tempfile.gettempdir()) / f"{PREFIX}{os.geteuid()}.lock"
     with exclusive(lock):

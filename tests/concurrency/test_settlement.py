@@ -219,7 +219,8 @@ def test_settlement_locks_the_children_of_its_task_in_the_order_of_their_keys(
     store: StateStore, made: Campaign, scope: Scope
 ) -> None:
     [parent] = made.tasks
-    first, *others = sorted(store.create_tasks(made.transformations[:1] * 3, extends=[parent] * 3))
+    children = store.create_tasks(made.transformations[:1] * 3, extends=[parent] * 3)
+    first, *others = sorted(task for task in children if task)
     with store.transaction() as tx:
         assert tx.set_task_priority([first], 3) == [first]
         settling = Running(lambda: settle(store, parent, ref(scope), "b"))

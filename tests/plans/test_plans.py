@@ -303,7 +303,7 @@ def test_check_of_the_data_reads_no_row_often(
     assert max(node.touched for node in plans.nodes) <= 5 * TASKS, str(plans)
 
 
-LENGTH = 20_000
+LENGTH = 4_000
 LONG_CHAIN = (
     f"""
     CREATE TEMPORARY TABLE chain ON COMMIT DROP AS

@@ -69,15 +69,15 @@ def read_mark(tx: Connection, key: ScopedKey) -> NetworkMark:
 @overload
 def get_network_state(  # type: ignore[overload-overlap]  # a str is an iterable of str, too
     tx: Connection, networks: ScopedKey | str
-) -> NetworkStateEnum: ...
+) -> str: ...
 @overload
 def get_network_state(
     tx: Connection, networks: Iterable[ScopedKey | str | None]
-) -> list[NetworkStateEnum | None]: ...
+) -> list[str | None]: ...
 def get_network_state(
     tx: Connection, networks: ScopedKey | str | Iterable[ScopedKey | str | None]
-) -> NetworkStateEnum | list[NetworkStateEnum | None]:
-    """Return the state of networks.
+) -> str | list[str | None]:
+    """Return the state of networks: active, inactive, invalid or deleted.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def get_network_state(
 
     Returns
     -------
-    list of NetworkStateEnum or None, or NetworkStateEnum
+    list of str or None, or str
         For several networks, one entry per network, in order; ``None`` for a missing network and
         for the key of something else.
 
@@ -101,9 +101,7 @@ def get_network_state(
         networks = parse_network(networks)
     single, keys = parse_one_or_many(tx, networks, "AlchemicalNetwork")
     rows = tx.execute(GET_NETWORK_STATE, keys.parameters)
-    states: list[NetworkStateEnum | None] = keys.align(
-        {(row.scope_id, row.token): NetworkStateEnum(row.state) for row in rows}
-    )
+    states: list[str | None] = keys.align({(row.scope_id, row.token): row.state for row in rows})
     if not single:
         return states
     if states[0] is None:

@@ -173,7 +173,8 @@ def test_state_of_one_network(store: StateStore, scope: Scope) -> None:
     network = store.create_network(star(), scope)
     for state in NetworkStateEnum:
         assert store.set_network_state(network, state) == network
-        assert store.get_network_state(str(network)) is state
+        found = store.get_network_state(str(network))
+        assert (found, type(found)) == (state.value, str)
     absent = f"AlchemicalNetwork-{ZERO}-{scope}"
     with pytest.raises(KeyError, match="No such object in database"):
         store.get_network_state(absent)

@@ -11,7 +11,6 @@ from alchemistore import (
     ComputeServiceID,
     CredentialedComputeIdentity,
     CredentialedUserIdentity,
-    NetworkStateEnum,
     ProtocolDAGResultRef,
     RefusalReason,
     S3ObjectStore,
@@ -39,9 +38,9 @@ def query_networks(store: StateStore, flag: bool) -> None:
 def network_states(store: StateStore, network: ScopedKey, networks: Iterable[ScopedKey]) -> None:
     keys = store.assemble_network(object(), Scope("a", "b", "c"), "inactive")
     assert_type(keys, tuple[ScopedKey, ScopedKey, ScopedKey])
-    assert_type(store.get_network_state(network), NetworkStateEnum)
-    assert_type(store.get_network_state(str(network)), NetworkStateEnum)
-    assert_type(store.get_network_state(networks), list[NetworkStateEnum | None])
+    assert_type(store.get_network_state(network), str)
+    assert_type(store.get_network_state(str(network)), str)
+    assert_type(store.get_network_state(networks), list[str | None])
     assert_type(store.set_network_state(network, "active"), ScopedKey)
     assert_type(store.set_network_state(networks, "active"), list[ScopedKey | None])
     assert_type(store.set_network_state(networks, ["active"]), list[ScopedKey | None])

@@ -9,6 +9,7 @@ from alchemistore import gufe_adapter
 from alchemistore.database.keys import parse_key, parse_scope
 from alchemistore.errors import MissingObjectError
 from alchemistore.models import ProtocolDAGResultRef, Scope, ScopedKey
+from alchemistore.operations.conflicts import require_writer
 from alchemistore.operations.imports import (
     ComputedResult,
     find_tasks_of_results,
@@ -63,6 +64,7 @@ def add_file(
     transformation: ScopedKey | str | None = None,
     object_store: S3ObjectStore | None = None,
     creator: str | None = None,
+    written_by: str | None = None,
 ) -> AddedFile:
     """Store the network and the results in a file, once however often it is added.
 
@@ -81,6 +83,10 @@ def add_file(
         The store of results. Default: that of the environment.
     creator : str, optional
         The creator of the new tasks and references.
+    written_by : str, optional
+        The versions of the packages that wrote the file, such as ``gufe 1.9.0``, if they are not
+        the installed ones. Keys and documents may then differ from those that the installed
+        packages would write.
 
     Returns
     -------
@@ -90,7 +96,8 @@ def add_file(
     Raises
     ------
     ValueError
-        If the file is of another kind, or lacks something. The message says what to do.
+        If the file is of another kind, lacks something, or gufe computes another key for a result
+        than the file gives it. The message says what to do.
     DocumentConflictError
         If a document differs from the one that is stored under its key.
     DocumentNotBuildableError
@@ -103,6 +110,13 @@ def add_file(
         If the form of the file needs gufe, and gufe is not installed.
     S3ObjectStoreError
         If a result cannot be stored.
+
+    Warns
+    -----
+    KeyDriftWarning
+        If gufe computes another key for a result that another version of gufe wrote.
+    DocumentConflictWarning
+        If a stored document differs and stays, because another version wrote it.
     """
     into = parse_scope(scope).require_storable()
     if not into.specific():
@@ -110,16 +124,25 @@ def add_file(
     edge = None if transformation is None else parse_key(transformation, TRANSFORMATION_KINDS)
     if edge is not None and edge.scope != into:
         raise ValueError(f"the transformation {edge} is not in the scope {into}")
-    content = gufe_adapter.read_file(source)
+    require_writer(written_by)
+    content = gufe_adapter.read_file(source, written_by)
     results = _pushed(store, object_store, _placed(store, content, into, edge), into, creator)
     num_new = sum(one.ref is not None for one in results)
 
     def write(tx: Connection, again: bool) -> AddedFile:
-        network = None if content.network is None else create_network(tx, content.network, into)
+        network = _network(tx, content, into, written_by)
         tasks = import_results(tx, into, results, creator)
         return AddedFile(network, tuple(tasks), num_new)
 
     return store.run(write, readonly=False, known=True)
+
+
+def _network(
+    tx: Connection, content: gufe_adapter.FileContent, scope: Scope, written_by: str | None
+) -> ScopedKey | None:
+    if content.network is None:
+        return None
+    return create_network(tx, content.network, scope, written_by=written_by)
 
 
 def _placed(

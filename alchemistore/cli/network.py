@@ -26,8 +26,20 @@ def network() -> None:
     help="Scoped key of the transformation of a single result. Required for results of 'openfe"
     " quickrun', which do not name it.",
 )
+@click.option(
+    "--written-by",
+    metavar="VERSIONS",
+    help="The versions that wrote FILE, such as 'gufe 1.9.0', if they are not the installed ones.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-def add(file: BinaryIO, url: str, scope: str, transformation: str | None, as_json: bool) -> None:
+def add(
+    file: BinaryIO,
+    url: str,
+    scope: str,
+    transformation: str | None,
+    written_by: str | None,
+    as_json: bool,
+) -> None:
     """Add the network and the results in FILE ('-' for standard input).
 
     FILE holds an AlchemicalNetwork, a Transformation, an AlchemicalArchive or a ProtocolDAGResult,
@@ -37,7 +49,9 @@ def add(file: BinaryIO, url: str, scope: str, transformation: str | None, as_jso
     """
     from alchemistore.files import add_file
 
-    added = add_file(open_store(url), file, scope, transformation=transformation)
+    added = add_file(
+        open_store(url), file, scope, transformation=transformation, written_by=written_by
+    )
     if as_json:
         click.echo(
             json.dumps(

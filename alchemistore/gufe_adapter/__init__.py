@@ -50,7 +50,7 @@ if TYPE_CHECKING:
         gufe_version,
         result_ok,
     )
-    from alchemistore.gufe_adapter.writer import writer_versions
+    from alchemistore.gufe_adapter.writer import is_other_version, writer_versions
 
 # The module of each name. Modules are imported on first use, because importing gufe is slow.
 _MODULES = {
@@ -72,6 +72,7 @@ _MODULES = {
     "is_gufe": "encoding",
     "is_keyed_chain": "files",
     "is_network": "encoding",
+    "is_other_version": "writer",
     "is_result": "encoding",
     "key_of": "encoding",
     "key_of_result": "document",
@@ -113,6 +114,7 @@ __all__ = [
     "is_gufe",
     "is_keyed_chain",
     "is_network",
+    "is_other_version",
     "is_result",
     "key_of",
     "key_of_result",

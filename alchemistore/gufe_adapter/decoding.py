@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections import ChainMap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple, cast
 
@@ -112,6 +113,65 @@ def rebuild(key: str, document: bytes, others: Mapping[str, bytes]) -> GufeToken
     """
     documents = ChainMap({key: document}, cast(dict[str, bytes], others))
     return _build_all(key, {}, documents, lambda other: other != key)[0]
+
+
+class _Parsed(Mapping[str, dict[str, Any]]):
+    """Documents that are parsed each time they are asked for, because building modifies them."""
+
+    def __init__(self, documents: Mapping[Any, Document]) -> None:
+        self._documents = documents
+        self._reviver = Reviver(sum(len(one.text) for one in documents.values()))
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        document = self._documents[key]
+        try:
+            return dict(from_text(document.text, self._reviver))
+        except UnreadableValueError as error:
+            name = class_name(document.content)
+            raise DocumentNotBuildableError(document.key, name, str(error)) from error
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._documents
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._documents)
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+
+def build_each(
+    keys: Iterable[str], documents: Mapping[Any, Document]
+) -> Iterator[tuple[str, GufeTokenizable | DocumentNotBuildableError]]:
+    """Build objects from documents that come from outside, even if they are in memory.
+
+    Parts that several of them share are built once.
+
+    Parameters
+    ----------
+    keys : iterable of str
+        The keys that the documents give the objects; the objects may have other ones.
+    documents : mapping of str to Document
+        The documents of the objects and of everything that they refer to, by key.
+
+    Yields
+    ------
+    tuple of (str, GufeTokenizable or DocumentNotBuildableError)
+        Each key with its object, or with the reason why the installed packages cannot build it.
+    """
+    # Objects in memory are found by their keys as long as something holds them.
+    alive: list[GufeTokenizable] = []
+    for root in keys:
+        try:
+            alive.append(_build_all(root, _Parsed(documents), {}, partial(_differs, root))[0])
+        except DocumentNotBuildableError as error:
+            yield root, error
+        else:
+            yield root, alive[-1]
+
+
+def _differs(root: str, key: str) -> bool:
+    return key != root
 
 
 def verify_documents(

@@ -16,10 +16,12 @@ from typing import Any, NamedTuple, TypeAlias
 
 import zstandard
 
+from alchemistore.errors import GufeNotInstalledError
 from alchemistore.gufe_adapter.codec import parse, to_text
 from alchemistore.gufe_adapter.document import REFERENCE, Document, in_order, parse_key
 from alchemistore.gufe_adapter.keyed_chain import read_chain
 from alchemistore.gufe_adapter.require import required
+from alchemistore.gufe_adapter.writer import is_other_version, writer_versions
 from alchemistore.models.gufe import GufeTokenizable
 from alchemistore.models.keys import GufeKey
 
@@ -82,7 +84,7 @@ class FileContent(NamedTuple):
     quickrun: dict[str, Any] | None = None
 
 
-def read_file(source: Source) -> FileContent:
+def read_file(source: Source, written_by: str | None = None) -> FileContent:
     """Read a network, a transformation, an archive or results.
 
     Parameters
@@ -91,6 +93,8 @@ def read_file(source: Source) -> FileContent:
         A path, JSON, an open file, parsed JSON, a keyed chain or a gufe object. A text that begins
         with ``{`` or ``[`` is JSON, any other text is a path. Files may be compressed by gzip or
         zstd.
+    written_by : str, optional
+        The versions of the packages that wrote the file, if they are not the installed ones.
 
     Returns
     -------
@@ -105,16 +109,21 @@ def read_file(source: Source) -> FileContent:
         If the file cannot be read.
     GufeNotInstalledError
         If the form needs gufe, and gufe is not installed.
+
+    Warns
+    -----
+    KeyDriftWarning
+        If gufe computes another key for a result that another version of gufe wrote.
     """
     if isinstance(source, list | tuple) or is_keyed_chain(source):
-        return _from_chain(list(source))
+        return _from_chain(list(source), written_by)
     # A ChemicalSystem is a mapping, but not a dict.
     if isinstance(source, dict):
         return _from_dict(source, None)
     if isinstance(source, str | bytes | bytearray | memoryview | PathLike) or hasattr(
         source, "read"
     ):
-        return _from_text(_text(source))
+        return _from_text(_text(source), written_by)
     if not required("alchemistore.gufe_adapter.encoding").is_gufe(source):
         raise ValueError(f"expected {TAKEN}, or a file with one, not {type(source).__name__}")
     return _from_object(source)
@@ -175,7 +184,7 @@ def _bounded(file: Any) -> bytes:
     return b"".join(parts)
 
 
-def _from_text(text: str) -> FileContent:
+def _from_text(text: str, written_by: str | None) -> FileContent:
     if text.lstrip()[:1] == "<":
         raise ValueError(
             "the file is XML, perhaps a LigandNetwork in GraphML; plan an AlchemicalNetwork with it"
@@ -186,13 +195,13 @@ def _from_text(text: str) -> FileContent:
     except ValueError as error:
         raise ValueError(f"the file is {error}; expected the JSON of {TAKEN}") from error
     if isinstance(value, list):
-        return _from_chain(value)
+        return _from_chain(value, written_by)
     if isinstance(value, dict):
         return _from_dict(value, text)
     raise ValueError(f"the file holds a JSON {type(value).__name__}; expected {TAKEN}")
 
 
-def _from_chain(chain: list[Any]) -> FileContent:
+def _from_chain(chain: list[Any], written_by: str | None) -> FileContent:
     if not chain or not isinstance(chain[-1], list | tuple) or len(chain[-1]) != 2:
         raise ValueError(f"the list is not a keyed chain; expected {TAKEN}")
     root = parse_key(chain[-1][0])
@@ -206,8 +215,28 @@ def _from_chain(chain: list[Any]) -> FileContent:
             decoding.warn_of_drift(drifted)
         return _from_object(edge)
     if root.qualname in (ARCHIVE, RESULT):
-        return _from_documents(read_chain(chain, document_max=FILE_MAX))
+        documents = read_chain(chain, document_max=FILE_MAX)
+        content = _from_documents(documents)
+        _verify(content.results, documents, written_by)
+        return content
     raise _refusal(root.qualname)
+
+
+def _verify(
+    results: Iterable[FileResult], documents: list[Document], written_by: str | None
+) -> None:
+    """Compare the keys of results with those that the installed gufe computes, if there is one."""
+    try:
+        read = required("alchemistore.gufe_adapter.results")
+        installed = required("alchemistore.gufe_adapter.version").gufe_version()
+    except GufeNotInstalledError:
+        return
+    stated = documents[-1].content.get("version_gufe")
+    other = is_other_version(written_by, writer_versions()) or (
+        isinstance(stated, str) and stated.removeprefix("v") != installed
+    )
+    written = {document.key: document for document in documents}
+    read.verify_keys([one.key for one in results], written, other)
 
 
 def _from_dict(value: dict[str, Any], text: str | None) -> FileContent:
@@ -280,8 +309,12 @@ def result_of(documents: list[Document], transformation: GufeKey | None = None) 
 def _result(
     key: GufeKey, written: Mapping[GufeKey, Document], transformation: GufeKey | None
 ) -> FileResult:
-    if key not in written or key.qualname != RESULT:
-        raise ValueError(f"{key} is not a ProtocolDAGResult in the file")
+    if key.qualname != RESULT:
+        raise ValueError(
+            f"{key} is a {key.qualname}, not a ProtocolDAGResult; add the whole result"
+        )
+    if key not in written:
+        raise ValueError(f"{key} is not in the file")
     content = written[key].content
     units, outcomes = content.get("protocol_units"), content.get("protocol_unit_results")
     if not isinstance(units, list) or not isinstance(outcomes, list):

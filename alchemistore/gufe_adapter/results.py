@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from alchemistore.errors import DocumentNotBuildableError
@@ -15,11 +16,13 @@ from alchemistore.gufe_adapter.codec import (
     to_text,
 )
 from alchemistore.gufe_adapter.decoding import (
+    build_each,
     build_object,
     class_name,
     decode_contents,
     decode_unseen,
     find_slots,
+    warn_of_drift,
 )
 from alchemistore.gufe_adapter.document import Document, check_kind
 from alchemistore.gufe_adapter.encoding import encode, referring
@@ -27,6 +30,9 @@ from alchemistore.gufe_adapter.files import to_json
 from alchemistore.gufe_adapter.keyed_chain import read_chain
 from alchemistore.gufe_adapter.screen import UnsafeValueError
 from alchemistore.models.gufe import GufeTokenizable
+from alchemistore.models.keys import GufeKey
+
+log = logging.getLogger(__name__)
 
 # A finished result is never rejected for its size; memory is the limit.
 RESULT_MAX = 2**40
@@ -80,6 +86,48 @@ def result_from_json(text: bytes | str, *, use_memory: bool = True) -> GufeToken
     root, reviver = documents[-1].key, Reviver(len(text))
     contents = {str(document.key): _content(document, root, reviver) for document in documents}
     return decode_contents(root, contents) if use_memory else decode_unseen(root, contents)[0]
+
+
+def verify_keys(keys: Iterable[GufeKey], documents: Mapping[Any, Document], other: bool) -> None:
+    """Check the keys of results from outside against those that gufe computes.
+
+    The keys of units and of their results are random, so they cannot be compared. Results that the
+    installed packages cannot build are not compared.
+
+    Parameters
+    ----------
+    keys : iterable of GufeKey
+        The keys of the results.
+    documents : mapping of GufeKey to Document
+        The documents of the results and of all their parts, by key.
+    other : bool
+        Whether another version of gufe is known to have written them.
+
+    Raises
+    ------
+    ValueError
+        If a key differs, and nothing indicates that another version of gufe wrote the result.
+
+    Warns
+    -----
+    KeyDriftWarning
+        If a key differs, and another version of gufe wrote the result.
+    """
+    drifted = []
+    for key, found in build_each(keys, documents):
+        if isinstance(found, DocumentNotBuildableError):
+            log.info("the key of a result cannot be verified: %s", found)
+        elif found.key != key:
+            # Another version writes other fields.
+            if not other and found.to_shallow_dict().keys() == documents[key].content.keys():
+                raise ValueError(
+                    f"the result {key} was changed, or another version of gufe wrote it: the"
+                    f" installed gufe computes {found.key}. If another version wrote it, name that"
+                    " version with --written-by (in Python, written_by=)"
+                )
+            drifted.append((str(key), str(found.key)))
+    if drifted:
+        warn_of_drift(drifted)
 
 
 def result_to_dict(text: bytes | str) -> dict[str, Any]:

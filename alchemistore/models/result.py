@@ -27,6 +27,16 @@ Location = Annotated[
 ]
 
 
+def _parse_result_key(value: Any) -> GufeKey:
+    key = parse_gufe_key(value)
+    if key.qualname.startswith("ProtocolUnit"):
+        raise ValueError(
+            f"{key} is the key of a {key.qualname}, a part of a result; use the key of its"
+            " ProtocolDAGResult"
+        )
+    return key
+
+
 class ObjectStoreRef(BaseModel):
     """A reference to an object in the object store.
 
@@ -86,7 +96,7 @@ class ProtocolDAGResultRef(ObjectStoreRef):
         Creator of the result, in practice the identifier of a compute service.
     """
 
-    obj_key: Annotated[GufeKey, BeforeValidator(parse_gufe_key)] = Field()
+    obj_key: Annotated[GufeKey, BeforeValidator(_parse_result_key)] = Field()
     ok: bool
     datetime_created: UTCDatetime | None = None
     creator: FreeText | None = None

@@ -113,8 +113,7 @@ def store_documents(
     DocumentConflictWarning
         If a stored document differs and stays, because another version wrote it.
     """
-    if written_by is not None and not (written_by.strip() and is_text(written_by)):
-        raise ValueError(f"written_by={written_by!r:.200}: expected text such as 'gufe 1.9.0'")
+    require_writer(written_by)
     writer = gufe_adapter.writer_versions() if written_by is None else written_by
     by_token: dict[str, gufe_adapter.Document] = {}
     for document in documents:
@@ -134,6 +133,12 @@ def store_documents(
     contested = [document for document in documents if document.key.token in different]
     replaced = _resolve(tx, scope_id, contested, documents, written_by) if contested else []
     return Stored(bool(added), replaced)
+
+
+def require_writer(written_by: str | None) -> None:
+    """Raise a ValueError if this cannot be the name of a version."""
+    if written_by is not None and not (written_by.strip() and is_text(written_by)):
+        raise ValueError(f"written_by={written_by!r:.200}: expected text such as 'gufe 1.9.0'")
 
 
 def _same_token(document: gufe_adapter.Document, other: str) -> str:
@@ -195,7 +200,9 @@ def _resolve(
             _replace(tx, scope_id, document, row, difference, written_by)
             right[str(document.key)] = document.data
             replaced.append(document)
-        elif new_is_right or (not old_is_right and _is_other(written_by, row.writer)):
+        elif new_is_right or (
+            not old_is_right and gufe_adapter.is_other_version(written_by, row.writer)
+        ):
             _keep_first(tx, scope_id, document, row, difference, written_by)
         else:
             raise DocumentConflictError(
@@ -222,14 +229,6 @@ def _is_right(
         log.info("the key of a document cannot be computed: %s", error)
         return False
     return bool(built[-1].key == key)
-
-
-def _is_other(written_by: str | None, writer: str) -> bool:
-    """Check whether `written_by` names another version than the writer of the stored document."""
-    if written_by is None:
-        return False
-    parts = {part.strip() for part in writer.split(",")}
-    return not {part.strip() for part in written_by.split(",")} <= parts
 
 
 def _replace(

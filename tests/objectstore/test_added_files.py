@@ -11,7 +11,16 @@ import gufe
 import pytest
 from sqlalchemy import event, text
 
-from alchemistore import S3ObjectStore, Scope, ScopedKey, StateStore, TaskStatusEnum, add_file
+from alchemistore import (
+    ProtocolDAGResultRef,
+    S3ObjectStore,
+    Scope,
+    ScopedKey,
+    StateStore,
+    TaskStatusEnum,
+    add_file,
+    gufe_adapter,
+)
 from alchemistore.errors import DocumentConflictError, KeyDriftWarning
 from alchemistore.settings import S3ObjectStoreSettings
 from tests.support.databases import all_rows
@@ -308,3 +317,118 @@ def test_failed_result_among_others_becomes_a_task_in_error(
         assert change.status == statuses[history.task]
         assert (change.reason is None) == (change.status == "complete")
     assert store.problems() == []
+
+
+def renamed_result(source: str, key: Any) -> str:
+    """Return a chain in which a result has another name under the same key."""
+    pairs = json.loads(source)
+    dict(map(tuple, pairs))[str(key)]["name"] = "changed"
+    return json.dumps(pairs)
+
+
+def test_changed_result_under_its_old_key_is_refused(
+    store: StateStore, s3os: S3ObjectStore, scope: Scope, tmp_path: Path
+) -> None:
+    edge = transformation()
+    of = f"{edge.key}-{scope}"
+    add_file(store, edge, scope)
+    # It is in memory while the file is read.
+    result = run(edge, tmp_path)
+    changed = renamed_result(chain(result), result.key)
+    before = all_rows(store)
+    for written_by in (None, f"gufe {gufe_adapter.gufe_version()}"):
+        with pytest.raises(ValueError, match=f"{result.key} was changed, or another version"):
+            add_file(
+                store,
+                changed,
+                scope,
+                transformation=of,
+                object_store=s3os,
+                written_by=written_by,
+            )
+    assert all_rows(store) == before
+    assert list(s3os.iter_contents()) == []
+    with pytest.warns(KeyDriftWarning, match=f"{result.key} is now"):
+        added = add_file(
+            store,
+            changed,
+            scope,
+            transformation=of,
+            object_store=s3os,
+            written_by="gufe 99.9",
+        )
+    assert result_key(store, added.tasks[0]) == result.key
+
+
+def test_changed_result_in_an_archive_is_refused_unless_it_names_another_version(
+    store: StateStore, s3os: S3ObjectStore, scope: Scope, tmp_path: Path
+) -> None:
+    net = network()
+    good, bad = (run(edge_of(net), tmp_path) for _ in range(2))
+    source = archive(net, {str(edge_of(net).key): [good, bad]})
+    changed = renamed_result(source, bad.key)
+    own = changed.replace('"version_gufe": "1.9.0"', f'"version_gufe": "{gufe.__version__}"')
+    before = all_rows(store)
+    with pytest.raises(ValueError, match=f"{bad.key} was changed"):
+        add_file(store, own, scope, object_store=s3os)
+    assert all_rows(store) == before
+    other = changed.replace('"version_gufe": "1.9.0"', '"version_gufe": "99.9"')
+    with pytest.warns(KeyDriftWarning, match=f"{bad.key} is now"):
+        assert add_file(store, other, scope, object_store=s3os).num_new_tasks == 2
+
+
+def test_result_with_the_fields_of_another_version_is_stored_with_a_warning(
+    store: StateStore, s3os: S3ObjectStore, scope: Scope, tmp_path: Path
+) -> None:
+    edge = transformation()
+    add_file(store, edge, scope)
+    result = run(edge, tmp_path)
+    pairs = json.loads(chain(result))
+    del pairs[-1][1]["name"]
+    with pytest.warns(KeyDriftWarning, match=f"{result.key} is now"):
+        add_file(
+            store,
+            json.dumps(pairs),
+            scope,
+            transformation=f"{edge.key}-{scope}",
+            object_store=s3os,
+        )
+
+
+@pytest.mark.filterwarnings("error::alchemistore.errors.KeyDriftWarning")
+def test_result_that_cannot_be_built_here_is_stored_as_it_is(
+    store: StateStore, s3os: S3ObjectStore, scope: Scope, tmp_path: Path
+) -> None:
+    edge = transformation()
+    add_file(store, edge, scope)
+    source = chain(run(edge, tmp_path)).replace("tests.support.gufe_classes", "not_installed")
+    [task] = add_file(
+        store, source, scope, transformation=f"{edge.key}-{scope}", object_store=s3os
+    ).tasks
+    [result] = store.get_task_results(task)
+    stored = s3os.pull_protocoldagresult(location=store.get_gufe(result).location, return_as="json")
+    assert json.loads(stored)[-1] == json.loads(source)[-1]
+
+
+def test_result_of_a_unit_is_refused_by_the_name_of_its_class(
+    store: StateStore, s3os: S3ObjectStore, scope: Scope, tmp_path: Path
+) -> None:
+    net = network()
+    edge = edge_of(net)
+    of = f"{edge.key}-{scope}"
+    result = run(edge, tmp_path)
+    unit = result.protocol_unit_results[0]
+    name = "ProtocolUnitResult"
+    for form in (unit, chain(unit), nested(unit)):
+        with pytest.raises(ValueError, match=f"{name}, which cannot be added: it is a part of"):
+            add_file(store, form, scope, transformation=of, object_store=s3os)
+    with pytest.raises(TypeError, match=f"got {name}"):
+        s3os.push_protocoldagresult(unit, of)
+    for form in (chain(unit), nested(unit)):
+        with pytest.raises(ValueError, match=f"it is a {name}, not a ProtocolDAGResult"):
+            s3os.push_protocoldagresult(form.encode(), of)
+    with pytest.raises(ValueError, match=f"is a {name}, not a ProtocolDAGResult"):
+        add_file(store, archive(net, {str(edge.key): [unit]}), scope, object_store=s3os)
+    with pytest.raises(ValueError, match=f"the key of a {name}, a part of a result"):
+        ProtocolDAGResultRef(obj_key=unit.key, scope=scope, ok=True)
+    assert list(s3os.iter_contents()) == []

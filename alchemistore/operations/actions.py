@@ -110,10 +110,11 @@ ADD_ACTIONS_WITHIN_QUOTA = text(f"""
     -- Adds the first of them that are not yet on the hub, as many as there is room for.
     added AS (
         {_ADD}
-        WHERE NOT EXISTS (
-            SELECT FROM actions AS a
+        -- Looks up the action of each task by key.
+        WHERE (
+            SELECT a.task FROM actions AS a
             WHERE a.scope_id = hub.scope_id AND a.taskhub = hub.token AND a.task = wanted.task
-        )
+        ) IS NULL
         ORDER BY wanted.position LIMIT CAST(:room AS bigint)
         ON CONFLICT DO NOTHING RETURNING scope_id, task
     )

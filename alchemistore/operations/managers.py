@@ -93,25 +93,31 @@ SERVICES_OF_MANAGER = text("""
     ORDER BY s.identifier
 """)
 COUNT_CLAIMABLE = text(f"""
-    SELECT count(*) FROM (
-        -- The actioned tasks; one that is on several hubs counts once.
-        SELECT DISTINCT a.scope_id, a.task
-        FROM ({SCOPES_WANTED}) AS s JOIN actions AS a ON a.scope_id = s.id
-    ) AS a
-    -- Looks up each of them, its transformation and the task that it extends by key.
-    CROSS JOIN LATERAL (
-        SELECT t.transformation FROM tasks AS t
-        WHERE t.scope_id = a.scope_id AND t.token = a.task AND t.status = 'waiting' {FENCE}
-    ) AS t
-    WHERE NOT EXISTS (
-        SELECT FROM extends AS e
-        JOIN tasks AS p ON p.scope_id = e.scope_id AND p.token = e.parent
-        WHERE e.scope_id = a.scope_id AND e.task = a.task AND p.status <> 'complete'
-    ) AND (CAST(:protocols AS text[]) IS NULL OR EXISTS (
-        SELECT FROM transformations AS tr
-        WHERE tr.scope_id = a.scope_id AND tr.token = t.transformation
-            AND tr.protocol = ANY(CAST(:protocols AS text[]))
-    ))
+    -- The tasks by transformation, so that each protocol is looked up once.
+    WITH counted AS MATERIALIZED (
+        SELECT a.scope_id, t.transformation, count(*) AS tasks FROM (
+            -- The actioned tasks; one that is on several hubs counts once.
+            SELECT DISTINCT a.scope_id, a.task
+            FROM ({SCOPES_WANTED}) AS s JOIN actions AS a ON a.scope_id = s.id
+        ) AS a
+        -- Looks up each of them, and below the task that it extends, by key.
+        CROSS JOIN LATERAL (
+            SELECT t.transformation FROM tasks AS t
+            WHERE t.scope_id = a.scope_id AND t.token = a.task AND t.status = 'waiting' {FENCE}
+        ) AS t
+        WHERE coalesce((
+            SELECT (
+                SELECT p.status FROM tasks AS p WHERE p.scope_id = e.scope_id AND p.token = e.parent
+            )
+            FROM extends AS e WHERE e.scope_id = a.scope_id AND e.task = a.task
+        ), 'complete') = 'complete'
+        GROUP BY a.scope_id, t.transformation
+    )
+    SELECT sum(tasks) FROM counted
+    WHERE CAST(:protocols AS text[]) IS NULL OR (
+        SELECT tr.protocol FROM transformations AS tr
+        WHERE tr.scope_id = counted.scope_id AND tr.token = counted.transformation
+    ) = ANY(CAST(:protocols AS text[]))
 """)
 
 NO_MANAGER = "no compute manager was found with the given manager name and UUID"

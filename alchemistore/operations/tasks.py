@@ -21,7 +21,6 @@ from alchemistore.database.keys import (
     scoped,
     token_of,
 )
-from alchemistore.database.planner import FENCE
 from alchemistore.database.sql import SCOPE_ID, listing, page
 from alchemistore.errors import MissingObjectError, QuotaError
 from alchemistore.models import (
@@ -53,16 +52,18 @@ READ_TASK = text(f"""
     WHERE t.scope_id = {SCOPE_ID} AND t.token = :token
 """)
 FIND_TRANSFORMATIONS = text(f"""
+    WITH
+    -- The quota of each scope, if there is one. Looked up once for each.
+    quota AS MATERIALIZED (
+        SELECT s.id,
+            {limit_of("waiting_per_transformation", "s.org", "s.campaign", "s.project")} AS waiting
+        FROM scopes AS s WHERE s.id = ANY(CAST(:scope_ids AS bigint[]))
+    )
     SELECT x.position, tr.kind, quota.waiting
     FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[]))
         WITH ORDINALITY AS x (scope_id, token, position)
     JOIN transformations AS tr ON tr.scope_id = x.scope_id AND tr.token = x.token
-    -- The quota of each scope, if there is one.
-    JOIN (
-        SELECT s.id,
-            {limit_of("waiting_per_transformation", "s.org", "s.campaign", "s.project")} AS waiting
-        FROM scopes AS s WHERE s.id = ANY(CAST(:scope_ids AS bigint[])) {FENCE}
-    ) AS quota ON quota.id = x.scope_id
+    JOIN quota ON quota.id = x.scope_id
 """)
 # The status of a parent cannot change before the tasks that extend it are committed.
 LOCK_PARENTS = text(f"""

@@ -10,7 +10,7 @@ import pytest
 from gufe.tokenization import TOKENIZABLE_REGISTRY
 from sqlalchemy import Connection, text
 
-from alchemistore import StateStore
+from alchemistore import ComputeManagerRegistration, ComputeServiceRegistration, StateStore
 from alchemistore.maintenance.invariants import RULES, violations
 from tests.support.explain import (
     LARGE,
@@ -152,6 +152,22 @@ BULK_CALLS: dict[str, Callable[[StateStore, Seeded, int], object]] = {
     "create_tasks that extend": lambda tx, s, n: tx.create_tasks(
         [tx.get_task_transformation(s.task(10), return_gufe=False)[0]] * n, [s.task(10)] * n
     ),
+    "create_tasks with a quota": lambda tx, s, n: (
+        tx.set_quota(SCOPE, waiting_per_transformation=20),
+        tx.create_tasks(s.transformations[0] * (n // 10)),
+    ),
+    "action_tasks with a quota": lambda tx, s, n: (
+        tx.set_quota(SCOPE, actioned_per_hub=1_000_000),
+        tasks := s.tasks(n, WAITING),
+        tx.cancel_tasks(tasks, s.hubs[0]),
+        tx.action_tasks(tasks, s.hubs[0]),
+    ),
+    "get_computemanager_instruction": lambda tx, s, n: (
+        tx.register_computemanager(ComputeManagerRegistration.from_now(f"east-{'1' * 32}")),
+        tx.get_computemanager_instruction(
+            f"east-{'1' * 32}", timedelta(hours=1), 0, [SCOPE], ["PushProtocol"]
+        ),
+    ),
     "get_task_details": lambda tx, s, n: tx.get_task_details(s.tasks(n, "t.status = 'complete'")),
     "expire_registrations": lambda tx, s, n: tx.expire_registrations(
         datetime.now(UTC) + timedelta(days=1)
@@ -168,8 +184,10 @@ def test_bulk_call_with_few_tasks_scans_no_whole_table(
     statistics: str,
     request: pytest.FixtureRequest,
 ) -> None:
-    if act is BULK_CALLS["expire_registrations"]:
-        pytest.skip("this is about all claims there are")
+    if act in (BULK_CALLS["expire_registrations"], BULK_CALLS["get_computemanager_instruction"]):
+        pytest.skip("this is about all tasks that run or wait")
+    if act is BULK_CALLS["action_tasks with a quota"]:
+        pytest.skip("this counts the tasks of the largest hub")
     plans = plans_of(lambda tx, seeded: act(tx, seeded, 100), statistics, request)
     assert not read_whole(plans), str(plans)
 
@@ -268,6 +286,18 @@ SINGLE_CALLS: dict[str, tuple[Act, int]] = {
     "deregister": (lambda tx, s: tx.deregister_computeservice("service 1"), 100_000),
     "expire nothing": (lambda tx, s: tx.expire_registrations(LONG_AGO), 1000),
     "get_service_tasks": (lambda tx, s: tx.get_service_tasks("service 1"), 5000),
+    "register_computeservice": (
+        lambda tx, s: tx.register_computeservice(ComputeServiceRegistration.from_now("new")),
+        10,
+    ),
+    "failures": (
+        lambda tx, s: (
+            tx.log_failure_compute_service("service 1", LONG_AGO),
+            tx.log_failure_compute_service("service 1"),
+            tx.compute_service_can_claim("service 1", timedelta(hours=1), 0),
+        ),
+        100,
+    ),
     "get_transformation_status": (
         lambda tx, s: tx.get_transformation_status(s.transformations[5][0]),
         2000,

@@ -134,8 +134,9 @@ class StrategyState(BaseModel):
 
     def read(self, lease: UUID | None = None) -> Self:
         """Return this state as one that is read from the store now."""
-        self._origin = StateOrigin(dict(self), lease)
-        return self
+        state = self.model_copy()
+        state._origin = StateOrigin(dict(self), lease)
+        return state
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, StrategyState) and dict(self) == dict(other)

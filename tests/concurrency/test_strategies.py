@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 
@@ -201,3 +202,74 @@ def test_state_is_read_while_it_is_changed(store: StateStore, network: ScopedKey
         tx.update_strategy_state(network, StrategyState(mode=StrategyModeEnum.full))
         reading = Running(partial(store.get_network_strategy_state, network))
         assert reading.result() == StrategyState()
+
+
+Act = Callable[[StateStore, ScopedKey, StrategyState], object]
+ACTS: dict[str, Act] = {
+    "lease": lambda tx, network, leased: tx.get_strategies_for_execution(),
+    "look": lambda tx, network, leased: tx.get_strategies_for_execution(lease=0),
+    "deliver": lambda tx, network, leased: tx.update_strategy_state(network, done(leased)),
+    "deliver rebuilt": lambda tx, network, leased: tx.update_strategy_state(
+        network, StrategyState(**dict(done(leased)))
+    ),
+    "disable": lambda tx, network, leased: tx.update_strategy_state(
+        network, leased.read().model_copy(update=DISABLED)
+    ),
+    "overwrite": lambda tx, network, leased: tx.update_strategy_state(
+        network, StrategyState(sleep_interval=1)
+    ),
+    "set": lambda tx, network, leased: tx.set_network_strategy(network, Ball("another")),
+    "remove": lambda tx, network, leased: tx.set_network_strategy(network, None),
+    "delete": lambda tx, network, leased: tx.delete_network(network),
+}
+
+
+def outcome(store: StateStore, network: ScopedKey) -> tuple[object, ...]:
+    """Return the strategy, its state without times, and whether it can be had now."""
+    state = store.get_network_strategy_state(network)
+    return (
+        store.get_network_strategy(network),
+        None if state is None else state.model_copy(update={"last_iteration": None}),
+        [found for found, _, _ in store.get_strategies_for_execution(lease=0)],
+    )
+
+
+@pytest.mark.parametrize("first", ACTS)
+def test_two_concurrent_calls_have_the_effect_of_a_serial_order(
+    store: StateStore, scope: Scope, first: str
+) -> None:
+    def arena() -> tuple[ScopedKey, StrategyState]:
+        network = store.create_network(star(), scope)
+        store.set_network_strategy(network, None)
+        store.set_network_strategy(network, Ball("strategy"))
+        ((_, _, leased),) = store.get_strategies_for_execution()
+        return network, leased
+
+    def ended(network: ScopedKey) -> tuple[object, ...]:
+        found = outcome(store, network)
+        assert list(store.problems()) == []
+        with suppress(KeyError):
+            store.delete_network(network)
+        return found
+
+    def in_turn(*names: str) -> tuple[object, ...]:
+        network, leased = arena()
+        for name in names:
+            with suppress(KeyError):
+                ACTS[name](store, network, leased)
+        return ended(network)
+
+    for second in ACTS:
+        network, leased = arena()
+        with store.transaction() as tx:
+            ACTS[first](tx, network, leased)
+            other = Running(partial(ACTS[second], store, network, leased))
+            waited = other.waits_for(tx)
+        with suppress(KeyError):
+            other.result()
+        found = ended(network)
+        pair = (first, second)
+        orders: list[tuple[str, ...]] = [pair] if waited else [pair, (second, first)]
+        # A strategist passes over a strategy that somebody is at.
+        orders += [(first,)] if second == "lease" else []
+        assert any(found == in_turn(*order) for order in orders), (first, second, waited, found)

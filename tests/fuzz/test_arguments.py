@@ -26,6 +26,7 @@ from alchemistore import (
     Scope,
     ScopedKey,
     StateStore,
+    StrategyState,
     add_file,
     gufe_adapter,
 )
@@ -33,7 +34,7 @@ from alchemistore.models.text import escape, unescape
 from tests.support.campaigns import ZERO, campaign
 from tests.support.databases import row_counts
 from tests.support.files import nested
-from tests.support.gufe_classes import keyed_chain_of, network
+from tests.support.gufe_classes import Ball, keyed_chain_of, network
 
 EXAMPLES = int(os.environ.get("ALCHEMISTORE_TEST_EXAMPLES", 20_000))
 # Missing objects raise a KeyError, bad arguments a ValueError or TypeError.
@@ -196,6 +197,13 @@ def check_calls(store: StateStore, scope: Scope, examples: int) -> None:
         lambda s, text: s.set_network_state([made.network, text], [text, "active"]),
         lambda s, text: s.assemble_network(network(), scope, text),
         lambda s, text: s.get_taskhubs([text, made.network]),
+        lambda s, text: s.set_network_strategy(text, None),
+        lambda s, text: s.set_network_strategy(made.network, Ball(text), state_with(text)),
+        lambda s, text: s.get_network_strategy(text),
+        lambda s, text: s.get_network_strategy_state(text),
+        lambda s, text: s.get_strategies_for_execution([text]),
+        lambda s, text: s.update_strategy_state(text, StrategyState()),
+        lambda s, text: s.update_strategy_state(made.network, state_with(text)),
         lambda s, text: s.query_transformations(name=text, key=text),
         lambda s, text: s.query_tasks(scope=text, status=text),
         lambda s, text: s.create_task(text, creator=text),
@@ -217,6 +225,9 @@ def check_calls(store: StateStore, scope: Scope, examples: int) -> None:
     ]
     registration = ComputeServiceRegistration.from_now("other")
     made_at = registration.heartbeat
+
+    def state_with(text: str) -> StrategyState:
+        return StrategyState(exception=(text, text), traceback=text)
 
     def reference(text: str) -> ProtocolDAGResultRef:
         key = GufeKey(f"ProtocolDAGResult-{ZERO}")

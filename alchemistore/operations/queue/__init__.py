@@ -43,6 +43,6 @@ Everything that touches tasks, actions and claims acquires locks in this order:
 A claim locks queue rows before tasks. It uses SKIP LOCKED for each of them, so it never waits and
 cannot be part of a deadlock. These operations never update hubs, networks or transformations.
 
-Calls about networks and hubs acquire their locks before all of these: networks, by key, then hubs
-and marks, by key of the network.
+Calls about networks and hubs acquire their locks before all of these: networks, by key, then hubs,
+marks and states of strategies, by key of the network.
 """

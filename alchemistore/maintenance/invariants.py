@@ -163,6 +163,15 @@ RULES = {
         SELECT p.scope_id, 'TaskHub', p.taskhub FROM restart_patterns AS p
         WHERE p.token <> CAST(md5(convert_to(p.pattern, 'UTF8')) AS uuid)
     """,
+    # It would never expire. The clock of another server, after a failover, may differ a little.
+    "the last heartbeat of a compute service is not in the future": """
+        SELECT CAST(NULL AS bigint), identifier, CAST(NULL AS uuid) FROM compute_services
+        WHERE heartbeat_at > statement_timestamp() + interval '1 hour'
+    """,
+    "the last status update of a compute manager is not in the future": """
+        SELECT CAST(NULL AS bigint), name, uuid FROM compute_managers
+        WHERE status_updated_at > statement_timestamp() + interval '1 hour'
+    """,
     "a claimable task is in the queue": f"""
         SELECT c.scope_id, 'Task', c.task FROM ({CLAIMABLE}) AS c
         WHERE NOT EXISTS (
@@ -211,7 +220,8 @@ def violations(tx: Connection) -> list[Finding]:
     for rule, query in RULES.items():
         keys = tx.scalars(
             text(f"""
-                SELECT DISTINCT o.kind || '-' || replace(CAST(o.token AS text), '-', '')
+                SELECT DISTINCT o.kind
+                    || coalesce('-' || replace(CAST(o.token AS text), '-', ''), '')
                     || coalesce('-' || s.org || '-' || s.campaign || '-' || s.project, '') AS key
                 FROM ({query}) AS o (scope_id, kind, token)
                 LEFT JOIN scopes AS s ON s.id = o.scope_id

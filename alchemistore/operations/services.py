@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from alchemistore.database.arguments import integer
 from alchemistore.database.cutoffs import cutoff, cutoff_parameters
-from alchemistore.errors import unknown_service
+from alchemistore.errors import CONSTRAINT_ERRORS, unknown_service
 from alchemistore.models import ComputeServiceID, ComputeServiceRegistration
 from alchemistore.models.clock import now, utc, uuid7
 from alchemistore.models.text import escape
@@ -49,6 +49,7 @@ ADD_SERVICE = text("""
     -- Nothing if the manager is not registered.
     SELECT identifier FROM added
 """)
+FIND_SERVICE = text("SELECT identifier FROM compute_services WHERE identifier = :identifier")
 ADD_FAILURE = text("""
     INSERT INTO service_failures (service, failed_at, token)
     -- The registration, locked as a claim locks it. Nothing if it does not exist.
@@ -179,6 +180,9 @@ def register_computeservice(
     values["hostname"] = escape(given.hostname)
     values["tokens"] = [uuid7() for _ in given.failure_times]
     if tx.scalar(ADD_SERVICE, values) is None:
+        if tx.scalar(FIND_SERVICE, {"identifier": given.identifier}) is not None:
+            kind, message = CONSTRAINT_ERRORS["compute_services__pk"]
+            raise kind(message)
         raise ValueError(
             f"Could not find ComputeManagerRegistration: no compute manager {given.manager_name!r}"
             " is registered; register it before its services"

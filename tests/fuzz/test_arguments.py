@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from alchemistore import (
     AlchemistoreError,
+    ComputeManagerRegistration,
     ComputeServiceRegistration,
     CredentialedUserIdentity,
     GufeKey,
@@ -181,6 +182,8 @@ def check_calls(store: StateStore, scope: Scope, examples: int) -> None:
     made = campaign(store, scope, tasks=2)
     task = made.tasks[0]
     store.register_computeservice(ComputeServiceRegistration.from_now("service"))
+    manager = f"manager-{ZERO}"
+    store.register_computemanager(ComputeManagerRegistration.from_now(manager))
     calls: list[Callable[[StateStore, str], object]] = [
         lambda s, text: s.get_gufe(text),
         lambda s, text: s.get_keyed_chain(text),
@@ -217,6 +220,21 @@ def check_calls(store: StateStore, scope: Scope, examples: int) -> None:
         lambda s, text: s.claim_tasks([text], "service", protocols=[text]),
         lambda s, text: s.heartbeat_computeservice(text, made_at),
         lambda s, text: s.deregister_computeservice(text),
+        lambda s, text: s.log_failure_compute_service(text, made_at),
+        lambda s, text: s.compute_services_can_claim([text, "service"], made_at, 0),
+        lambda s, text: s.register_computeservice(
+            ComputeServiceRegistration.from_now("new", hostname=text, manager_name=text)
+        ),
+        lambda s, text: s.register_computemanager(ComputeManagerRegistration.from_now(text)),
+        lambda s, text: s.deregister_computemanager(text),
+        lambda s, text: s.clear_errored_computemanager(text),
+        lambda s, text: s.get_compute_manager_id(text),
+        lambda s, text: s.get_compute_manager_status(text),
+        lambda s, text: s.update_compute_manager_status(manager, "ERROR", text),
+        lambda s, text: s.update_compute_manager_status(text, text, text),
+        lambda s, text: s.get_computemanager_instruction(manager, made_at, 0, [text], [text]),
+        lambda s, text: s.set_quota(text, 1),
+        lambda s, text: s.get_quota(text),
         lambda s, text: s.get_service_tasks(text),
         lambda s, text: s.settle_task(task, reference(text), text, tracebacks=[text]),
         lambda s, text: s.get_task_history([text]),

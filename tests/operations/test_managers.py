@@ -181,6 +181,14 @@ def test_service_of_an_unknown_manager_is_refused(store: StateStore) -> None:
     assert all_rows(store) == before
 
 
+def test_registered_service_is_refused_whatever_its_manager(store: StateStore) -> None:
+    start(store, "a", manager=None)
+    before = all_rows(store)
+    with pytest.raises(ValueError, match="already registered under this identifier"):
+        start(store, "a")
+    assert all_rows(store) == before
+
+
 def test_services_outlive_their_manager_and_are_taken_over(store: StateStore) -> None:
     store.register_computemanager(registration())
     store.register_computemanager(registration(OTHER))

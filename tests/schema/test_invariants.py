@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import Connection, text
 
-from alchemistore import NetworkMark, Scope, ScopedKey, StateStore
+from alchemistore import ComputeManagerRegistration, NetworkMark, Scope, ScopedKey, StateStore
 from alchemistore.errors import CheckError
 from alchemistore.maintenance.findings import Finding, FindingKind
 from alchemistore.maintenance.invariants import MAX_EXAMPLES, RULES, violations
 from tests.support.campaigns import Campaign, campaign, chain, register, star
+
+MANAGER = f"east-{'1' * 32}"
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def seeded(shared_store: StateStore) -> Seeded:
     store, scope = shared_store, Scope("org", "campaign", "project")
     made = campaign(store, scope, tasks=1)
     register(store, "a", "b")
+    store.register_computemanager(ComputeManagerRegistration.from_now(MANAGER))
     held = store.claim_taskhub_tasks(made.hub, "a")[0]
     assert held is not None
     waiting = store.create_task(made.transformations[0])
@@ -82,6 +85,8 @@ EDGES = "the transformations of a network are those of its document"
 ENDS = "a network contains the end states of its transformations"
 STRATEGY = "a strategy is no network, transformation or chemical system"
 TOKEN_OF_PATTERN = "the token of a restart pattern is the MD5 of its text"
+HEARTBEAT = "the last heartbeat of a compute service is not in the future"
+UPDATED = "the last status update of a compute manager is not in the future"
 IN_QUEUE = "a claimable task is in the queue"
 CLAIMABLE = "a task in the queue is claimable"
 IN_LANE = "a task in the queue is in open lanes and not below their floors"
@@ -196,6 +201,17 @@ BREACHES = [
         "network",
         STRATEGY,
     ),
+    (
+        "UPDATE compute_services SET heartbeat_at = now() + interval '1 day'"
+        " WHERE identifier = 'a'",
+        "service",
+        HEARTBEAT,
+    ),
+    (
+        "UPDATE compute_managers SET status_updated_at = now() + interval '1 day'",
+        "manager",
+        UPDATED,
+    ),
     ("DELETE FROM queue WHERE task = :waiting", "waiting", IN_QUEUE),
     ("UPDATE queue SET priority = 11 WHERE task = :waiting", "waiting", IN_QUEUE, IN_LANE),
     ("UPDATE queue SET weight = 0.25 WHERE task = :waiting", "waiting", IN_QUEUE),
@@ -259,6 +275,8 @@ def test_broken_rule_is_reported_with_its_object(
         "transformation": seeded.made.transformations[0],
         "network": seeded.made.network,
         "hub": seeded.made.hub,
+        "service": "a",
+        "manager": MANAGER,
     }
     key = str(objects[concerned])
     sentence = f"broken rule: {rules[0]}: {key}"

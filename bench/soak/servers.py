@@ -167,9 +167,15 @@ class Pair:
         """Kill the primary and promote the standby."""
         self._primary.kill()
         with self._connect(self._standby) as connection:
-            connection.execute("SELECT pg_promote()")
+            # Waiting here would hold a snapshot, which replay may cancel.
+            connection.execute("SELECT pg_promote(wait => false)")
+        until("the standby is promoted", self._promoted)
         self._primary, self._standby = self._standby, self._primary
         self._attached = False
+
+    def _promoted(self) -> bool:
+        with self._connect(self._standby) as connection:
+            return connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
 
     def stop(self) -> None:
         """Stop both."""

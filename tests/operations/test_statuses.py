@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -148,6 +149,27 @@ def test_get_task_status_returns_statuses_in_order(
     ]
     assert store.get_task_status(iter(asked)) == [*answers, None, None]
     assert store.get_task_status([]) == []
+
+
+def test_token_of_a_task_in_the_key_of_another_kind_is_no_task(
+    store: StateStore, scope: Scope
+) -> None:
+    made = campaign(store, scope, tasks=1)
+    disguised = str(made.tasks[0]).replace("Task", "TaskHub", 1)
+    assert store.get_task_status([disguised]) == [None]
+    assert store.set_task_running([disguised]) == [None]
+    assert statuses(store, made.tasks) == ["waiting"]
+
+
+def test_single_task_instead_of_a_list_is_a_type_error(store: StateStore, scope: Scope) -> None:
+    [task] = campaign(store, scope, tasks=1).tasks
+    calls: Any = store
+    for single in (task, str(task)):
+        with pytest.raises(TypeError, match="list of keys"):
+            calls.get_task_status(single)
+        with pytest.raises(TypeError, match="list of keys"):
+            calls.set_task_running(single)
+    assert statuses(store, [task]) == ["waiting"]
 
 
 def test_unknown_status_is_refused(store: StateStore, scope: Scope) -> None:

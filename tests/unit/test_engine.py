@@ -51,6 +51,8 @@ def test_driver_is_always_psycopg(scheme: str) -> None:
         f"user:{PASSWORD}",
         "",
         f"postgresql://user:{PASSWORD}@host:port/name",
+        f"postgresql://user:{PASSWORD}@host:0/name",
+        f"postgresql://user:{PASSWORD}@host:65536/name",
     ],
 )
 def test_url_of_another_database_is_refused_without_being_shown(url: str) -> None:
@@ -128,6 +130,22 @@ def test_store_is_created_from_url_settings_or_engine(pooled_database: str) -> N
     for where in (pooled_database, settings, engine):
         with closing(StateStore(where)) as store:
             assert store.query_tasks() == []
+
+
+def test_store_on_the_engine_of_another_keeps_its_terms(pooled_database: str) -> None:
+    with (
+        engine_of(pooled_database, statement_timeout=7) as engine,
+        closing(StateStore(engine)) as store,
+        store.transaction() as tx,
+    ):
+        assert tx.connection is not None
+        assert tx.connection.scalar(text("SHOW statement_timeout")) == "7s"
+
+
+def test_parameters_of_the_url_win_over_settings(pooled_database: str) -> None:
+    url = f"{pooled_database}{'&' if '?' in pooled_database else '?'}application_name=url"
+    with engine_of(url, application_name="setting") as engine, engine.connect() as connection:
+        assert connection.scalar(text("SHOW application_name")) == "url"
 
 
 def test_store_without_arguments_uses_the_environment(

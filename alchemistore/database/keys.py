@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,6 +14,8 @@ from alchemistore.errors import MissingObjectError
 from alchemistore.models import GufeKey, Scope, ScopedKey
 
 T = TypeVar("T")
+
+_TOKEN = re.compile("[0-9a-f]{32}")
 
 SCOPE_IDS = text("""
     SELECT s.org, s.campaign, s.project, s.id
@@ -339,8 +342,6 @@ def one_or_missing(tx: Connection, statement: TextClause, key: ScopedKey, **more
 
 def gufe_token(key: str) -> UUID | None:
     """Return the token of a gufe key; ``None`` if the text is not a gufe key."""
-    text_key = GufeKey(key)
-    try:
-        return UUID(hex=text_key.token) if len(text_key.token) == 32 else None
-    except ValueError:
-        return None
+    token = GufeKey(key).token
+    # UUID also accepts braces, hyphens, underscores and capitals.
+    return UUID(hex=token) if _TOKEN.fullmatch(token) else None

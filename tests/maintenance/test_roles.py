@@ -134,6 +134,7 @@ READS: dict[str, Call] = {
     "get_transformation_actioned_tasks": lambda s, m: s.get_transformation_actioned_tasks(
         m.transformations[0], m.hub
     ),
+    "get_quota": lambda s, m: s.get_quota(SCOPE),
     "get_compute_manager_id": lambda s, m: s.get_compute_manager_id("manager"),
     "get_compute_manager_status": lambda s, m: s.get_compute_manager_status(MANAGER),
     "query_taskhubs": lambda s, m: s.query_taskhubs(SCOPE),
@@ -222,6 +223,7 @@ WRITES: dict[str, Call] = {
     "register_computemanager": lambda s, m: s.register_computemanager(
         ComputeManagerRegistration.from_now(MANAGER)
     ),
+    "set_quota": lambda s, m: s.set_quota("other-*-*", 1, 1),
     "log_failure_compute_service": lambda s, m: s.log_failure_compute_service("another service"),
     "compute_service_can_claim": lambda s, m: s.compute_service_can_claim(
         "another service", timedelta(hours=1), 1

@@ -8,10 +8,15 @@ from typing import Any, assert_type
 from uuid import uuid4
 
 from alchemistore import (
+    ComputeManagerID,
+    ComputeManagerInstruction,
+    ComputeManagerRegistration,
+    ComputeManagerStatus,
     ComputeServiceID,
     CredentialedComputeIdentity,
     CredentialedUserIdentity,
     ProtocolDAGResultRef,
+    Quota,
     RefusalReason,
     S3ObjectStore,
     Scope,
@@ -134,6 +139,22 @@ def identities(store: StateStore) -> None:
     assert_type(store.get_credentialed_entity("a", user), CredentialedUserIdentity)
     assert_type(store.get_credentialed_entity("a", compute), CredentialedComputeIdentity)
     assert_type(store.authenticate("a", "key", user), CredentialedUserIdentity | None)
+
+
+def managers_and_quotas(store: StateStore, given: ComputeManagerRegistration) -> None:
+    identifier = store.register_computemanager(given, steal=True)
+    assert_type(identifier, ComputeManagerID)
+    assert_type(store.get_compute_manager_id("east"), ComputeManagerID | None)
+    assert_type(store.get_compute_manager_status(identifier), ComputeManagerStatus | None)
+    assert_type(
+        store.get_computemanager_instruction(str(identifier), timedelta(hours=1), 3, ["*-*-*"], []),
+        tuple[ComputeManagerInstruction, dict[str, Any]],
+    )
+    assert_type(store.compute_services_can_claim(["a", None], timedelta(hours=1), 3), list[bool])
+    assert_type(store.compute_service_can_claim("a", given.registered, 3), bool)
+    assert_type(store.log_failure_compute_service("a"), ComputeServiceID)
+    assert_type(store.set_quota("a-*-*", actioned_per_hub=5), Quota)
+    assert_type(store.get_quota(Scope("a")).waiting_per_transformation, int | None)
 
 
 def plain_calls(store: StateStore, task: ScopedKey, network: object) -> None:

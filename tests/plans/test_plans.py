@@ -20,6 +20,7 @@ from tests.support.explain import (
     forget_statistics,
     skew_statistics,
 )
+from tests.support.gufe_classes import Ball
 from tests.support.results import ref
 from tests.support.seed import SCOPE, TASKS, Seeded
 
@@ -266,6 +267,29 @@ SINGLE_CALLS: dict[str, tuple[Act, int]] = {
     ),
     "get_network_state": (lambda tx, s: tx.get_network_state(s.networks[:3]), 100),
     "set_network_state": (lambda tx, s: tx.set_network_state(s.networks[:3], "inactive"), 100),
+    "set_network_strategy": (
+        lambda tx, s: tx.set_network_strategy(s.networks[0], Ball("strategy")),
+        200,
+    ),
+    "get_network_strategy_state": (
+        lambda tx, s: tx.get_network_strategy_state(s.networks[0]),
+        30,
+    ),
+    "strategy that is leased and updated": (
+        lambda tx, s: (
+            tx.set_network_strategy(s.networks[0], Ball("strategy")),
+            tx.update_strategy_state(s.networks[0], tx.get_strategies_for_execution()[0][2]),
+        ),
+        500,
+    ),
+    # Whether another object needs the old strategy is found by reading all documents of the scope.
+    "strategy that is replaced": (
+        lambda tx, s: (
+            tx.set_network_strategy(s.networks[0], Ball("strategy")),
+            tx.set_network_strategy(s.networks[0], Ball("another")),
+        ),
+        10_000,
+    ),
     "get_network_transformations": (
         lambda tx, s: tx.get_network_transformations(s.networks[0]),
         500,

@@ -64,7 +64,7 @@ def parse_network(network: ScopedKey | str) -> ScopedKey:
 def _require_network(key: ScopedKey) -> ScopedKey:
     if key.qualname != "AlchemicalNetwork":
         raise ValueError(
-            f"{key}: `network` ScopedKey does not correspond to an `AlchemicalNetwork`"
+            f"`network` ScopedKey does not correspond to an `AlchemicalNetwork`: {key}"
         )
     return key
 

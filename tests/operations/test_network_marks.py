@@ -15,7 +15,7 @@ from tests.support.databases import row_counts
 from tests.support.gufe_classes import Effort, PushProtocol, keyed_chain_of, system
 
 INVALID_STATE = r"'notastate' is not a valid state\. Valid values include: \['"
-NO_NETWORK = "`network` ScopedKey does not correspond to an `AlchemicalNetwork`"
+NO_NETWORK = "^`network` ScopedKey does not correspond to an `AlchemicalNetwork`"
 
 
 # Assembling

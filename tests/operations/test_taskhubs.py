@@ -12,7 +12,7 @@ import pytest
 from alchemistore import Scope, ScopedKey, StateStore, TaskHub
 from tests.support.campaigns import ZERO, campaign, chain, register, star
 
-NO_NETWORK = "`network` ScopedKey does not correspond to an `AlchemicalNetwork`"
+NO_NETWORK = "^`network` ScopedKey does not correspond to an `AlchemicalNetwork`"
 BAD_WEIGHTS: list[Any] = [
     9e-7,
     1e-300,

@@ -1,4 +1,4 @@
-"""``make bench``: networks and files against gufe, bulk calls and counts against bare SQL."""
+"""``make bench``: networks and files against gufe, calls against bare SQL and searches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import sys
 
 from bench.bulk import against_sql
 from bench.exchange import exchange
+from bench.keyed_chains import keyed_chains
 from bench.networks import networks
+from bench.restarts import restarts
 from bench.run import main
 from bench.status_counts import counts
 
@@ -14,10 +16,12 @@ if __name__ == "__main__":
     sys.exit(
         main(
             "bench",
-            "alchemistore: networks, files, bulk calls, counts",
+            "alchemistore: networks, files, bulk calls, restarts, counts",
             {
                 "networks": networks,
                 "exchange": exchange,
+                "chains": keyed_chains,
+                "restarts": restarts,
                 "bulk": against_sql,
                 "counts": counts,
             },

@@ -106,10 +106,12 @@ LOCK_PATTERNS_OF_TASKS = text(f"""
     ORDER BY p.scope_id, p.taskhub, p.token
     FOR KEY SHARE OF p
 """)
-# The tasks in error with each of their hubs that has patterns, and with their latest result that
-# has tracebacks. A result without a time of creation counts as the latest.
+# The tasks in error with each of their hubs that has patterns, with what these have counted, and
+# with the tracebacks of their latest result that has any. A result without a time of creation
+# counts as the latest.
 FAILED_TASKS = text(f"""
-    SELECT a.scope_id, a.task, a.taskhub, latest.result, latest.size
+    SELECT a.scope_id, a.task, a.taskhub, c.patterns, c.retries,
+        latest.result, latest.tokens, latest.sizes
     FROM ({TASKS}) AS x
     -- Looks up each task by key.
     CROSS JOIN LATERAL (
@@ -124,29 +126,37 @@ FAILED_TASKS = text(f"""
             WHERE p.scope_id = a.scope_id AND p.taskhub = a.taskhub
         ) {FENCE}
     ) AS a
-    -- Looks up its results by key, each with the size of its tracebacks.
+    -- Looks up the counters of each action by key.
+    CROSS JOIN LATERAL (
+        SELECT array_agg(c.pattern) AS patterns, array_agg(c.retries) AS retries
+        FROM restart_counters AS c
+        WHERE c.scope_id = a.scope_id AND c.taskhub = a.taskhub AND c.task = a.task
+    ) AS c
+    -- Looks up its results by key, each with its tracebacks.
     LEFT JOIN LATERAL (
-        SELECT l.result, b.size FROM task_results AS l
+        SELECT l.result, b.tokens, b.sizes FROM task_results AS l
         CROSS JOIN LATERAL (
             SELECT r.datetime_created FROM results AS r
             WHERE r.scope_id = l.scope_id AND r.token = l.result {FENCE}
         ) AS r
         CROSS JOIN LATERAL (
-            SELECT CAST(sum(b.size) AS bigint) AS size FROM tracebacks AS b
+            SELECT array_agg(b.token) AS tokens, array_agg(b.size) AS sizes FROM tracebacks AS b
             WHERE b.scope_id = l.scope_id AND b.result = l.result
         ) AS b
-        WHERE l.scope_id = x.scope_id AND l.task = x.task AND b.size IS NOT NULL
+        WHERE l.scope_id = x.scope_id AND l.task = x.task AND b.tokens IS NOT NULL
         ORDER BY r.datetime_created DESC NULLS FIRST, l.created_at DESC, l.result DESC
         LIMIT 1
     ) AS latest ON true
 """)
-TRACEBACKS_OF_RESULTS = text(f"""
-    SELECT b.scope_id, b.result, b.tracebacks
-    FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:results AS uuid[])) AS x (scope_id, result)
-    -- Looks up the tracebacks of each result by key.
+READ_TRACEBACKS = text(f"""
+    SELECT b.token, b.tracebacks
+    FROM unnest(
+        CAST(:scope_ids AS bigint[]), CAST(:results AS uuid[]), CAST(:tokens AS uuid[])
+    ) AS x (scope_id, result, token)
+    -- Looks up each by key.
     CROSS JOIN LATERAL (
-        SELECT b.scope_id, b.result, b.tracebacks FROM tracebacks AS b
-        WHERE b.scope_id = x.scope_id AND b.result = x.result {FENCE}
+        SELECT b.token, b.tracebacks FROM tracebacks AS b
+        WHERE b.scope_id = x.scope_id AND b.result = x.result AND b.token = x.token {FENCE}
     ) AS b
 """)
 _PLACES = """
@@ -154,14 +164,6 @@ _PLACES = """
         CAST(:scope_ids AS bigint[]), CAST(:taskhubs AS uuid[]), CAST(:tasks AS uuid[])
     ) AS x (scope_id, taskhub, task)
 """
-COUNTERS = text(f"""
-    SELECT c.scope_id, c.taskhub, c.task, c.pattern, c.retries FROM {_PLACES}
-    -- Looks up the counters of each task on each hub by key.
-    CROSS JOIN LATERAL (
-        SELECT c.* FROM restart_counters AS c
-        WHERE c.scope_id = x.scope_id AND c.taskhub = x.taskhub AND c.task = x.task {FENCE}
-    ) AS c
-""")
 COUNT_RETRIES = text("""
     INSERT INTO restart_counters (scope_id, taskhub, task, pattern, retries)
     SELECT x.scope_id, x.taskhub, x.task, x.pattern, 1
@@ -197,10 +199,18 @@ class _Place(NamedTuple):
     task: UUID
 
 
+class _Tracebacks(NamedTuple):
+    scope_id: int
+    result: UUID
+    token: UUID
+    size: int
+
+
 # Patterns by scope and hub.
-_Patterns: TypeAlias = Mapping[tuple[int, UUID], Sequence[_Pattern]]
-# Whether patterns are found in the tracebacks of results, by scope and result, and by pattern.
-Found: TypeAlias = dict[tuple[int, UUID], dict[str, bool]]
+Patterns: TypeAlias = Mapping[tuple[int, UUID], Sequence[_Pattern]]
+# Whether patterns are found, by the token of the tracebacks and by pattern. Equal tracebacks have
+# the same token, and many tasks fail for the same reason.
+Found: TypeAlias = dict[UUID, dict[str, bool]]
 
 
 def _token(pattern: str) -> UUID:
@@ -443,13 +453,13 @@ def _resolve(tx: Connection, tasks: dict[str, Any]) -> None:
     found: Found = {}
     search(tx, found, patterns, tx.execute(FAILED_TASKS, tasks).all())
     lock(tx, tasks)
-    if restart_failed(tx, tasks, found):
+    if restart_failed(tx, tasks, patterns, found):
         # Tasks in error, which may have been removed from hubs, are not in the queue.
         refresh(tx, tasks)
         raise_floors_throttled(tx)
 
 
-def lock_patterns(tx: Connection, tasks: dict[str, Any]) -> _Patterns:
+def lock_patterns(tx: Connection, tasks: dict[str, Any]) -> Patterns:
     """Lock the restart patterns of the hubs that tasks are on against removal, and return them.
 
     This comes before the lock on the tasks, because the removal of patterns locks tasks, too.
@@ -469,7 +479,7 @@ def lock_patterns(tx: Connection, tasks: dict[str, Any]) -> _Patterns:
     return patterns
 
 
-def search(tx: Connection, found: Found, patterns: _Patterns, failed: Sequence[Row[Any]]) -> None:
+def search(tx: Connection, found: Found, patterns: Patterns, failed: Sequence[Row[Any]]) -> None:
     """Find the patterns of hubs in the tracebacks of failed tasks, unless that has been done.
 
     Parameters
@@ -483,61 +493,41 @@ def search(tx: Connection, found: Found, patterns: _Patterns, failed: Sequence[R
     failed : sequence of Row
         Rows of ``FAILED_TASKS``.
     """
-    wanted: dict[tuple[int, UUID], set[str]] = defaultdict(set)
-    sizes: dict[tuple[int, UUID], int] = {}
+    texts = {hub: {one.text for one in known} for hub, known in patterns.items()}
+    wanted: dict[UUID, set[str]] = defaultdict(set)
+    places: dict[UUID, _Tracebacks] = {}
     for row in failed:
-        if row.result is not None:
-            result = (row.scope_id, row.result)
-            texts = {one.text for one in patterns.get((row.scope_id, row.taskhub), ())}
-            if missing := texts - found.get(result, {}).keys():
-                wanted[result] |= missing
-                sizes[result] = row.size
-    for portion in _portions(sizes):
-        _search_portion(tx, found, portion, wanted)
+        for token, size in zip(row.tokens or (), row.sizes or (), strict=True):
+            missing = texts.get((row.scope_id, row.taskhub), set()) - found.get(token, {}).keys()
+            if missing:
+                wanted[token] |= missing
+                places[token] = _Tracebacks(row.scope_id, row.result, token, size)
+    for portion in _portions(places.values()):
+        scopes, results, tokens, _ = (list(part) for part in zip(*portion, strict=True))
+        values = {"scope_ids": scopes, "results": results, "tokens": tokens}
+        for row in tx.execute(READ_TRACEBACKS, values):
+            tracebacks = [unescape(one) for one in row.tracebacks]
+            here = found.setdefault(row.token, {})
+            for pattern in wanted[row.token]:
+                here[pattern] = any(matches(pattern, one) for one in tracebacks)
 
 
-def _search_portion(
-    tx: Connection,
-    found: Found,
-    results: Sequence[tuple[int, UUID]],
-    wanted: Mapping[tuple[int, UUID], set[str]],
-) -> None:
-    # Tasks that fail for the same reason often have the same tracebacks.
-    known: dict[tuple[str, str], bool] = {}
-    scopes, tokens = zip(*results, strict=True)
-    values = {"scope_ids": list(scopes), "results": list(tokens)}
-    for row in tx.execute(TRACEBACKS_OF_RESULTS, values):
-        texts = [unescape(one) for one in row.tracebacks]
-        here = found.setdefault((row.scope_id, row.result), {})
-        for pattern in wanted[row.scope_id, row.result]:
-            here[pattern] = here.get(pattern, False) or any(
-                _matches(known, pattern, one) for one in texts
-            )
-
-
-def _matches(known: dict[tuple[str, str], bool], pattern: str, traceback: str) -> bool:
-    key = (pattern, traceback)
-    if key not in known:
-        known[key] = matches(pattern, traceback)
-    return known[key]
-
-
-def _portions(sizes: Mapping[tuple[int, UUID], int]) -> Iterator[list[tuple[int, UUID]]]:
-    """Split results into portions whose tracebacks fit into memory together."""
-    portion: list[tuple[int, UUID]] = []
+def _portions(places: Iterable[_Tracebacks]) -> Iterator[list[_Tracebacks]]:
+    """Split tracebacks into portions that fit into memory."""
+    portion: list[_Tracebacks] = []
     total = 0
-    for result, size in sizes.items():
-        if portion and total + size > PORTION:
+    for one in places:
+        if portion and total + one.size > PORTION:
             yield portion
             portion, total = [], 0
-        portion.append(result)
-        total += size
+        portion.append(one)
+        total += one.size
     if portion:
         yield portion
 
 
 def restart_failed(
-    tx: Connection, tasks: dict[str, Any], found: Found
+    tx: Connection, tasks: dict[str, Any], patterns: Patterns, found: Found
 ) -> Sequence[tuple[int, UUID]]:
     """Restart locked tasks in error, or remove them from hubs; the queue is not refreshed.
 
@@ -547,6 +537,8 @@ def restart_failed(
         The open transaction, in which the tasks are locked.
     tasks : dict
         Their ``scope_ids`` and ``tokens``; those that are not in error are ignored.
+    patterns : mapping
+        The patterns that were locked before the tasks.
     found : Found
         What has been searched for.
 
@@ -558,23 +550,22 @@ def restart_failed(
     failed = tx.execute(FAILED_TASKS, tasks).all()
     if not failed:
         return ()
-    patterns = lock_patterns(tx, tasks)
+    if not {(row.scope_id, row.taskhub) for row in failed} <= patterns.keys():
+        # A task has come to another hub meanwhile.
+        patterns = lock_patterns(tx, tasks)
     search(tx, found, patterns, failed)
-    places = [_Place(row.scope_id, row.taskhub, row.task) for row in failed]
-    retries = {
-        (row.scope_id, row.taskhub, row.task, row.pattern): row.retries
-        for row in tx.execute(COUNTERS, _columns(places))
-    }
     cancelled: list[_Place] = []
     counted: list[tuple[_Place, UUID]] = []
-    for row, place in zip(failed, places, strict=True):
+    for row in failed:
+        place = _Place(row.scope_id, row.taskhub, row.task)
         known = patterns.get((row.scope_id, row.taskhub))
         if known is None:
             # The last pattern of the hub has been removed meanwhile.
             continue
-        searched = found.get((row.scope_id, row.result), {})
-        hits = [one for one in known if searched.get(one.text)]
-        if hits and all(retries.get((*place, one.token), 0) < one.max_retries for one in hits):
+        searched = [found[token] for token in row.tokens or ()]
+        hits = [one for one in known if any(where[one.text] for where in searched)]
+        used = dict(zip(row.patterns or (), row.retries or (), strict=True))
+        if hits and all(used.get(one.token, 0) < one.max_retries for one in hits):
             counted += [(place, one.token) for one in hits]
         else:
             cancelled.append(place)

@@ -24,7 +24,7 @@ from alchemistore.models.clock import now, uuid7
 from alchemistore.models.text import escape
 from alchemistore.operations.queue.lanes import raise_floors_throttled
 from alchemistore.operations.queue.refresh import refresh
-from alchemistore.operations.restarts import lock_patterns, restart_failed
+from alchemistore.operations.restarts import Patterns, lock_patterns, restart_failed
 from alchemistore.operations.results import add_result
 from alchemistore.operations.statuses import SET_STATUS
 
@@ -139,8 +139,9 @@ def settle_task(
         tracebacks have more than 64 MiB together.
     """
     key = parse_key(task, "Task")
+    patterns: Patterns = {}
     if not protocoldagresultref.ok:
-        lock_patterns(tx, parse_keys(tx, [key]).parameters)
+        patterns = lock_patterns(tx, parse_keys(tx, [key]).parameters)
     rows = tx.execute(LOCK_TASK_AND_CHILDREN, parameters(key))
     row = next((row for row in rows if row.token == key.token), None)
     if row is None:
@@ -157,7 +158,7 @@ def settle_task(
     if status is not None:
         _finish(tx, row, status, outcome, None if holds else number, compute_service_id)
         settled = {"scope_ids": [row.scope_id], "tokens": [row.token]}
-        if status is TaskStatusEnum.error and restart_failed(tx, settled, {}):
+        if status is TaskStatusEnum.error and restart_failed(tx, settled, patterns, {}):
             status = TaskStatusEnum.waiting
         refresh(tx, settled, "children" if status is TaskStatusEnum.complete else "tasks")
         raise_floors_throttled(tx)

@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from alchemistore.gufe_adapter.codec import pack, parse
+from alchemistore.gufe_adapter.codec import pack, parse, unpack
 from alchemistore.models.keys import GUFE_KEY_MAX, GufeKey
 from alchemistore.models.text import check_length
 
 # A reference to another object is a dict with this one entry.
 REFERENCE = ":gufe-key:"
+# A reference in the text of a document. Within a string, the quotes would be escaped.
+_REFERENCES = re.compile(rf'"{REFERENCE}"\s*:\s*"((?:[^"\\]|\\.)+)"')
 
 _KEY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*-[0-9a-f]{32}")
 
@@ -78,6 +80,22 @@ def references(content: Any) -> list[GufeKey]:
         elif isinstance(value, list):
             stack.extend(reversed(value))
     return list(found)
+
+
+def plain_with_references(data: bytes) -> tuple[dict[str, Any], set[str]]:
+    """Return a stored document as plain JSON, and the keys of the objects that it refers to.
+
+    Raises
+    ------
+    ValueError
+        If the document is damaged.
+    """
+    text = unpack(data)
+    document = parse(text)
+    if not isinstance(document, dict):
+        raise ValueError("the document is not that of a gufe object: it is not a JSON object")
+    found = {parse(f'"{one}"') if "\\" in one else one for one in _REFERENCES.findall(text)}
+    return document, found
 
 
 def in_order(root: GufeKey, written: Mapping[GufeKey, Document]) -> list[Document]:

@@ -5,7 +5,7 @@ These calls work without gufe, so a server can relay objects whose classes it do
 
 from __future__ import annotations
 
-from graphlib import TopologicalSorter
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -15,10 +15,27 @@ from alchemistore.database.keys import one_or_missing, parameters, parse_key
 from alchemistore.database.sql import SCOPE_ID
 from alchemistore.errors import DamagedDocumentError, MissingObjectError
 from alchemistore.models import GufeKey, ScopedKey
-from alchemistore.operations.documents import DOCUMENTS_OF_OBJECT
 
 RECORD_KINDS = ("Task", "TaskHub", "NetworkMark", "ProtocolDAGResultRef")
 
+# The key is put together here, because reading many UUIDs takes longer.
+CHAIN_OF_OBJECT = text(f"""
+    -- The object itself, if it is stored under this kind.
+    WITH RECURSIVE root AS MATERIALIZED (
+        SELECT scope_id, token FROM gufe_objects
+        WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind
+    ),
+    -- The object with everything it refers to, directly or not.
+    closure (scope_id, token) AS (
+        SELECT scope_id, token FROM root
+        UNION
+        SELECT o.scope_id, child.token FROM closure
+        JOIN gufe_objects AS o USING (scope_id, token)
+        CROSS JOIN LATERAL unnest(o.children) AS child (token)
+    )
+    SELECT o.kind || '-' || replace(CAST(o.token AS text), '-', '') AS key, o.document
+    FROM closure JOIN gufe_objects AS o USING (scope_id, token)
+""")
 DOCUMENT_OF_OBJECT = text(f"""
     SELECT document FROM gufe_objects
     WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind
@@ -52,25 +69,57 @@ def get_keyed_chain(
         If a document is damaged or missing.
     """
     key = _parse_object_key(scoped_key)
-    rows = tx.execute(DOCUMENTS_OF_OBJECT, {**parameters(key), "kind": key.qualname}).all()
+    rows = tx.execute(CHAIN_OF_OBJECT, {**parameters(key), "kind": key.qualname}).all()
     if not rows:
         raise MissingObjectError(key)
-    contents = {
-        GufeKey(f"{row.kind}-{row.token.hex}"): _readable(
-            f"{row.kind}-{row.token.hex}", row.document
+    # Looked up once, because the package imports gufe late.
+    read = gufe_adapter.plain_with_references
+    contents: dict[GufeKey, dict[str, Any]] = {}
+    children: dict[GufeKey, set[str]] = {}
+    for name, document in rows:
+        one = GufeKey(name)
+        try:
+            contents[one], children[one] = read(document)
+        except ValueError as error:
+            raise _damaged(name, error) from error
+    return [(one, contents[one]) for one in _sorted(children)]
+
+
+def _sorted(children: Mapping[GufeKey, set[str]]) -> list[GufeKey]:
+    """Return keys after their children; by key where that leaves the order open.
+
+    Raises
+    ------
+    DamagedDocumentError
+        If a child is missing, or objects refer to each other.
+    """
+    open_ = {one: len(below) for one, below in children.items()}
+    parents: dict[str, list[GufeKey]] = {one: [] for one in children}
+    for one, below in children.items():
+        for child in below:
+            if child not in parents:
+                raise DamagedDocumentError(
+                    f"{one} refers to {child}, which is not stored; run 'alchemistore database"
+                    " check'"
+                )
+            parents[child].append(one)
+    order: list[GufeKey] = []
+    ready = sorted(one for one, number in open_.items() if not number)
+    while ready:
+        order += ready
+        free = []
+        for child in ready:
+            for one in parents[child]:
+                open_[one] -= 1
+                if not open_[one]:
+                    free.append(one)
+        ready = sorted(free)
+    if len(order) < len(children):
+        circle = min(open_, key=lambda one: (not open_[one], one))
+        raise DamagedDocumentError(
+            f"{circle} refers to itself, directly or not; run 'alchemistore database check'"
         )
-        for row in rows
-    }
-    sorter: TopologicalSorter[GufeKey] = TopologicalSorter(
-        {one: _children(one, content, contents) for one, content in contents.items()}
-    )
-    sorter.prepare()
-    chain = []
-    while sorter.is_active():
-        ready = sorted(sorter.get_ready())
-        chain += [(one, contents[one]) for one in ready]
-        sorter.done(*ready)
-    return chain
+    return order
 
 
 def get_document(tx: Connection, scoped_key: ScopedKey | str) -> str:
@@ -111,25 +160,6 @@ def _parse_object_key(scoped_key: ScopedKey | str) -> ScopedKey:
             f"{key} is the key of a {key.qualname}, which is not a gufe object; use get_gufe"
         )
     return key
-
-
-def _readable(key: str, document: bytes) -> dict[str, Any]:
-    try:
-        return gufe_adapter.plain(document)
-    except ValueError as error:
-        raise _damaged(key, error) from error
-
-
-def _children(
-    key: str, content: dict[str, Any], stored: dict[GufeKey, dict[str, Any]]
-) -> list[GufeKey]:
-    children = gufe_adapter.references(content)
-    for child in children:
-        if child not in stored:
-            raise DamagedDocumentError(
-                f"{key} refers to {child}, which is not stored; run 'alchemistore database check'"
-            )
-    return children
 
 
 def _damaged(key: object, error: ValueError) -> DamagedDocumentError:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import gufe
 import pytest
 from gufe.tokenization import JSON_HANDLER
 from sqlalchemy import text
 
-from alchemistore import Scope, StateStore, StateStoreError, gufe_adapter
+from alchemistore import DamagedDocumentError, Scope, StateStore, StateStoreError, gufe_adapter
 from tests.support.campaigns import ZERO, campaign
 from tests.support.gufe_classes import keyed_chain_of, network, system
 
@@ -50,6 +51,45 @@ def test_document_is_the_stored_text_of_one_object(store: StateStore, scope: Sco
         key = f"{document.key}-{stored.scope}"
         assert store.get_document(key) == document.text
         assert store.get_keyed_chain(key)[-1] == (document.key, json.loads(document.text))
+
+
+def test_text_that_looks_like_a_reference_is_none(store: StateStore, scope: Scope) -> None:
+    odd = ['":gufe-key:": "A-1"', '\\":gufe-key:":"A-1"', ":gufe-key:", '{":gufe-key:":"A-1"}']
+    stored = store.create_network(
+        gufe.AlchemicalNetwork(network().edges, name=" ".join(odd)), scope
+    )
+    chain = dict(store.get_keyed_chain(stored))
+    assert chain[stored.gufe_key]["name"] == " ".join(odd)
+    assert {*chain} == {
+        stored.gufe_key,
+        *(one for content in chain.values() for one in gufe_adapter.references(content)),
+    }
+
+
+@pytest.mark.parametrize("what", ["missing", "a circle"])
+def test_chain_with_a_missing_object_or_a_circle_is_damaged(
+    own_store: StateStore, scope: Scope, what: str
+) -> None:
+    stored = own_store.create_network(network(), scope)
+    part = own_store.get_network_chemicalsystems(stored)[0]
+    with own_store.engine.begin() as connection:
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
+        if what == "missing":
+            connection.execute(
+                text("DELETE FROM gufe_objects WHERE token = :token"), {"token": part.token}
+            )
+        else:
+            document = json.dumps({"x": {":gufe-key:": str(stored.gufe_key)}}).encode()
+            connection.execute(
+                text("UPDATE gufe_objects SET document = :document WHERE token = :token"),
+                {"token": part.token, "document": b"\0" + document},
+            )
+    with pytest.raises(DamagedDocumentError, match="refers to"):
+        own_store.get_keyed_chain(stored)
+    with own_store.engine.begin() as connection:
+        # The invariants hold again.
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
+        connection.execute(text("TRUNCATE scopes CASCADE"))
 
 
 def test_missing_object_and_records_are_refused(store: StateStore, scope: Scope) -> None:

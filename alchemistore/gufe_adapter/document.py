@@ -12,8 +12,8 @@ from alchemistore.models.text import check_length
 
 # A reference to another object is a dict with this one entry.
 REFERENCE = ":gufe-key:"
-# A reference in the text of a document. Within a string, the quotes would be escaped.
-_REFERENCES = re.compile(rf'"{REFERENCE}"\s*:\s*"((?:[^"\\]|\\.)+)"')
+# Such a dict in the text of a document, up to the key.
+_MARK, _TO = f'"{REFERENCE}"', ': "'
 
 _KEY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*-[0-9a-f]{32}")
 
@@ -82,8 +82,8 @@ def references(content: Any) -> list[GufeKey]:
     return list(found)
 
 
-def plain_with_references(data: bytes) -> tuple[dict[str, Any], set[str]]:
-    """Return a stored document as plain JSON, and the keys of the objects that it refers to.
+def plain_with_references(data: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return a stored document as plain JSON, and the distinct keys that it refers to.
 
     Raises
     ------
@@ -94,8 +94,22 @@ def plain_with_references(data: bytes) -> tuple[dict[str, Any], set[str]]:
     document = parse(text)
     if not isinstance(document, dict):
         raise ValueError("the document is not that of a gufe object: it is not a JSON object")
-    found = {parse(f'"{one}"') if "\\" in one else one for one in _REFERENCES.findall(text)}
-    return document, found
+    # A tuple of texts costs the garbage collector nothing.
+    return document, _references_in(text) or tuple(references(document))
+
+
+def _references_in(text: str) -> tuple[str, ...]:
+    """Return the distinct keys that a document refers to, without a look at its values.
+
+    Empty if there are none, or if the text is not as gufe's encoder writes it.
+    """
+    parts = text.split(_MARK)
+    # A name or a value may end like the mark, with an escaped quote.
+    if len(parts) == 1 or f"\\{_MARK}" in text or not all(p.startswith(_TO) for p in parts[1:]):
+        return ()
+    start = len(_TO)
+    found = [part[start : part.index('"', start)] for part in parts[1:]]
+    return () if any("\\" in one for one in found) else tuple(dict.fromkeys(found))
 
 
 def in_order(root: GufeKey, written: Mapping[GufeKey, Document]) -> list[Document]:

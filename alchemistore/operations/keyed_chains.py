@@ -5,7 +5,7 @@ These calls work without gufe, so a server can relay objects whose classes it do
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -69,23 +69,21 @@ def get_keyed_chain(
         If a document is damaged or missing.
     """
     key = _parse_object_key(scoped_key)
-    rows = tx.execute(CHAIN_OF_OBJECT, {**parameters(key), "kind": key.qualname}).all()
-    if not rows:
-        raise MissingObjectError(key)
     # Looked up once, because the package imports gufe late.
     read = gufe_adapter.plain_with_references
-    contents: dict[GufeKey, dict[str, Any]] = {}
-    children: dict[GufeKey, set[str]] = {}
-    for name, document in rows:
-        one = GufeKey(name)
+    contents: dict[str, dict[str, Any]] = {}
+    children: dict[str, tuple[str, ...]] = {}
+    for name, document in tx.execute(CHAIN_OF_OBJECT, {**parameters(key), "kind": key.qualname}):
         try:
-            contents[one], children[one] = read(document)
+            contents[name], children[name] = read(document)
         except ValueError as error:
             raise _damaged(name, error) from error
-    return [(one, contents[one]) for one in _sorted(children)]
+    if not contents:
+        raise MissingObjectError(key)
+    return [(GufeKey(one), contents[one]) for one in _sorted(children)]
 
 
-def _sorted(children: Mapping[GufeKey, set[str]]) -> list[GufeKey]:
+def _sorted(children: Mapping[str, Sequence[str]]) -> list[str]:
     """Return keys after their children; by key where that leaves the order open.
 
     Raises
@@ -93,33 +91,33 @@ def _sorted(children: Mapping[GufeKey, set[str]]) -> list[GufeKey]:
     DamagedDocumentError
         If a child is missing, or objects refer to each other.
     """
-    open_ = {one: len(below) for one, below in children.items()}
-    parents: dict[str, list[GufeKey]] = {one: [] for one in children}
-    for one, below in children.items():
-        for child in below:
-            if child not in parents:
+    # How many objects are on the longest way down from each object.
+    depths: dict[str, int] = {}
+    begun = set()
+    stack = list(children)
+    while stack:
+        one = stack[-1]
+        if one in depths:
+            stack.pop()
+            continue
+        deeper = [child for child in children[one] if child not in depths]
+        if not deeper:
+            depths[one] = 1 + max(map(depths.__getitem__, children[one]), default=0)
+            stack.pop()
+            continue
+        if one in begun:
+            raise DamagedDocumentError(
+                f"{one} refers to itself, directly or not; run 'alchemistore database check'"
+            )
+        begun.add(one)
+        for child in deeper:
+            if child not in children:
                 raise DamagedDocumentError(
                     f"{one} refers to {child}, which is not stored; run 'alchemistore database"
                     " check'"
                 )
-            parents[child].append(one)
-    order: list[GufeKey] = []
-    ready = sorted(one for one, number in open_.items() if not number)
-    while ready:
-        order += ready
-        free = []
-        for child in ready:
-            for one in parents[child]:
-                open_[one] -= 1
-                if not open_[one]:
-                    free.append(one)
-        ready = sorted(free)
-    if len(order) < len(children):
-        circle = min(open_, key=lambda one: (not open_[one], one))
-        raise DamagedDocumentError(
-            f"{circle} refers to itself, directly or not; run 'alchemistore database check'"
-        )
-    return order
+        stack += deeper
+    return sorted(sorted(children), key=depths.__getitem__)
 
 
 def get_document(tx: Connection, scoped_key: ScopedKey | str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any, Literal, overload
 from uuid import UUID
 
@@ -334,7 +334,7 @@ def _create_within_quotas(
     if not edges:
         return []
     ids, limited = _require_transformations(tx, edges)
-    chosen = range(len(edges)) if not limited else _within_quotas(tx, edges, ids)
+    chosen = _within_quotas(tx, edges, ids, limited)
     require_extendable(tx, edges, parents)
     created: list[ScopedKey | None] = [None] * len(edges)
     tasks = _create(
@@ -349,17 +349,24 @@ def _create_within_quotas(
     return created
 
 
-def _within_quotas(tx: Connection, edges: Sequence[ScopedKey], ids: Sequence[int]) -> Sequence[int]:
-    """Return the positions of the transformations of which a task may be created."""
-    room = lock_and_count(tx, ids, [edge.token for edge in edges])
+def _within_quotas(
+    tx: Connection, edges: Sequence[ScopedKey], ids: Sequence[int], limited: Set[int]
+) -> Sequence[int]:
+    """Return the positions of the transformations of which a task may be created.
+
+    `limited` has the positions of those that have a quota; only these are locked.
+    """
+    if not limited:
+        return range(len(edges))
+    room = lock_and_count(tx, [ids[i] for i in limited], [edges[i].token for i in limited])
     chosen = []
     for position, (scope_id, edge) in enumerate(zip(ids, edges, strict=True)):
-        left = room[scope_id, edge.token]
-        if left is None:
-            chosen.append(position)
-        elif left > 0:
-            chosen.append(position)
+        left = room.get((scope_id, edge.token))
+        if left is not None:
+            if left == 0:
+                continue
             room[scope_id, edge.token] = left - 1
+        chosen.append(position)
     return chosen
 
 
@@ -393,8 +400,10 @@ def _create(
     return [scoped(edge, "Task", token) for edge, token in zip(edges, tokens, strict=True)]
 
 
-def _require_transformations(tx: Connection, edges: Sequence[ScopedKey]) -> tuple[list[int], bool]:
-    """Return the scope ids of transformations, and whether one of them has a quota."""
+def _require_transformations(
+    tx: Connection, edges: Sequence[ScopedKey]
+) -> tuple[list[int], set[int]]:
+    """Return the scope ids of transformations, and the positions of those that have a quota."""
     known = scope_ids(tx, {(edge.org, edge.campaign, edge.project) for edge in edges})
     ids = [known.get((edge.org, edge.campaign, edge.project), -1) for edge in edges]
     rows = tx.execute(
@@ -407,7 +416,7 @@ def _require_transformations(tx: Connection, edges: Sequence[ScopedKey]) -> tupl
             continue
         parse_key(edge, TRANSFORMATION_KINDS)
         raise MissingObjectError(edge)
-    return ids, any(row.waiting is not None for row in rows)
+    return ids, {row.position - 1 for row in rows if row.waiting is not None}
 
 
 def require_extendable(

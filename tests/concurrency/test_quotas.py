@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -141,3 +142,54 @@ def test_return_to_waiting_does_not_wait_for_a_creation(store: StateStore, made:
         claim = Running(partial(store.set_task_waiting, [task]))
         assert not claim.waits_for(tx)
     assert store.get_transformation_status(made.transformations[0]) == {"waiting": 2}
+
+
+def test_transformations_without_a_quota_are_not_locked(
+    store: StateStore, made: Campaign, other_scope: Scope
+) -> None:
+    other = campaign(store, other_scope)
+    store.set_quota(made.hub.scope, waiting_per_transformation=5)
+    with store.transaction() as tx:
+        tx.create_tasks([made.transformations[0], other.transformations[0]])
+        # It locks the transformation, too.
+        second = Running(partial(store.set_tasks, other.transformations[0], count=1))
+        assert not second.waits_for(tx)
+        limited = Running(partial(store.set_tasks, made.transformations[0], count=1))
+        assert limited.waits_for(tx)
+    assert len(second.result()) == 1
+    assert len(limited.result()) == 1
+
+
+def test_calls_with_quotas_end_beside_all_others(
+    store: StateStore, made: Campaign, scope: Scope
+) -> None:
+    other = campaign(store, scope, name="other")
+    store.set_quota(scope, waiting_per_transformation=8, actioned_per_hub=9)
+    tasks = created(store.create_tasks(made.transformations * 4))
+    edges, hubs = made.transformations, (made.hub, other.hub)
+    register(store, "a")
+
+    parents = [*tasks[:3], None, None, None]
+    calls: list[Callable[[StateStore], object]] = [
+        lambda tx: tx.create_tasks(edges * 2, parents),
+        lambda tx: tx.create_tasks([*edges[::-1], *edges]),
+        lambda tx: tx.action_tasks(tasks, hubs[0]),
+        lambda tx: tx.action_tasks(tasks[::-1], hubs[1]),
+        lambda tx: tx.set_task_priority(tasks, 3),
+        lambda tx: tx.cancel_tasks(tasks[::2], hubs[0]),
+        lambda tx: tx.set_taskhub_weight(made.network, 0.25),
+        lambda tx: tx.claim_tasks([scope], "a", 4),
+        lambda tx: tx.set_task_waiting(tasks),
+        lambda tx: tx.set_tasks(edges[2], count=1),
+    ]
+
+    def run(call: Callable[[StateStore], object]) -> None:
+        # In a transaction, so that a deadlock fails the test instead of being tried again.
+        with store.transaction() as tx:
+            call(tx)
+
+    for shift in range(len(calls)):
+        run_concurrently([partial(run, call) for call in [*calls[shift:], *calls[:shift]]])
+        for hub in hubs:
+            assert len(store.get_taskhub_tasks(hub)) <= 9
+    assert list(store.problems()) == []

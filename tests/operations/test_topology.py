@@ -290,3 +290,9 @@ def test_adjacency_stays_in_its_scope_in_order_without_duplicates(
             ends = call == "get_transformation_chemicalsystems"
             assert (sorted(found) if ends else found) == sorted(set(found))
             assert {item.scope for item in found} == {other_scope}
+
+
+def test_negative_limit_is_refused_by_name(store: StateStore) -> None:
+    for query in (store.query_networks, store.query_transformations, store.query_tasks):
+        with pytest.raises(ValueError, match="limit must be 0 or more, not -1"):
+            query(limit=-1)

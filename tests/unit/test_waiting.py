@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from alchemistore import Scope, ScopedKey, StateStore
+from alchemistore.database.notifications import Listener
 from alchemistore.settings import Settings
 from tests.support.campaigns import Campaign, campaign, chain, register
 from tests.support.claims import expire_silent, register_silent
@@ -187,6 +188,23 @@ def test_task_of_an_expired_service_is_found_by_polling(
     listeners(store, waiting)
     expire_silent(store)
     assert waiting.result()
+
+
+def test_listener_whose_connection_was_lost_hears_notifications_again(store: StateStore) -> None:
+    end_listeners = text("""
+        SELECT bool_and(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity
+        WHERE datname = current_database() AND query LIKE 'LISTEN%'
+    """)
+    with Listener(store.engine, "some_channel") as listener:
+        with store.engine.connect() as connection:
+            assert connection.scalar(end_listeners)
+        # It notices the loss here, and connects again in the next wait.
+        listener.wait(0.1)
+        waiting = Running(lambda: listener.wait(GENEROUS / 2) is None)
+        assert listeners(store, waiting) == [("idle", False)]
+        with store.engine.begin() as connection:
+            connection.execute(text("SELECT pg_notify('some_channel', '')"))
+        assert waiting.result()
 
 
 def test_notification_about_other_work_does_not_end_the_wait(

@@ -13,11 +13,12 @@ from sqlalchemy import URL, text
 from alchemistore import Scope, ScopedKey, Settings, StateStore, StateStoreError
 from alchemistore.database import engine
 from alchemistore.database.engine import database_url
+from alchemistore.database.notifications import Listener
 from alchemistore.models import CredentialedUserIdentity
 from tests.support.calls import ABOUT_ONE, CASES, USER, arguments, make_user, make_world
 from tests.support.campaigns import campaign, chain, register
 from tests.support.concurrency import Running, run_concurrently
-from tests.support.databases import rolled_back
+from tests.support.databases import libpq, rolled_back
 from tests.support.pgbouncer import pgbouncer
 from tests.support.results import ref
 
@@ -111,6 +112,19 @@ def test_waiting_notices_new_tasks_by_polling(
         assert one.query_tasks() == other.query_tasks() == made.tasks
     pooled.action_tasks(made.tasks, made.hub)
     assert waiting.result()
+
+
+def test_nothing_listens_through_the_pooler(pooled: StateStore, pooled_database: str) -> None:
+    # Listening would change the connection of the server for its next client.
+    query = """
+        SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+        AND (query LIKE 'LISTEN%' OR application_name LIKE '%listener')
+    """
+    with (
+        Listener(pooled.engine, "some_channel"),
+        psycopg.connect(libpq(pooled_database)) as connection,
+    ):
+        assert connection.execute(query).fetchone() == (0,)
 
 
 def _exchange_connections(url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterator
+from contextlib import closing
 from multiprocessing.connection import Connection
 
 import gufe
@@ -190,14 +191,42 @@ def test_task_of_an_expired_service_is_found_by_polling(
     assert waiting.result()
 
 
-def test_listener_whose_connection_was_lost_hears_notifications_again(store: StateStore) -> None:
-    end_listeners = text("""
+def end_listeners(store: StateStore) -> bool:
+    """End all listening connections; return whether there were any."""
+    query = text("""
         SELECT bool_and(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity
         WHERE datname = current_database() AND query LIKE 'LISTEN%'
     """)
+    with store.engine.connect() as connection:
+        return bool(connection.scalar(query))
+
+
+def test_listener_needs_no_connection_of_the_pool(pooled_database: str, store: StateStore) -> None:
+    settings = {"database_url": pooled_database, "pool_size": 1, "pool_timeout": 0.1}
+    with (
+        closing(StateStore(Settings.model_validate(settings))) as small,
+        small.engine.connect(),
+        small.engine.connect(),
+        Listener(small.engine, "some_channel"),
+    ):
+        assert end_listeners(store)
+
+
+def test_listener_without_connection_waits_as_long_as_it_is_told(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
     with Listener(store.engine, "some_channel") as listener:
-        with store.engine.connect() as connection:
-            assert connection.scalar(end_listeners)
+        assert end_listeners(store)
+        monkeypatch.setattr("alchemistore.database.notifications.time.sleep", slept.append)
+        listener.wait(FOREVER)
+    assert len(slept) == 1
+    assert FOREVER / 2 < slept[0] <= FOREVER
+
+
+def test_listener_whose_connection_was_lost_hears_notifications_again(store: StateStore) -> None:
+    with Listener(store.engine, "some_channel") as listener:
+        assert end_listeners(store)
         # It notices the loss here, and connects again in the next wait.
         listener.wait(0.1)
         waiting = Running(lambda: listener.wait(GENEROUS / 2) is None)

@@ -43,6 +43,7 @@ from tests.support.assertions import (
     claims_agree,
     hub_agrees,
     lists_agree,
+    restarts_agree,
     results_agree,
     tasks_agree,
 )
@@ -60,6 +61,10 @@ RESULTS = [
     ProtocolDAGResultRef(obj_key=GufeKey(f"ProtocolDAGResult-{n:032x}"), scope=HERE, ok=ok)
     for n, ok in enumerate([True, True, False, False])
 ]
+NUMBERS = {one.obj_key: n for n, one in enumerate(RESULTS)}
+# What the results tell when they are settled; only failures do.
+TOLD = {2: "NaN", 3: "NaN, lost"}
+RESTARTS = ["NaN", "lost", "never"]
 FILTERS = (None, ["PushProtocol"], ["PullProtocol"], ["PushProtocol", "PullProtocol", "NoProtocol"])
 
 # An attempt, its result, and the sender's identification; "nothing new" repeats an old result.
@@ -75,6 +80,7 @@ protocols = st.sampled_from([None, None, *FILTERS[1:]])
 finals = st.sampled_from(["invalid", "deleted"])
 states = st.sampled_from(["active", "active", "inactive", "invalid"])
 counts = st.sampled_from([1, 1, 2, 4, 0])
+some_restarts = st.lists(st.sampled_from(RESTARTS), max_size=2, unique=True)
 nth = st.integers(0, 9)
 deliveries = st.lists(
     st.tuples(nth, results, st.sampled_from(["service", "attempt", "both", "nothing new"])),
@@ -309,7 +315,12 @@ class Machine(RuleBasedStateMachine):
                 self.store.settle_task(task, result, service, number)
             return
         result = result.model_copy(update={"scope": task.scope})
-        answer = self.store.settle_task(task, result, service, number)
+        told = TOLD.get(NUMBERS[result.obj_key])
+        answer = self.store.settle_task(
+            task, result, service, number, None if told is None else [told]
+        )
+        if told:
+            self.model.tracebacks[result] = told
         assert answer.result == reference_key(result, task)
         assert (answer.status.value, answer.attempt, answer.outcome) == self.model.settle(
             task, result, service, number
@@ -398,6 +409,43 @@ class Machine(RuleBasedStateMachine):
         for network, (_, state) in zip(networks, wanted, strict=True):
             self.model.states[network] = state
 
+    # restart patterns
+
+    @rule(hub=hubs, wanted=some_restarts, maximum=st.integers(1, 2))
+    def add_patterns(self, hub: int, wanted: list[str], maximum: int) -> None:
+        model = self.model.hubs.get(self.networks[hub])
+        if model is None:
+            with pytest.raises(KeyError):
+                self.store.add_task_restart_patterns(self.hubs[hub], wanted, maximum)
+            return
+        self.store.add_task_restart_patterns(self.hubs[hub], wanted, maximum)
+        model.patterns.update(dict.fromkeys(wanted, maximum))
+        self.model.resolve([*model.actions])
+
+    @rule(hub=hubs, wanted=some_restarts, every=st.sampled_from([False, False, True]))
+    def remove_patterns(self, hub: int, wanted: list[str], every: bool) -> None:
+        if every:
+            self.store.clear_task_restart_patterns(self.hubs[hub])
+            wanted = RESTARTS
+        else:
+            self.store.remove_task_restart_patterns(self.hubs[hub], wanted)
+        if (model := self.model.hubs.get(self.networks[hub])) is not None:
+            kept = model.patterns.items()
+            model.patterns = {one: maximum for one, maximum in kept if one not in wanted}
+            model.forget(lambda _, pattern: pattern in wanted)
+
+    @rule(hub=hubs, wanted=some_restarts, maximum=st.integers(1, 2))
+    def set_maximum(self, hub: int, wanted: list[str], maximum: int) -> None:
+        self.store.set_task_restart_patterns_max_retries(self.hubs[hub], wanted, maximum)
+        if (model := self.model.hubs.get(self.networks[hub])) is not None:
+            model.patterns.update({one: maximum for one in wanted if one in model.patterns})
+
+    @rule(tasks=some, which=nth)
+    def resolve(self, tasks: list[ScopedKey | None], which: int) -> None:
+        tasks = [*tasks, *self.these(which, "error")]
+        self.store.resolve_task_restarts(tasks)
+        self.model.resolve(tasks)
+
     # services
 
     @rule(service=services, minute=minutes)
@@ -485,6 +533,7 @@ class Machine(RuleBasedStateMachine):
             tasks_agree(tx, self.model)
             hub, network = list(zip(self.hubs, self.networks, strict=True))[self.step % 3]
             hub_agrees(tx, self.model, hub, network)
+            restarts_agree(tx, self.model, hub, network)
             claims_agree(tx, self.model, hub, network, 1 + self.step % 5, FILTERS[self.step % 4])
 
     def teardown(self) -> None:
@@ -498,6 +547,7 @@ class Machine(RuleBasedStateMachine):
             results_agree(tx, self.model)
             for hub, network in zip(self.hubs, self.networks, strict=True):
                 hub_agrees(tx, self.model, hub, network)
+                restarts_agree(tx, self.model, hub, network)
                 for protocols in FILTERS:
                     claims_agree(tx, self.model, hub, network, 100, protocols)
 

@@ -124,6 +124,27 @@ def test_claim_reads_only_the_head_of_the_queue(
 WAITING = "t.status = 'waiting' AND NOT EXISTS (SELECT FROM extends AS e WHERE e.task = t.token)"
 PARENTS = "t.token IN (SELECT parent FROM extends)"
 
+PATTERN = text("""
+    INSERT INTO restart_patterns (scope_id, taskhub, token, pattern, max_retries, created_at)
+    SELECT scope_id, token, CAST(md5('NaN') AS uuid), 'NaN', 3, now() FROM taskhubs
+""")
+TRACED = text("""
+    INSERT INTO tracebacks (
+        scope_id, result, token, tracebacks, source_keys, failure_keys, size, created_at
+    )
+    SELECT s.id, task, task, ARRAY['NaN'], '{}', '{}', 3, now()
+    FROM scopes AS s CROSS JOIN unnest(CAST(:tasks AS uuid[])) AS task
+""")
+
+
+def resolve(tx: StateStore, seeded: Seeded, count: int) -> None:
+    tasks = seeded.tasks(count, "t.status = 'error'")
+    own_connection(tx).execute(PATTERN)
+    own_connection(tx).execute(TRACED, {"tasks": [task.token for task in tasks]})
+    tx.resolve_task_restarts(tasks)
+    assert {str(status) for status in tx.get_task_status(tasks)} == {"waiting"}
+
+
 BULK_CALLS: dict[str, Callable[[StateStore, Seeded, int], object]] = {
     "action_tasks": lambda tx, s, n: (
         (
@@ -169,6 +190,7 @@ BULK_CALLS: dict[str, Callable[[StateStore, Seeded, int], object]] = {
             f"east-{'1' * 32}", timedelta(hours=1), 0, [SCOPE], ["PushProtocol"]
         ),
     ),
+    "resolve_task_restarts": resolve,
     "get_task_details": lambda tx, s, n: tx.get_task_details(s.tasks(n, "t.status = 'complete'")),
     "expire_registrations": lambda tx, s, n: tx.expire_registrations(
         datetime.now(UTC) + timedelta(days=1)
@@ -240,6 +262,27 @@ SINGLE_CALLS: dict[str, tuple[Act, int]] = {
             s.tasks(1, f"t.status = 'waiting' AND {PARENTS}")[0], ref(SCOPE)
         ),
         1000,
+    ),
+    "settle_task that restarts": (
+        lambda tx, s: (
+            own_connection(tx).execute(PATTERN),
+            tx.settle_task(
+                s.tasks(1, "t.status = 'running'")[0],
+                ref(SCOPE, ok=False),
+                attempt=1,
+                tracebacks=["NaN"],
+            ),
+        ),
+        1000,
+    ),
+    "restart patterns": (
+        lambda tx, s: (
+            own_connection(tx).execute(PATTERN),
+            tx.set_task_restart_patterns_max_retries(s.hubs[0], ["NaN"], 4),
+            tx.get_task_restart_patterns(s.hubs[:3]),
+            tx.remove_task_restart_patterns(s.hubs[0], ["NaN"]),
+        ),
+        300,
     ),
     "delete_task": (lambda tx, s: tx.delete_task(s.tasks(1, WAITING)[0]), 300),
     "set_tasks": (lambda tx, s: tx.set_tasks(s.transformations[5][0], count=2000), 30_000),

@@ -148,6 +148,40 @@ def test_every_revision_upgrades_downgrades_and_upgrades_again(
     engine.dispose()
 
 
+def test_tracebacks_move_to_their_table_and_back(empty_database: str) -> None:
+    engine = make_engine(Settings.from_url(empty_database))
+    migrations.upgrade(engine, "0005")
+    old = "SELECT result, tracebacks FROM task_results ORDER BY result"
+    with engine.begin() as connection:
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
+        connection.execute(
+            text(
+                "INSERT INTO task_results (scope_id, task, result, tracebacks, created_at)"
+                " SELECT 1, gen_random_uuid(), CAST(md5(told) AS uuid),"
+                " CAST(nullif(told, 'NULL') AS text[]), now()"
+                " FROM unnest(ARRAY['{a,é}', '{}', '{\"\"}', 'NULL']) AS told"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO results (scope_id, token, obj_key, scope, ok, created_at)"
+                " SELECT scope_id, result, 'ProtocolDAGResult-1', 'a-b-c', false, now()"
+                " FROM task_results"
+            )
+        )
+        before = connection.execute(text(old)).all()
+    migrations.upgrade(engine, "0006")
+    with engine.begin() as connection:
+        moved = connection.execute(text("SELECT tracebacks, size FROM tracebacks ORDER BY size"))
+        assert [tuple(row) for row in moved] == [([""], 0), (["a", "é"], 3)]
+    migrations.downgrade(engine, "0005")
+    with engine.begin() as connection:
+        after = connection.execute(text(old)).all()
+    # An empty list is nothing.
+    assert after == [(result, told or None) for result, told in before]
+    engine.dispose()
+
+
 def test_downgrade_to_base_removes_all_own_tables(database: str) -> None:
     engine = make_engine(Settings.from_url(database))
     migrations.downgrade(engine, "base")

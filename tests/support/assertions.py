@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from alchemistore import Scope, ScopedKey, StateStore
 from tests.support.databases import rolled_back
-from tests.support.model import Model
+from tests.support.model import Model, ModelHub
 from tests.support.results import reference_key
 
 # A compute service whose claims are rolled back.
@@ -102,6 +102,25 @@ def lists_agree(tx: StateStore, model: Model) -> None:
     assert [found and found.weight for found in tx.get_taskhubs(list(model.content), True)] == [
         hub.weight if hub else None for hub in hubs
     ]
+
+
+def restarts_agree(tx: StateStore, model: Model, hub: ScopedKey, network: ScopedKey) -> None:
+    """Assert that patterns and retries of a hub are those of the model."""
+    known = model.hubs.get(network, ModelHub())
+    assert tx.get_task_restart_patterns([hub]) == {hub: {*known.patterns.items()}}
+    tasks = [*known.actions]
+    found = {
+        (details.task, one.pattern): (one.retries, one.max_retries)
+        for details in tx.get_task_details(tasks)
+        if details is not None
+        for one in details.restarts
+        if one.taskhub == hub
+    }
+    assert found == {
+        (task, pattern): (known.retries.get((task, pattern), 0), maximum)
+        for task in tasks
+        for pattern, maximum in known.patterns.items()
+    }
 
 
 def results_agree(tx: StateStore, model: Model) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 
@@ -74,8 +74,21 @@ class ModelTask:
 
 @dataclass
 class ModelHub:
+    """A hub; `patterns` maps restart patterns to maxima, `retries` counts by task and pattern."""
+
     weight: float = 0.5
     actions: dict[ScopedKey, float] = field(default_factory=dict)
+    patterns: dict[str, int] = field(default_factory=dict)
+    retries: dict[tuple[ScopedKey, str], int] = field(default_factory=dict)
+
+    def drop(self, task: ScopedKey) -> float | None:
+        """Take a task off the hub, and return the weight that it had."""
+        self.forget(lambda counted, _: counted == task)
+        return self.actions.pop(task, None)
+
+    def forget(self, which: Callable[[ScopedKey, str], bool]) -> None:
+        """Forget the retries of some tasks and patterns."""
+        self.retries = {key: used for key, used in self.retries.items() if not which(*key)}
 
 
 @dataclass
@@ -88,6 +101,7 @@ class Model:
     tasks: dict[ScopedKey, ModelTask] = field(default_factory=dict)
     services: dict[str, int] = field(default_factory=dict)
     states: dict[ScopedKey, str] = field(default_factory=dict)
+    tracebacks: dict[ProtocolDAGResultRef, str] = field(default_factory=dict)
 
     def in_state(self, task: ScopedKey, states: Sequence[str]) -> bool:
         """Whether the task's transformation is in a network with one of these states."""
@@ -108,7 +122,7 @@ class Model:
 
     def take_off(self, task: ScopedKey) -> None:
         for hub in self.hubs.values():
-            hub.actions.pop(task, None)
+            hub.drop(task)
 
     def can_be_extended(self, task: ScopedKey, transformation: ScopedKey) -> bool:
         return (
@@ -165,6 +179,7 @@ class Model:
         if holds:
             ended = "complete" if result.ok else "error"
             self.become(task, ended, ended)
+            self.resolve([task])
         elif result.ok and what.status in LIVE:
             self.become(task, "complete", "superseded")
         return what.status, sender, what.attempts[sender - 1].outcome if sender else None
@@ -177,6 +192,29 @@ class Model:
         for one in self.tree(task):
             del self.tasks[one]
             self.take_off(one)
+        kept = {result for what in self.tasks.values() for result in what.results}
+        self.tracebacks = {one: told for one, told in self.tracebacks.items() if one in kept}
+
+    def resolve(self, tasks: Tasks) -> None:
+        """Let the hubs with restart patterns decide on the tasks in error, each on its own."""
+        for task in dict.fromkeys(tasks):
+            if task in self.tasks and self.tasks[task].status == "error":
+                hubs = [h for h in self.hubs.values() if task in h.actions and h.patterns]
+                restarts = [self._restarts(task, hub) for hub in hubs]
+                if any(restarts):
+                    self.become(task, "waiting", "released")
+
+    def _restarts(self, task: ScopedKey, hub: ModelHub) -> bool:
+        told = [self.tracebacks.get(one) for one in self.tasks[task].results]
+        # The last result that has a traceback decides.
+        latest = next(filter(None, reversed(told)), "")
+        hits = [pattern for pattern in hub.patterns if pattern in latest]
+        used = {pattern: hub.retries.get((task, pattern), 0) for pattern in hits}
+        if not hits or any(used[pattern] >= hub.patterns[pattern] for pattern in hits):
+            hub.drop(task)
+            return False
+        hub.retries.update({(task, pattern): used[pattern] + 1 for pattern in hits})
+        return True
 
     def action(self, tasks: Tasks, network: ScopedKey) -> Answer:
         answer: Answer = []
@@ -195,7 +233,9 @@ class Model:
 
     def cancel(self, tasks: Tasks, network: ScopedKey) -> Answer:
         return [
-            task if task and self.actions(network).pop(task, None) is not None else None
+            task
+            if task and network in self.hubs and self.hubs[network].drop(task) is not None
+            else None
             for task in tasks
         ]
 

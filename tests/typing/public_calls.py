@@ -171,6 +171,9 @@ def plain_calls(store: StateStore, task: ScopedKey, network: object) -> None:
     assert_type(store.get_task_history([task]), list[TaskHistory | None])
     assert_type(store.get_task_details([task]), list[TaskDetails | None])
     assert_type(store.get_task_tracebacks(task), list[list[str]])
+    assert_type(
+        store.get_task_restart_patterns([task]), dict[ScopedKey | None, set[tuple[str, int]]]
+    )
     with store.transaction() as tx:
         assert_type(tx, StateStore)
         assert_type(tx.get_taskhub(task, return_gufe=True), TaskHub | None)

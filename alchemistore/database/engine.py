@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import weakref
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -18,6 +20,11 @@ from alchemistore.database.terms import Isolation, Terms, begin
 from alchemistore.settings import Settings, default_schema, get_settings
 
 log = logging.getLogger(__name__)
+
+# psycopg parses a longer statement each time that it is executed, in characters.
+PARSED_ONCE_MAX = 4096
+# A text or identifier in quotes, which is kept, or comments and white space.
+_TEXT_OR_SPACE = re.compile(r"""('(?:[^']|'')*'|"[^"]*")|(?:--[^\n]*|\s)+""")
 
 SCHEMES = ("postgresql", "postgres")
 EXPECTED = "expected 'postgresql://user:password@host:port/database'"
@@ -206,6 +213,7 @@ def with_terms(engine: Engine, terms: Terms | None = None) -> Engine:
     # Error messages go to logs.
     stated.hide_parameters = True
     event.listen(stated, "begin", _begin)
+    event.listen(stated, "before_cursor_execute", _shorten, retval=True)
     event.listen(engine.pool, "checkout", _inspect)
     return dispose_on_fork(stated)
 
@@ -219,6 +227,20 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql(
         begin(options["terms"], version, isolation, options.get("readonly", False))
     )
+
+
+def _shorten(
+    _connection: Connection, _cursor: object, statement: str, parameters: Any, *_: object
+) -> tuple[str, Any]:
+    if len(statement) > PARSED_ONCE_MAX:
+        statement = without_comments(statement)
+    return statement, parameters
+
+
+@lru_cache(maxsize=256)
+def without_comments(statement: str) -> str:
+    """Return a statement without comments, with each white space as one blank."""
+    return _TEXT_OR_SPACE.sub(lambda found: found[1] or " ", statement)
 
 
 def _inspect(driver: psycopg.Connection[Any], record: ConnectionPoolEntry, _proxy: object) -> None:

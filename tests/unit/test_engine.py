@@ -11,12 +11,18 @@ from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from alchemistore import Settings, StateStore
-from alchemistore.database.engine import database_url, make_engine
+from alchemistore.database.engine import (
+    PARSED_ONCE_MAX,
+    database_url,
+    make_engine,
+    without_comments,
+)
 from alchemistore.errors import StateStoreError, StoreUnavailableError
+from tests.support.campaigns import register
 
 PASSWORD = "hunter2-sesame"
 
@@ -265,3 +271,28 @@ def test_fork_inside_a_transaction_raises_in_the_child_and_leaves_the_parent_its
         if child == 0:
             os._exit(3)
         assert store.query_tasks() == []
+
+
+def test_statement_without_comments_keeps_texts_and_identifiers() -> None:
+    statement = """
+        SELECT 'a -- b', 'it''s  -- c', "d -- e"  -- f 'g'
+        -- h
+        FROM i
+    """
+    assert without_comments(statement) == (""" SELECT 'a -- b', 'it''s  -- c', "d -- e" FROM i """)
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+def test_claims_are_sent_short_enough_to_be_parsed_once(store: StateStore, filtered: bool) -> None:
+    sent: list[str] = []
+    register(store, "a")
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        sent.append(statement)
+
+    event.listen(store.engine, "after_cursor_execute", note)
+    hub = f"TaskHub-{'0' * 32}-a-b-c"
+    store.claim_taskhub_tasks(hub, "a", protocols=["Toy"] if filtered else None)
+    claims = [statement for statement in sent if "picked" in statement]
+    assert len(claims) == 1
+    assert len(claims[0]) <= PARSED_ONCE_MAX

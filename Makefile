@@ -4,8 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Three workers on two cores, because many tests wait for a lock or a server.
-PYTEST_ARGS ?= -n 3 --dist worksteal
+# Four workers on two cores, because many tests wait for a lock or a server.
+PYTEST_ARGS ?= -n 4 --dist worksteal
 
 help:  ## print this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

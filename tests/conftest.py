@@ -17,7 +17,7 @@ from alchemistore import Scope, StateStore
 from alchemistore.database.engine import database_url as parse_url
 from alchemistore.maintenance import invariants
 from alchemistore.operations.key_hashing import DUMMY_HASH
-from tests.support.databases import DatabasePool
+from tests.support.databases import Copy, DatabasePool
 
 pytest_plugins = ["tests.support.servers"]
 
@@ -95,45 +95,49 @@ def database(new_database: NewDatabase, template: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def pooled_database(database_pool: DatabasePool) -> Iterator[str]:
-    """The URL of a database with the schema, which is emptied and used again after the test."""
-    with database_pool.acquire() as url:
-        yield url
-
-
-@contextmanager
-def _open_store(url: str) -> Iterator[StateStore]:
-    store = StateStore(url)
-    yield store
-    try:
-        with store.engine.connect() as connection:
-            assert not invariants.violations(connection)
-    finally:
-        store.close()
+def pooled_copy(database_pool: DatabasePool) -> Iterator[Copy]:
+    """A database with the schema, which is emptied and used again after the test."""
+    with database_pool.acquire() as copy:
+        yield copy
 
 
 @pytest.fixture
-def store(pooled_database: str) -> Iterator[StateStore]:
+def pooled_database(pooled_copy: Copy) -> str:
+    """The URL of a database with the schema, which is emptied and used again after the test."""
+    return pooled_copy.url
+
+
+def _require_valid(store: StateStore) -> None:
+    with store.engine.connect() as connection:
+        assert not invariants.violations(connection)
+
+
+@pytest.fixture
+def store(pooled_copy: Copy) -> Iterator[StateStore]:
     """A state store on the pooled database; no test may leave a broken invariant behind."""
-    with _open_store(pooled_database) as store:
-        yield store
+    store = StateStore(pooled_copy.engine)
+    yield store
+    _require_valid(store)
 
 
 @pytest.fixture
 def own_store(database: str) -> Iterator[StateStore]:
     """A state store like `store`, on a database whose schema the test may change."""
-    with _open_store(database) as store:
-        yield store
+    store = StateStore(database)
+    yield store
+    try:
+        _require_valid(store)
+    finally:
+        store.close()
 
 
 @pytest.fixture(scope="module")
 def shared_store(database_pool: DatabasePool) -> Iterator[StateStore]:
     """A store for all tests of a module that change nothing, or only rows of their own scope."""
-    with database_pool.acquire() as url:
-        store = StateStore(url)
+    with database_pool.acquire() as copy:
+        store = StateStore(copy.engine)
         yield store
         problems = store.problems()
-        store.close()
     assert not problems
 
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
-from sqlalchemy import create_engine, func, select, text
+from sqlalchemy import Engine, create_engine, event, func, select, text
 
-from alchemistore import StateStore
-from alchemistore.database.engine import database_url
+from alchemistore import Settings, StateStore
+from alchemistore.database.engine import database_url, make_engine
 from alchemistore.maintenance import schema_diff
 from alchemistore.tables import metadata
 
+TERMINATE_OTHERS = text("""
+    SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+    WHERE datname = current_database() AND backend_type = 'client backend'
+        AND pid <> pg_backend_pid()
+        AND (state <> 'idle' OR pid <> ALL(CAST(:pids AS integer[])))
+""")
 # Deleted rows stay in the files and slow down reads.
 MAX_REUSES = 60
 
@@ -21,6 +29,18 @@ MAX_REUSES = 60
 def libpq(url: str) -> str:
     """Return the URL without SQLAlchemy's driver name, as psycopg wants it."""
     return url.replace("+psycopg", "", 1)
+
+
+def end_backend(connection: psycopg.Connection[Any], pid: int) -> None:
+    """End the server process of another connection and wait until it is gone.
+
+    PostgreSQL itself would look only every tenth of a second.
+    """
+    connection.execute("SELECT pg_terminate_backend(%s)", [pid])
+    deadline = time.monotonic() + 10
+    while connection.execute("SELECT FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone():
+        assert time.monotonic() < deadline, f"server process {pid} does not end"
+        time.sleep(0.001)
 
 
 def row_counts(store: StateStore) -> dict[str, int]:
@@ -60,8 +80,22 @@ def rolled_back(store: StateStore) -> Iterator[StateStore]:
 
 
 @dataclass
-class _Copy:
+class Copy:
+    """A database, and an engine whose connections stay open between tests.
+
+    Attributes
+    ----------
+    url : str
+        The URL of the database.
+    engine : Engine
+        The engine. A new connection would have to plan and to read the catalog again.
+    pids : set of int
+        The process ids of its connections, those that are closed included.
+    """
+
     url: str
+    engine: Engine
+    pids: set[int] = field(default_factory=set)
     resources: ExitStack = field(default_factory=ExitStack)
     uses: int = 0
 
@@ -77,18 +111,18 @@ class DatabasePool:
 
     def __init__(self, create: Callable[[], AbstractContextManager[str]]) -> None:
         self._create = create
-        self._idle: list[_Copy] = []
+        self._idle: list[Copy] = []
 
     @contextmanager
-    def acquire(self) -> Iterator[str]:
-        """Yield the URL of a database that contains the schema and no rows."""
+    def acquire(self) -> Iterator[Copy]:
+        """Yield a database that contains the schema and no rows."""
         copy = self._idle.pop() if self._idle else self._new_copy()
         try:
-            yield copy.url
+            yield copy
         finally:
             copy.uses += 1
             if copy.uses < MAX_REUSES:
-                _empty(copy.url)
+                _empty(copy)
                 self._idle.append(copy)
             else:
                 self._discard(copy)
@@ -98,12 +132,17 @@ class DatabasePool:
         while self._idle:
             self._discard(self._idle.pop())
 
-    def _new_copy(self) -> _Copy:
+    def _new_copy(self) -> Copy:
         with ExitStack() as resources:
             url = resources.enter_context(self._create())
-            return _Copy(url, resources.pop_all())
+            engine = make_engine(Settings.from_url(url))
+            resources.callback(engine.dispose)
+            copy = Copy(url, engine)
+            event.listen(engine, "connect", lambda dbapi, _: copy.pids.add(dbapi.info.backend_pid))
+            copy.resources = resources.pop_all()
+            return copy
 
-    def _discard(self, copy: _Copy) -> None:
+    def _discard(self, copy: Copy) -> None:
         with copy.resources:
             engine = create_engine(database_url(copy.url))
             with engine.connect() as connection:
@@ -114,14 +153,12 @@ class DatabasePool:
             )
 
 
-def _empty(url: str) -> None:
-    with psycopg.connect(libpq(url)) as connection:
+def _empty(copy: Copy) -> None:
+    if copy.engine.pool.checkedout():  # type: ignore[attr-defined]  # of a QueuePool
+        copy.engine.dispose()
+    with copy.engine.begin() as connection:
         # A connection left behind by the test must not write into the next one.
-        connection.execute(
-            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND backend_type = 'client backend'"
-            " AND pid <> pg_backend_pid()"
-        )
+        connection.execute(TERMINATE_OTHERS, {"pids": list(copy.pids)})
         # Without foreign keys, because all rows go.
-        connection.execute("SET LOCAL session_replication_role = replica")
-        connection.execute(";".join(f"DELETE FROM {name}" for name in metadata.tables).encode())
+        connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
+        connection.exec_driver_sql(";".join(f"DELETE FROM {name}" for name in metadata.tables))

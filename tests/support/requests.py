@@ -19,7 +19,7 @@ from alchemistore import (
     StateStore,
 )
 from tests.support.campaigns import Campaign, campaign, register, star
-from tests.support.databases import libpq, rolled_back, row_counts
+from tests.support.databases import end_backend, libpq, rolled_back, row_counts
 
 Call = Callable[[StateStore, Campaign, UUID | None], Any]
 Moment = Literal["in the call", "before COMMIT", "after COMMIT"]
@@ -121,9 +121,7 @@ def connection_lost(store: StateStore, url: str, moment: Moment) -> Iterator[lis
             driver.execute("BEGIN")
         lost.append(driver.info.backend_pid)
         with psycopg.connect(libpq(url), autocommit=True) as other:
-            # Waits until it is gone.
-            ended = other.execute("SELECT pg_terminate_backend(%s, 10000)", lost).fetchone()
-            assert ended == (True,)
+            end_backend(other, lost[0])
 
     def after_statement(connection: Connection, *details: Any) -> None:
         lose(connection)

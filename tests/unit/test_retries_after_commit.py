@@ -8,7 +8,7 @@ from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import Engine
 
 from alchemistore.errors import StoreUnavailableError
-from tests.support.databases import libpq
+from tests.support.databases import end_backend, libpq
 from tests.support.toy_store import Notes, add
 
 
@@ -25,8 +25,7 @@ def test_call_whose_connection_dies_at_commit_is_not_retried(
     def kill(connection: Connection) -> None:
         pid = connection.scalar(text("SELECT pg_backend_pid()"))
         with psycopg.connect(libpq(notes_database), autocommit=True) as other:
-            ended = other.execute("SELECT pg_terminate_backend(%s, 10000)", [pid]).fetchone()
-        assert ended == (True,)
+            end_backend(other, pid)
 
     with pytest.raises(StoreUnavailableError):
         notes.write(add_next)

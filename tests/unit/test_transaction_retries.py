@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from alchemistore.database.transaction import MAX_ATTEMPTS
 from alchemistore.errors import StateStoreError, StoreUnavailableError
 from tests.support.concurrency import BLOCKED, Running
-from tests.support.databases import libpq
+from tests.support.databases import end_backend, libpq
 from tests.support.toy_store import Notes, add
 
 
@@ -164,11 +164,8 @@ def _kill_pooled(engine: Engine, url: str) -> None:
 
 def _kill(url: str, pids: list[int | None]) -> None:
     with psycopg.connect(libpq(url), autocommit=True) as connection:
-        for pid in pids:
-            # Waits until it is gone.
-            assert connection.execute(
-                "SELECT pg_terminate_backend(%s, 10000)", [pid]
-            ).fetchone() == (True,)
+        for pid in filter(None, pids):
+            end_backend(connection, pid)
 
 
 def test_read_survives_broken_pooled_connections(

@@ -83,9 +83,6 @@ def _of(run: Run, store: StateStore, name: str, make: Callable[[], Network]) -> 
     with run.step(f"create_network, {name}", rounds + 1) as advance:
         created, key, text = _create(store, make(), rounds, lambda: advance(1))
 
-    with run.step(f"assemble_network, {name}", rounds + 1) as advance:
-        assembled = _assemble(store, make(), rounds, lambda: advance(1))
-
     def cold(build: Callable[[], Network]) -> float:
         gc.collect()
         if gufe_adapter.cached(key.gufe_key) is not None:
@@ -107,6 +104,9 @@ def _of(run: Run, store: StateStore, name: str, make: Callable[[], Network]) -> 
         f" gufe {gufe_adapter.gufe_version()} with its {chain} and its JSON"
     )
     cold_note = "nothing of it in memory before"
+    with run.step(f"assemble_network, {name}", rounds + 1) as advance:
+        assembled = _assemble(store, make(), rounds, lambda: advance(1))
+
     return [
         compare(
             f"create_network, {name}, against gufe's encoding",

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from pathlib import Path
 
 import bcrypt
 import pytest
@@ -18,6 +19,7 @@ from alchemistore.database.engine import database_url as parse_url
 from alchemistore.maintenance import invariants
 from alchemistore.operations.key_hashing import DUMMY_HASH
 from tests.support.databases import Copy, DatabasePool
+from tests.support.sharing import shared_by_workers
 
 pytest_plugins = ["tests.support.servers"]
 
@@ -63,13 +65,23 @@ def new_database(server: URL, run_sql: RunSql) -> NewDatabase:
 
 
 @pytest.fixture(scope="session")
-def template(new_database: NewDatabase) -> Iterator[str]:
-    """The name of a database with the schema, to be copied."""
-    with new_database() as url:
-        store = StateStore(url)
+def template(server: URL, run_sql: RunSql, run_directory: Path) -> Iterator[str]:
+    """The name of a database with the schema, to be copied; all workers share it."""
+
+    def create() -> str:
+        name = f"template_{uuid.uuid4().hex}"
+        run_sql(f"CREATE DATABASE {name}")
+        run_sql(f"ALTER DATABASE {name} SET search_path TO alchemistore, public")
+        store = StateStore(server.set(database=name).render_as_string(hide_password=False))
         store.initialize()
         store.close()
-        yield str(make_url(url).database)
+        return name
+
+    def drop(name: str) -> None:
+        run_sql(f"DROP DATABASE {name}")
+
+    with shared_by_workers(run_directory / "template", create, drop) as name:
+        yield name
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from sqlalchemy import URL
 from alchemistore import StateStore
 from tests.conftest import RunSql
 from tests.support.seed import Seeded, open_seeded, seed
-from tests.support.servers import shared_by_workers
+from tests.support.sharing import shared_by_workers
 
 
 def _seed(server: URL, template: str, run_sql: RunSql, stale: bool) -> str:

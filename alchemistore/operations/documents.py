@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 
 from alchemistore import gufe_adapter
 from alchemistore.database.keys import one_or_missing, parameters, scope_ids, scope_parameters
+from alchemistore.database.planner import FENCE
 from alchemistore.database.sql import SCOPE_ID
 from alchemistore.errors import MissingObjectError
 from alchemistore.models import GufeKey, Scope, ScopedKey
@@ -45,34 +46,52 @@ INSERT_DOCUMENTS = text("""
 DOCUMENT_EXISTS = text(
     f"SELECT 1 FROM gufe_objects WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind"
 )
-DOCUMENTS_OF_OBJECT = text(f"""
-    -- The object itself, if it is stored under this kind.
-    WITH RECURSIVE root AS MATERIALIZED (
-        SELECT scope_id, token FROM gufe_objects
-        WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind
-    ),
-    -- The object with everything it refers to, directly or not.
-    closure (scope_id, token) AS (
-        SELECT scope_id, token FROM root
-        UNION
-        SELECT o.scope_id, child.token FROM closure
-        JOIN gufe_objects AS o USING (scope_id, token)
-        CROSS JOIN LATERAL unnest(o.children) AS child (token)
-    )
-    SELECT o.kind, o.token, o.document
-    FROM closure JOIN gufe_objects AS o USING (scope_id, token)
-""")
-DOCUMENTS_OF_OBJECTS = text("""
-    -- Several objects of one scope with everything they refer to, directly or not.
-    WITH RECURSIVE closure (token) AS (
-        SELECT unnest(CAST(:tokens AS uuid[]))
-        UNION
-        SELECT child.token FROM closure
-        JOIN gufe_objects AS o ON o.scope_id = :scope_id AND o.token = closure.token
-        CROSS JOIN LATERAL unnest(o.children) AS child (token)
-    )
-    SELECT o.kind, o.token, o.document
-    FROM closure JOIN gufe_objects AS o ON o.scope_id = :scope_id AND o.token = closure.token
+
+
+def with_parts(root: str) -> str:
+    """Return the SQL of objects with everything that they refer to, directly or not.
+
+    Parameters
+    ----------
+    root : str
+        The query for the scope ids and tokens of the objects.
+
+    Returns
+    -------
+    str
+        A WITH clause. `PARTS` selects from it.
+    """
+    return f"""
+        WITH RECURSIVE closure (scope_id, token) AS (
+            {root}
+            UNION
+            SELECT c.scope_id, child.token FROM closure AS c
+            -- Looks up each object by key. A hash join would read the documents of all scopes.
+            CROSS JOIN LATERAL (
+                SELECT o.children FROM gufe_objects AS o
+                WHERE o.scope_id = c.scope_id AND o.token = c.token {FENCE}
+            ) AS o
+            CROSS JOIN LATERAL unnest(o.children) AS child (token)
+        )"""
+
+
+# One object, if it is stored under this kind.
+ONE_OBJECT = f"""
+    SELECT scope_id, token FROM gufe_objects
+    WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind
+"""
+PARTS = f"""
+    FROM closure AS c
+    -- Looks up each object by key.
+    CROSS JOIN LATERAL (
+        SELECT o.kind, o.token, o.document FROM gufe_objects AS o
+        WHERE o.scope_id = c.scope_id AND o.token = c.token {FENCE}
+    ) AS o
+"""
+DOCUMENTS_OF_OBJECT = text(f"{with_parts(ONE_OBJECT)} SELECT o.kind, o.token, o.document {PARTS}")
+DOCUMENTS_OF_OBJECTS = text(f"""
+    {with_parts("SELECT CAST(:scope_id AS bigint), unnest(CAST(:tokens AS uuid[]))")}
+    SELECT o.kind, o.token, o.document {PARTS}
 """)
 
 

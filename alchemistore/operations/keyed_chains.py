@@ -15,26 +15,14 @@ from alchemistore.database.keys import one_or_missing, parameters, parse_key
 from alchemistore.database.sql import SCOPE_ID
 from alchemistore.errors import DamagedDocumentError, MissingObjectError
 from alchemistore.models import GufeKey, ScopedKey
+from alchemistore.operations.documents import ONE_OBJECT, PARTS, with_parts
 
 RECORD_KINDS = ("Task", "TaskHub", "NetworkMark", "ProtocolDAGResultRef")
 
 # The key is put together here, because reading many UUIDs takes longer.
 CHAIN_OF_OBJECT = text(f"""
-    -- The object itself, if it is stored under this kind.
-    WITH RECURSIVE root AS MATERIALIZED (
-        SELECT scope_id, token FROM gufe_objects
-        WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind
-    ),
-    -- The object with everything it refers to, directly or not.
-    closure (scope_id, token) AS (
-        SELECT scope_id, token FROM root
-        UNION
-        SELECT o.scope_id, child.token FROM closure
-        JOIN gufe_objects AS o USING (scope_id, token)
-        CROSS JOIN LATERAL unnest(o.children) AS child (token)
-    )
-    SELECT o.kind || '-' || replace(CAST(o.token AS text), '-', '') AS key, o.document
-    FROM closure JOIN gufe_objects AS o USING (scope_id, token)
+    {with_parts(ONE_OBJECT)}
+    SELECT o.kind || '-' || replace(CAST(o.token AS text), '-', '') AS key, o.document {PARTS}
 """)
 DOCUMENT_OF_OBJECT = text(f"""
     SELECT document FROM gufe_objects

@@ -10,7 +10,12 @@ import pytest
 from gufe.tokenization import TOKENIZABLE_REGISTRY
 from sqlalchemy import Connection, text
 
-from alchemistore import ComputeManagerRegistration, ComputeServiceRegistration, StateStore
+from alchemistore import (
+    ComputeManagerRegistration,
+    ComputeServiceRegistration,
+    ScopedKey,
+    StateStore,
+)
 from alchemistore.maintenance.invariants import RULES, violations
 from tests.support.explain import (
     LARGE,
@@ -432,6 +437,31 @@ def test_check_of_a_long_chain_reads_no_row_often(
 
     plans = plans_of(act, statistics, request, "60s")
     assert max(node.touched for node in plans.nodes) <= 5 * TASKS, str(plans)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda tx, network: tx.get_gufe(network),
+        lambda tx, network: tx.get_keyed_chain(network),
+        lambda tx, network: tx.query_networks(key=str(network.gufe_key), return_gufe=True),
+    ],
+    ids=["get_gufe", "get_keyed_chain", "query_networks"],
+)
+def test_network_is_read_without_the_documents_of_others(
+    read: Callable[[StateStore, ScopedKey], object], request: pytest.FixtureRequest
+) -> None:
+    def act(tx: StateStore, seeded: Seeded) -> None:
+        # As if a hash join, which reads the whole table, looked cheaper than it is.
+        own_connection(tx).execute(text("SET LOCAL enable_nestloop = off"))
+        read(tx, seeded.networks[0])
+
+    plans = plans_of(act, "fresh", request)
+    seeded: Seeded = request.getfixturevalue("fresh")
+    size = len(seeded.store.get_keyed_chain(seeded.networks[0]))
+    scans = [node for node in plans.nodes if node.relation == "gufe_objects"]
+    assert scans
+    assert max(node.touched for node in scans) <= size, str(plans)
 
 
 def test_seeded_database_breaks_no_invariant(fresh: Seeded) -> None:

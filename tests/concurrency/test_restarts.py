@@ -136,44 +136,57 @@ def resolved(store: StateStore, made: Campaign) -> None:
     store.resolve_task_restarts(made.tasks)
 
 
-CHANGES = [removed, cleared, deleted, cancelled, invalidated, again, maximum]
 Change = Callable[[StateStore, Campaign], None]
+Left = tuple[str, int, int]
 
 
-def left(store: StateStore, made: Campaign) -> tuple[str, int, int]:
+def left(store: StateStore, made: Campaign) -> Left:
     """Return the status of the task, and the numbers of actions and counters."""
     counts = row_counts(store)
     return status(store, made.tasks[0]), counts["actions"], counts["restart_counters"]
 
 
-@pytest.mark.parametrize("first_counts", [True, False], ids=["counted first", "changed first"])
-@pytest.mark.parametrize("change", CHANGES)
-def test_failure_is_settled_before_or_after_a_change(
-    store: StateStore, made: Campaign, claimed: ScopedKey, change: Change, first_counts: bool
+# The status, the number of actions and the number of counters after each change, if the failure was
+# counted before it and if it was not.
+WITHOUT_PATTERN = (("waiting", 1, 0), ("error", 1, 0))
+OFF_THE_HUB = (("waiting", 0, 0), ("error", 0, 0))
+LEFT: dict[Change, tuple[Left, Left]] = {
+    removed: WITHOUT_PATTERN,
+    cleared: WITHOUT_PATTERN,
+    deleted: OFF_THE_HUB,
+    cancelled: OFF_THE_HUB,
+    invalidated: (("invalid", 0, 0), ("invalid", 0, 0)),
+    again: (("waiting", 1, 1), ("waiting", 1, 1)),
+    maximum: (("waiting", 1, 1), ("waiting", 1, 1)),
+}
+each_change = pytest.mark.parametrize("change", LEFT)
+in_each_order = pytest.mark.parametrize(
+    "first_counts", [True, False], ids=["counted first", "changed first"]
+)
+
+
+def require_serial_order(
+    store: StateStore, made: Campaign, count: Change, change: Change, first_counts: bool
 ) -> None:
-    one, two = (settled, change) if first_counts else (change, settled)
+    """Make both calls at once and check that the second has the effect of a later one."""
+    one, two = (count, change) if first_counts else (change, count)
     _, second = run_while_open(
         store, lambda tx: one(tx, made), lambda: two(store, made), commit=True
     )
     second.result()
-    without_pattern = ("waiting", 1, 0) if first_counts else ("error", 1, 0)
-    off_the_hub = ("waiting", 0, 0) if first_counts else ("error", 0, 0)
-    assert (
-        left(store, made)
-        == {
-            "removed": without_pattern,
-            "cleared": without_pattern,
-            "deleted": off_the_hub,
-            "cancelled": off_the_hub,
-            "invalidated": ("invalid", 0, 0),
-            "again": ("waiting", 1, 1),
-            "maximum": ("waiting", 1, 1),
-        }[change.__name__]
-    )
+    assert left(store, made) == LEFT[change][0 if first_counts else 1]
 
 
-@pytest.mark.parametrize("first_counts", [True, False], ids=["counted first", "changed first"])
-@pytest.mark.parametrize("change", CHANGES)
+@in_each_order
+@each_change
+def test_failure_is_settled_before_or_after_a_change(
+    store: StateStore, made: Campaign, claimed: ScopedKey, change: Change, first_counts: bool
+) -> None:
+    require_serial_order(store, made, settled, change, first_counts)
+
+
+@in_each_order
+@each_change
 def test_failure_is_resolved_before_or_after_a_change(
     store: StateStore, made: Campaign, change: Change, first_counts: bool
 ) -> None:
@@ -181,25 +194,7 @@ def test_failure_is_resolved_before_or_after_a_change(
     fail_in_steps(store, made.tasks[0], NAN)
     resolved(store, made)
     fail_in_steps(store, made.tasks[0], NAN)
-    one, two = (resolved, change) if first_counts else (change, resolved)
-    _, second = run_while_open(
-        store, lambda tx: one(tx, made), lambda: two(store, made), commit=True
-    )
-    second.result()
-    without_pattern = ("waiting", 1, 0) if first_counts else ("error", 1, 0)
-    off_the_hub = ("waiting", 0, 0) if first_counts else ("error", 0, 0)
-    assert (
-        left(store, made)
-        == {
-            "removed": without_pattern,
-            "cleared": without_pattern,
-            "deleted": off_the_hub,
-            "cancelled": off_the_hub,
-            "invalidated": ("invalid", 0, 0),
-            "again": ("waiting", 1, 1),
-            "maximum": ("waiting", 1, 1),
-        }[change.__name__]
-    )
+    require_serial_order(store, made, resolved, change, first_counts)
     if change in (again, maximum):
         assert counted(store, made) == 2
 

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from urllib.parse import quote
 
 import psycopg
@@ -16,7 +17,7 @@ from alchemistore import Scope, Settings, StateStore, StateStoreError, StoreUnav
 from alchemistore.database.engine import database_url
 from alchemistore.tables import metadata
 from tests.conftest import NewDatabase
-from tests.machine.test_machine import compare
+from tests.machine.test_machine import Machine
 from tests.support.calls import (
     ABOUT_ONE,
     CALLS,
@@ -31,6 +32,7 @@ from tests.support.calls import (
 from tests.support.campaigns import Campaign, campaign, register
 from tests.support.concurrency import run_while_open
 from tests.support.databases import libpq, rolled_back
+from tests.support.machines import run_machine
 from tests.support.results import ref
 
 SESSION = {
@@ -242,7 +244,7 @@ def test_store_agrees_with_the_model(hostile_url: str) -> None:
     settings = Settings(database_url=hostile_url, schema_name="model")  # type: ignore[arg-type]  # pydantic makes a secret of it
     with closing(StateStore(settings)) as store:
         store.initialize()
-        compare(store, 4, 12, repeatable=True)
+        run_machine(partial(Machine, store), 4, 12)
         store.reset()
 
 

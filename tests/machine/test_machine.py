@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -14,7 +13,7 @@ from typing import Any
 
 import gufe
 import pytest
-from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
@@ -23,7 +22,6 @@ from hypothesis.stateful import (
     multiple,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 from sqlalchemy import text
 
@@ -50,10 +48,10 @@ from tests.support.assertions import (
 from tests.support.campaigns import created, star
 from tests.support.databases import rolled_back
 from tests.support.gufe_classes import Effort, PushProtocol, system
+from tests.support.machines import run_machine, run_many
 from tests.support.model import Model, ModelHub, ModelTask
 from tests.support.results import reference_key
 
-EXAMPLES, STEPS = "ALCHEMISTORE_TEST_EXAMPLES", "ALCHEMISTORE_TEST_STEPS"
 HERE, THERE = Scope("org", "campaign", "project"), Scope("org", "campaign", "second")
 EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 NOWHERE = ScopedKey.from_str(f"Task-{'0' * 32}-org-campaign-project")
@@ -552,25 +550,11 @@ class Machine(RuleBasedStateMachine):
                     claims_agree(tx, self.model, hub, network, 100, protocols)
 
 
-def compare(store: StateStore, examples: int, steps: int, *, repeatable: bool) -> None:
-    """Run `examples` sequences of at most `steps` calls, the same ones each time if repeatable."""
-    profile = settings(
-        max_examples=examples,
-        stateful_step_count=steps,
-        deadline=None,
-        derandomize=repeatable,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(partial(Machine, store), settings=profile)  # type: ignore[arg-type]  # it is called only
-
-
 def test_store_agrees_with_the_model(store: StateStore) -> None:
-    compare(store, 20, 15, repeatable=True)
+    run_machine(partial(Machine, store), 20, 15)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 def test_store_agrees_with_the_model_in_many_random_sequences(store: StateStore) -> None:
-    examples, steps = int(os.environ.get(EXAMPLES, 400)), int(os.environ.get(STEPS, 30))
-    compare(store, examples, steps, repeatable=False)
+    run_many(partial(Machine, store))

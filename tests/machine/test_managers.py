@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from hypothesis import HealthCheck, settings, strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from alchemistore import (
     ComputeManagerID,
@@ -25,6 +25,7 @@ from alchemistore import (
 )
 from alchemistore.tables import metadata
 from tests.support.campaigns import campaign
+from tests.support.machines import run_machine
 
 NOON = datetime(2024, 1, 19, 12, tzinfo=UTC)
 NAMES = ("east", "west")
@@ -67,19 +68,6 @@ class Service:
 
     manager: str | None
     failures: list[int] = field(default_factory=list)
-
-
-def run(machine: Callable[[], RuleBasedStateMachine]) -> None:
-    """Run the same sequences of calls each time."""
-    profile = settings(
-        max_examples=25,
-        stateful_step_count=20,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(machine, settings=profile)  # type: ignore[arg-type]  # it is called only
 
 
 def emptied(store: StateStore) -> StateStore:
@@ -309,8 +297,8 @@ class QuotasMachine(RuleBasedStateMachine):
 
 
 def test_managers_agree_with_the_model(store: StateStore) -> None:
-    run(partial(ManagersMachine, store))
+    run_machine(partial(ManagersMachine, store), 25, 20)
 
 
 def test_quotas_agree_with_the_model(store: StateStore) -> None:
-    run(partial(QuotasMachine, store))
+    run_machine(partial(QuotasMachine, store), 25, 20)

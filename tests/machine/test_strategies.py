@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -10,13 +9,12 @@ from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 from sqlalchemy import text
 
@@ -24,6 +22,7 @@ from alchemistore import Scope, ScopedKey, StateStore, StrategyState
 from alchemistore.tables import metadata
 from tests.support.campaigns import star
 from tests.support.gufe_classes import Ball
+from tests.support.machines import run_machine, run_many
 
 RECENTLY = datetime.now(UTC)
 LONG_AGO = RECENTLY - timedelta(days=100)
@@ -222,26 +221,11 @@ class Machine(RuleBasedStateMachine):
             assert self.store.check_existence(f"{key}-{SCOPE}") == (key in used)
 
 
-def compare(store: StateStore, examples: int, steps: int, *, repeatable: bool) -> None:
-    """Run `examples` sequences of at most `steps` calls, the same ones each time if repeatable."""
-    profile = settings(
-        max_examples=examples,
-        stateful_step_count=steps,
-        deadline=None,
-        derandomize=repeatable,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(partial(Machine, store), settings=profile)  # type: ignore[arg-type]  # it is called only
-
-
 def test_strategies_agree_with_the_model(store: StateStore) -> None:
-    compare(store, 25, 20, repeatable=True)
+    run_machine(partial(Machine, store), 25, 20)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 def test_strategies_agree_with_the_model_in_many_random_sequences(store: StateStore) -> None:
-    examples = int(os.environ.get("ALCHEMISTORE_TEST_EXAMPLES", 400))
-    steps = int(os.environ.get("ALCHEMISTORE_TEST_STEPS", 30))
-    compare(store, examples, steps, repeatable=False)
+    run_many(partial(Machine, store))

@@ -38,12 +38,14 @@ from alchemistore.operations import (
     objects,
     quotas,
     removal,
+    restart_patterns,
     restarts,
     results,
     services,
     settlement,
     statuses,
     strategies,
+    task_queries,
     taskhub_weights,
     taskhubs,
     tasks,
@@ -331,11 +333,11 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     create_tasks = writes(tasks.create_tasks)
     set_tasks = writes(tasks.set_tasks)
     delete_task = writes(removal.delete_task)
-    query_tasks = reads(tasks.query_tasks)
-    get_network_tasks = reads(tasks.get_network_tasks)
-    get_task_networks = reads(tasks.get_task_networks)
-    get_transformation_tasks = reads(tasks.get_transformation_tasks)
-    get_task_transformation = reads(tasks.get_task_transformation)
+    query_tasks = reads(task_queries.query_tasks)
+    get_network_tasks = reads(task_queries.get_network_tasks)
+    get_task_networks = reads(task_queries.get_task_networks)
+    get_transformation_tasks = reads(task_queries.get_transformation_tasks)
+    get_task_transformation = reads(task_queries.get_task_transformation)
     set_task_priority = writes(tasks.set_task_priority)
     get_task_priority = reads(tasks.get_task_priority)
 
@@ -372,11 +374,13 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     settle_task = writes(settlement.settle_task)
 
     # restart patterns
-    add_task_restart_patterns = writes(restarts.add_task_restart_patterns)
-    remove_task_restart_patterns = writes(restarts.remove_task_restart_patterns)
-    clear_task_restart_patterns = writes(restarts.clear_task_restart_patterns)
-    set_task_restart_patterns_max_retries = writes(restarts.set_task_restart_patterns_max_retries)
-    get_task_restart_patterns = reads(restarts.get_task_restart_patterns)
+    add_task_restart_patterns = writes(restart_patterns.add_task_restart_patterns)
+    remove_task_restart_patterns = writes(restart_patterns.remove_task_restart_patterns)
+    clear_task_restart_patterns = writes(restart_patterns.clear_task_restart_patterns)
+    set_task_restart_patterns_max_retries = writes(
+        restart_patterns.set_task_restart_patterns_max_retries
+    )
+    get_task_restart_patterns = reads(restart_patterns.get_task_restart_patterns)
     resolve_task_restarts = writes(restarts.resolve_task_restarts)
 
     # statuses

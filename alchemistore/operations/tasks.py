@@ -3,44 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
-from typing import Any, Literal, overload
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
 from alchemistore.database.arguments import integer
 from alchemistore.database.keys import (
-    gufe_token,
-    keys_of,
     one_or_missing,
     parameters,
     parse_key,
     parse_keys,
     scope_ids,
-    scope_parameters,
     scoped,
     token_of,
 )
-from alchemistore.database.sql import SCOPE_ID, listing, page
+from alchemistore.database.sql import SCOPE_ID
 from alchemistore.errors import MissingObjectError, QuotaError
 from alchemistore.models import (
-    ProtocolDAGResultRef,
     RefusalReason,
-    Scope,
     ScopedKey,
     Task,
     TaskStatusEnum,
 )
 from alchemistore.models.clock import now, uuid7
-from alchemistore.models.gufe import GufeTokenizable
 from alchemistore.models.task import DEFAULT_PRIORITY, PRIORITY_MAX
 from alchemistore.models.text import escape, unescape
-from alchemistore.operations.documents import read_object
 from alchemistore.operations.queue.refresh import refresh
 from alchemistore.operations.quotas import limit_of, lock_and_count
 from alchemistore.operations.refusals import Refusals, explain
 from alchemistore.operations.requests import Request, carry_out, once, plain, remember
-from alchemistore.operations.results import read_result
 from alchemistore.operations.task_sets import TASKS, lock, row_locations
 from alchemistore.operations.topology import TRANSFORMATION_KINDS
 
@@ -119,51 +111,6 @@ GET_PRIORITY = text(f"""
     SELECT t.scope_id, t.token, t.priority
     FROM tasks AS t
     JOIN ({TASKS}) AS wanted ON wanted.scope_id = t.scope_id AND wanted.task = t.token
-""")
-TASKS_OF_NETWORK = text(f"""
-    SELECT t.token FROM network_transformations AS n
-    JOIN tasks AS t ON t.scope_id = n.scope_id AND t.transformation = n.transformation
-    WHERE n.scope_id = {SCOPE_ID} AND n.network = :token
-        AND (CAST(:status AS text) IS NULL OR t.status = :status)
-    ORDER BY t.token
-""")
-NETWORKS_OF_TASK = text(f"""
-    SELECT w.kind, w.token FROM tasks AS t
-    JOIN network_transformations AS n
-        ON n.scope_id = t.scope_id AND n.transformation = t.transformation
-    JOIN networks AS w ON w.scope_id = n.scope_id AND w.token = n.network
-    WHERE t.scope_id = {SCOPE_ID} AND t.token = :token
-    ORDER BY w.token
-""")
-TASKS_OF_TRANSFORMATION = text(f"""
-    -- The tasks that extend a given task, directly or not.
-    WITH RECURSIVE descendants (scope_id, task) AS (
-        SELECT scope_id, task FROM extends
-        WHERE scope_id = {SCOPE_ID} AND parent = CAST(:extends AS uuid)
-        UNION
-        SELECT e.scope_id, e.task FROM extends AS e
-        JOIN descendants AS d ON d.scope_id = e.scope_id AND d.task = e.parent
-    )
-    SELECT t.token, e.parent
-    FROM tasks AS t LEFT JOIN extends AS e ON e.scope_id = t.scope_id AND e.task = t.token
-    WHERE t.scope_id = {SCOPE_ID} AND t.transformation = :token
-        AND (CAST(:status AS text) IS NULL OR t.status = :status)
-        AND (NOT :descendants_only OR t.token IN (SELECT task FROM descendants))
-    ORDER BY t.token
-""")
-# With the newest successful result of the task that this one extends.
-TRANSFORMATION_OF_TASK = text(f"""
-    SELECT tr.kind, tr.token, result.token AS result
-    FROM tasks AS t
-    JOIN transformations AS tr ON tr.scope_id = t.scope_id AND tr.token = t.transformation
-    LEFT JOIN extends AS e ON e.scope_id = t.scope_id AND e.task = t.token
-    LEFT JOIN LATERAL (
-        SELECT r.token FROM task_results AS l
-        JOIN results AS r ON r.scope_id = l.scope_id AND r.token = l.result
-        WHERE l.scope_id = e.scope_id AND l.task = e.parent AND r.ok
-        ORDER BY r.datetime_created DESC NULLS LAST, r.token LIMIT 1
-    ) AS result ON true
-    WHERE t.scope_id = {SCOPE_ID} AND t.token = :token
 """)
 
 
@@ -498,51 +445,6 @@ def set_tasks(
     )
 
 
-def query_tasks(
-    tx: Connection,
-    *,
-    status: TaskStatusEnum | str | None = None,
-    key: str | None = None,
-    scope: Scope | str | None = None,
-    limit: int | None = None,
-    after: ScopedKey | str | None = None,
-) -> list[ScopedKey]:
-    """Find tasks.
-
-    Parameters
-    ----------
-    status : TaskStatusEnum or str, optional
-        Only tasks with this status.
-    key : GufeKey or str, optional
-        Only the tasks with this key, ``Task-<token>``.
-    scope : Scope or str, default all
-        Only tasks in this scope; open components match anything.
-    limit : int, optional
-        Largest number of keys to return.
-    after : ScopedKey or str, optional
-        Only tasks after this key; pass the last key of the previous page.
-
-    Returns
-    -------
-    list of ScopedKey
-        In the order of organisation, campaign, project and token.
-
-    Raises
-    ------
-    ValueError
-        If there is no such status, `limit` is negative, or `scope` or `after` is malformed.
-    """
-    values, conditions = page(limit, after)
-    if key is not None:
-        values["token"] = gufe_token(key) if key.startswith("Task-") else None
-        conditions.append("o.token = :token")
-    if status is not None:
-        values["status"] = parse_status(status).value
-        conditions.append("o.status = :status")
-    statement = listing("SELECT 'Task' AS kind, o.token FROM tasks AS o", *conditions)
-    return keys_of(tx.execute(statement, {**scope_parameters(scope), **values}))
-
-
 def parse_status(status: TaskStatusEnum | str) -> TaskStatusEnum:
     """Return the status with a name.
 
@@ -560,185 +462,6 @@ def parse_status(status: TaskStatusEnum | str) -> TaskStatusEnum:
         raise ValueError(
             f"{status!r} is not a valid TaskStatusEnum: expected one of {known}"
         ) from None
-
-
-def _status_text(status: TaskStatusEnum | str | None) -> str | None:
-    return None if status is None else parse_status(status).value
-
-
-def get_network_tasks(
-    tx: Connection, network: ScopedKey | str, status: TaskStatusEnum | str | None = None
-) -> list[ScopedKey]:
-    """Return the tasks of a network's transformations, actioned or not, ordered by key.
-
-    Parameters
-    ----------
-    network : ScopedKey or str
-        The network.
-    status : TaskStatusEnum or str, optional
-        Only tasks with this status.
-
-    Returns
-    -------
-    list of ScopedKey
-        Empty if there is no such network.
-
-    Raises
-    ------
-    ValueError
-        If there is no such status.
-    """
-    key, wanted = parse_key(network), _status_text(status)
-    if key.qualname in (*TRANSFORMATION_KINDS, "Task"):
-        return []
-    rows = tx.execute(TASKS_OF_NETWORK, {**parameters(key), "status": wanted})
-    return [scoped(key, "Task", row.token) for row in rows]
-
-
-def get_task_networks(tx: Connection, task: ScopedKey | str) -> list[ScopedKey]:
-    """Return the networks with a task's transformation, ordered by key; empty if it is missing."""
-    key = parse_key(task)
-    if key.qualname != "Task":
-        return []
-    rows = tx.execute(NETWORKS_OF_TASK, parameters(key))
-    return [scoped(key, row.kind, row.token) for row in rows]
-
-
-@overload
-def get_transformation_tasks(
-    tx: Connection,
-    transformation: ScopedKey | str,
-    extends: ScopedKey | str | None = None,
-    return_as: Literal["list"] = "list",
-    status: TaskStatusEnum | str | None = None,
-) -> list[ScopedKey]: ...
-
-
-@overload
-def get_transformation_tasks(
-    tx: Connection,
-    transformation: ScopedKey | str,
-    extends: ScopedKey | str | None = None,
-    *,
-    return_as: Literal["graph"],
-    status: TaskStatusEnum | str | None = None,
-) -> dict[ScopedKey, ScopedKey | None]: ...
-
-
-@overload
-def get_transformation_tasks(
-    tx: Connection,
-    transformation: ScopedKey | str,
-    extends: ScopedKey | str | None,
-    return_as: Literal["graph"],
-    status: TaskStatusEnum | str | None = None,
-) -> dict[ScopedKey, ScopedKey | None]: ...
-
-
-def get_transformation_tasks(
-    tx: Connection,
-    transformation: ScopedKey | str,
-    extends: ScopedKey | str | None = None,
-    return_as: Literal["list", "graph"] = "list",
-    status: TaskStatusEnum | str | None = None,
-) -> list[ScopedKey] | dict[ScopedKey, ScopedKey | None]:
-    """Return the tasks of a transformation, in the order of their keys.
-
-    Parameters
-    ----------
-    transformation : ScopedKey or str
-        The transformation.
-    extends : ScopedKey or str, optional
-        Only tasks that extend this task, directly or not.
-    return_as : {"list", "graph"}, default "list"
-        Return a list of the tasks, or a dict of each task to the task it extends or ``None``.
-    status : TaskStatusEnum or str, optional
-        Only tasks with this status.
-
-    Returns
-    -------
-    list of ScopedKey, or dict of ScopedKey to ScopedKey or None
-        Empty if there is no such transformation.
-
-    Raises
-    ------
-    ValueError
-        If `return_as` is something else, or there is no such status.
-    """
-    wanted = _status_text(status)
-    if return_as not in ("list", "graph"):
-        raise ValueError(f"return_as must be 'list' or 'graph', not {return_as!r}")
-    key = parse_key(transformation)
-    parent = None if extends is None else parse_key(extends)
-    if parent is not None and (parent.scope != key.scope or parent.qualname != "Task"):
-        return {} if return_as == "graph" else []
-    values = {
-        **parameters(key),
-        "descendants_only": parent is not None,
-        "extends": token_of(parent),
-        "status": wanted,
-    }
-    found = {
-        scoped(key, "Task", row.token): (
-            None if row.parent is None else scoped(key, "Task", row.parent)
-        )
-        for row in tx.execute(TASKS_OF_TRANSFORMATION, values)
-    }
-    return found if return_as == "graph" else list(found)
-
-
-@overload
-def get_task_transformation(
-    tx: Connection, task: ScopedKey | str, return_gufe: Literal[True] = True
-) -> tuple[GufeTokenizable, ProtocolDAGResultRef | None]: ...
-
-
-@overload
-def get_task_transformation(
-    tx: Connection, task: ScopedKey | str, return_gufe: Literal[False]
-) -> tuple[ScopedKey, ScopedKey | None]: ...
-
-
-@overload
-def get_task_transformation(
-    tx: Connection, task: ScopedKey | str, return_gufe: bool
-) -> tuple[GufeTokenizable, ProtocolDAGResultRef | None] | tuple[ScopedKey, ScopedKey | None]: ...
-
-
-def get_task_transformation(
-    tx: Connection, task: ScopedKey | str, return_gufe: bool = True
-) -> tuple[GufeTokenizable, ProtocolDAGResultRef | None] | tuple[ScopedKey, ScopedKey | None]:
-    """Return the transformation of a task, and the result that the task continues from.
-
-    Parameters
-    ----------
-    task : ScopedKey or str
-        The task.
-    return_gufe : bool, default True
-        Return the objects instead of their keys.
-
-    Returns
-    -------
-    tuple of (Transformation, ProtocolDAGResultRef or None), or of (ScopedKey, ScopedKey or None)
-        The second is the newest successful result of the task that this one extends; ``None`` if
-        it extends nothing or there is no such result.
-
-    Raises
-    ------
-    KeyError
-        If there is no such task.
-    ValueError
-        If it is the key of something else.
-    GufeNotInstalledError
-        If gufe is not installed and `return_gufe` is set.
-    """
-    key = parse_key(task, "Task")
-    row = one_or_missing(tx, TRANSFORMATION_OF_TASK, key)
-    transformation = scoped(key, row.kind, row.token)
-    result = None if row.result is None else scoped(key, "ProtocolDAGResultRef", row.result)
-    if not return_gufe:
-        return transformation, result
-    return read_object(tx, transformation), None if result is None else read_result(tx, result)
 
 
 def set_task_priority(

@@ -1,7 +1,7 @@
 r"""Patterns: a safe subset of regular expressions, which PostgreSQL matches against whole texts.
 
-A pattern is parsed here and written anew for PostgreSQL, so that it means the same everywhere and
-is known to be well-formed. The subset has no back references and no lookaround, and limits how far
+A pattern is parsed here and translated for PostgreSQL, so that it means the same everywhere and is
+known to be well-formed. The subset has no back references and no lookaround, and limits how far
 repetitions expand. PostgreSQL matches such expressions without backtracking.
 
 ==========================  ========================================================================

@@ -101,8 +101,8 @@ def settle_task(
                              deleted
     ===============  ======  =======================  ============================================
 
-    A task that fails is decided on by the restart patterns of its hubs, as in
-    `resolve_task_restarts`: it may be waiting again at once, or be removed from hubs.
+    If the task fails, the restart patterns of its hubs apply, as in `resolve_task_restarts`: it may
+    be waiting again at once, or be removed from hubs.
 
     The reference is always stored and linked to the attempt of the sender, so no finished result is
     lost. The call is idempotent: a client that missed the response can repeat it. If the sender has

@@ -203,7 +203,7 @@ def set_network_strategy(
 
     Notes
     -----
-    A strategy that no network has any longer, and that is not part of another object, is deleted. A
+    A strategy that is not used by any network or by another object is deleted. A
     strategist that is executing the old strategy keeps its lease, but its update changes nothing.
     """
     key = parse_key(network, "AlchemicalNetwork")
@@ -459,8 +459,8 @@ def update_strategy_state(
     Returns
     -------
     ScopedKey or None
-        Key of the network. ``None`` if it has no strategy, or the strategy was set anew or given to
-        another strategist since `get_strategies_for_execution` returned the state; nothing is
+        Key of the network. ``None`` if it has no strategy, or the strategy was set again or given
+        to another strategist since `get_strategies_for_execution` returned the state; nothing is
         changed then.
 
     Raises
@@ -492,7 +492,7 @@ def update_strategy_state(
     leased = _from_json(row.leased_state) if row.is_leased else None
     if origin is not None and origin.lease is not None:
         if origin.lease != row.lease:
-            log.info("%s: its strategy was set or leased anew, so a late state is ignored", key)
+            log.info("%s: its strategy was set or leased again, so a late state is ignored", key)
             return None
         ends_lease = leased is not None
     else:

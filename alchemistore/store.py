@@ -19,7 +19,13 @@ from alchemistore.database.engine import address, make_engine, with_terms
 from alchemistore.database.keys import parse_hub
 from alchemistore.database.notifications import Listener
 from alchemistore.database.throttle import Throttle
-from alchemistore.database.transaction import Transactional, open_transaction, reads, writes
+from alchemistore.database.transaction import (
+    Transactional,
+    open_transaction,
+    reads,
+    writes,
+    writes_in_autocommit,
+)
 from alchemistore.database.translation import translate_errors
 from alchemistore.errors import AlchemistoreError, CheckError, StoreUnavailableError
 from alchemistore.maintenance import check, repair
@@ -365,8 +371,8 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     get_computemanager_instruction = writes(managers.get_computemanager_instruction)
 
     # claims
-    claim_taskhub_tasks = writes(claims.claim_taskhub_tasks)
-    claim_tasks = writes(claims.claim_tasks)
+    claim_taskhub_tasks = writes_in_autocommit(claims.claim_taskhub_tasks)
+    claim_tasks = writes_in_autocommit(claims.claim_tasks)
     maintain_queue = writes(lanes.maintain_queue)
     repair_queue = writes(repair.repair_queue)
 

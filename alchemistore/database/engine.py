@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from alchemistore.database.terms import Isolation, Terms, begin
+from alchemistore.database.terms import Isolation, Terms, begin, set_session
 from alchemistore.settings import Settings, default_schema, get_settings
 
 log = logging.getLogger(__name__)
@@ -32,8 +32,9 @@ MALFORMED = (
     f"not a database URL: {EXPECTED}; write '@', ':', '/', '?', '#' and '%' inside user and"
     " password as %40, %3A, %2F, %3F, %23 and %25"
 )
-# The name under which a connection of the pool notes whether it leads to a pooler.
-POOLER = "pooler"
+# The names under which a connection of the pool notes whether it leads to a pooler, and the terms
+# of its session.
+POOLER, SESSION_TERMS = "pooler", "session_terms"
 # Connection parameters that have a place of their own in an SQLAlchemy URL.
 _IN_URL = ("user", "password", "host", "port", "dbname")
 # Connection parameters that `address` leaves out.
@@ -179,7 +180,8 @@ def make_engine(settings: Settings) -> Engine:
         lock_timeout=settings.lock_timeout,
         idle_timeout=settings.idle_timeout,
     )
-    return with_terms(engine, terms)
+    # Nobody else uses the sessions of this engine; prepared statements need the same.
+    return _prepared(engine, terms=terms, keeps_sessions=settings.prepare_statements)
 
 
 def _connect_defaults(settings: Settings) -> dict[str, Any]:
@@ -207,9 +209,14 @@ def with_terms(engine: Engine, terms: Terms | None = None) -> Engine:
     """
     if "terms" in engine.get_execution_options() and terms is None:
         return engine
-    stated = engine.execution_options(
-        isolation_level="AUTOCOMMIT", terms=terms or Terms(schema=default_schema())
+    return _prepared(
+        engine, isolation_level="AUTOCOMMIT", terms=terms or Terms(schema=default_schema())
     )
+
+
+def _prepared(engine: Engine, **options: Any) -> Engine:
+    """Return an engine with execution options and the listeners of the store."""
+    stated = engine.execution_options(**options)
     # Error messages go to logs.
     stated.hide_parameters = True
     event.listen(stated, "begin", _begin)
@@ -220,13 +227,22 @@ def with_terms(engine: Engine, terms: Terms | None = None) -> Engine:
 
 def _begin(connection: Connection) -> None:
     options = connection.get_execution_options()
-    isolation: Isolation = options.get("isolation", "READ COMMITTED")
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
+    terms: Terms | None = options["terms"]
     version = driver.info.server_version
-    connection.exec_driver_sql(
-        begin(options["terms"], version, isolation, options.get("readonly", False))
-    )
+    if options.get("by_store") and options.get("keeps_sessions") and not connection.info[POOLER]:
+        if connection.info.get(SESSION_TERMS) != terms:
+            connection.exec_driver_sql(set_session(options["terms"], version))
+            connection.info[SESSION_TERMS] = terms
+        if options.get("autocommit"):
+            return
+        terms = None
+    else:
+        # Others may change settings of the session.
+        connection.info.pop(SESSION_TERMS, None)
+    isolation: Isolation = options.get("isolation", "READ COMMITTED")
+    connection.exec_driver_sql(begin(terms, version, isolation, options.get("readonly", False)))
 
 
 def _shorten(

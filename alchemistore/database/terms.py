@@ -1,7 +1,8 @@
-"""The terms of a transaction: settings that the store relies on, sent together with BEGIN.
+"""The terms of a transaction: settings that the store relies on.
 
-Defaults of the server, the database, the role, the URL or a pooler cannot change them, and they end
-with the transaction.
+Defaults of the server, the database, the role or the URL cannot change them. They are set once for
+each connection of the store. On connections that others may change, such as those of a pooler, they
+are sent together with BEGIN and end with the transaction.
 """
 
 from __future__ import annotations
@@ -62,13 +63,13 @@ def quoted(identifier: str) -> str:
 
 
 @lru_cache
-def begin(terms: Terms, server_version: int, isolation: Isolation, readonly: bool) -> str:
+def begin(terms: Terms | None, server_version: int, isolation: Isolation, readonly: bool) -> str:
     """Return the statements that open a transaction under some terms.
 
     Parameters
     ----------
-    terms : Terms
-        The terms.
+    terms : Terms or None
+        The terms, which then end with the transaction; ``None`` if the session has them.
     server_version : int
         The version of PostgreSQL, such as 180004.
     isolation : "READ COMMITTED" or "REPEATABLE READ"
@@ -76,14 +77,7 @@ def begin(terms: Terms, server_version: int, isolation: Isolation, readonly: boo
     readonly : bool
         Let PostgreSQL refuse writes.
     """
-    values = {
-        "search_path": terms.search_path,
-        "statement_timeout": _milliseconds(terms.statement_timeout),
-        "lock_timeout": _milliseconds(terms.lock_timeout),
-        "idle_in_transaction_session_timeout": _milliseconds(terms.idle_timeout),
-        **({"transaction_timeout": "0"} if server_version >= TRANSACTION_TIMEOUT_VERSION else {}),
-        **_FIXED,
-    }
+    values = {} if terms is None else _values(terms, server_version)
     access = "READ ONLY" if readonly else "READ WRITE"
     return "; ".join(
         [
@@ -91,6 +85,40 @@ def begin(terms: Terms, server_version: int, isolation: Isolation, readonly: boo
             *(f"SET LOCAL {name} TO {value}" for name, value in values.items()),
         ]
     )
+
+
+@lru_cache
+def set_session(terms: Terms, server_version: int) -> str:
+    """Return the statements that set the terms for a session.
+
+    Nothing but another ``SET`` in the same session changes them, not even a reload of the server's
+    configuration.
+
+    Parameters
+    ----------
+    terms : Terms
+        The terms.
+    server_version : int
+        The version of PostgreSQL, such as 180004.
+    """
+    return "; ".join(
+        [
+            "SET SESSION CHARACTERISTICS AS TRANSACTION"
+            " ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE",
+            *(f"SET {name} TO {value}" for name, value in _values(terms, server_version).items()),
+        ]
+    )
+
+
+def _values(terms: Terms, server_version: int) -> dict[str, str]:
+    return {
+        "search_path": terms.search_path,
+        "statement_timeout": _milliseconds(terms.statement_timeout),
+        "lock_timeout": _milliseconds(terms.lock_timeout),
+        "idle_in_transaction_session_timeout": _milliseconds(terms.idle_timeout),
+        **({"transaction_timeout": "0"} if server_version >= TRANSACTION_TIMEOUT_VERSION else {}),
+        **_FIXED,
+    }
 
 
 def _milliseconds(seconds: float) -> str:

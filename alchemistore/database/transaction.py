@@ -64,14 +64,15 @@ def open_transaction(engine: Engine, **options: Any) -> Iterator[Connection]:
     """Open a connection and a transaction on it, which is committed at the end.
 
     BEGIN is the first message on the connection, so a connection that died in the pool, or leads to
-    a standby by now, is replaced before anything was done.
+    a standby by now, is replaced before anything was done. With `autocommit`, there is no BEGIN:
+    the only statement is the transaction.
 
     Parameters
     ----------
     engine : Engine
         Source of connections; see :func:`alchemistore.database.engine.with_terms`.
     **options
-        Execution options, such as `isolation` and `readonly`.
+        Execution options: `isolation`, `readonly`, `autocommit`.
     """
     process = os.getpid()
     with ExitStack() as stack:
@@ -87,6 +88,8 @@ def open_transaction(engine: Engine, **options: Any) -> Iterator[Connection]:
                 connection.invalidate()
                 engine.dispose()
             _roll_back(transaction)
+            if options.get("autocommit") and _is_lost(error):
+                raise OutcomeUnknownError(str(error).strip()) from error
             raise
         if os.getpid() != process:
             connection.invalidate()
@@ -97,7 +100,7 @@ def open_transaction(engine: Engine, **options: Any) -> Iterator[Connection]:
         try:
             transaction.commit()
         except DBAPIError as error:
-            if error.connection_invalidated and not options.get("readonly"):
+            if _is_lost(error) and not options.get("readonly"):
                 raise OutcomeUnknownError(str(error.orig).strip()) from error
             raise
 
@@ -107,7 +110,8 @@ def _begin(
 ) -> tuple[Connection, RootTransaction]:
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
-            connection = stack.enter_context(engine.connect().execution_options(**options))
+            connection = engine.connect().execution_options(by_store=True, **options)
+            stack.enter_context(connection)
             return connection, stack.enter_context(connection.begin())
         except DBAPIError as error:
             stack.close()
@@ -214,7 +218,11 @@ class Transactional:
             raise StateStoreError(OTHER_PROCESS)
 
     def run(
-        self, operation: Callable[[Connection, bool], R], readonly: bool, known: bool = False
+        self,
+        operation: Callable[[Connection, bool], R],
+        readonly: bool,
+        known: bool = False,
+        autocommit: bool = False,
     ) -> R:
         """Run an operation in a transaction, or in the open one, and return its answer.
 
@@ -230,6 +238,9 @@ class Transactional:
         known : bool, default False
             The operation recognises whether it was carried out before, so it is also repeated when
             the connection was lost during COMMIT, for up to :data:`OUTCOME_SECONDS`.
+        autocommit : bool, default False
+            The operation executes one statement when it runs for the first time, so that BEGIN and
+            COMMIT are not sent.
         """
         if self.connection is not None:
             self._require_own_process()
@@ -239,8 +250,14 @@ class Transactional:
         end = 0.0
         for attempt in itertools.count(1):
             try:
-                with self.transaction(readonly=readonly) as bound, translate_values():
-                    return operation(cast(Connection, bound.connection), attempt > 1)
+                with (
+                    translate_errors(self.engine),
+                    open_transaction(
+                        self.engine, readonly=readonly, autocommit=autocommit and attempt == 1
+                    ) as connection,
+                    translate_values(),
+                ):
+                    return operation(connection, attempt > 1)
             except Exception as error:
                 if known and unknown is None and isinstance(error, OutcomeUnknownError):
                     unknown, end = error, time.monotonic() + OUTCOME_SECONDS
@@ -265,6 +282,10 @@ def _sqlstate(error: BaseException) -> str | None:
     cause = error if isinstance(error, DBAPIError) else error.__cause__
     state: str | None = getattr(getattr(cause, "orig", None), "sqlstate", None)
     return state
+
+
+def _is_lost(error: BaseException) -> bool:
+    return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def _repeatable(error: Exception, readonly: bool, known: bool) -> bool:
@@ -313,8 +334,19 @@ def writes(
     return _method(operation, readonly=False)
 
 
+def writes_in_autocommit(
+    operation: Callable[Concatenate[Connection, P], R],
+) -> Callable[Concatenate[Transactional, P], R]:
+    """Return a method for an operation that takes a request identifier.
+
+    With an identifier that the store has made, the operation executes one statement, so that BEGIN
+    and COMMIT are not sent.
+    """
+    return _method(operation, readonly=False, autocommit=True)
+
+
 def _method(
-    operation: Callable[Concatenate[Connection, P], R], readonly: bool
+    operation: Callable[Concatenate[Connection, P], R], readonly: bool, autocommit: bool = False
 ) -> Callable[Concatenate[Transactional, P], R]:
     @functools.wraps(operation)
     def method(store: Transactional, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -342,7 +374,7 @@ def _method(
         if not takes_request:
             return joined.run(lambda tx, again: call(tx), readonly)
         if given is None and joined.connection is None:
-            return joined.run(_identified(call), readonly, known=True)
+            return joined.run(_identified(call), readonly, known=True, autocommit=autocommit)
         return joined.run(
             lambda tx, again: call(tx, request=given), readonly, known=given is not None
         )
@@ -353,7 +385,7 @@ def _method(
     parameters = [store, *list(signature.parameters.values())[1:]]
     public = cast(Any, method)
     public.__signature__ = signature.replace(parameters=parameters)
-    public.operation, public.readonly = operation, readonly
+    public.operation, public.readonly, public.autocommit = operation, readonly, autocommit
     return method
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, TextualSelect, column, text
 
 from alchemistore.database.arguments import integer
 from alchemistore.database.keys import (
@@ -255,7 +255,7 @@ _TAKE = f"""
 
 
 @lru_cache(maxsize=256)
-def claim_statement(count: int, filtered: bool, hubs: str = ONE_HUB) -> TextClause:
+def claim_statement(count: int, filtered: bool, hubs: str = ONE_HUB) -> TextualSelect:
     """Return the statement that claims up to `count` tasks.
 
     Parameters
@@ -269,7 +269,9 @@ def claim_statement(count: int, filtered: bool, hubs: str = ONE_HUB) -> TextClau
     """
     window = literal_limit(WINDOW + count)
     heads = _heads_some_protocols(window) if filtered else _heads_any_protocol(window)
-    return text(f"WITH {_pick(hubs, heads, literal_limit(count))},\n{_TAKE}")
+    statement = text(f"WITH {_pick(hubs, heads, literal_limit(count))},\n{_TAKE}")
+    # With its columns named, SQLAlchemy describes the answer once instead of in every claim.
+    return statement.columns(*map(column, ("service", "org", "campaign", "project", "task")))
 
 
 HAS_WORK = text(f"""

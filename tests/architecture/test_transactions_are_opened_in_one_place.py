@@ -28,9 +28,9 @@ SESSION_STATE = (
     "TEMP TABLE",
     "TEMPORARY",
 )
-# Settings that end with the transaction, and a connection outside the pool.
+# Settings of connections and transactions, and a connection outside the pool.
 ALLOWED = {
-    "terms.py": {"SET LOCAL"},
+    "terms.py": {"SET LOCAL", "SET SESSION"},
     "transaction.py": {"SET LOCAL"},
     "notifications.py": {"LISTEN "},
 }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import TextClause
+from sqlalchemy import TextClause, TextualSelect
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from alchemistore.models import TaskStatusEnum
@@ -71,11 +71,11 @@ class Sample:
     """A statement to render, with its title and sample values that differ from `PARAMETERS`."""
 
     title: str
-    statement: TextClause
+    statement: TextClause | TextualSelect | TextualSelect
     values: dict[str, str]
 
 
-def _claim(filtered: bool, hubs: str) -> TextClause:
+def _claim(filtered: bool, hubs: str) -> TextualSelect:
     return claims.claim_statement(1, filtered, hubs)
 
 
@@ -118,7 +118,7 @@ def _samples() -> Iterator[tuple[str, Sample]]:
     )
 
 
-def _set_status(status: TaskStatusEnum, statement: TextClause) -> Sample:
+def _set_status(status: TaskStatusEnum, statement: TextClause | TextualSelect) -> Sample:
     transition = TRANSITIONS[status]
     sources = ", ".join(f"'{source}'" for source in transition.sources)
     values = {
@@ -129,7 +129,7 @@ def _set_status(status: TaskStatusEnum, statement: TextClause) -> Sample:
     return Sample(f"Set tasks to {status.value}", statement, values)
 
 
-def compiled(statement: TextClause) -> tuple[str, list[str]]:
+def compiled(statement: TextClause | TextualSelect) -> tuple[str, list[str]]:
     """Return the text of a statement with numbered parameters, and their names in order."""
     dialect: Callable[..., PGDialect_psycopg] = PGDialect_psycopg
     result = statement.compile(dialect=dialect(paramstyle="numeric_dollar"))

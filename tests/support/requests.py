@@ -10,6 +10,7 @@ from uuid import UUID
 
 import psycopg
 from sqlalchemy import Connection, event
+from sqlalchemy.engine import ExecutionContext
 
 from alchemistore import (
     ComputeManagerID,
@@ -110,7 +111,12 @@ def connection_lost(store: StateStore, url: str, moment: Moment) -> Iterator[lis
     """Let the server end the connection of the next transaction; yields its process id."""
     lost: list[int] = []
 
-    def lose(connection: Connection) -> None:
+    def end(driver: psycopg.Connection[Any]) -> None:
+        lost.append(driver.info.backend_pid)
+        with psycopg.connect(libpq(url), autocommit=True) as other:
+            end_backend(other, lost[0])
+
+    def lose(connection: Connection, *details: Any) -> None:
         if lost:
             return
         driver = connection.connection.dbapi_connection
@@ -119,17 +125,26 @@ def connection_lost(store: StateStore, url: str, moment: Moment) -> Iterator[lis
             # What the client takes for its COMMIT fails, although the changes are committed.
             driver.commit()
             driver.execute("BEGIN")
-        lost.append(driver.info.backend_pid)
-        with psycopg.connect(libpq(url), autocommit=True) as other:
-            end_backend(other, lost[0])
+        end(driver)
 
-    def after_statement(connection: Connection, *details: Any) -> None:
-        lose(connection)
+    def lose_autocommit(
+        cursor: Any, statement: str, parameters: Any, context: ExecutionContext
+    ) -> bool:
+        if lost or not context.execution_options.get("autocommit"):
+            return False
+        driver = cursor.connection
+        if moment == "after COMMIT":
+            # The answer to the statement, which is its own transaction, is lost.
+            cursor.execute(statement, parameters)
+        end(driver)
+        driver.execute("SELECT")
+        return True
 
     name = "after_cursor_execute" if moment == "in the call" else "commit"
-    listener = after_statement if moment == "in the call" else lose
-    event.listen(store.engine, name, listener)
+    event.listen(store.engine, "do_execute", lose_autocommit)
+    event.listen(store.engine, name, lose)
     try:
         yield lost
     finally:
-        event.remove(store.engine, name, listener)
+        event.remove(store.engine, "do_execute", lose_autocommit)
+        event.remove(store.engine, name, lose)

@@ -1,0 +1,120 @@
+"""The settings of a session hold on connections of the store alone, and only there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, create_engine, event, text
+
+from alchemistore import Scope, Settings, StateStore
+from alchemistore.database.engine import database_url
+from tests.support.campaigns import Campaign, campaign, register
+from tests.support.requests import CALLS, REGISTRATION
+
+AUTOCOMMIT = sorted(
+    name for name in dir(StateStore) if getattr(getattr(StateStore, name), "autocommit", False)
+)
+# Changes that outlive the transaction in which they are made.
+CHANGES = [
+    "SET search_path TO nowhere",
+    "SET default_transaction_read_only TO on",
+    "SET statement_timeout TO '1ms'",
+]
+
+
+@pytest.fixture
+def made(store: StateStore, scope: Scope) -> Campaign:
+    """Three tasks on a hub, and the service `a`."""
+    register(store, "a")
+    return campaign(store, scope, tasks=3)
+
+
+@pytest.fixture
+def single(pooled_database: str) -> Iterator[StateStore]:
+    """A store whose calls all use the same connection."""
+    settings = Settings(database_url=pooled_database, pool_size=1)  # type: ignore[arg-type]  # pydantic makes a secret of it
+    with closing(StateStore(settings)) as store:
+        yield store
+
+
+@pytest.fixture
+def others_engine(pooled_database: str) -> Iterator[Engine]:
+    """An engine that was not made by the store, with one connection."""
+    engine = create_engine(database_url(pooled_database), pool_size=1, max_overflow=0)
+    yield engine
+    engine.dispose()
+
+
+def messages(store: StateStore, act: Callable[[], object]) -> list[str]:
+    """Return what a call sends."""
+    sent: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *details: Any) -> None:
+        sent.append(statement)
+
+    event.listen(store.engine, "before_cursor_execute", note)
+    act()
+    event.remove(store.engine, "before_cursor_execute", note)
+    return sent
+
+
+def test_claims_are_committed_by_the_server() -> None:
+    assert AUTOCOMMIT == ["claim_taskhub_tasks", "claim_tasks"]
+
+
+@pytest.mark.parametrize("name", AUTOCOMMIT)
+def test_call_in_autocommit_is_one_message(made: Campaign, single: StateStore, name: str) -> None:
+    single.get_task_status(made.tasks)
+    (statement,) = messages(single, lambda: CALLS[name](single, made, None))
+    assert statement.startswith("WITH")
+    assert set(single.get_task_status(made.tasks)) == {"running"}
+
+
+def test_settings_are_sent_once_for_each_connection(made: Campaign, single: StateStore) -> None:
+    first, second = (
+        messages(single, lambda: single.register_computeservice(REGISTRATION)),
+        messages(single, lambda: single.heartbeat_computeservice("a")),
+    )
+    assert [one for one in first if "search_path" in one] == first[:1]
+    assert second[0] == "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE"
+    assert not [one for one in second if "search_path" in one]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_change_of_the_session_by_a_user_of_the_engine_does_not_last(
+    made: Campaign, single: StateStore, change: str
+) -> None:
+    single.claim_taskhub_tasks(made.hub, "a")
+    with single.engine.begin() as connection:
+        connection.execute(text(change))
+    assert single.claim_taskhub_tasks(made.hub, "a") != [None]
+    with single.engine.begin() as connection:
+        connection.execute(text(change))
+    assert None not in single.get_task_status(made.tasks)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_sessions_of_another_engine_are_left_as_they_are(
+    made: Campaign, others_engine: Engine, change: str
+) -> None:
+    name, value = change.removeprefix("SET ").split(" TO ")
+    with others_engine.begin() as connection:
+        connection.execute(text(change))
+    with closing(StateStore(others_engine)) as store:
+        assert store.claim_taskhub_tasks(made.hub, "a") != [None]
+        store.set_task_priority(made.tasks, 3)
+        with others_engine.connect() as connection:
+            assert connection.scalar(text(f"SHOW {name}")) == value.strip("'")
+
+
+def test_session_is_left_alone_where_statements_are_not_prepared(
+    made: Campaign, pooled_database: str
+) -> None:
+    settings = Settings(database_url=pooled_database, pool_size=1, prepare_statements=False)  # type: ignore[arg-type]  # pydantic makes a secret of it
+    with closing(StateStore(settings)) as store:
+        sent = messages(store, lambda: store.claim_taskhub_tasks(made.hub, "a"))
+        assert [one[:5] for one in sent] == ["BEGIN", "WITH "]
+        assert "SET LOCAL search_path" in sent[0]

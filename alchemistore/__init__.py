@@ -11,6 +11,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 if TYPE_CHECKING:
     from alchemistore.errors import (
+        AlchemiscaleNotInstalledError as AlchemiscaleNotInstalledError,
         AlchemistoreError as AlchemistoreError,
         CheckError as CheckError,
         DamagedDocumentError as DamagedDocumentError,
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
 # The public names by module; a module is imported at the first use of one of its names.
 _PUBLIC = {
     "alchemistore.errors": (
+        "AlchemiscaleNotInstalledError",
         "AlchemistoreError",
         "CheckError",
         "DamagedDocumentError",

@@ -4,6 +4,8 @@ Missing objects raise a :class:`KeyError` and bad arguments a :class:`ValueError
 are of the classes below.
 """
 
+from collections.abc import Sequence
+
 
 class AlchemistoreError(Exception):
     """Base class of errors of the store, as opposed to errors in the arguments of a call."""
@@ -70,6 +72,19 @@ class GufeNotInstalledError(AlchemistoreError, ImportError):
             f"this call needs gufe, but the module {module!r} is not installed: install gufe 1.1 or"
             " newer with 'conda install -c conda-forge gufe', or an old version to experiment with"
             " by \"pip install 'alchemistore[gufe]'\""
+        )
+
+
+class AlchemiscaleNotInstalledError(AlchemistoreError, ImportError):
+    """A package that an alchemiscale server needs is not installed. The message says which."""
+
+    def __init__(self, missing: Sequence[str]) -> None:
+        super().__init__(
+            f"an alchemiscale server needs {' and '.join(missing)}, which"
+            f" {'is' if len(missing) == 1 else 'are'} not installed: install gufe 1.x and"
+            " stratocaster with 'conda install -c conda-forge gufe stratocaster', and alchemiscale"
+            " 0.8 and what it needs with \"pip install 'alchemistore[server]'\"; the file"
+            " environment-server.yml names all of them"
         )
 
 

@@ -16,6 +16,7 @@ from alchemistore.cli.identity import identity
 from alchemistore.cli.local import local
 from alchemistore.cli.network import network
 from alchemistore.cli.objects import objects
+from alchemistore.cli.serve import alchemiscale, serve
 from alchemistore.errors import AlchemistoreError
 
 
@@ -55,9 +56,11 @@ def main() -> None:
     """
 
 
+main.add_command(alchemiscale)
 main.add_command(database)
 main.add_command(demo)
 main.add_command(identity)
 main.add_command(local)
 main.add_command(network)
 main.add_command(objects)
+main.add_command(serve)

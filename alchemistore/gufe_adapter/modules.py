@@ -1,8 +1,9 @@
 """Find the classes that documents name, without running code that nobody chose to trust.
 
-Allowed are the modules of installed distributions that are gufe or require it, the modules of the
-entry-point group ``alchemistore.gufe``, those that the setting ``ALCHEMISTORE_MODULES`` lists, and
-those that are loaded already. ``__main__`` is never allowed.
+Allowed are the modules of installed distributions that are gufe or require it, those of
+:data:`KNOWN_PACKAGES`, the modules of the entry-point group ``alchemistore.gufe``, those that the
+setting ``ALCHEMISTORE_MODULES`` lists, and those that are loaded already. ``__main__`` is never
+allowed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from alchemistore.gufe_adapter.require import required
 from alchemistore.settings import MODULES_VARIABLE, allowed_modules
 
 ENTRY_POINTS = "alchemistore.gufe"
+# Packages with gufe objects whose distributions do not say that they require gufe.
+KNOWN_PACKAGES = frozenset({"alchemiscale", "feflow", "gufe", "openfe", "stratocaster"})
 
 _REQUIRES_GUFE = re.compile(r"\s*gufe\s*([\[(<>=!~;@]|$)", re.IGNORECASE)
 _SUFFIXES = (".py", *EXTENSION_SUFFIXES)
@@ -126,7 +129,7 @@ def modules_of_gufe() -> tuple[frozenset[str], frozenset[str]]:
     """Return the modules of distributions that require gufe, and packages allowed as a whole."""
     exact: set[str] = set()
     packages = {
-        "gufe",
+        *KNOWN_PACKAGES,
         *(point.value.partition(":")[0] for point in entry_points(group=ENTRY_POINTS)),
     }
     for distribution in distributions():

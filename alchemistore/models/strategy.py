@@ -138,6 +138,18 @@ class StrategyState(BaseModel):
         state._origin = StateOrigin(dict(self), lease)
         return state
 
+    def copy_of(self, origin: StateOrigin | None) -> Self:
+        """Return this state as a copy of one that was read from the store.
+
+        Parameters
+        ----------
+        origin : StateOrigin or None
+            The `origin` of the state that was read.
+        """
+        state = self.model_copy()
+        state._origin = origin
+        return state
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, StrategyState) and dict(self) == dict(other)
 

@@ -114,7 +114,7 @@ def unpack(data: bytes) -> str:
     ValueError
         If the format byte is unknown, or the data is truncated, damaged or too large unpacked.
     """
-    form, body = bytes(data[:1]), data[1:]
+    form, body = data[:1], data[1:]
     if form == ZSTD:
         size = frame_size(body)
         if size < 0:
@@ -132,7 +132,7 @@ def unpack(data: bytes) -> str:
             raise ValueError(f"the document is truncated or damaged: {error}") from error
     elif form != RAW:
         raise ValueError(
-            f"the document has the unknown format byte {form!r};"
+            f"the document has the unknown format byte {bytes(form)!r};"
             " a newer version of alchemistore may have written it; upgrade alchemistore"
         )
     try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 from alchemistore.gufe_adapter.codec import pack, parse, unpack
 from alchemistore.models.keys import GUFE_KEY_MAX, GufeKey
@@ -12,8 +13,6 @@ from alchemistore.models.text import check_length
 
 # A reference to another object is a dict with this one entry.
 REFERENCE = ":gufe-key:"
-# Such a dict in the text of a document, up to the key.
-_MARK, _TO = f'"{REFERENCE}"', ': "'
 
 _KEY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*-[0-9a-f]{32}")
 
@@ -82,34 +81,44 @@ def references(content: Any) -> list[GufeKey]:
     return list(found)
 
 
-def plain_with_references(data: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return a stored document as plain JSON, and the distinct keys that it refers to.
+def plain_documents(keys: Sequence[str], documents: Sequence[bytes]) -> list[dict[str, Any]]:
+    """Return stored documents as plain JSON.
 
     Raises
     ------
     ValueError
-        If the document is damaged.
+        If a document is damaged. The message names its key.
     """
-    text = unpack(data)
-    document = parse(text)
+    try:
+        return _parse_all([unpack(data) for data in documents])
+    except ValueError:
+        return [_parse_one(key, data) for key, data in zip(keys, documents, strict=True)]
+
+
+def _parse_all(texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Parse documents as one long text, in little more than half the time of many short ones."""
+    # Stands between two documents, so that the rest of a damaged document cannot pass as the
+    # beginning of another.
+    between = secrets.token_hex(8)
+    parsed = parse("[" + f',"{between}",'.join(texts) + "]")
+    found = parsed[::2]
+    if len(found) != len(texts) or not all(isinstance(one, dict) for one in found):
+        raise ValueError("a document is damaged")
+    if parsed[1::2] != [between] * (len(found) - 1):
+        raise ValueError("a document is damaged")
+    return cast(list[dict[str, Any]], found)
+
+
+def _parse_one(key: str, data: bytes) -> dict[str, Any]:
+    try:
+        document = parse(unpack(data))
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
     if not isinstance(document, dict):
-        raise ValueError("the document is not that of a gufe object: it is not a JSON object")
-    # A tuple of texts costs the garbage collector nothing.
-    return document, _references_in(text) or tuple(references(document))
-
-
-def _references_in(text: str) -> tuple[str, ...]:
-    """Return the distinct keys that a document refers to, without a look at its values.
-
-    Empty if there are none, or if the text is not as gufe's encoder writes it.
-    """
-    parts = text.split(_MARK)
-    # A name or a value may end like the mark, with an escaped quote.
-    if len(parts) == 1 or f"\\{_MARK}" in text or not all(p.startswith(_TO) for p in parts[1:]):
-        return ()
-    start = len(_TO)
-    found = [part[start : part.index('"', start)] for part in parts[1:]]
-    return () if any("\\" in one for one in found) else tuple(dict.fromkeys(found))
+        raise ValueError(
+            f"{key}: the document is not that of a gufe object: it is not a JSON object"
+        )
+    return document
 
 
 def in_order(root: GufeKey, written: Mapping[GufeKey, Document]) -> list[Document]:

@@ -399,3 +399,29 @@ def test_names_with_unstorable_characters_are_refused(name: Any) -> None:
     for read in (gufe_adapter.network_content, gufe_adapter.node_content):
         with pytest.raises(ValueError, match="name"):
             read(document)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ['{"a": [1', "2]}"],
+        ['{"a": [1', "2]}", '{}, "x", {}'],
+        ["{}, {}", "{}"],
+        ["{}", "{}, {}"],
+        ["[]", "{}"],
+        ["{}", ""],
+        ["", ""],
+        ["1"],
+    ],
+)
+def test_damaged_documents_do_not_pass_as_others(texts: list[str]) -> None:
+    keys = [f"A-{number}" for number in range(len(texts))]
+    with pytest.raises(ValueError, match=r"^A-\d: "):
+        gufe_adapter.plain_documents(keys, [b"\0" + text.encode() for text in texts])
+
+
+def test_documents_are_parsed_in_order() -> None:
+    documents = [b'\0{"a": {"n": %d}}' % number for number in range(3)]
+    for count in range(4):
+        found = gufe_adapter.plain_documents(["A-1"] * count, documents[:count])
+        assert found == [{"a": {"n": number}} for number in range(count)]

@@ -12,7 +12,7 @@ from sqlalchemy import event, text
 
 from alchemistore import DamagedDocumentError, Scope, StateStore, StateStoreError, gufe_adapter
 from tests.support.campaigns import ZERO, campaign
-from tests.support.gufe_classes import Ball, keyed_chain_of, network, system
+from tests.support.gufe_classes import Effort, PushProtocol, keyed_chain_of, network, system
 
 
 def plain(chain: Any) -> Any:
@@ -125,7 +125,7 @@ def test_object_that_is_deleted_while_it_is_read_is_missing(
     store: StateStore, scope: Scope
 ) -> None:
     stored = store.create_network(network(), scope)
-    strategy: Any = gufe.ChemicalSystem({"only": Ball("in the strategy")})
+    strategy: Any = PushProtocol(Effort("in the strategy"))
     key = store.set_network_strategy(stored, strategy)
     assert key is not None
     levels: list[str] = []

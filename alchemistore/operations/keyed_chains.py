@@ -90,8 +90,7 @@ def _read_parts(
             documents[token], children[token] = document, parts
             below.update(_tokens(parts))
         if lost := level - keys.keys():
-            # The object was deleted meanwhile, with its parts, or a part is lost.
-            one_or_missing(tx, DOCUMENT_EXISTS, key, kind=key.qualname)
+            # Objects that others refer to are never deleted.
             raise DamagedDocumentError(
                 f"{key} refers to {min(lost)}, which is not stored; run 'alchemistore database"
                 " check'"

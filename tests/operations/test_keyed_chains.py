@@ -8,11 +8,11 @@ from typing import Any
 import gufe
 import pytest
 from gufe.tokenization import JSON_HANDLER
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from alchemistore import DamagedDocumentError, Scope, StateStore, StateStoreError, gufe_adapter
 from tests.support.campaigns import ZERO, campaign
-from tests.support.gufe_classes import Effort, PushProtocol, keyed_chain_of, network, system
+from tests.support.gufe_classes import keyed_chain_of, network, system
 
 
 def plain(chain: Any) -> Any:
@@ -119,27 +119,3 @@ def test_damaged_document_is_named(own_store: StateStore, scope: Scope) -> None:
     for call in (own_store.get_keyed_chain, own_store.get_document):
         with pytest.raises(StateStoreError, match=str(stored.gufe_key)):
             call(stored)
-
-
-def test_object_that_is_deleted_while_it_is_read_is_missing(
-    store: StateStore, scope: Scope
-) -> None:
-    stored = store.create_network(network(), scope)
-    strategy: Any = PushProtocol(Effort("in the strategy"))
-    key = store.set_network_strategy(stored, strategy)
-    assert key is not None
-    levels: list[str] = []
-
-    def delete(connection: Any, cursor: Any, statement: str, *details: Any) -> None:
-        if "array_to_string" in statement:
-            levels.append(statement)
-            if len(levels) == 2:
-                store.set_network_strategy(stored, None)
-
-    event.listen(store.engine, "before_cursor_execute", delete)
-    try:
-        with pytest.raises(KeyError, match="No such object in database"):
-            store.get_keyed_chain(key)
-    finally:
-        event.remove(store.engine, "before_cursor_execute", delete)
-    assert len(levels) == 2

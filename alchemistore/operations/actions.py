@@ -40,8 +40,9 @@ _LIMIT = limit_of("actioned_per_hub", ":org", ":campaign", ":project")
 LOCK_HUB_AND_READ_QUOTA = text(f"""
     SELECT {_LIMIT} AS actioned FROM ({_HUB} FOR KEY SHARE) AS hub
 """)
-# Where there is a quota, calls count one after the other.
-LOCK_HUB_WITH_QUOTA = text(f"{_HUB} FOR NO KEY UPDATE")
+# Calls that count tasks for a quota, and calls that change restart patterns, come one after the
+# other.
+LOCK_HUB = text(f"{_HUB} FOR NO KEY UPDATE")
 _ACTIONS_OF_HUB = """
     SELECT FROM actions AS a WHERE a.scope_id = hub.scope_id AND a.taskhub = hub.token
 """
@@ -226,8 +227,10 @@ def action_tasks(
         return _no_hub(keys, refusals)
     if found.actioned is None:
         return _change_locked(tx, ADD_ACTIONS, keys, hub, refusals, _why_not_actioned, now=now())
-    tx.execute(LOCK_HUB_WITH_QUOTA, parameters(hub))
-    # A separate statement, which sees everything that was committed before the lock was granted.
+    tx.execute(LOCK_HUB, parameters(hub))
+    # Calls that remove these tasks from the hub come before or after this one as a whole.
+    lock(tx, keys.parameters)
+    # A separate statement, which sees everything that was committed before the locks were granted.
     left = tx.scalar(ROOM_ON_HUB, parameters(hub))
     statement, why = ADD_ACTIONS_WITHIN_QUOTA, _why_not_actioned
     return _change_locked(tx, statement, keys, hub, refusals, why, now=now(), room=left)

@@ -15,9 +15,9 @@ from alchemistore.errors import MissingObjectError
 from alchemistore.models import ScopedKey, TaskRestartPattern
 from alchemistore.models.clock import now
 from alchemistore.models.text import escape, unescape
-from alchemistore.operations.actions import LOCK_HUB_AGAINST_DELETION
+from alchemistore.operations.actions import LOCK_HUB
 from alchemistore.operations.matching import check_pattern
-from alchemistore.operations.restarts import resolve
+from alchemistore.operations.restarts import resolve_hub
 from alchemistore.operations.task_sets import lock
 
 _GIVEN = "token = ANY(CAST(:patterns AS uuid[]))"
@@ -60,7 +60,6 @@ PATTERNS_OF_HUBS = text("""
         WITH ORDINALITY AS x (scope_id, taskhub, position)
     JOIN restart_patterns AS p ON p.scope_id = x.scope_id AND p.taskhub = x.taskhub
 """)
-TASKS_OF_HUB = text("SELECT task FROM actions WHERE scope_id = :scope_id AND taskhub = :taskhub")
 
 
 def _token(pattern: str) -> UUID:
@@ -115,7 +114,7 @@ def add_task_restart_patterns(
     for pattern in listed:
         TaskRestartPattern(pattern=pattern, max_retries=maximum, taskhub_scoped_key=hub)
         check_pattern(pattern)
-    row = tx.execute(LOCK_HUB_AGAINST_DELETION, parameters(hub)).first()
+    row = tx.execute(LOCK_HUB, parameters(hub)).first()
     if row is None:
         raise MissingObjectError(hub)
     values = {"scope_id": row.scope_id, "taskhub": row.token}
@@ -130,9 +129,7 @@ def add_task_restart_patterns(
                 "now": now(),
             },
         )
-    tokens = list(tx.scalars(TASKS_OF_HUB, values))
-    if tokens:
-        resolve(tx, {"scope_ids": [row.scope_id] * len(tokens), "tokens": tokens})
+    resolve_hub(tx, values)
 
 
 def remove_task_restart_patterns(
@@ -176,8 +173,9 @@ def _remove(
     tx: Connection, statement: TextClause, taskhub: ScopedKey | str | None, tokens: list[UUID]
 ) -> None:
     hub = parse_hub(taskhub)
-    if hub is None:
+    if hub is None or tx.execute(LOCK_HUB, parameters(hub)).first() is None:
         return
+    # A separate statement, which sees the patterns that were added before the lock was granted.
     rows = tx.execute(statement, {**parameters(hub), "patterns": tokens}).all()
     if not rows:
         return
@@ -224,6 +222,8 @@ def set_task_restart_patterns_max_retries(
         return
     # Raises the same error as for a new pattern.
     TaskRestartPattern(pattern="any", max_retries=maximum, taskhub_scoped_key=hub)
+    if tx.execute(LOCK_HUB, parameters(hub)).first() is None:
+        return
     tokens = [_token(pattern) for pattern in listed]
     rows = tx.execute(LOCK_PATTERNS_TO_CHANGE, {**parameters(hub), "patterns": tokens}).all()
     if rows:

@@ -20,14 +20,17 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
 from alchemistore.database.keys import parse_keys
 from alchemistore.database.planner import FENCE
+from alchemistore.database.transaction import savepoint
 from alchemistore.models import AttemptOutcome, ScopedKey, TaskStatusEnum
 from alchemistore.models.clock import now, uuid7
 from alchemistore.models.text import unescape
@@ -37,6 +40,7 @@ from alchemistore.operations.queue.refresh import refresh
 from alchemistore.operations.statuses import SET_STATUS
 from alchemistore.operations.task_sets import TASKS, lock
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 # Bytes of tracebacks that are read at once.
@@ -59,6 +63,7 @@ LOCK_PATTERNS_OF_TASKS = text(f"""
     ORDER BY p.scope_id, p.taskhub, p.token
     FOR KEY SHARE OF p
 """)
+TASKS_OF_HUB = text("SELECT task FROM actions WHERE scope_id = :scope_id AND taskhub = :taskhub")
 # The tasks in error with each of their hubs that has patterns, with what these have counted, and
 # with the tracebacks of their latest result that has any. A result without a time of creation
 # counts as the latest.
@@ -200,23 +205,7 @@ def resolve_task_restarts(
 
 
 def resolve(tx: Connection, tasks: dict[str, Any]) -> None:
-    patterns = lock_patterns(tx, tasks)
-    if not patterns:
-        return
-    # Searching may take long, so most of it is done before the tasks are locked.
-    found: Found = {}
-    search(tx, found, patterns, tx.execute(FAILED_TASKS, tasks).all())
-    lock(tx, tasks)
-    if restart_failed(tx, tasks, patterns, found):
-        # Tasks in error, which may have been removed from hubs, are not in the queue.
-        refresh(tx, tasks)
-        raise_floors_throttled(tx)
-
-
-def lock_patterns(tx: Connection, tasks: dict[str, Any]) -> Patterns:
-    """Lock the restart patterns of the hubs that tasks are on against removal, and return them.
-
-    This comes before the lock on the tasks, because the removal of patterns locks tasks, too.
+    """Restart those of some tasks that are in error, or remove them from hubs.
 
     Parameters
     ----------
@@ -225,6 +214,80 @@ def lock_patterns(tx: Connection, tasks: dict[str, Any]) -> Patterns:
     tasks : dict
         Their ``scope_ids`` and ``tokens``.
     """
+    with_patterns(tx, tasks, partial(_resolve, tx, tasks, None))
+
+
+def resolve_hub(tx: Connection, hub: dict[str, Any]) -> None:
+    """Restart those tasks on a hub that are in error, or remove them from hubs.
+
+    Parameters
+    ----------
+    tx : Connection
+        The open transaction.
+    hub : dict
+        The ``scope_id`` of the hub and its token as ``taskhub``.
+    """
+    tokens = list(tx.scalars(TASKS_OF_HUB, hub))
+    if tokens:
+        tasks = {"scope_ids": [hub["scope_id"]] * len(tokens), "tokens": tokens}
+        with_patterns(tx, tasks, partial(_resolve, tx, tasks, hub))
+
+
+def _resolve(
+    tx: Connection,
+    tasks: dict[str, Any],
+    hub: dict[str, Any] | None,
+    patterns: Patterns,
+    found: Found,
+) -> None:
+    if not patterns:
+        return
+    # Searching may take long, so most of it is done before the tasks are locked.
+    search(tx, found, patterns, tx.execute(FAILED_TASKS, tasks).all())
+    lock(tx, tasks)
+    if hub is not None:
+        # Some may have been removed from the hub before they were locked.
+        tokens = list(set(tasks["tokens"]).intersection(tx.scalars(TASKS_OF_HUB, hub)))
+        tasks = {"scope_ids": [hub["scope_id"]] * len(tokens), "tokens": tokens}
+    if restart_failed(tx, tasks, patterns, found):
+        # Tasks in error, which may have been removed from hubs, are not in the queue.
+        refresh(tx, tasks)
+        raise_floors_throttled(tx)
+
+
+def with_patterns(tx: Connection, tasks: dict[str, Any], act: Callable[[Patterns, Found], T]) -> T:
+    """Lock the restart patterns of the hubs that tasks are on, and do something with the tasks.
+
+    The patterns are locked before the tasks, because the removal of patterns does the same. If a
+    task has come to another hub meanwhile, everything is undone, which also releases the locks, and
+    done again.
+
+    Parameters
+    ----------
+    tx : Connection
+        The open transaction.
+    tasks : dict
+        Their ``scope_ids`` and ``tokens``.
+    act : callable
+        Takes the patterns and what has been searched for, locks the tasks and calls
+        `restart_failed`.
+
+    Returns
+    -------
+    object
+        What `act` returns.
+    """
+    found: Found = {}
+    while True:
+        with suppress(_OtherHubsError), savepoint(tx):
+            return act(_lock_patterns(tx, tasks), found)
+
+
+class _OtherHubsError(Exception):
+    """A locked task is on a hub whose patterns are not locked."""
+
+
+def _lock_patterns(tx: Connection, tasks: dict[str, Any]) -> Patterns:
     patterns: dict[tuple[int, UUID], list[_Pattern]] = defaultdict(list)
     for row in tx.execute(LOCK_PATTERNS_OF_TASKS, tasks):
         patterns[row.scope_id, row.taskhub].append(
@@ -291,10 +354,8 @@ def restart_failed(
         The open transaction, in which the tasks are locked.
     tasks : dict
         Their ``scope_ids`` and ``tokens``; those that are not in error are ignored.
-    patterns : mapping
-        The patterns that were locked before the tasks.
-    found : Found
-        What has been searched for.
+    patterns, found
+        What `with_patterns` passes on, which must be the caller.
 
     Returns
     -------
@@ -305,18 +366,13 @@ def restart_failed(
     if not failed:
         return ()
     if not {(row.scope_id, row.taskhub) for row in failed} <= patterns.keys():
-        # A task has come to another hub meanwhile. A removal of patterns that waits for the task
-        # may now deadlock with this call; one of them is then repeated.
-        patterns = lock_patterns(tx, tasks)
+        raise _OtherHubsError
     search(tx, found, patterns, failed)
     cancelled: list[_Place] = []
     counted: list[tuple[_Place, UUID]] = []
     for row in failed:
         place = _Place(row.scope_id, row.taskhub, row.task)
-        known = patterns.get((row.scope_id, row.taskhub))
-        if known is None:
-            # The last pattern of the hub has been removed meanwhile.
-            continue
+        known = patterns[row.scope_id, row.taskhub]
         searched = [found[token] for token in row.tokens or ()]
         hits = [one for one in known if any(where[one.text] for where in searched)]
         used = dict(zip(row.patterns or (), row.retries or (), strict=True))

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
@@ -24,7 +25,7 @@ from alchemistore.models.clock import now, uuid7
 from alchemistore.models.text import escape
 from alchemistore.operations.queue.lanes import raise_floors_throttled
 from alchemistore.operations.queue.refresh import refresh
-from alchemistore.operations.restarts import Patterns, lock_patterns, restart_failed
+from alchemistore.operations.restarts import Found, Patterns, restart_failed, with_patterns
 from alchemistore.operations.results import add_result
 from alchemistore.operations.statuses import SET_STATUS
 
@@ -139,9 +140,32 @@ def settle_task(
         tracebacks have more than 64 MiB together.
     """
     key = parse_key(task, "Task")
-    patterns: Patterns = {}
-    if not protocoldagresultref.ok:
-        patterns = lock_patterns(tx, parse_keys(tx, [key]).parameters)
+    settle = partial(
+        _settle,
+        tx,
+        key,
+        protocoldagresultref,
+        compute_service_id,
+        attempt,
+        tracebacks,
+        environment,
+    )
+    if protocoldagresultref.ok:
+        return settle({}, {})
+    return with_patterns(tx, parse_keys(tx, [key]).parameters, settle)
+
+
+def _settle(
+    tx: Connection,
+    key: ScopedKey,
+    protocoldagresultref: ProtocolDAGResultRef,
+    compute_service_id: str | None,
+    attempt: int | None,
+    tracebacks: Sequence[str] | None,
+    environment: Mapping[str, str] | None,
+    patterns: Patterns,
+    found: Found,
+) -> Settlement:
     rows = tx.execute(LOCK_TASK_AND_CHILDREN, parameters(key))
     row = next((row for row in rows if row.token == key.token), None)
     if row is None:
@@ -158,7 +182,7 @@ def settle_task(
     if status is not None:
         _finish(tx, row, status, outcome, None if holds else number, compute_service_id)
         settled = {"scope_ids": [row.scope_id], "tokens": [row.token]}
-        if status is TaskStatusEnum.error and restart_failed(tx, settled, patterns, {}):
+        if status is TaskStatusEnum.error and restart_failed(tx, settled, patterns, found):
             status = TaskStatusEnum.waiting
         refresh(tx, settled, "children" if status is TaskStatusEnum.complete else "tasks")
         raise_floors_throttled(tx)

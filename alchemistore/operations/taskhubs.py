@@ -29,10 +29,11 @@ from alchemistore.operations.requests import once
 from alchemistore.operations.task_sets import lock
 from alchemistore.operations.tasks import task_from_row
 
+# The network cannot be deleted until the end of the transaction.
 CREATE_TASKHUB = text(f"""
     INSERT INTO taskhubs (scope_id, token, network, weight, created_at)
     SELECT scope_id, :hub, token, :weight, :now FROM networks
-    WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind
+    WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind FOR KEY SHARE
     ON CONFLICT DO NOTHING
 """)
 FIND_TASKHUB = text(f"SELECT token FROM taskhubs WHERE scope_id = {SCOPE_ID} AND network = :token")

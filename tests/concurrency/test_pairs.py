@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from typing import Any, TypeVar
+from functools import partial
 
 import pytest
 from sqlalchemy import text
 
 from alchemistore import ComputeServiceID, ComputeServiceRegistration, Scope, ScopedKey, StateStore
-from alchemistore.maintenance.invariants import violations
 from tests.support.campaigns import Campaign, campaign, chain, created, register
-from tests.support.concurrency import Running
-from tests.support.history import statuses
+from tests.support.concurrency import in_a_transaction
+from tests.support.history import outcomes as outcomes_of, statuses
+from tests.support.pairs import Act, Pairs
 
-T = TypeVar("T")
 NOON = datetime(2024, 1, 19, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
@@ -34,117 +32,81 @@ class Arena:
     old: str
     new: str
 
+    def named(self, keys: Iterable[ScopedKey | None]) -> list[str | None]:
+        """Return the names of tasks."""
+        names = {None: None, self.parent: "parent", self.task: "task"}
+        return [names[key] for key in keys]
 
-Act = Callable[[StateStore, Arena], object]
-ACTS: dict[str, Act] = {
-    "claim": lambda tx, arena: tx.claim_taskhub_tasks(arena.hub, arena.new, count=2),
-    "expire": lambda tx, arena: tx.expire_registrations(NOON + MINUTE),
-    "cancel": lambda tx, arena: tx.cancel_tasks([arena.task], arena.hub),
-    "action": lambda tx, arena: tx.action_tasks([arena.task], arena.other_hub),
-    "set priority": lambda tx, arena: tx.set_task_priority([arena.task], 3),
-    "set weight": lambda tx, arena: tx.set_task_weights([arena.task], arena.hub, 0.25),
-    "set running": lambda tx, arena: tx.set_task_running([arena.task]),
-    "set waiting": lambda tx, arena: tx.set_task_waiting([arena.task]),
-    "set invalid": lambda tx, arena: tx.set_task_invalid([arena.task]),
-    "complete parent": lambda tx, arena: tx.set_task_complete([arena.parent]),
-    "delete parent": lambda tx, arena: tx.set_task_deleted([arena.parent]),
+
+ACTS: dict[str, Act[Arena]] = {
+    "claim": lambda tx, arena: arena.named(tx.claim_taskhub_tasks(arena.hub, arena.new, count=2)),
+    "expire": lambda tx, arena: arena.old in tx.expire_registrations(NOON + MINUTE),
+    "cancel": lambda tx, arena: arena.named(tx.cancel_tasks([arena.task], arena.hub)),
+    "action": lambda tx, arena: arena.named(tx.action_tasks([arena.task], arena.other_hub)),
+    "set priority": lambda tx, arena: arena.named(tx.set_task_priority([arena.task], 3)),
+    "set weight": lambda tx, arena: arena.named(tx.set_task_weights([arena.task], arena.hub, 0.25)),
+    "set running": lambda tx, arena: arena.named(tx.set_task_running([arena.task])),
+    "set waiting": lambda tx, arena: arena.named(tx.set_task_waiting([arena.task])),
+    "set invalid": lambda tx, arena: arena.named(tx.set_task_invalid([arena.task])),
+    "complete parent": lambda tx, arena: arena.named(tx.set_task_complete([arena.parent])),
+    "delete parent": lambda tx, arena: arena.named(tx.set_task_deleted([arena.parent])),
 }
 
 
 class Ring:
-    """Two hubs of one transformation, on which arenas are put up one after the other."""
+    """A source of arenas, each in a scope of its own."""
 
-    def __init__(self, store: StateStore, scope: Scope) -> None:
-        self.store = store
-        self.made, self.other = (
-            campaign(store, scope, arms=1, name=name) for name in ("one", "other")
-        )
-        self.count = 0
+    def __init__(self, store: StateStore) -> None:
+        self.store, self.count = store, 0
 
     @contextmanager
     def arena(self, *names: str) -> Iterator[Arena]:
         """Return the start for these calls: a held task for `expire`, or an incomplete parent."""
         self.count += 1
-        store, made = self.store, self.made
-        parent, task = chain(store, made.transformations[0], 2)
-        arena = Arena(
-            made.hub, self.other.hub, parent, task, f"old {self.count}", f"new {self.count}"
-        )
-        for identifier, heartbeat in {arena.old: NOON, arena.new: NOON + MINUTE}.items():
-            store.register_computeservice(
-                ComputeServiceRegistration(
-                    identifier=ComputeServiceID(identifier), registered=NOON, heartbeat=heartbeat
+        scope = Scope("org", "camp", f"arena{self.count}")
+        with self.store.transaction() as tx:
+            made, other = (campaign(tx, scope, arms=1, name=name) for name in ("one", "other"))
+            parent, task = chain(tx, made.transformations[0], 2)
+            old, new = f"old {self.count}", f"new {self.count}"
+            for identifier, heartbeat in {old: NOON, new: NOON + MINUTE}.items():
+                tx.register_computeservice(
+                    ComputeServiceRegistration(
+                        identifier=ComputeServiceID(identifier),
+                        registered=NOON,
+                        heartbeat=heartbeat,
+                    )
                 )
-            )
-        store.action_tasks([task], made.hub)
-        store.set_task_running([parent])
-        if "complete parent" not in names:
-            store.set_task_complete([parent])
-        if "expire" in names:
-            store.claim_taskhub_tasks(made.hub, arena.old)
-        yield arena
-        store.set_task_deleted([parent])
-        store.expire_registrations(NOON + 2 * MINUTE)
+            tx.action_tasks([task], made.hub)
+            tx.set_task_running([parent])
+            if "complete parent" not in names:
+                tx.set_task_complete([parent])
+            if "expire" in names:
+                tx.claim_taskhub_tasks(made.hub, old)
+        yield Arena(made.hub, other.hub, parent, task, old, new)
 
-    def outcome(self, arena: Arena) -> dict[str, Any]:
-        """Return the final state of the task."""
-        with self.store.engine.connect() as connection:
-            assert violations(connection) == []
-            attempts = connection.execute(
-                text("SELECT service, outcome FROM attempts WHERE task = :task ORDER BY attempt"),
-                {"task": arena.task.token},
-            ).all()
-        return {
-            "statuses": self.store.get_task_status([arena.parent, arena.task]),
-            "priority": self.store.get_task_priority([arena.task]),
-            "weights": [
-                self.store.get_task_weights([arena.task], hub)
-                for hub in (arena.hub, arena.other_hub)
-            ],
-            "attempts": [
-                (attempt.service.partition(" ")[0], attempt.outcome) for attempt in attempts
-            ],
-        }
+    def outcome(self, arena: Arena) -> object:
+        with self.store.transaction(readonly=True) as tx:
+            return {
+                "statuses": tx.get_task_status([arena.parent, arena.task]),
+                "priority": tx.get_task_priority([arena.task]),
+                "weights": [
+                    tx.get_task_weights([arena.task], hub) for hub in (arena.hub, arena.other_hub)
+                ],
+                "attempts": [
+                    (service.partition(" ")[0], outcome)
+                    for service, outcome in outcomes_of(tx, arena.task)
+                ],
+            }
 
 
-def in_a_transaction(store: StateStore, call: Callable[..., T], *args: object) -> Running[T]:
-    """A call in a thread, in a transaction of its own: what fails there is not tried again."""
-
-    def run() -> T:
-        with store.transaction() as tx:
-            return call(tx, *args)
-
-    return Running(run)
-
-
-@pytest.mark.parametrize("first", ACTS)
+@pytest.mark.parametrize("one", ACTS)
 def test_two_concurrent_calls_have_the_effect_of_a_serial_order(
-    store: StateStore, scope: Scope, first: str
+    store: StateStore, one: str
 ) -> None:
-    ring = Ring(store, scope)
-
-    @cache
-    def in_turn(setting: tuple[str, str], *names: str) -> dict[str, Any]:
-        with ring.arena(*setting) as arena:
-            for name in names:
-                ACTS[name](store, arena)
-            return ring.outcome(arena)
-
-    for second in ACTS:
-        pair = first, second
-        with ring.arena(*pair) as arena:
-            with store.transaction() as tx:
-                ACTS[first](tx, arena)
-                other = in_a_transaction(store, ACTS[second], arena)
-                waited = other.waits_for(tx)
-                assert not (waited and second == "claim"), pair
-            other.result()
-            found = ring.outcome(arena)
-        orders: list[tuple[str, ...]] = [pair] if waited else [pair, (second, first)]
-        if second == "claim":
-            # It may pass over a task that somebody is at.
-            orders.append((first,))
-        assert any(found == in_turn(pair, *order) for order in orders), (pair, waited, found)
+    names = list(ACTS)
+    # A claim may pass over a task that somebody is at.
+    pairs = Pairs(store, Ring(store), ACTS, passing={"claim": [None, None]})
+    pairs.require_serial_orders(one, names[names.index(one) :])
 
 
 @pytest.fixture
@@ -252,13 +214,13 @@ def test_concurrent_claims_skip_each_other_on_one_hub_and_on_two(
     store.action_tasks(made.tasks + more, other_hub)
     store.set_task_priority(made.tasks, 1)
 
-    def claim_two(tx: StateStore, hub: ScopedKey) -> object:
+    def claim_two(hub: ScopedKey, tx: StateStore) -> object:
         return tx.claim_taskhub_tasks(hub, "b", count=2)
 
     with store.transaction() as tx:
         assert tx.claim_taskhub_tasks(made.hub, "a") == made.tasks
         for hub in (made.hub, other_hub):
-            claim = in_a_transaction(store, claim_two, hub)
+            claim = in_a_transaction(store, partial(claim_two, hub))
             assert not claim.waits_for(tx)
             answer = claim.result()
             assert isinstance(answer, list)

@@ -11,7 +11,9 @@ from sqlalchemy import text
 from alchemistore import Scope, ScopedKey, StateStore
 from tests.support.campaigns import Campaign, campaign, register, star
 from tests.support.concurrency import (
+    LOCKED,
     committed_or_rolled_back,
+    in_a_transaction,
     run_concurrently,
     run_while_open,
 )
@@ -19,6 +21,11 @@ from tests.support.databases import row_counts
 from tests.support.history import status
 from tests.support.restarts import NAN, fail_in_steps, retries
 from tests.support.results import ref
+
+ADD_PATTERN = text("""
+    INSERT INTO restart_patterns (scope_id, taskhub, token, pattern, max_retries, created_at)
+    SELECT scope_id, token, token, 'NaN', 1, now() FROM taskhubs WHERE token = :taskhub
+""")
 
 
 @pytest.fixture
@@ -208,6 +215,51 @@ def test_failure_during_the_addition_of_a_pattern_is_resolved_by_one_of_both(
     )
     second.result()
     assert left(store, made) == ("waiting", 1, 1)
+
+
+@pytest.fixture
+def other(store: StateStore, scope: Scope) -> Campaign:
+    """Another hub of the same transformation, without tasks."""
+    return campaign(store, scope, arms=1, name="other")
+
+
+def test_patterns_of_a_hub_apply_to_a_task_that_came_to_it_during_its_settlement(
+    store: StateStore, made: Campaign, other: Campaign, claimed: ScopedKey
+) -> None:
+    store.add_task_restart_patterns(other.hub, ["coordinate"], 2)
+    _, second = run_while_open(
+        store,
+        lambda tx: tx.action_tasks([claimed], other.hub),
+        lambda: settle_failure(claimed, store),
+        commit=True,
+    )
+    assert second.waited
+    assert second.result() == "waiting"
+    assert retries(store, claimed) == {
+        (str(made.hub), "NaN"): (1, 3),
+        (str(other.hub), "coordinate"): (1, 2),
+    }
+
+
+def test_settlement_and_deletion_of_a_hub_with_new_patterns_do_not_deadlock(
+    store: StateStore, made: Campaign, other: Campaign, claimed: ScopedKey
+) -> None:
+    store.action_tasks([claimed], other.hub)
+    with store.transaction() as tx:
+        tx.set_task_priority([claimed], 3)
+        # It has locked the pattern of one hub, and waits for the task.
+        settling = in_a_transaction(store, partial(settle_failure, claimed))
+        assert settling.waits_for(tx)
+        with store.engine.begin() as connection:
+            connection.execute(ADD_PATTERN, {"taskhub": other.hub.token})
+        # It locks the pattern of the other hub, and then waits for the settlement.
+        deleting = in_a_transaction(store, lambda tx: tx.delete_taskhub(other.network))
+        with store.engine.connect() as connection:
+            while connection.scalar(LOCKED) < 2:
+                connection.rollback()
+    assert settling.result() == "waiting"
+    assert deleting.result() == other.hub
+    assert retries(store, claimed) == {(str(made.hub), "NaN"): (1, 3)}
 
 
 def test_calls_in_opposite_orders_do_not_deadlock(store: StateStore, scope: Scope) -> None:

@@ -91,6 +91,16 @@ class Running(Generic[T]):
         return False
 
 
+def in_a_transaction(store: StateStore, call: Callable[[StateStore], T]) -> Running[T]:
+    """Make a call in a thread, in a transaction of its own: what fails there is not repeated."""
+
+    def run() -> T:
+        with store.transaction() as tx:
+            return call(tx)
+
+    return Running(run)
+
+
 def run_while_open(
     store: StateStore, first: Callable[[StateStore], Any], second: Callable[[], T], *, commit: bool
 ) -> tuple[Any, Running[T]]:

@@ -33,12 +33,16 @@ Order of locks
 Everything that touches tasks, actions and claims acquires locks in this order:
 
 1. registrations of compute managers, by name, then of compute services, by identifier;
-2. hubs to which tasks are added, and transformations of which tasks are created, each if it has a
-   quota;
+2. hubs whose restart patterns change, and, if they have a quota, hubs to which tasks are added and
+   transformations of which tasks are created;
 3. restart patterns, by key;
 4. tasks, by key; a lock on a task covers its actions, counters of restarts, claim, attempts and
    results;
 5. lanes, then queue rows.
+
+Which patterns to lock depends on the hubs that the tasks are on. If these have changed by the time
+when the tasks are locked, the call goes back to a savepoint, which releases its locks, and starts
+again.
 
 A claim locks queue rows before tasks. It uses SKIP LOCKED for each of them, so it never waits and
 cannot be part of a deadlock. These operations never update hubs, networks or transformations.

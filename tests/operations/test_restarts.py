@@ -250,6 +250,16 @@ def test_repeated_settlement_counts_once(store: StateStore, made: Campaign) -> N
     assert retries(store, task) == {(str(made.hub), "NaN"): (1, 2)}
 
 
+def test_failure_of_a_task_that_is_named_several_times_counts_once(
+    store: StateStore, made: Campaign
+) -> None:
+    [task] = made.tasks
+    store.add_task_restart_patterns(made.hub, ["NaN"], 2)
+    fail_in_steps(store, task, NAN)
+    store.resolve_task_restarts([task, str(task), task])
+    assert retries(store, task) == {(str(made.hub), "NaN"): (1, 2)}
+
+
 def test_late_failure_is_not_counted(store: StateStore, made: Campaign) -> None:
     [task] = made.tasks
     store.add_task_restart_patterns(made.hub, ["NaN"], 2)

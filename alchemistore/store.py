@@ -24,6 +24,7 @@ from alchemistore.database.transaction import (
     open_transaction,
     reads,
     writes,
+    writes_again,
     writes_in_autocommit,
 )
 from alchemistore.database.translation import translate_errors
@@ -34,6 +35,7 @@ from alchemistore.operations import (
     actions,
     blockers,
     claims,
+    delivery,
     history,
     identities,
     keyed_chains,
@@ -375,9 +377,11 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     claim_tasks = writes_in_autocommit(claims.claim_tasks)
     maintain_queue = writes(lanes.maintain_queue)
     repair_queue = writes(repair.repair_queue)
+    repair_restarts = writes(repair.repair_restarts)
 
     # settlement
     settle_task = writes(settlement.settle_task)
+    deliver_result = writes_again(delivery.deliver_result)
 
     # restart patterns
     add_task_restart_patterns = writes(restart_patterns.add_task_restart_patterns)
@@ -406,6 +410,7 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     get_task_history = reads(history.get_task_history)
     get_task_details = reads(history.get_task_details)
     get_service_tasks = reads(history.get_service_tasks)
+    get_lost_claims = reads(history.get_lost_claims)
     get_task_blockers = reads(blockers.get_task_blockers)
 
     # results

@@ -4,19 +4,45 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
 from alchemistore.alchemiscale.conversion import to_ours, to_theirs
 from alchemistore.alchemiscale.settings import Neo4jSettings, graph_address, store_settings
-from alchemistore.errors import MissingObjectError, StateStoreError as Neo4JStoreError
+from alchemistore.errors import (
+    MissingObjectError,
+    OutcomeUnknownError,
+    StateStoreError as Neo4JStoreError,
+    StoreUnavailableError,
+)
+from alchemistore.models import Delivery, TaskStatusEnum
 from alchemistore.store import AlchemiscaleStateStore, StateStore
 
 __all__ = ["AlchemiscaleStateStore", "Neo4JStoreError", "Neo4jStore", "get_n4js"]
 
 # The text that users of alchemiscale see.
 MISSING = "No such object in database"
+SERVICE_UNAVAILABLE = 503
+# The calls with which alchemiscale's server continues after it has stored a result.
+CONTINUE = frozenset({"add_protocol_dag_result_ref_tracebacks"})
+
+
+@functools.cache
+def unavailable_error() -> type[Exception]:
+    """Return the class of errors that a server answers with "service unavailable".
+
+    The clients of alchemiscale repeat a request that gets this answer. Nothing has been changed.
+    """
+    http = import_module("starlette.exceptions").HTTPException
+
+    def create(self: Any, text: str) -> None:
+        http.__init__(self, SERVICE_UNAVAILABLE, text)
+
+    return type("UnavailableError", (http, StoreUnavailableError), {"__init__": create})
 
 
 @contextmanager
@@ -25,6 +51,32 @@ def _their_errors() -> Iterator[None]:
         yield
     except MissingObjectError as error:
         raise KeyError(MISSING) from error
+    except OutcomeUnknownError:
+        raise
+    except StoreUnavailableError as error:
+        raise unavailable_error()(str(error)) from error
+
+
+@dataclass
+class _Delivered:
+    """The result that this request or program has delivered last.
+
+    Attributes
+    ----------
+    store : Neo4jStore
+    task, service : str
+    delivery : Delivery
+        What it changed. It has an attempt, so that the delivery has settled everything.
+    """
+
+    store: Neo4jStore
+    task: str
+    service: str
+    delivery: Delivery
+
+
+# A server copies the context for each request.
+_DELIVERED: ContextVar[_Delivered | None] = ContextVar("delivered", default=None)
 
 
 def _method(name: str) -> Callable[..., Any]:
@@ -32,6 +84,8 @@ def _method(name: str) -> Callable[..., Any]:
 
     @functools.wraps(call)
     def method(store: Neo4jStore, *args: Any, **kwargs: Any) -> Any:
+        if name not in CONTINUE:
+            _DELIVERED.set(None)
         named = {parameter: to_ours(value) for parameter, value in kwargs.items()}
         with _their_errors():
             return to_theirs(call(store.store, *map(to_ours, args), **named))
@@ -59,6 +113,12 @@ class Neo4jStore:
         The store that answers the calls.
     graph : SimpleNamespace
         ``graph.address`` is ``host:port/database``.
+
+    Notes
+    -----
+    alchemiscale's server stores a result with up to six calls. Here, the first of them,
+    `set_task_result`, settles the task if its service has claimed it, as `deliver_result` does. The
+    calls that follow in the same request find the status set and the failure recorded.
     """
 
     def __init__(self, settings: Neo4jSettings) -> None:
@@ -67,19 +127,80 @@ class Neo4jStore:
         self.store = StateStore(store_settings(settings))
         self.graph = SimpleNamespace(address=graph_address(self.store.engine.url))
 
-    def transaction(self, ignore_exceptions: bool = False) -> AbstractContextManager[StateStore]:
+    @contextmanager
+    def transaction(self, ignore_exceptions: bool = False) -> Iterator[StateStore]:
         """Open a transaction; calls take what it yields as ``tx``."""
-        return self.store.transaction(ignore_exceptions=ignore_exceptions)
+        with (
+            _their_errors(),
+            self.store.transaction(ignore_exceptions=ignore_exceptions) as tx,
+        ):
+            yield tx
+
+    def set_task_result(self, task: Any, protocoldagresultref: Any) -> Any:
+        """Store a reference to a result, and settle the task if its creator has claimed it."""
+        ref = to_ours(protocoldagresultref)
+        with _their_errors():
+            delivery = self.store.deliver_result(str(task), ref, ref.creator)
+        settled = delivery.attempt is not None and ref.creator is not None
+        _DELIVERED.set(_Delivered(self, str(task), ref.creator, delivery) if settled else None)
+        return to_theirs(delivery.result)
+
+    def set_task_complete(self, tasks: Any, raise_error: bool = False) -> Any:
+        """Set tasks to complete, except a task whose result has been delivered just now."""
+        return self._set(TaskStatusEnum.complete, tasks, raise_error)
+
+    def set_task_error(self, tasks: Any, raise_error: bool = False) -> Any:
+        """Set tasks to error, except a task whose result has been delivered just now."""
+        return self._set(TaskStatusEnum.error, tasks, raise_error)
+
+    def _set(self, status: TaskStatusEnum, tasks: Any, raise_error: bool) -> Any:
+        given = list(tasks) if not isinstance(tasks, str) else tasks
+        if (delivered := self._delivered(given)) is not None:
+            return [given[0] if delivered.delivery.status is status else None]
+        _DELIVERED.set(None)
+        with _their_errors():
+            return to_theirs(self.store.set_task_status(to_ours(given), status, raise_error))
+
+    def log_failure_compute_service(self, compute_service_id: Any, failure_time: Any) -> Any:
+        """Record that a service failed at a task, unless the delivery has recorded it."""
+        delivered = _DELIVERED.get()
+        if (
+            delivered is None
+            or delivered.store is not self
+            or delivered.service != str(compute_service_id)
+        ):
+            with _their_errors():
+                self.store.log_failure_compute_service(str(compute_service_id), failure_time)
+        return compute_service_id
+
+    def resolve_task_restarts(self, task_scoped_keys: Any, *, tx: StateStore | None = None) -> None:
+        """Restart failed tasks, except one whose late failure has changed nothing."""
+        given = list(task_scoped_keys)
+        delivered = self._delivered(given)
+        _DELIVERED.set(None)
+        if delivered is not None:
+            delivery = delivered.delivery
+            if not (delivery.settled or delivery.repeated):
+                return
+        with _their_errors():
+            (tx or self.store).resolve_task_restarts(to_ours(given))
+
+    def _delivered(self, tasks: Any) -> _Delivered | None:
+        """Return the delivery that has settled exactly these tasks just now."""
+        delivered = _DELIVERED.get()
+        if delivered is None or delivered.store is not self:
+            return None
+        return delivered if [str(one) for one in tasks] == [delivered.task] else None
 
     def heartbeat_computeservice(self, compute_service_id: Any, heartbeat: Any) -> Any:
         """Record that a compute service is alive; one that is not registered is ignored."""
-        with suppress(MissingObjectError):
+        with _their_errors(), suppress(MissingObjectError):
             self.store.heartbeat_computeservice(str(compute_service_id), heartbeat)
         return compute_service_id
 
     def deregister_computeservice(self, compute_service_id: Any) -> Any:
         """Remove the registration of a compute service, if there is one."""
-        with suppress(MissingObjectError):
+        with _their_errors(), suppress(MissingObjectError):
             self.store.deregister_computeservice(str(compute_service_id))
         return compute_service_id
 

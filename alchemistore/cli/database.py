@@ -18,7 +18,6 @@ from alchemistore.cli.progress import Progress
 
 if TYPE_CHECKING:
     from alchemistore.maintenance.findings import Finding
-    from alchemistore.models import QueueRepair
     from alchemistore.store import StateStore
 
 # The reference to a younger object may not be stored yet.
@@ -63,7 +62,8 @@ def _upgrade(url: str) -> None:
 @click.option(
     "--repair",
     is_flag=True,
-    help="Rebuild the queue if it is inconsistent. Tasks and actions are not modified.",
+    help="Rebuild the queue if it is inconsistent, and apply restart patterns to failed tasks that"
+    " a server has left without a decision. Other tasks and actions are not modified.",
 )
 @click.option(
     "--objects",
@@ -96,12 +96,19 @@ def check(url: str, repair: bool, with_objects: bool, after: str, as_json: bool)
     with Progress(after) as progress:
         found, repaired = findings(store.engine), None
         if found and repair:
-            repaired = store.repair_queue()
+            repaired = _repair(store)
             found = findings(store.engine)
         audited = _audit(store, progress) if with_objects else ()
         count = _print(chain(found, audited), repaired, progress, as_json)
     if count:
         sys.exit(EXIT_PROBLEMS_FOUND)
+
+
+def _repair(store: StateStore) -> dict[str, int]:
+    queue, restarts = store.repair_queue(), 0
+    while batch := store.repair_restarts():
+        restarts += batch
+    return {**dict(queue), "restarts": restarts}
 
 
 def _audit(store: StateStore, progress: Progress) -> Iterator[Finding]:
@@ -114,13 +121,18 @@ def _audit(store: StateStore, progress: Progress) -> Iterator[Finding]:
 
 
 def _print(
-    findings: Iterable[Finding], repaired: QueueRepair | None, progress: Progress, as_json: bool
+    findings: Iterable[Finding],
+    repaired: dict[str, int] | None,
+    progress: Progress,
+    as_json: bool,
 ) -> int:
     """Print findings as they come, then the summary, and return the number of findings."""
     if repaired is not None and not as_json:
         click.echo(
-            f"Repaired the queue: removed {repaired.removed} entries, added {repaired.added}."
+            f"Repaired the queue: removed {repaired['removed']} entries, added {repaired['added']}."
         )
+        if repaired["restarts"]:
+            click.echo(f"Applied restart patterns to {repaired['restarts']} failed tasks.")
     count, complete = 0, False
     try:
         for finding in findings:
@@ -131,7 +143,7 @@ def _print(
         if as_json:
             summary = {
                 "ok": False if count else (True if complete else None),
-                "repaired": None if repaired is None else dict(repaired),
+                "repaired": repaired,
                 "after": None if complete else progress.last,
             }
             click.echo(json.dumps(summary))
@@ -141,6 +153,32 @@ def _print(
         elif complete:
             click.echo("No problems found.")
     return count
+
+
+@database.command("lost-claims")
+@url_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per attempt.")
+def lost_claims(url: str, as_json: bool) -> None:
+    """List attempts whose service has probably never learned of its claim.
+
+    These are open attempts of services that have claimed other tasks at least a minute later. A
+    service of alchemiscale claims only when it has finished its tasks, so the answer to the earlier
+    claim was lost. Set such a task to waiting, and it can be claimed again.
+    """
+    for attempt in open_store(url).get_lost_claims():
+        since = attempt.claimed_at.isoformat(timespec="seconds")
+        click.echo(
+            json.dumps(
+                {
+                    "task": str(attempt.task),
+                    "attempt": attempt.attempt,
+                    "service": attempt.service,
+                    "claimed_at": since,
+                }
+            )
+            if as_json
+            else f"{attempt.task}  attempt {attempt.attempt} of {attempt.service}, since {since}"
+        )
 
 
 @database.command()

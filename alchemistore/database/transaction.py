@@ -334,6 +334,16 @@ def writes(
     return _method(operation, readonly=False)
 
 
+def writes_again(
+    operation: Callable[Concatenate[Connection, P], R],
+) -> Callable[Concatenate[Transactional, P], R]:
+    """Return a method for an operation that recognises whether it was carried out before.
+
+    It is repeated if the connection is lost during COMMIT.
+    """
+    return _method(operation, readonly=False, known=True)
+
+
 def writes_in_autocommit(
     operation: Callable[Concatenate[Connection, P], R],
 ) -> Callable[Concatenate[Transactional, P], R]:
@@ -346,7 +356,10 @@ def writes_in_autocommit(
 
 
 def _method(
-    operation: Callable[Concatenate[Connection, P], R], readonly: bool, autocommit: bool = False
+    operation: Callable[Concatenate[Connection, P], R],
+    readonly: bool,
+    autocommit: bool = False,
+    known: bool = False,
 ) -> Callable[Concatenate[Transactional, P], R]:
     @functools.wraps(operation)
     def method(store: Transactional, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -372,7 +385,7 @@ def _method(
                 raise TypeError(reason) from error
 
         if not takes_request:
-            return joined.run(lambda tx, again: call(tx), readonly)
+            return joined.run(lambda tx, again: call(tx), readonly, known=known)
         if given is None and joined.connection is None:
             return joined.run(_identified(call), readonly, known=True, autocommit=autocommit)
         return joined.run(

@@ -29,6 +29,20 @@ CLAIMABLE = """
     )
 """
 
+# Failed tasks with a result that have been on a hub with restart patterns ever since, because
+# `resolve_task_restarts` was not called after `deliver_result` or `set_task_error`. A task that
+# failed just now, or was actioned again later, is none of them.
+UNDECIDED = """
+    SELECT DISTINCT t.scope_id, t.token
+    FROM tasks AS t
+    JOIN attempts AS x ON (x.scope_id, x.task, x.attempt) = (t.scope_id, t.token, t.attempts)
+    JOIN actions AS a ON (a.scope_id, a.task) = (t.scope_id, t.token)
+    JOIN restart_patterns AS p ON (p.scope_id, p.taskhub) = (a.scope_id, a.taskhub)
+    WHERE t.status = 'error' AND x.outcome = 'error' AND x.result IS NOT NULL
+        AND a.created_at <= t.status_changed_at
+        AND t.status_changed_at < statement_timestamp() - interval '10 minutes'
+"""
+
 # What the documents of networks refer to.
 PARTS_OF_NETWORKS = """
     SELECT n.scope_id, n.token AS network, unnest(o.children) AS part
@@ -162,6 +176,9 @@ RULES = {
     "the token of a restart pattern is the MD5 of its text": """
         SELECT p.scope_id, 'TaskHub', p.taskhub FROM restart_patterns AS p
         WHERE p.token <> CAST(md5(convert_to(p.pattern, 'UTF8')) AS uuid)
+    """,
+    "restart patterns have decided about each failed task on their hub": f"""
+        SELECT u.scope_id, 'Task', u.token FROM ({UNDECIDED}) AS u
     """,
     # It would never expire. The clock of another server, after a failover, may differ a little.
     "the last heartbeat of a compute service is not in the future": """

@@ -1,4 +1,4 @@
-"""Rebuild the queue from tasks, extends and actions."""
+"""Rebuild the queue from tasks, extends and actions, and make up for restarts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import logging
 
 from sqlalchemy import Connection, text
 
-from alchemistore.maintenance.invariants import CLAIMABLE
+from alchemistore.maintenance.invariants import CLAIMABLE, UNDECIDED
 from alchemistore.models import QueueRepair
 from alchemistore.operations.queue.refresh import refresh
+from alchemistore.operations.restarts import resolve
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,9 @@ LACKING = text(f"""
     GROUP BY t.scope_id, t.task
     ORDER BY t.scope_id, t.task
 """)
+# A role that only reads is refused although there is nothing to repair.
+REQUIRE_RIGHT = text("LOCK TABLE restart_counters IN ROW EXCLUSIVE MODE")
+FIND_UNDECIDED = text(f"{UNDECIDED} ORDER BY scope_id, token LIMIT :limit")
 
 
 def repair_queue(tx: Connection) -> QueueRepair:
@@ -79,3 +83,23 @@ def repair_queue(tx: Connection) -> QueueRepair:
             "the queue was wrong: removed %d entries and added %d", repair.removed, repair.added
         )
     return repair
+
+
+def repair_restarts(tx: Connection) -> int:
+    """Restart failed tasks about which restart patterns have not decided, or remove them from hubs.
+
+    A server that ends between storing a failure and applying the patterns leaves such tasks. The
+    patterns decide as in `resolve_task_restarts`.
+
+    Returns
+    -------
+    int
+        The number of these tasks, at most 10,000; call it again for more.
+    """
+    tx.execute(REQUIRE_RIGHT)
+    rows = tx.execute(FIND_UNDECIDED, {"limit": BATCH}).all()
+    if rows:
+        tasks = {"scope_ids": [row.scope_id for row in rows], "tokens": [row.token for row in rows]}
+        resolve(tx, tasks)
+        log.warning("restart patterns were applied to %d failed tasks that had waited", len(rows))
+    return len(rows)

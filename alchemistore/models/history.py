@@ -190,6 +190,30 @@ class Settlement(_Record):
     outcome: AttemptOutcome | None = None
 
 
+class Delivery(_Record):
+    """The effect of delivering a result.
+
+    Attributes
+    ----------
+    result : ScopedKey
+        The stored reference: that of the first delivery, if this one repeats it.
+    status : TaskStatusEnum
+        The status of the task afterwards.
+    attempt : int or None
+        The attempt that the result belongs to; ``None`` if the sender never claimed the task.
+    settled : bool
+        Whether this delivery ended the attempt, or completed the task.
+    repeated : bool
+        Whether the result was stored already.
+    """
+
+    result: ScopedKey
+    status: TaskStatusEnum
+    attempt: int | None = None
+    settled: bool = False
+    repeated: bool = False
+
+
 class BlockerKind(StrEnum):
     """The reasons why a task cannot be claimed."""
 

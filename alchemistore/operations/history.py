@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -79,6 +80,23 @@ TASKS_OF_SERVICE = text("""
     FROM claims AS c JOIN scopes AS s ON s.id = c.scope_id
     WHERE c.service = :service
     ORDER BY s.org, s.campaign, s.project, c.task
+""")
+# A service of alchemiscale claims again when it has finished everything that it knows of.
+LOST_CLAIMS = text("""
+    WITH
+    -- The last claim of each service that holds a task. Reads all attempts.
+    last AS MATERIALIZED (
+        SELECT service, max(claimed_at) AS claimed_at FROM attempts
+        WHERE service IN (SELECT service FROM claims) GROUP BY service
+    )
+    SELECT s.org, s.campaign, s.project, a.task, a.attempt, a.service, a.hostname, a.claimed_at,
+        a.ended_at, a.outcome, a.reason, a.result, NULL AS packages
+    FROM claims AS c
+    JOIN last ON last.service = c.service
+    JOIN attempts AS a ON (a.scope_id, a.task, a.attempt) = (c.scope_id, c.task, c.attempt)
+    JOIN scopes AS s ON s.id = c.scope_id
+    WHERE c.claimed_at < last.claimed_at - CAST(:before AS interval)
+    ORDER BY a.claimed_at, a.service, s.org, s.campaign, s.project, a.task
 """)
 
 
@@ -242,4 +260,36 @@ def get_service_tasks(tx: Connection, compute_service_id: str) -> list[ScopedKey
     rows = tx.execute(TASKS_OF_SERVICE, {"service": str(compute_service_id)})
     return [
         ScopedKey.from_parts("Task", row.task, row.org, row.campaign, row.project) for row in rows
+    ]
+
+
+def get_lost_claims(tx: Connection, before: timedelta = timedelta(minutes=1)) -> list[Attempt]:
+    """Return the open attempts of services that have claimed other tasks since.
+
+    If the answer to a claim is lost on its way to the service, the service does not know of its
+    tasks, and they stay running until it ends. A service of alchemiscale claims again only when it
+    has finished all tasks that it knows of, so such attempts are lost. A service that claims while
+    it still runs tasks has open attempts of this kind that are not lost.
+
+    Parameters
+    ----------
+    before : timedelta, default one minute
+        How much earlier than the last claim of the service a claim must be. A server may claim from
+        several hubs, one after the other, for one request.
+
+    Returns
+    -------
+    list of Attempt
+        The oldest claim first, without environments.
+
+    Raises
+    ------
+    ValueError
+        If `before` is negative.
+    """
+    if before < timedelta(0):
+        raise ValueError(f"before must not be negative, not {before}")
+    return [
+        _attempt(ScopedKey.from_parts("Task", row.task, row.org, row.campaign, row.project), row)
+        for row in tx.execute(LOST_CLAIMS, {"before": before})
     ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
@@ -30,6 +31,8 @@ from alchemistore.operations.results import add_result
 from alchemistore.operations.statuses import SET_STATUS
 
 log = logging.getLogger(__name__)
+
+Restart: TypeAlias = Callable[[Connection, dict[str, Any]], Sequence[tuple[int, UUID]]]
 
 # Locks a task and the tasks that extend it, because completing it makes them claimable. Locking in
 # the order of keys prevents deadlocks.
@@ -140,57 +143,95 @@ def settle_task(
         tracebacks have more than 64 MiB together.
     """
     key = parse_key(task, "Task")
-    settle = partial(
-        _settle,
-        tx,
-        key,
-        protocoldagresultref,
-        compute_service_id,
-        attempt,
-        tracebacks,
-        environment,
-    )
+
+    def act(patterns: Patterns, found: Found) -> Settlement:
+        return settle(
+            tx,
+            lock_task(tx, key),
+            protocoldagresultref,
+            compute_service_id,
+            attempt=attempt,
+            tracebacks=tracebacks,
+            environment=environment,
+            restart=partial(restart_failed, patterns=patterns, found=found),
+        )
+
     if protocoldagresultref.ok:
-        return settle({}, {})
-    return with_patterns(tx, parse_keys(tx, [key]).parameters, settle)
+        return act({}, {})
+    return with_patterns(tx, parse_keys(tx, [key]).parameters, act)
 
 
-def _settle(
-    tx: Connection,
-    key: ScopedKey,
-    protocoldagresultref: ProtocolDAGResultRef,
-    compute_service_id: str | None,
-    attempt: int | None,
-    tracebacks: Sequence[str] | None,
-    environment: Mapping[str, str] | None,
-    patterns: Patterns,
-    found: Found,
-) -> Settlement:
+class LockedTask(NamedTuple):
+    """A task that is locked, with the tasks that extend it."""
+
+    key: ScopedKey
+    scope_id: int
+    status: TaskStatusEnum
+
+
+def lock_task(tx: Connection, key: ScopedKey) -> LockedTask:
+    """Lock a task and the tasks that extend it.
+
+    Raises
+    ------
+    KeyError
+        If there is no such task.
+    """
     rows = tx.execute(LOCK_TASK_AND_CHILDREN, parameters(key))
     row = next((row for row in rows if row.token == key.token), None)
     if row is None:
         raise MissingObjectError(key)
-    sender = _sender(tx, row, protocoldagresultref, compute_service_id, attempt)
+    return LockedTask(key, row.scope_id, TaskStatusEnum(row.status))
+
+
+def settle(
+    tx: Connection,
+    task: LockedTask,
+    ref: ProtocolDAGResultRef,
+    service: str | None,
+    *,
+    attempt: int | None = None,
+    tracebacks: Sequence[str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    restart: Restart | None = None,
+) -> Settlement:
+    """Settle a locked task, as `settle_task` describes.
+
+    Parameters
+    ----------
+    tx : Connection
+        The open transaction.
+    task : LockedTask
+        The task.
+    ref : ProtocolDAGResultRef
+        The reference.
+    service : str or None
+        The service that ran the task.
+    attempt, tracebacks, environment
+        As in `settle_task`.
+    restart : callable, optional
+        `restart_failed` with the patterns of its hubs, which are locked before the task. Without
+        it, a failed task stays in error, and a later call has to apply the patterns.
+    """
+    sender = _sender(tx, task, ref, service, attempt)
     number = None if sender is None else sender.attempt
     holds = sender is not None and sender.holds
-    result = add_result(
-        tx, key, row.scope_id, protocoldagresultref, number, tracebacks, settles=holds
-    )
+    result = add_result(tx, task.key, task.scope_id, ref, number, tracebacks, settles=holds)
     if environment is not None and number is not None:
-        _add_environment(tx, row, number, environment)
-    status, outcome = _consequence(protocoldagresultref.ok, holds, TaskStatusEnum(row.status))
+        _add_environment(tx, task, number, environment)
+    status, outcome = _consequence(ref.ok, holds, task.status)
     if status is not None:
-        _finish(tx, row, status, outcome, None if holds else number, compute_service_id)
-        settled = {"scope_ids": [row.scope_id], "tokens": [row.token]}
-        if status is TaskStatusEnum.error and restart_failed(tx, settled, patterns, found):
+        _finish(tx, task, status, outcome, None if holds else number, service)
+        settled = {"scope_ids": [task.scope_id], "tokens": [task.key.token]}
+        if status is TaskStatusEnum.error and restart is not None and restart(tx, settled):
             status = TaskStatusEnum.waiting
         refresh(tx, settled, "children" if status is TaskStatusEnum.complete else "tasks")
         raise_floors_throttled(tx)
     if not holds:
-        _log_late(key, number, protocoldagresultref.ok, TaskStatusEnum(row.status), status)
+        _log_late(task.key, number, ref.ok, task.status, status)
     return Settlement(
         result=result,
-        status=status or TaskStatusEnum(row.status),
+        status=status or task.status,
         attempt=number,
         outcome=_outcome(outcome, holds, sender),
     )
@@ -237,7 +278,7 @@ def _consequence(
 
 def _sender(
     tx: Connection,
-    task: Row[tuple[int, UUID, str]],
+    task: LockedTask,
     ref: ProtocolDAGResultRef,
     service: str | None,
     attempt: int | None,
@@ -249,7 +290,7 @@ def _sender(
         FIND_ATTEMPT_OF_SENDER,
         {
             "scope_id": task.scope_id,
-            "task": task.token,
+            "task": task.key.token,
             "service": named,
             "attempt": attempt,
             "result": gufe_token(ref.key),
@@ -259,7 +300,7 @@ def _sender(
 
 def _finish(
     tx: Connection,
-    task: Row[tuple[int, UUID, str]],
+    task: LockedTask,
     status: TaskStatusEnum,
     outcome: AttemptOutcome | None,
     late: int | None,
@@ -276,7 +317,7 @@ def _finish(
         SET_STATUS[status],
         {
             "scope_ids": [task.scope_id],
-            "tokens": [task.token],
+            "tokens": [task.key.token],
             "status": status.value,
             "sources": ["waiting", "running", "error"],
             "outcome": outcome,
@@ -289,7 +330,7 @@ def _finish(
 
 
 def _add_environment(
-    tx: Connection, task: Row[tuple[int, UUID, str]], attempt: int, environment: Mapping[str, str]
+    tx: Connection, task: LockedTask, attempt: int, environment: Mapping[str, str]
 ) -> None:
     packages = json.dumps(
         {escape(str(name)): escape(str(version)) for name, version in environment.items()},
@@ -300,7 +341,7 @@ def _add_environment(
         ADD_ENVIRONMENT,
         {
             "scope_id": task.scope_id,
-            "task": task.token,
+            "task": task.key.token,
             "attempt": attempt,
             "token": token,
             "packages": packages,

@@ -41,6 +41,13 @@ def test_forty_threads_share_a_store(
     store.expire_registrations(expire_time=_later())
 
 
+def test_result_is_settled_by_the_first_call_of_a_request(
+    run_program: Run, store: StateStore, pooled_database: str, scope: Scope
+) -> None:
+    made = campaign(store, scope, tasks=100)
+    run_program("results.py", URL=pooled_database, HUB=str(made.hub))
+
+
 @pytest.mark.slow
 def test_strategist_starts_processes_that_use_the_store(
     run_program: Run, pooled_database: str, tmp_path: Path

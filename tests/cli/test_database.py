@@ -14,8 +14,11 @@ from sqlalchemy import make_url, text
 from alchemistore import Scope, StateStore
 from alchemistore.database import migrations
 from tests.cli.conftest import Run
-from tests.support.campaigns import Campaign, campaign
+from tests.support.campaigns import Campaign, campaign, register
 from tests.support.catalog import catalog_of, is_empty
+from tests.support.history import statuses
+from tests.support.restarts import Failure
+from tests.support.results import ref
 
 NOWHERE = "postgresql://somebody:s3cret@127.0.0.1:1/nothing?connect_timeout=2"
 
@@ -153,7 +156,7 @@ def test_repair_reports_as_json(run: Run, worn: StateStore, made: Campaign, data
     assert done.exit_code == 0
     assert json.loads(done.stdout) == {
         "ok": True,
-        "repaired": {"removed": 0, "added": 3},
+        "repaired": {"removed": 0, "added": 3, "restarts": 0},
         "after": None,
     }
 
@@ -174,6 +177,72 @@ def test_repair_changes_nothing_but_the_queue(
         "- broken rule: the attempt counter of a task is the number of its attempts" in done.stdout
     )
     assert done.stdout.endswith("\n1 problem left.\n")
+
+
+def test_repair_applies_restart_patterns_that_a_server_did_not_apply(
+    run: Run, worn: StateStore, made: Campaign, database: str
+) -> None:
+    worn.add_task_restart_patterns(made.hub, ["NaN"], 1)
+    register(worn, "service")
+    claimed = [one for one in worn.claim_taskhub_tasks(made.hub, "service", count=2) if one]
+    for task in claimed:
+        worn.deliver_result(task, ref(task.scope, ok=False), "service")
+    [failure] = worn.get_task_failures(claimed[0])
+    worn.add_protocol_dag_result_ref_tracebacks([Failure("it is NaN")], failure)
+    # What is younger may still be at work.
+    assert run("database", "check", "--url", database).exit_code == 0
+    spoil(
+        worn,
+        "UPDATE tasks SET status_changed_at = status_changed_at - interval '1 day'"
+        " WHERE status = 'error'",
+    )
+    spoil(worn, "UPDATE actions SET created_at = created_at - interval '1 day'")
+    done = run("database", "check", "--url", database)
+    assert done.exit_code == 1
+    rule = "broken rule: restart patterns have decided about each failed task on their hub"
+    assert sorted(done.stdout.splitlines()[:2]) == [f"- {rule}: {task}" for task in sorted(claimed)]
+
+    done = run("database", "check", "--repair", "--url", database)
+    assert done.exit_code == 0
+    assert "Applied restart patterns to 2 failed tasks.\n" in done.stdout
+    assert statuses(worn, claimed) == ["waiting", "error"]
+    assert claimed[0] in worn.get_taskhub_tasks(made.hub)
+    assert claimed[1] not in worn.get_taskhub_tasks(made.hub)
+
+
+def test_failed_task_that_a_user_has_actioned_again_is_no_problem(
+    run: Run, worn: StateStore, made: Campaign, database: str
+) -> None:
+    register(worn, "service")
+    [task] = worn.claim_taskhub_tasks(made.hub, "service")
+    assert task is not None
+    worn.add_task_restart_patterns(made.hub, ["NaN"], 1)
+    worn.settle_task(task, ref(task.scope, ok=False), "service")
+    spoil(
+        worn,
+        "UPDATE tasks SET status_changed_at = status_changed_at - interval '1 day'"
+        " WHERE status = 'error'",
+    )
+    assert worn.action_tasks([task], made.hub) == [task]
+    assert run("database", "check", "--url", database).exit_code == 0
+
+
+def test_lost_claims_are_listed(run: Run, worn: StateStore, made: Campaign, database: str) -> None:
+    register(worn, "service", "other")
+    [lost] = worn.claim_taskhub_tasks(made.hub, "service")
+    worn.claim_taskhub_tasks(made.hub, "other")
+    assert run("database", "lost-claims", "--url", database).stdout == ""
+    for table in ("claims", "attempts"):
+        spoil(worn, f"UPDATE {table} SET claimed_at = claimed_at - interval '1 hour'")
+    worn.claim_taskhub_tasks(made.hub, "service")
+
+    done = run("database", "lost-claims", "--url", database)
+    assert done.exit_code == 0
+    assert done.stdout.startswith(f"{lost}  attempt 1 of service, since ")
+    assert len(done.stdout.splitlines()) == 1
+    [line] = run("database", "lost-claims", "--json", "--url", database).stdout.splitlines()
+    assert json.loads(line).keys() == {"task", "attempt", "service", "claimed_at"}
+    assert json.loads(line)["task"] == str(lost)
 
 
 # Removing

@@ -34,6 +34,7 @@ def test_all_commands_are_listed() -> None:
         "upgrade",
         "check",
         "grant",
+        "lost-claims",
         "reset",
     }
 

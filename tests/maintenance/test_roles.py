@@ -159,6 +159,7 @@ READS: dict[str, Call] = {
     "get_service_tasks": lambda s, m: s.get_service_tasks("a service"),
     "get_task_blockers": lambda s, m: s.get_task_blockers(m.tasks),
     "get_task_restart_patterns": lambda s, m: s.get_task_restart_patterns([m.hub]),
+    "get_lost_claims": lambda s, m: s.get_lost_claims(),
     "get_task_tracebacks": lambda s, m: s.get_task_tracebacks(m.tasks[0]),
     "get_task_results": lambda s, m: s.get_task_results(m.tasks[0]),
     "get_task_failures": lambda s, m: s.get_task_failures(m.tasks[0]),
@@ -197,6 +198,9 @@ WRITES: dict[str, Call] = {
     "claim_tasks": lambda s, m: s.claim_tasks([SCOPE], "another service", count=2),
     "settle_task": lambda s, m: s.settle_task(
         m.tasks[0], ref(m.tasks[0].scope), environment={"gufe": "1.1"}
+    ),
+    "deliver_result": lambda s, m: s.deliver_result(
+        m.tasks[2], ref(m.tasks[2].scope, ok=False), "another service"
     ),
     "set_task_result": lambda s, m: s.set_task_result(m.tasks[1], ref(m.tasks[1].scope, ok=False)),
     "add_protocol_dag_result_ref_tracebacks": (
@@ -246,6 +250,7 @@ WRITES: dict[str, Call] = {
     "expire_registrations": lambda s, m: s.expire_registrations(datetime.now(UTC)),
     "maintain_queue": lambda s, m: s.maintain_queue(),
     "repair_queue": lambda s, m: s.repair_queue(),
+    "repair_restarts": lambda s, m: s.repair_restarts(),
     "create_credentialed_entity": lambda s, m: s.create_credentialed_entity(
         USER(identifier="other", hashed_key=HASH)
     ),

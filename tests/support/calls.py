@@ -552,7 +552,10 @@ ABOUT_ONE = {
     "register_computeservice",
     "set_task_result",
     "settle_task",
+    "deliver_result",
+    "get_lost_claims",
     "maintain_queue",
+    "repair_restarts",
 }
 CALLS = sorted(name for name in dir(StateStore) if hasattr(getattr(StateStore, name), "operation"))
 USER, KEY = "somebody", "a key"
@@ -576,6 +579,7 @@ def arguments(world: World, name: str) -> dict[str, Any]:
     by_name: dict[str, Any] = {
         "after": made.tasks[0],
         "attempt": 1,
+        "before": timedelta(minutes=1),
         "chemicalsystem": ScopedKey.from_str(f"{middle.key}-{world.scope}"),
         "cls": CredentialedUserIdentity,
         "compute_manager_id": MANAGER,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from alchemistore.models import GufeKey, Scope, ScopedKey
 
 T = TypeVar("T")
 
+TOKEN_LENGTH = 32
 _TOKEN = re.compile("[0-9a-f]{32}")
 
 SCOPE_IDS = text("""
@@ -117,7 +119,7 @@ def scope_parameters(scope: Scope | str | None) -> dict[str, str | None]:
     return {"org": org, "campaign": campaign, "project": project}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Keys:
     """A list of keys: the parameters of a bulk statement, and answers in input order.
 
@@ -131,8 +133,8 @@ class Keys:
         One per requested key: its index among the distinct keys, or -1.
     distinct : list of ScopedKey
         The distinct keys.
-    scope_ids, tokens : list
-        The scope id and token of each distinct key.
+    scope_ids : list of int
+        The scope id of each distinct key.
     """
 
     requested: list[ScopedKey | str | None]
@@ -140,12 +142,22 @@ class Keys:
     index: list[int]
     distinct: list[ScopedKey]
     scope_ids: list[int]
-    tokens: list[UUID]
 
-    @property
+    @cached_property
+    def tokens(self) -> list[UUID]:
+        """The token of each distinct key."""
+        return [UUID(hex=key.gufe_key[-TOKEN_LENGTH:]) for key in self.distinct]
+
+    @cached_property
     def parameters(self) -> dict[str, Any]:
-        """The parameters of `unnest(:scope_ids, :tokens)`."""
-        return {"scope_ids": self.scope_ids, "tokens": self.tokens}
+        """The parameters of `unnest(:scope_ids, :tokens)`.
+
+        They are texts, because psycopg takes long to write lists, once for each statement.
+        """
+        return {
+            "scope_ids": f"{{{','.join(map(str, self.scope_ids))}}}",
+            "tokens": uuids(key.gufe_key for key in self.distinct),
+        }
 
     def pairs(self) -> Iterator[tuple[int, UUID]]:
         """Return the scope id and token of each distinct key."""
@@ -156,7 +168,7 @@ class Keys:
         return zip(self.distinct, self.pairs(), strict=True)
 
     def __bool__(self) -> bool:
-        return bool(self.tokens)
+        return bool(self.distinct)
 
     def align(self, found: Mapping[tuple[int, UUID], T]) -> list[T | None]:
         """Return the values found by scope id and token, one per requested key, in that order."""
@@ -168,24 +180,31 @@ class Keys:
         return [padded[index] for index in self.index]
 
     def align_keys(
-        self, accepted: Callable[[tuple[int, UUID]], bool], once: bool = False
+        self, refused: Set[tuple[int, UUID]], once: bool = False
     ) -> list[ScopedKey | None]:
-        """Return the accepted keys, ``None`` for the others.
+        """Return the keys, ``None`` for those that are refused.
 
         Parameters
         ----------
-        accepted : callable
-            Takes a scope id and a token.
+        refused : set of (int, UUID)
+            The scope ids and tokens of these.
         once : bool, default False
             Return a repeated key only at its first position.
         """
-        fine = [*map(accepted, self.pairs()), False]
+        if not refused and (not once or len(self.distinct) == len(self.requested)):
+            return list(self.parsed)
+        fine = [*(pair not in refused for pair in self.pairs()), False]
         answer: list[ScopedKey | None] = []
         for key, index in zip(self.parsed, self.index, strict=True):
             answer.append(key if fine[index] else None)
             if once:
                 fine[index] = False
         return answer
+
+
+def uuids(keys: Iterable[GufeKey]) -> str:
+    """Return the tokens of keys as a PostgreSQL array; faster than a list of UUID objects."""
+    return "{" + ",".join([key[-TOKEN_LENGTH:] for key in keys]) + "}"
 
 
 def parse_keys(
@@ -211,24 +230,31 @@ def parse_keys(
         raise TypeError(f"expected a list of keys, not the single key {keys}")
     kinds = (kind,) if isinstance(kind, str) else tuple(kind)
     requested = list(keys)
-    parsed = [_lenient(key, kinds) for key in requested]
-    ids = scope_ids(tx, {(key.org, key.campaign, key.project) for key in parsed if key is not None})
-    read = Keys(requested, parsed, [], [], [], [])
+    parsed = [_parsed(key) for key in requested]
+    scopes = {(key.org, key.campaign, key.project) for key in parsed if key is not None}
+    ids = scope_ids(tx, scopes)
+    read = Keys(requested, parsed, [], [], [])
     known: dict[tuple[int | None, str], int] = {}
     for place, key in enumerate(parsed):
         index = -1
         if key is not None:
-            scope_id = ids.get((key.org, key.campaign, key.project))
-            index = known.get((scope_id, key.gufe_key), -1)
-            if index < 0 and scope_id is not None and (token := key.token) is not None:
-                index = known[scope_id, key.gufe_key] = len(read.tokens)
+            identity = ids.get((key.org, key.campaign, key.project)), key.gufe_key
+            found = known.get(identity)
+            if found is not None:
+                index = found
+            elif identity[0] is not None and _is_of_kind(key.gufe_key, kinds):
+                index = known[identity] = len(read.distinct)
                 read.distinct.append(key)
-                read.scope_ids.append(scope_id)
-                read.tokens.append(token)
-            if index < 0:
+                read.scope_ids.append(identity[0])
+            else:
                 parsed[place] = None
         read.index.append(index)
     return read
+
+
+def _is_of_kind(key: GufeKey, kinds: tuple[str, ...]) -> bool:
+    name, _, token = key.partition("-")
+    return name in kinds and _TOKEN.fullmatch(token) is not None
 
 
 def parse_one_or_many(
@@ -285,11 +311,6 @@ def parse_networks(
 def token_of(key: ScopedKey | None) -> UUID | None:
     """Return the token of a key, or ``None`` without a key."""
     return None if key is None else key.token
-
-
-def _lenient(key: ScopedKey | str | None, kinds: tuple[str, ...]) -> ScopedKey | None:
-    parsed = _parsed(key)
-    return parsed if parsed is not None and parsed.qualname in kinds else None
 
 
 def _parsed(key: ScopedKey | str | None) -> ScopedKey | None:

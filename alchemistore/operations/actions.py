@@ -319,7 +319,7 @@ def _change_locked(
         refresh(tx, keys.parameters)
     if refusals is not None:
         explain(tx, refusals, keys, refused, reason, hub)
-    return keys.align_keys(lambda pair: pair not in refused, once=once)
+    return keys.align_keys(refused, once=once)
 
 
 def set_task_weights(
@@ -435,7 +435,7 @@ def get_taskhub_actioned_tasks(
     single = taskhub is None or isinstance(taskhub, str | ScopedKey)
     given = cast("Iterable[ScopedKey | str | None]", [taskhub] if single else taskhub)
     keys = parse_keys(tx, [parse_hub(hub) for hub in given], "TaskHub")
-    found: list[dict[ScopedKey, float]] = [{} for _ in keys.tokens]
+    found: list[dict[ScopedKey, float]] = [{} for _ in keys.distinct]
     hubs = list(dict.fromkeys(key for key in keys.parsed if key is not None))
     for row in tx.execute(LIST_ACTIONS_OF_HUBS, keys.parameters):
         found[row.position - 1][scoped(hubs[row.position - 1], "Task", row.task)] = row.weight

@@ -439,8 +439,8 @@ def has_work(
         **scope_lists("in", scopes),
         **scope_lists("out", exclude_scopes or ()),
         "protocols": parse_protocols(protocols),
-        "hub_scope_ids": None if hubs is None else hubs.scope_ids,
-        "taskhubs": None if hubs is None else hubs.tokens,
+        "hub_scope_ids": None if hubs is None else hubs.parameters["scope_ids"],
+        "taskhubs": None if hubs is None else hubs.parameters["tokens"],
     }
     return bool(tx.scalar(HAS_WORK, values))
 

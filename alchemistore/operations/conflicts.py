@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, text
 
 from alchemistore import gufe_adapter
+from alchemistore.database.keys import uuids
 from alchemistore.errors import (
     DamagedDocumentError,
     DocumentConflictError,
@@ -26,7 +27,6 @@ from alchemistore.operations.documents import (
     BinaryArray,
     insert_documents,
     read_documents,
-    uuids,
 )
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,13 @@ from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import Connection, text
 
 from alchemistore import gufe_adapter
-from alchemistore.database.keys import one_or_missing, parameters, scope_ids, scope_parameters
+from alchemistore.database.keys import (
+    one_or_missing,
+    parameters,
+    scope_ids,
+    scope_parameters,
+    uuids,
+)
 from alchemistore.database.planner import FENCE
 from alchemistore.database.sql import SCOPE_ID
 from alchemistore.errors import MissingObjectError
@@ -103,11 +109,6 @@ class BinaryArray(list[Any]):
 
 
 psycopg.adapters.register_dumper(BinaryArray, ListBinaryDumper)
-
-
-def uuids(keys: Iterable[GufeKey]) -> str:
-    """Return the tokens of keys as a PostgreSQL array; faster than a list of UUID objects."""
-    return "{" + ",".join([key[-32:] for key in keys]) + "}"
 
 
 def ensure_scope(tx: Connection, scope: Scope) -> int:

@@ -167,5 +167,5 @@ def set_network_state(
         changed = {(row.scope_id, row.network) for row in tx.execute(SET_NETWORK_STATE, values)}
     if single and not changed:
         raise MissingObjectError(networks)
-    answer = keys.align_keys(changed.__contains__)
+    answer = keys.align_keys({*keys.pairs()} - changed)
     return cast(ScopedKey, answer[0]) if single else answer

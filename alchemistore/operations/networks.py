@@ -15,6 +15,7 @@ from alchemistore.database.keys import (
     parse_key,
     parse_scope,
     scoped,
+    uuids,
 )
 from alchemistore.database.sql import SCOPE_ID
 from alchemistore.errors import MissingObjectError
@@ -37,7 +38,6 @@ from alchemistore.operations.documents import (
     ensure_scope,
     read_documents,
     stored_keys,
-    uuids,
 )
 from alchemistore.operations.requests import once
 from alchemistore.operations.strategies import remove_unused_strategy

@@ -275,7 +275,7 @@ def set_task_status(
     raise_floors_throttled(tx)
     if refusals is not None:
         explain(tx, refusals, keys, refused, _refused_by_status)
-    return keys.align_keys(lambda pair: pair not in refused)
+    return keys.align_keys(refused)
 
 
 def _refused_by_status(state: Row[Any]) -> RefusalReason:
@@ -420,7 +420,7 @@ def get_network_status(
         Without zero counts; empty if there is no such network. A list if `network` is an iterable.
     """
     single, keys = parse_one_or_many(tx, network, "AlchemicalNetwork")
-    counts: list[dict[str, int]] = [{} for _ in keys.tokens]
+    counts: list[dict[str, int]] = [{} for _ in keys.distinct]
     for row in tx.execute(COUNT_STATUSES_OF_NETWORKS, keys.parameters):
         counts[row.position - 1][row.status] = row.count
     # A copy for each position, because a network may be given twice.

@@ -129,7 +129,7 @@ def set_taskhub_weight(
     values = {**keys.parameters, "weights": [last[index] for index in range(len(keys.distinct))]}
     changed = {(row.scope_id, row.network) for row in tx.execute(SET_TASKHUB_WEIGHTS, values)}
     if not single:
-        return keys.align_keys(changed.__contains__)
+        return keys.align_keys({*keys.pairs()} - changed)
     if not changed:
         raise MissingObjectError(f"the task hub of {network}")
     return None

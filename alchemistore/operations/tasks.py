@@ -509,7 +509,7 @@ def set_task_priority(
         refresh(tx, keys.parameters)
     if refusals is not None:
         explain(tx, refusals, keys, missing, lambda state: RefusalReason.missing)
-    return keys.align_keys(lambda pair: pair not in missing)
+    return keys.align_keys(missing)
 
 
 def get_task_priority(tx: Connection, tasks: Iterable[ScopedKey | str | None]) -> list[int | None]:

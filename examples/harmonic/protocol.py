@@ -212,9 +212,15 @@ class HarmonicProtocol(gufe.Protocol):
     Parameters
     ----------
     settings : HarmonicSettings
+
+    Attributes
+    ----------
+    end_state_cls : type
+        The unit that samples an end state.
     """
 
     result_cls = HarmonicResult
+    end_state_cls: type[EndState] = EndState
     _settings_cls = HarmonicSettings
 
     # The methods of gufe 0.4 compare settings only.
@@ -243,7 +249,7 @@ class HarmonicProtocol(gufe.Protocol):
         start_a, start_b = (None, None) if earlier is None else earlier["positions"]
         a, b = force_constant(stateA), force_constant(stateB)
         ends = {
-            label: EndState(
+            label: self.end_state_cls(
                 name=f"sample {system.name}",
                 constant=constant,
                 constant_other=other,

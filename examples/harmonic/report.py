@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,33 +53,12 @@ class Report:
         ----------
         console : Console
         """
-        for table in (self._legs(), self._cycles(), self._services()):
+        for table in (legs_table(self.answers.legs), self._cycles(), self._services()):
             console.print()
             console.print(table)
         console.print()
         self._verdict(console)
         tell(console, f"Plot: [bold]{escape(str(self.plot))}[/]")
-
-    def _legs(self) -> Table:
-        table = _table("Free energies in kT: estimate ± standard error, and the exact value")
-        table.add_column("in")
-        table.add_column("from → to")
-        for heading in ("estimate", "exact", "deviation", "samples"):
-            table.add_column(heading, justify="right")
-        previous = None
-        for leg in self.answers.legs:
-            if previous not in (None, leg.environment):
-                table.add_section()
-            table.add_row(
-                "" if leg.environment == previous else leg.environment,
-                f"{leg.first} → {leg.second}",
-                f"{leg.estimate:+.4f} ± {leg.uncertainty:.4f}",
-                f"{leg.exact:+.4f}",
-                _sigmas(leg.deviation),
-                str(leg.samples),
-            )
-            previous = leg.environment
-        return table
 
     def _cycles(self) -> Table:
         table = _table(
@@ -149,6 +129,35 @@ class Report:
                 console,
                 f"[red]✗[/] The results are wrong: more than {LIMIT:.0f} σ is not chance.",
             )
+
+
+def legs_table(legs: Iterable[Leg]) -> Table:
+    """Return a table of the estimated and exact free energies.
+
+    Parameters
+    ----------
+    legs : iterable of Leg
+        The transformations, sorted by environment.
+    """
+    table = _table("Free energies in kT: estimate ± standard error, and the exact value")
+    table.add_column("in")
+    table.add_column("from → to")
+    for heading in ("estimate", "exact", "deviation", "samples"):
+        table.add_column(heading, justify="right")
+    previous = None
+    for leg in legs:
+        if previous not in (None, leg.environment):
+            table.add_section()
+        table.add_row(
+            "" if leg.environment == previous else leg.environment,
+            f"{leg.first} → {leg.second}",
+            f"{leg.estimate:+.4f} ± {leg.uncertainty:.4f}",
+            f"{leg.exact:+.4f}",
+            _sigmas(leg.deviation),
+            str(leg.samples),
+        )
+        previous = leg.environment
+    return table
 
 
 def tell(console: Console, text: str) -> None:

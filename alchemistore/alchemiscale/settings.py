@@ -81,7 +81,8 @@ def _database_url(given: Neo4jSettings) -> str:
         raise ValueError(
             f"no database is named: set NEO4J_URL, or leave it empty and set {DATABASE_URL}"
         )
-    user, password = quote(given.NEO4J_USER, safe=""), quote(given.NEO4J_PASS, safe="")
+    # It is a space if `complete_environment` has set it.
+    user, password = quote(given.NEO4J_USER.strip(), safe=""), quote(given.NEO4J_PASS, safe="")
     login = f"{user}:{password}@" if user else ""
     query = f"?{parts.query}" if parts.query else ""
     name = database or quote(given.NEO4J_DBNAME, safe="")

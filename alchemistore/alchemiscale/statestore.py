@@ -192,6 +192,15 @@ class Neo4jStore:
             return None
         return delivered if [str(one) for one in tasks] == [delivered.task] else None
 
+    def claim_taskhub_tasks(
+        self, taskhub: Any, compute_service_id: Any, count: int = 1, protocols: Any = None
+    ) -> Any:
+        """Claim tasks; a service that is not registered gets none."""
+        given = to_ours((taskhub, compute_service_id, count, protocols))
+        with _their_errors(), suppress(MissingObjectError):
+            return to_theirs(self.store.claim_taskhub_tasks(*given))
+        return [None] * count
+
     def heartbeat_computeservice(self, compute_service_id: Any, heartbeat: Any) -> Any:
         """Record that a compute service is alive; one that is not registered is ignored."""
         with _their_errors(), suppress(MissingObjectError):

@@ -110,8 +110,11 @@ class _Finder(MetaPathFinder):
 
 
 def _replace(module: ModuleType, substitute: ModuleType) -> None:
-    """Replace a module, and its names wherever they have been imported."""
-    names = [(vars(module)[name], getattr(substitute, name)) for name in NAMES]
+    """Replace a module, and its names, wherever they have been imported."""
+    names: list[tuple[Any, Any]] = [
+        (module, substitute),
+        *((vars(module)[name], getattr(substitute, name)) for name in NAMES),
+    ]
     for importer in list(sys.modules.values()):
         if importer in (module, substitute):
             continue
@@ -120,8 +123,6 @@ def _replace(module: ModuleType, substitute: ModuleType) -> None:
                 if value is theirs:
                     setattr(importer, name, ours)
     sys.modules[STATESTORE] = substitute
-    parent, _, name = STATESTORE.rpartition(".")
-    setattr(sys.modules[parent], name, substitute)
     if (api := sys.modules.get(BASE_API)) is not None:
         # It keeps the stores that it has created.
         api.get_n4js_depends.cache_clear()

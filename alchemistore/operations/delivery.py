@@ -15,16 +15,10 @@ from alchemistore.models.clock import now, uuid7
 from alchemistore.models.text import unescape
 from alchemistore.operations.results import CLAIMED_ATTEMPT, add_result
 from alchemistore.operations.services import ADD_FAILURE
-from alchemistore.operations.settlement import LockedTask, lock_task, settle
+from alchemistore.operations.settlement import LockedTask, find_sender, lock_task, settle
 
 LOCK_SERVICE_OF_DELIVERY = text("""
     SELECT identifier FROM compute_services WHERE identifier = :identifier FOR KEY SHARE
-""")
-HAS_CLAIMED = text("""
-    SELECT EXISTS (
-        SELECT FROM attempts AS a
-        WHERE a.scope_id = :scope_id AND a.task = :task AND a.service = :service
-    )
 """)
 # The reference under which a result of the task is stored already. A server stores it anew, with
 # another time, if it is sent again.
@@ -92,15 +86,16 @@ def deliver_result(
         # Registrations are locked before tasks.
         tx.execute(LOCK_SERVICE_OF_DELIVERY, {"identifier": service})
     locked = lock_task(tx, key)
-    place = {"scope_id": locked.scope_id, "task": key.token}
     earlier = _find_delivered(tx, locked, protocoldagresultref)
     ref = protocoldagresultref if earlier is None else earlier
     repeated = earlier is not None
-    if service is None or not tx.scalar(HAS_CLAIMED, {**place, "service": service}):
+    sender = find_sender(tx, locked, ref, service)
+    if sender is None:
+        place = {"scope_id": locked.scope_id, "task": key.token}
         attempt = tx.scalar(CLAIMED_ATTEMPT, place)
         result = add_result(tx, key, locked.scope_id, ref, attempt)
         return Delivery(result=result, status=locked.status, repeated=repeated)
-    settlement = settle(tx, locked, ref, service)
+    settlement = settle(tx, locked, ref, service, sender)
     settled = settlement.status is not locked.status
     if failed and (settled or not repeated):
         failure = {"identifier": service, "failed": now(), "token": uuid7()}

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
 from alchemistore.database.keys import gufe_token, parameters, parse_key, parse_keys
 from alchemistore.database.sql import SCOPE_ID
@@ -145,12 +145,13 @@ def settle_task(
     key = parse_key(task, "Task")
 
     def act(patterns: Patterns, found: Found) -> Settlement:
+        locked = lock_task(tx, key)
         return settle(
             tx,
-            lock_task(tx, key),
+            locked,
             protocoldagresultref,
             compute_service_id,
-            attempt=attempt,
+            find_sender(tx, locked, protocoldagresultref, compute_service_id, attempt),
             tracebacks=tracebacks,
             environment=environment,
             restart=partial(restart_failed, patterns=patterns, found=found),
@@ -159,6 +160,14 @@ def settle_task(
     if protocoldagresultref.ok:
         return act({}, {})
     return with_patterns(tx, parse_keys(tx, [key]).parameters, act)
+
+
+class Sender(NamedTuple):
+    """The attempt of the sender of a result, and whether it still holds the claim."""
+
+    attempt: int
+    outcome: AttemptOutcome | None
+    holds: bool
 
 
 class LockedTask(NamedTuple):
@@ -189,8 +198,8 @@ def settle(
     task: LockedTask,
     ref: ProtocolDAGResultRef,
     service: str | None,
+    sender: Sender | None,
     *,
-    attempt: int | None = None,
     tracebacks: Sequence[str] | None = None,
     environment: Mapping[str, str] | None = None,
     restart: Restart | None = None,
@@ -207,13 +216,14 @@ def settle(
         The reference.
     service : str or None
         The service that ran the task.
-    attempt, tracebacks, environment
+    sender : Sender or None
+        Its attempt, as `find_sender` returns it.
+    tracebacks, environment
         As in `settle_task`.
     restart : callable, optional
         `restart_failed` with the patterns of its hubs, which are locked before the task. Without
         it, a failed task stays in error, and a later call has to apply the patterns.
     """
-    sender = _sender(tx, task, ref, service, attempt)
     number = None if sender is None else sender.attempt
     holds = sender is not None and sender.holds
     result = add_result(tx, task.key, task.scope_id, ref, number, tracebacks, settles=holds)
@@ -255,7 +265,7 @@ def _log_late(
 
 
 def _outcome(
-    outcome: AttemptOutcome | None, holds: bool, sender: Row[tuple[int, str, bool]] | None
+    outcome: AttemptOutcome | None, holds: bool, sender: Sender | None
 ) -> AttemptOutcome | None:
     """Return the outcome of the attempt of the sender."""
     if holds:
@@ -276,17 +286,32 @@ def _consequence(
     return None, None
 
 
-def _sender(
+def find_sender(
     tx: Connection,
     task: LockedTask,
     ref: ProtocolDAGResultRef,
     service: str | None,
-    attempt: int | None,
-) -> Row[tuple[int, str, bool]] | None:
+    attempt: int | None = None,
+) -> Sender | None:
+    """Return the attempt of the sender of a result; ``None`` if it never claimed the task.
+
+    Parameters
+    ----------
+    tx : Connection
+        The open transaction.
+    task : LockedTask
+        The task.
+    ref : ProtocolDAGResultRef
+        The reference.
+    service : str or None
+        The service that ran the task.
+    attempt : int, optional
+        The number of the attempt. Default: that with this result, else the last one.
+    """
     if service is None and attempt is None:
         return None
     named = None if service is None else str(service)
-    return tx.execute(
+    row = tx.execute(
         FIND_ATTEMPT_OF_SENDER,
         {
             "scope_id": task.scope_id,
@@ -296,6 +321,9 @@ def _sender(
             "result": gufe_token(ref.key),
         },
     ).first()
+    if row is None:
+        return None
+    return Sender(row.attempt, row.outcome and AttemptOutcome(row.outcome), row.holds)
 
 
 def _finish(

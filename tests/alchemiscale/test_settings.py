@@ -60,8 +60,9 @@ def test_special_characters_of_user_and_password_are_escaped() -> None:
     assert found == "postgresql://a%3Ab:p%40s%2Fs%3F%25@host/mine"
 
 
-def test_bolt_url_without_a_user_has_no_login() -> None:
-    assert named("bolt://host/mine", user="") == "postgresql://host/mine"
+@pytest.mark.parametrize("user", ["", " "])
+def test_bolt_url_without_a_user_has_no_login(user: str) -> None:
+    assert named("bolt://host/mine", user=user) == "postgresql://host/mine"
 
 
 def test_parameters_of_a_bolt_url_are_kept() -> None:

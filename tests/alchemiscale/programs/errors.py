@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from typing import Any
 
 from alchemistore.alchemiscale import install
@@ -45,7 +46,10 @@ for error in (
     assert str(error) == "'No such object in database'"
     assert "No such object in database: " in str(error.__cause__)
 
-# A service that is not registered learns of it when it claims, as on Neo4j.
+# A service that is not registered gets no tasks, and no error.
+hub = ScopedKey.from_str(f"TaskHub-{'0' * 32}-org-campaign-project")
+assert store.claim_taskhub_tasks(taskhub=hub, compute_service_id=SERVICE, count=2) == [None] * 2
+assert not store.compute_service_can_claim(SERVICE, datetime.now(UTC), 3)
 assert store.heartbeat_computeservice(SERVICE, None) == SERVICE
 assert store.deregister_computeservice(SERVICE) == SERVICE
 

@@ -15,7 +15,7 @@ from alchemiscale.storage.statestore import Neo4jStore, get_n4js as imported_as
 
 from alchemistore.alchemiscale import install
 
-theirs = statestore
+theirs = [statestore]
 worker = strategist.execute_strategy_worker
 settings = Neo4jStoreSettings(
     NEO4J_URL=os.environ["URL"].replace("postgresql", "bolt", 1).partition("?")[0],
@@ -30,8 +30,9 @@ install()
 substitute = importlib.import_module("alchemistore.alchemiscale.statestore")
 assert importlib.import_module("alchemiscale.storage.statestore") is substitute
 assert importlib.import_module("alchemiscale.storage").statestore is substitute
-# The names of this module, too.
-assert statestore is theirs
+# The names of this module, too; the variable in the list is none.
+assert statestore is substitute
+assert theirs[0] is not substitute
 assert Neo4jStore is substitute.Neo4jStore
 assert imported_as is substitute.get_n4js
 assert base.get_n4js is strategist.get_n4js is substitute.get_n4js

@@ -100,8 +100,15 @@ def settle(tx: StateStore, arena: Arena) -> object:
     return answer.status, answer.outcome
 
 
+def deliver(tx: StateStore, arena: Arena) -> object:
+    failure = ref(arena.claimed.scope, ok=False)
+    answer = tx.deliver_result(arena.claimed, failure, arena.service)
+    return answer.status, answer.settled
+
+
 ACTS: dict[str, Act[Arena]] = {
     "settle": settle,
+    "deliver": deliver,
     "resolve": lambda tx, arena: tx.resolve_task_restarts(arena.tasks),
     "add": lambda tx, arena: tx.add_task_restart_patterns(arena.hub, ["Particle", "NaN"], 2),
     "remove": lambda tx, arena: tx.remove_task_restart_patterns(arena.hub, ["NaN", "Particle"]),
@@ -118,7 +125,8 @@ ACTS: dict[str, Act[Arena]] = {
 # Each pair once. `clear` locks what `remove` locks, and `set maximum` locks no tasks.
 PARTNERS = {
     "settle": [*ACTS],
-    "resolve": [name for name in ACTS if name != "settle"],
+    "deliver": [name for name in ACTS if name not in ("settle", "clear", "set maximum")],
+    "resolve": [name for name in ACTS if name not in ("settle", "deliver")],
     "add": ["add", "remove", "clear", "set maximum", "cancel", "action", "delete hub"],
     "remove": ["remove", "set maximum", "cancel", "set invalid", "delete hub"],
     "clear": ["clear", "cancel"],

@@ -53,13 +53,15 @@ def test_result_is_settled_by_the_first_call_of_a_request(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("order", ["install first", "install last"])
 def test_strategist_starts_processes_that_use_the_store(
-    run_program: Run, pooled_database: str, tmp_path: Path
+    run_program: Run, pooled_database: str, tmp_path: Path, order: str
 ) -> None:
     run_program(
         "strategist.py",
         os.fspath(tmp_path / "cache"),
         URL=pooled_database,
+        ORDER=order,
         ALCHEMISTORE_MODULES="harmonic",
     )
 

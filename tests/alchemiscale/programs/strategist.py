@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 
-from alchemiscale.strategist.settings import StrategistSettings
+if os.environ["ORDER"] == "install last":
+    # The process of the strategy imports it here, too.
+    importlib.import_module("alchemiscale.strategist")
 
 if __name__ == "__main__":
     from alchemistore.alchemiscale import install
 
-    # The strategist has been imported above, so that its names are replaced.
     install()
 
     from alchemiscale.models import Scope
     from alchemiscale.settings import Neo4jStoreSettings, S3ObjectStoreSettings
     from alchemiscale.storage.models import StrategyState
     from alchemiscale.strategist.service import StrategistService
+    from alchemiscale.strategist.settings import StrategistSettings
     from stratocaster.strategies import ConnectivityStrategy
 
     from harmonic.protocol import HarmonicProtocol, HarmonicSettings

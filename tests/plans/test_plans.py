@@ -280,6 +280,16 @@ SINGLE_CALLS: dict[str, tuple[Act, int]] = {
         ),
         1000,
     ),
+    "deliver_result": (
+        lambda tx, s: tx.deliver_result(s.tasks(1, "t.status = 'running'")[0], ref(SCOPE)),
+        1000,
+    ),
+    "deliver_result of a task with results": (
+        lambda tx, s: tx.deliver_result(
+            s.tasks(1, "t.status = 'complete'")[0], ref(SCOPE, ok=False), "service 1"
+        ),
+        1000,
+    ),
     "restart patterns": (
         lambda tx, s: (
             own_connection(tx).execute(PATTERN),

@@ -80,3 +80,19 @@ def test_two_workers_serve_many_clients(
         with ThreadPoolExecutor(16) as pool:
             scopes = list(pool.map(log_in, range(64)))
     assert scopes == [["org-campaign-*"]] * 64
+
+
+@pytest.mark.slow
+def test_request_without_a_database_is_answered_so_that_clients_repeat_it(
+    server_python: str,
+) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    options = ["serve", "api", "--host", "127.0.0.1", "--port", str(port)]
+    nowhere = "postgresql://nobody@127.0.0.1:1/nothing?connect_timeout=2"
+    with running(server_python, *options, ALCHEMISTORE_DATABASE_URL=nowhere) as process:
+        wait_for(process, f"{url}/ping")
+        with pytest.raises(urllib.error.HTTPError) as raised:
+            answer(f"{url}/token", {"username": "someone", "password": KEY})
+        with raised.value as error:
+            assert error.code == 503

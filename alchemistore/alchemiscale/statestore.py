@@ -16,6 +16,7 @@ from alchemistore.alchemiscale.settings import Neo4jSettings, graph_address, sto
 from alchemistore.errors import (
     MissingObjectError,
     OutcomeUnknownError,
+    QuotaError,
     StateStoreError as Neo4JStoreError,
     StoreUnavailableError,
 )
@@ -51,6 +52,9 @@ def _their_errors() -> Iterator[None]:
         yield
     except MissingObjectError as error:
         raise KeyError(MISSING) from error
+    except QuotaError as error:
+        # The server sends the text to the user.
+        raise ValueError(str(error)) from error
     except OutcomeUnknownError:
         raise
     except StoreUnavailableError as error:
@@ -191,6 +195,14 @@ class Neo4jStore:
         if delivered is None or delivered.store is not self:
             return None
         return delivered if [str(one) for one in tasks] == [delivered.task] else None
+
+    def create_tasks(self, transformations: Any, extends: Any = None, creator: Any = None) -> Any:
+        """Create a task for each transformation; for a user, none if a quota does not allow all."""
+        _DELIVERED.set(None)
+        given = to_ours((transformations, extends, creator))
+        with _their_errors():
+            # The strategist names no creator, and goes on with the tasks that it gets.
+            return to_theirs(self.store.create_tasks(*given, partly=creator is None))
 
     def claim_taskhub_tasks(
         self, taskhub: Any, compute_service_id: Any, count: int = 1, protocols: Any = None

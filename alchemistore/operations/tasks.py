@@ -202,6 +202,7 @@ def create_tasks(
     extends: Iterable[ScopedKey | str | None] | None = None,
     creator: str | None = None,
     *,
+    partly: bool = True,
     refusals: Refusals | None = None,
     request: UUID | None = None,
 ) -> list[ScopedKey | None]:
@@ -215,6 +216,9 @@ def create_tasks(
         One entry per transformation: the task to continue from, or ``None``.
     creator : str, optional
         Name of the user or program that creates them.
+    partly : bool, default True
+        Create the tasks that quotas allow, although they do not allow all. If not, create all or
+        none.
     refusals : dict, optional
         A dictionary to fill with the reason for each transformation of which a task was not
         created, by the text of its key. It is cleared first.
@@ -235,6 +239,8 @@ def create_tasks(
     ValueError
         If a key is of another kind, a task cannot be extended, or the lists differ in length. No
         task is created then.
+    QuotaError
+        If quotas do not allow all tasks, and `partly` is false. No task is created then.
     TypeError
         If `transformations` is a single key.
     """
@@ -249,7 +255,7 @@ def create_tasks(
     asked = Request.of(request, "create_tasks", arguments)
 
     def act() -> list[ScopedKey | None]:
-        created = _create_within_quotas(tx, wanted, parents, creator)
+        created = _create_within_quotas(tx, wanted, parents, creator, partly)
         if asked is not None:
             remember(tx, asked, created)
         return created
@@ -268,6 +274,7 @@ def _create_within_quotas(
     transformations: Iterable[ScopedKey | str],
     extends: Iterable[ScopedKey | str | None] | None,
     creator: str | None,
+    partly: bool,
 ) -> list[ScopedKey | None]:
     edges = [parse_key(one) for one in transformations]
     parents = (
@@ -283,6 +290,8 @@ def _create_within_quotas(
     ids, limited = _require_transformations(tx, edges)
     chosen = _within_quotas(tx, edges, ids, limited)
     require_extendable(tx, edges, parents)
+    if not partly and len(chosen) < len(edges):
+        raise _beyond_quota(edges[min({*range(len(edges))}.difference(chosen))])
     created: list[ScopedKey | None] = [None] * len(edges)
     tasks = _create(
         tx,

@@ -41,8 +41,11 @@ def test_forty_threads_share_a_store(
     store.expire_registrations(expire_time=_later())
 
 
-def test_errors_are_those_that_a_server_expects(run_program: Run, pooled_database: str) -> None:
-    run_program("errors.py", URL=pooled_database)
+def test_errors_are_those_that_a_server_expects(
+    run_program: Run, store: StateStore, pooled_database: str, scope: Scope
+) -> None:
+    made = campaign(store, scope)
+    run_program("errors.py", URL=pooled_database, TRANSFORMATION=str(made.transformations[0]))
 
 
 def test_result_is_settled_by_the_first_call_of_a_request(

@@ -142,6 +142,20 @@ def test_single_task_beyond_the_quota_is_an_error(store: StateStore, made: Campa
         store.set_tasks(first, count=2)
 
 
+def test_all_tasks_or_none_are_created(store: StateStore, made: Campaign, scope: Scope) -> None:
+    one, two, _ = made.transformations
+    store.set_quota(scope, waiting_per_transformation=2)
+    before = all_rows(store)
+    refused = pytest.raises(QuotaError, match=f"{two} has as many waiting tasks as its quota")
+    with refused:
+        store.create_tasks([one, two, two, two, one], partly=False)
+    with store.transaction() as tx, refused:
+        tx.create_tasks([one, two, two, two], partly=False)
+    assert all_rows(store) == before
+    assert None not in store.create_tasks([one, two, two, one], partly=False)
+    assert store.create_tasks([one, two], partly=True) == [None, None]
+
+
 def test_quota_of_zero_refuses_all(store: StateStore, made: Campaign) -> None:
     store.set_quota("*-*-*", 0, 0)
     assert store.create_tasks(made.transformations) == [None] * 3

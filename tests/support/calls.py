@@ -619,6 +619,7 @@ def arguments(world: World, name: str) -> dict[str, Any]:
         "obj": middle,
         # Those of a hub; query_networks takes a flag of this name.
         "patterns": False if name == "query_networks" else ["NaN"],
+        "partly": True,
         "priority": 2,
         "protocol_dag_result_ref_scoped_key": world.store.get_task_failures(made.tasks[0])[0],
         "protocol_unit_failures": [Failure("NaN")],

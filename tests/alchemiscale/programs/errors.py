@@ -53,6 +53,19 @@ assert not store.compute_service_can_claim(SERVICE, datetime.now(UTC), 3)
 assert store.heartbeat_computeservice(SERVICE, None) == SERVICE
 assert store.deregister_computeservice(SERVICE) == SERVICE
 
+# A user is told of a quota, and no task is created.
+transformation = ScopedKey.from_str(os.environ["TRANSFORMATION"])
+store.store.set_quota(str(transformation.scope), waiting_per_transformation=2)
+error = error_of(store.create_tasks, [transformation] * 3, [None] * 3, creator="somebody")
+assert type(error) is ValueError
+assert "quota" in str(error)
+assert store.get_transformation_tasks(transformation) == []
+# The strategist goes on with fewer.
+one, two, none = store.create_tasks([transformation] * 3)
+assert None not in (one, two)
+assert none is None
+assert type(error_of(store.create_task, transformation)) is ValueError
+
 with store.transaction() as tx:
     assert store.get_compute_manager_id(name="manager", tx=tx) is None
     error = error_of(store.clear_errored_computemanager, None, tx=tx)

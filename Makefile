@@ -65,6 +65,9 @@ bench: $(VENV)/.test  ## compare bulk calls with bare SQL and networks with gufe
 bench-claims: $(VENV)/.test  ## measure claims on long queues (ARGS='--deep', ARGS='--url ...')
 	$(BIN)/python -m bench.claims $(ARGS)
 
+bench-http: $(VENV)/.test  ## measure claims over HTTP, through alchemiscale (ARGS='--bolt ...')
+	$(BIN)/python -m bench.http $(ARGS)
+
 build: $(VENV)/.dev  ## build the wheel and the source archive into dist/
 	$(BIN)/python -m build
 
@@ -72,4 +75,4 @@ clean:  ## remove everything that make created, except data
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .PHONY: help demo demo-clean check test test-postgres15 soak lint format statements catalog \
-    migration bench bench-claims build clean
+    migration bench bench-claims bench-http build clean

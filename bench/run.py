@@ -35,6 +35,8 @@ class Run:
         How long an old transaction is held open.
     chain : Path or None
         A network, or molecules to make one of.
+    bolt : str or None
+        A Neo4j server for alchemiscale's own store.
     progress : Progress
         Where to show what is going on.
     """
@@ -44,6 +46,7 @@ class Run:
     deep: bool
     old_seconds: float
     chain: Path | None
+    bolt: str | None
     progress: Progress
 
     def size(self, normal: int, quick: int) -> int:
@@ -112,7 +115,15 @@ def main(
             Progress(*columns, console=console, transient=True) as progress,
             server(options.url) as where,
         ):
-            run = Run(where, options.quick, options.deep, old_seconds, options.chain, progress)
+            run = Run(
+                where,
+                options.quick,
+                options.deep,
+                old_seconds,
+                options.chain,
+                options.bolt,
+                progress,
+            )
             facts = where.facts()
             for suite in chosen:
                 measures += suites[suite](run)
@@ -156,6 +167,11 @@ def _parser(name: str, title: str, suites: Mapping[str, Suite]) -> argparse.Argu
         type=Path,
         metavar="FILE",
         help="a network as keyed chain (.json), or molecules (.sdf) to make a network of",
+    )
+    parser.add_argument(
+        "--bolt",
+        metavar="bolt://...",
+        help="an empty Neo4j server of this machine, for alchemiscale's own store (bench.http)",
     )
     parser.add_argument(
         "--only", nargs="+", default=["*"], metavar="SUITE", help=f"of {', '.join(suites)}"

@@ -41,7 +41,7 @@ class Measure:
         What was measured.
     value : float
         What is held against the target: a ratio, a share or a number.
-    form : "ratio", "share" or "count"
+    form : "ratio", "share", "count" or "amount"
         How to print it.
     sides : tuple of (str, float)
         What the ratio is made of: labels and medians.

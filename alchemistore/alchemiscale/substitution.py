@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec, spec_from_loader
 from types import ModuleType
 from typing import Any
@@ -62,10 +62,18 @@ def require_installed() -> None:
         If one is not. The message says which, and how to install it.
     """
     missing = [name for name in REQUIRED if name not in sys.modules and find_spec(name) is None]
-    if "gufe" not in missing and version("gufe").startswith("0."):
-        missing.append(f"gufe 1.x instead of {version('gufe')}")
+    if "gufe" not in missing and (old := _version_of_gufe()).startswith("0."):
+        missing.append(f"gufe 1.x instead of {old}")
     if missing:
         raise AlchemiscaleNotInstalledError(missing)
+
+
+def _version_of_gufe() -> str:
+    try:
+        return version("gufe")
+    except PackageNotFoundError:
+        # A source tree on the path; alchemiscale imports it or not.
+        return ""
 
 
 class _Substitution(Loader):

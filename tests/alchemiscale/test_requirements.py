@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.machinery import ModuleSpec
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
@@ -56,4 +57,14 @@ def test_gufe_0_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_with_all_packages_nothing_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, "alchemiscale", "gufe", "stratocaster")
+    substitution.require_installed()
+
+
+def test_gufe_without_metadata_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, "alchemiscale", "gufe", "stratocaster")
+
+    def version(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(substitution, "version", version)
     substitution.require_installed()

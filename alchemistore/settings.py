@@ -51,8 +51,8 @@ class Settings(_Settings):
         ``embedded:///path`` for a private server in a directory. The URL may contain a password, so
         it is secret: read it with ``.get_secret_value()``.
     pool_size : int, default 5
-        ``ALCHEMISTORE_POOL_SIZE``: number of connections that a process keeps open. It opens up to
-        twice as many under load.
+        ``ALCHEMISTORE_POOL_SIZE``: number of connections of a process. It opens up to twice as many
+        under load, which stay open.
     pool_timeout : float, default 30
         ``ALCHEMISTORE_POOL_TIMEOUT``: seconds to wait for a free connection of the pool.
     connect_timeout : int, default 10

@@ -21,8 +21,10 @@ from alchemistore.database.notifications import Listener
 from alchemistore.database.throttle import Throttle
 from alchemistore.database.transaction import (
     Transactional,
+    idempotent_in_autocommit,
     open_transaction,
     reads,
+    reads_in_autocommit,
     writes,
     writes_again,
     writes_in_autocommit,
@@ -320,7 +322,7 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     create_taskhub = writes(taskhubs.create_taskhub)
     get_taskhub = reads(taskhubs.get_taskhub)
     get_taskhubs = reads(taskhubs.get_taskhubs)
-    query_taskhubs = reads(taskhubs.query_taskhubs)
+    query_taskhubs = reads_in_autocommit(taskhubs.query_taskhubs)
     delete_taskhub = writes(taskhubs.delete_taskhub)
     set_taskhub_weight = writes(taskhub_weights.set_taskhub_weight)
     get_taskhub_weight = reads(taskhub_weights.get_taskhub_weight)
@@ -359,8 +361,8 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     deregister_computeservice = writes(services.deregister_computeservice)
     expire_registrations = writes(services.expire_registrations)
     log_failure_compute_service = writes(services.log_failure_compute_service)
-    compute_service_can_claim = writes(services.compute_service_can_claim)
-    compute_services_can_claim = writes(services.compute_services_can_claim)
+    compute_service_can_claim = idempotent_in_autocommit(services.compute_service_can_claim)
+    compute_services_can_claim = idempotent_in_autocommit(services.compute_services_can_claim)
 
     # compute managers
     register_computemanager = writes(managers.register_computemanager)

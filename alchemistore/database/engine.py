@@ -168,8 +168,11 @@ def make_engine(settings: Settings) -> Engine:
         isolation_level="AUTOCOMMIT",
         # The store has no hstore; looking for it opens a transaction without our terms.
         use_native_hstore=False,
-        pool_size=settings.pool_size,
-        max_overflow=settings.pool_size,
+        # Connections that were opened under load stay open, because opening one takes the server
+        # as long as many calls. The last one used is used next, so that the others rest.
+        pool_size=2 * settings.pool_size,
+        max_overflow=0,
+        pool_use_lifo=True,
         pool_timeout=settings.pool_timeout,
         pool_pre_ping=False,
         pool_recycle=1800,

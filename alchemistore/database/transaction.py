@@ -72,7 +72,8 @@ def open_transaction(engine: Engine, **options: Any) -> Iterator[Connection]:
     engine : Engine
         Source of connections; see :func:`alchemistore.database.engine.with_terms`.
     **options
-        Execution options: `isolation`, `readonly`, `autocommit`.
+        Execution options: `isolation`, `readonly`, `autocommit`, and `idempotent`: the statement
+        may be executed again if the connection is lost, so that its outcome does not matter.
     """
     process = os.getpid()
     with ExitStack() as stack:
@@ -88,7 +89,7 @@ def open_transaction(engine: Engine, **options: Any) -> Iterator[Connection]:
                 connection.invalidate()
                 engine.dispose()
             _roll_back(transaction)
-            if options.get("autocommit") and _is_lost(error):
+            if options.get("autocommit") and not options.get("idempotent") and _is_lost(error):
                 raise OutcomeUnknownError(str(error).strip()) from error
             raise
         if os.getpid() != process:
@@ -223,6 +224,7 @@ class Transactional:
         readonly: bool,
         known: bool = False,
         autocommit: bool = False,
+        idempotent: bool = False,
     ) -> R:
         """Run an operation in a transaction, or in the open one, and return its answer.
 
@@ -241,6 +243,8 @@ class Transactional:
         autocommit : bool, default False
             The operation executes one statement when it runs for the first time, so that BEGIN and
             COMMIT are not sent.
+        idempotent : bool, default False
+            The statement may be executed again if the connection is lost.
         """
         if self.connection is not None:
             self._require_own_process()
@@ -253,7 +257,10 @@ class Transactional:
                 with (
                     translate_errors(self.engine),
                     open_transaction(
-                        self.engine, readonly=readonly, autocommit=autocommit and attempt == 1
+                        self.engine,
+                        readonly=readonly,
+                        autocommit=autocommit and attempt == 1,
+                        idempotent=idempotent,
                     ) as connection,
                     translate_values(),
                 ):
@@ -355,11 +362,32 @@ def writes_in_autocommit(
     return _method(operation, readonly=False, autocommit=True)
 
 
+def reads_in_autocommit(
+    operation: Callable[Concatenate[Connection, P], R],
+) -> Callable[Concatenate[Transactional, P], R]:
+    """Return a method for an operation that reads with one statement.
+
+    BEGIN and COMMIT are not sent, so the database does not enforce that it only reads.
+    """
+    return _method(operation, readonly=True, autocommit=True, idempotent=True)
+
+
+def idempotent_in_autocommit(
+    operation: Callable[Concatenate[Connection, P], R],
+) -> Callable[Concatenate[Transactional, P], R]:
+    """Return a method for an operation that writes with one statement, which may be repeated.
+
+    BEGIN and COMMIT are not sent. The statement is repeated if the connection is lost.
+    """
+    return _method(operation, readonly=False, autocommit=True, idempotent=True)
+
+
 def _method(
     operation: Callable[Concatenate[Connection, P], R],
     readonly: bool,
     autocommit: bool = False,
     known: bool = False,
+    idempotent: bool = False,
 ) -> Callable[Concatenate[Transactional, P], R]:
     @functools.wraps(operation)
     def method(store: Transactional, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -385,7 +413,13 @@ def _method(
                 raise TypeError(reason) from error
 
         if not takes_request:
-            return joined.run(lambda tx, again: call(tx), readonly, known=known)
+            return joined.run(
+                lambda tx, again: call(tx),
+                readonly,
+                known=known,
+                autocommit=autocommit,
+                idempotent=idempotent,
+            )
         if given is None and joined.connection is None:
             return joined.run(_identified(call), readonly, known=True, autocommit=autocommit)
         return joined.run(

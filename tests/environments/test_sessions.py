@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,11 +13,19 @@ from sqlalchemy import Engine, create_engine, event, text
 from alchemistore import Scope, Settings, StateStore
 from alchemistore.database.engine import database_url
 from tests.support.campaigns import Campaign, campaign, register
-from tests.support.requests import CALLS, REGISTRATION
+from tests.support.requests import CALLS, REGISTRATION, connection_lost
 
+HOUR = timedelta(hours=1)
 AUTOCOMMIT = sorted(
     name for name in dir(StateStore) if getattr(getattr(StateStore, name), "autocommit", False)
 )
+CLAIMS = ["claim_taskhub_tasks", "claim_tasks"]
+# What alchemiscale's server asks before each claim.
+BEFORE_CLAIMS: dict[str, Callable[[StateStore], object]] = {
+    "compute_service_can_claim": lambda store: store.compute_service_can_claim("a", HOUR, 0),
+    "compute_services_can_claim": lambda store: store.compute_services_can_claim(["a"], HOUR, 0),
+    "query_taskhubs": lambda store: store.query_taskhubs(),
+}
 # Changes that outlive the transaction in which they are made.
 CHANGES = [
     "SET search_path TO nowhere",
@@ -61,16 +70,47 @@ def messages(store: StateStore, act: Callable[[], object]) -> list[str]:
     return sent
 
 
-def test_claims_are_committed_by_the_server() -> None:
-    assert AUTOCOMMIT == ["claim_taskhub_tasks", "claim_tasks"]
+def test_calls_of_a_claim_send_no_begin() -> None:
+    assert set(AUTOCOMMIT) == {*CLAIMS, *BEFORE_CLAIMS}
 
 
-@pytest.mark.parametrize("name", AUTOCOMMIT)
-def test_call_in_autocommit_is_one_message(made: Campaign, single: StateStore, name: str) -> None:
+@pytest.mark.parametrize("name", CLAIMS)
+def test_claim_is_one_message(made: Campaign, single: StateStore, name: str) -> None:
     single.get_task_status(made.tasks)
     (statement,) = messages(single, lambda: CALLS[name](single, made, None))
     assert statement.startswith("WITH")
     assert set(single.get_task_status(made.tasks)) == {"running"}
+
+
+@pytest.mark.parametrize("name", BEFORE_CLAIMS)
+def test_call_before_a_claim_is_one_message(made: Campaign, single: StateStore, name: str) -> None:
+    single.get_task_status(made.tasks)
+    assert len(messages(single, lambda: BEFORE_CLAIMS[name](single))) == 1
+
+
+@pytest.mark.parametrize("name", BEFORE_CLAIMS)
+def test_call_before_a_claim_is_repeated_if_the_connection_is_lost(
+    made: Campaign, pooled_database: str, single: StateStore, name: str
+) -> None:
+    expected = BEFORE_CLAIMS[name](single)
+    with connection_lost(single, pooled_database, "in the call") as lost:
+        assert BEFORE_CLAIMS[name](single) == expected
+    assert lost
+
+
+@pytest.mark.parametrize("name", BEFORE_CLAIMS)
+def test_call_before_a_claim_inside_a_transaction_belongs_to_it(
+    made: Campaign, single: StateStore, name: str
+) -> None:
+    with single.transaction() as tx:
+        tx.delete_taskhub(made.network)
+        tx.deregister_computeservice("a")
+        assert not any(as_list(BEFORE_CLAIMS[name](tx)))
+    assert not any(as_list(BEFORE_CLAIMS[name](single)))
+
+
+def as_list(answer: object) -> list[object]:
+    return answer if isinstance(answer, list) else [answer]
 
 
 def test_settings_are_sent_once_for_each_connection(made: Campaign, single: StateStore) -> None:

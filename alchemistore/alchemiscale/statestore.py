@@ -204,6 +204,12 @@ class Neo4jStore:
             # The strategist names no creator, and goes on with the tasks that it gets.
             return to_theirs(self.store.create_tasks(*given, partly=creator is None))
 
+    def query_networks(self, **filters: Any) -> Any:
+        """Find networks; `name`, `key` and `state` are patterns, as in alchemiscale."""
+        _DELIVERED.set(None)
+        with _their_errors():
+            return to_theirs(self.store.query_networks(**to_ours(filters), patterns=True))
+
     def claim_taskhub_tasks(
         self, taskhub: Any, compute_service_id: Any, count: int = 1, protocols: Any = None
     ) -> Any:

@@ -41,6 +41,13 @@ def test_forty_threads_share_a_store(
     store.expire_registrations(expire_time=_later())
 
 
+def test_names_of_networks_are_patterns(
+    run_program: Run, store: StateStore, pooled_database: str, scope: Scope
+) -> None:
+    made = campaign(store, scope)
+    run_program("queries.py", URL=pooled_database, NETWORK=str(made.network))
+
+
 def test_errors_are_those_that_a_server_expects(
     run_program: Run, store: StateStore, pooled_database: str, scope: Scope
 ) -> None:

@@ -26,6 +26,12 @@ SCOPE_IDS = text("""
         AS wanted (org, campaign, project) USING (org, campaign, project)
 """)
 
+# The same for one scope: PostgreSQL would plan the statement for a list anew in each call.
+ONE_SCOPE = text("""
+    SELECT org, campaign, project, id FROM scopes
+    WHERE org = :org AND campaign = :campaign AND project = :project
+""")
+
 
 def parse_key(key: ScopedKey | str, kind: str | Sequence[str] | None = None) -> ScopedKey:
     """Return a key as a :class:`ScopedKey`.
@@ -329,6 +335,12 @@ def scope_ids(
     wanted = list(scopes)
     if not wanted:
         return {}
+    if len(wanted) == 1:
+        org, campaign, project = wanted[0]
+        values = {"org": org, "campaign": campaign, "project": project}
+        return {
+            (row.org, row.campaign, row.project): row.id for row in tx.execute(ONE_SCOPE, values)
+        }
     orgs, campaigns, projects = (list(part) for part in zip(*wanted, strict=True))
     rows = tx.execute(SCOPE_IDS, {"orgs": orgs, "campaigns": campaigns, "projects": projects})
     return {(row.org, row.campaign, row.project): row.id for row in rows}

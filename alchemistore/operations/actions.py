@@ -25,7 +25,7 @@ from alchemistore.models.task import DEFAULT_WEIGHT
 from alchemistore.operations.queue.refresh import refresh
 from alchemistore.operations.quotas import limit_of, room
 from alchemistore.operations.refusals import Refusals, explain, explain_missing_hub
-from alchemistore.operations.task_sets import TASKS, lock
+from alchemistore.operations.task_sets import TASKS, execute, lock
 from alchemistore.operations.taskhub_weights import check_weight
 
 # The statuses of tasks that can still be run.
@@ -90,14 +90,14 @@ _ADMITTED = f"""
 """
 _ADD = f"""
         INSERT INTO actions (scope_id, taskhub, task, weight, created_at)
-        SELECT hub.scope_id, hub.token, t.token, :weight, :now {_ADMITTED}
+        SELECT hub.scope_id, hub.token, t.token, {DEFAULT_WEIGHT}, :now {_ADMITTED}
 """
 # The next statements return the tasks that they did not change, usually few.
 ADD_ACTIONS = text(f"""
     WITH {_HUB_AND_TASKS},
     added AS ({_ADD} ON CONFLICT DO NOTHING RETURNING scope_id, task)
     SELECT scope_id, task FROM wanted EXCEPT ALL SELECT scope_id, task FROM added
-""").bindparams(weight=DEFAULT_WEIGHT)
+""")
 ADD_ACTIONS_WITHIN_QUOTA = text(f"""
     WITH
     -- The hub, or nothing if it does not exist.
@@ -120,7 +120,7 @@ ADD_ACTIONS_WITHIN_QUOTA = text(f"""
         ON CONFLICT DO NOTHING RETURNING scope_id, task
     )
     SELECT scope_id, task FROM wanted EXCEPT ALL SELECT scope_id, task FROM added
-""").bindparams(weight=DEFAULT_WEIGHT)
+""")
 REMOVE_ACTIONS = text(f"""
     WITH {_HUB_AND_TASKS},
     {_PRESENT},
@@ -315,7 +315,7 @@ def _change_locked(
     if keys:
         lock(tx, keys.parameters)
         values = {**parameters(hub), **keys.parameters, **more}
-        refused = {(row.scope_id, row.task) for row in tx.execute(statement, values)}
+        refused = {(row.scope_id, row.task) for row in execute(tx, statement, values)}
         refresh(tx, keys.parameters)
     if refusals is not None:
         explain(tx, refusals, keys, refused, reason, hub)
@@ -393,7 +393,7 @@ def get_task_weights(
     hub, keys = parse_hub(taskhub), parse_keys(tx, tasks)
     if not keys or hub is None:
         return [None] * len(keys.parsed)
-    rows = tx.execute(GET_ACTION_WEIGHTS, {**parameters(hub), **keys.parameters})
+    rows = execute(tx, GET_ACTION_WEIGHTS, {**parameters(hub), **keys.parameters})
     return keys.align({(row.scope_id, row.task): row.weight for row in rows})
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 
 from alchemistore import gufe_adapter
 from alchemistore.database.keys import one_or_missing, parameters, parse_key
+from alchemistore.database.planner import FENCE
 from alchemistore.database.sql import SCOPE_ID
 from alchemistore.errors import DamagedDocumentError
 from alchemistore.models import GufeKey, ScopedKey
@@ -21,8 +22,14 @@ RECORD_KINDS = ("Task", "TaskHub", "NetworkMark", "ProtocolDAGResultRef")
 
 # With tokens as text, because reading many UUIDs takes longer.
 PARTS_OF_CHAIN = text(f"""
-    SELECT CAST(token AS text) AS token, kind, document, array_to_string(children, ',') AS children
-    FROM gufe_objects WHERE scope_id = {SCOPE_ID} AND token = ANY(CAST(:tokens AS uuid[]))
+    SELECT CAST(o.token AS text) AS token, o.kind, o.document,
+        array_to_string(o.children, ',') AS children
+    FROM (SELECT {SCOPE_ID} AS scope_id, unnest(CAST(:tokens AS uuid[])) AS token) AS x
+    -- Looks up each object by key.
+    CROSS JOIN LATERAL (
+        SELECT o.token, o.kind, o.document, o.children FROM gufe_objects AS o
+        WHERE o.scope_id = x.scope_id AND o.token = x.token {FENCE}
+    ) AS o
 """)
 DOCUMENT_OF_OBJECT = text(f"""
     SELECT document FROM gufe_objects

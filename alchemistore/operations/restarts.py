@@ -38,7 +38,7 @@ from alchemistore.operations.matching import matches
 from alchemistore.operations.queue.lanes import raise_floors_throttled
 from alchemistore.operations.queue.refresh import refresh
 from alchemistore.operations.statuses import SET_STATUS
-from alchemistore.operations.task_sets import TASKS, lock
+from alchemistore.operations.task_sets import TASKS, execute, lock
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -243,7 +243,7 @@ def _resolve(
     if not patterns:
         return
     # Searching may take long, so most of it is done before the tasks are locked.
-    search(tx, found, patterns, tx.execute(FAILED_TASKS, tasks).all())
+    search(tx, found, patterns, execute(tx, FAILED_TASKS, tasks).all())
     lock(tx, tasks)
     if hub is not None:
         # Some may have been removed from the hub before they were locked.
@@ -289,7 +289,7 @@ class _OtherHubsError(Exception):
 
 def _lock_patterns(tx: Connection, tasks: dict[str, Any]) -> Patterns:
     patterns: dict[tuple[int, UUID], list[_Pattern]] = defaultdict(list)
-    for row in tx.execute(LOCK_PATTERNS_OF_TASKS, tasks):
+    for row in execute(tx, LOCK_PATTERNS_OF_TASKS, tasks):
         patterns[row.scope_id, row.taskhub].append(
             _Pattern(row.token, unescape(row.pattern), row.max_retries)
         )
@@ -362,7 +362,7 @@ def restart_failed(
     sequence of (int, UUID)
         Scope id and token of the tasks that are waiting now.
     """
-    failed = tx.execute(FAILED_TASKS, tasks).all()
+    failed = execute(tx, FAILED_TASKS, tasks).all()
     if not failed:
         return ()
     if not {(row.scope_id, row.taskhub) for row in failed} <= patterns.keys():
@@ -397,7 +397,8 @@ def _carry_out(
         places = [place for place, _ in counted]
         values = {**_columns(places), "patterns": [pattern for _, pattern in counted]}
         tx.execute(COUNT_RETRIES, values)
-        tx.execute(
+        execute(
+            tx,
             SET_STATUS[TaskStatusEnum.waiting],
             {
                 "scope_ids": [scope_id for scope_id, _ in restarted],

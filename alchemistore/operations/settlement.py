@@ -29,6 +29,7 @@ from alchemistore.operations.queue.refresh import refresh
 from alchemistore.operations.restarts import Found, Patterns, restart_failed, with_patterns
 from alchemistore.operations.results import add_result
 from alchemistore.operations.statuses import SET_STATUS
+from alchemistore.operations.task_sets import execute
 
 log = logging.getLogger(__name__)
 
@@ -341,7 +342,8 @@ def _finish(
             if late is None
             else f"attempt {late} delivered its result late"
         )
-    tx.execute(
+    execute(
+        tx,
         SET_STATUS[status],
         {
             "scope_ids": [task.scope_id],

@@ -101,9 +101,10 @@ _END_CLAIMS = f"""
     ),
 """
 # If no actor is given, the service that held the claim completed or failed the task. The claim is
-# still visible, because a statement does not see its own changes.
+# still visible, because a statement does not see its own changes. The actor is in a subquery, so
+# that a plan for a given actor is not cheaper than the general one.
 _ACTOR = """
-    coalesce(:actor, CASE WHEN :outcome IN ('complete', 'error') THEN (
+    coalesce((SELECT CAST(:actor AS text)), CASE WHEN :outcome IN ('complete', 'error') THEN (
         SELECT c.service FROM claims AS c
         WHERE c.scope_id = changed.scope_id AND c.task = changed.task
     ) END)
@@ -149,7 +150,7 @@ def _set(transition: Transition) -> TextClause:
         noted AS (
             INSERT INTO status_changes (scope_id, task, change, status, changed_at, reason, actor)
             SELECT changed.scope_id, changed.task, :change, :status, :now, :reason,
-                {_ACTOR if transition.outcome else ":actor"}
+                {_ACTOR if transition.outcome in ("complete", "error") else ":actor"}
             FROM changed
         ),
         -- The given tasks that were not accepted, which is what the call has to report.
@@ -264,12 +265,13 @@ def set_task_status(
     task_sets.lock(tx, keys.parameters, transition.reaches)
     values = {**keys.parameters, "sources": list(transition.sources)}
     if raise_error:
-        rows = tx.execute(FIND_REFUSED_TASKS, values)
+        rows = task_sets.execute(tx, FIND_REFUSED_TASKS, values)
         _require_accepted(keys, wanted, {(row.scope_id, row.task): row.status for row in rows})
     more = {"status": wanted.value, "outcome": transition.outcome, "now": now(), "change": uuid7()}
     more |= {"reason": escape(reason), "actor": escape(actor)}
     refused = {
-        (row.scope_id, row.task) for row in tx.execute(SET_STATUS[wanted], {**values, **more})
+        (row.scope_id, row.task)
+        for row in task_sets.execute(tx, SET_STATUS[wanted], {**values, **more})
     }
     refresh(tx, keys.parameters, transition.reaches)
     raise_floors_throttled(tx)
@@ -350,7 +352,7 @@ def get_task_status(
 ) -> list[TaskStatusEnum | None]:
     """Return the status of each task in the order given; ``None`` if there is no such task."""
     keys = parse_keys(tx, tasks)
-    rows = tx.execute(GET_TASK_STATUS, keys.parameters)
+    rows = task_sets.execute(tx, GET_TASK_STATUS, keys.parameters)
     return keys.align({(row.scope_id, row.token): TaskStatusEnum(row.status) for row in rows})
 
 

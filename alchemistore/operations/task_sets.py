@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Literal
+from uuid import UUID
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, CursorResult, TextClause, text
 
 from alchemistore.database.planner import FENCE
 
@@ -12,6 +14,11 @@ from alchemistore.database.planner import FENCE
 TASKS = """
     SELECT scope_id, task
     FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[])) AS x (scope_id, task)
+"""
+# The same for one task. PostgreSQL expects ten rows of a list that it does not know, so that it
+# would plan a statement with a list of one anew in each call.
+ONE_TASK = """
+    SELECT (CAST(:scope_ids AS bigint[]))[1] AS scope_id, (CAST(:tokens AS uuid[]))[1] AS task
 """
 
 
@@ -92,6 +99,31 @@ REACHES: dict[Reach, str] = {"tasks": TASKS, "children": CHILDREN, "descendants"
 LOCK_TASKS = {reach: _lock(tasks) for reach, tasks in REACHES.items()}
 
 
+@lru_cache
+def for_one(statement: TextClause) -> TextClause:
+    """Return a statement about tasks in its form for a single task."""
+    return text(statement.text.replace(TASKS, ONE_TASK))
+
+
+def execute(tx: Connection, statement: TextClause, values: dict[str, Any]) -> CursorResult[Any]:
+    """Return the answer to a statement about tasks, in its form for one task if there is one.
+
+    Parameters
+    ----------
+    tx : Connection
+        The open transaction.
+    statement : TextClause
+        A statement that contains `TASKS`.
+    values : dict
+        Its parameters: ``scope_ids`` and ``tokens``, as in :attr:`Keys.parameters`, and others.
+    """
+    tokens: str | list[UUID] = values["tokens"]
+    count = tokens.count(",") + (tokens != "{}") if isinstance(tokens, str) else len(tokens)
+    if count == 1:
+        statement = for_one(statement)
+    return tx.execute(statement, values)
+
+
 def lock(tx: Connection, tasks: dict[str, Any], reach: Reach = "tasks") -> int:
     """Lock tasks until the end of the transaction and return how many exist.
 
@@ -109,4 +141,4 @@ def lock(tx: Connection, tasks: dict[str, Any], reach: Reach = "tasks") -> int:
     int
         The number of locked tasks.
     """
-    return int(tx.execute(LOCK_TASKS[reach], tasks).scalar_one())
+    return int(execute(tx, LOCK_TASKS[reach], tasks).scalar_one())

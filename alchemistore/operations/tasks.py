@@ -33,7 +33,7 @@ from alchemistore.operations.queue.refresh import refresh
 from alchemistore.operations.quotas import limit_of, lock_and_count
 from alchemistore.operations.refusals import Refusals, explain
 from alchemistore.operations.requests import Request, carry_out, once, plain, remember
-from alchemistore.operations.task_sets import TASKS, lock, row_locations
+from alchemistore.operations.task_sets import TASKS, execute, lock, row_locations
 from alchemistore.operations.topology import TRANSFORMATION_KINDS
 
 READ_TASK = text(f"""
@@ -513,7 +513,7 @@ def set_task_priority(
     missing: set[tuple[int, UUID]] = set()
     if keys:
         lock(tx, keys.parameters)
-        rows = tx.execute(SET_PRIORITY, {**keys.parameters, "priority": priority})
+        rows = execute(tx, SET_PRIORITY, {**keys.parameters, "priority": priority})
         missing = {(row.scope_id, row.task) for row in rows}
         refresh(tx, keys.parameters)
     if refusals is not None:
@@ -527,6 +527,6 @@ def get_task_priority(tx: Connection, tasks: Iterable[ScopedKey | str | None]) -
     return keys.align(
         {
             (row.scope_id, row.token): row.priority
-            for row in tx.execute(GET_PRIORITY, keys.parameters)
+            for row in execute(tx, GET_PRIORITY, keys.parameters)
         }
     )

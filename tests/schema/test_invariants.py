@@ -85,6 +85,7 @@ EDGES = "the transformations of a network are those of its document"
 ENDS = "a network contains the end states of its transformations"
 STRATEGY = "a strategy is no network, transformation or chemical system"
 TOKEN_OF_PATTERN = "the token of a restart pattern is the MD5 of its text"
+DECIDED = "restart patterns have decided about each failed task on their hub"
 HEARTBEAT = "the last heartbeat of a compute service is not in the future"
 UPDATED = "the last status update of a compute manager is not in the future"
 IN_QUEUE = "a claimable task is in the queue"
@@ -236,6 +237,14 @@ BREACHES = [
         "waiting",
         IN_QUEUE,
         CLAIMABLE,
+    ),
+    (
+        "DELETE FROM claims; UPDATE actions SET created_at = now() - interval '2 hours';"
+        " UPDATE attempts SET outcome = 'error', ended_at = now(), result = task;"
+        " UPDATE tasks SET status = 'error', status_changed_at = now() - interval '1 hour'"
+        " WHERE token = :held",
+        "held",
+        DECIDED,
     ),
     ("DELETE FROM lanes WHERE protocol = ''", "waiting", IN_LANE),
     ("DELETE FROM lanes WHERE protocol <> ''", "waiting", IN_LANE),

@@ -82,7 +82,7 @@ closed AS (
 noted AS (
     INSERT INTO status_changes (scope_id, task, change, status, changed_at, reason, actor)
     SELECT changed.scope_id, changed.task, $8, $4, $5, $6,
-    coalesce($9, CASE WHEN $7 IN ('complete', 'error') THEN (
+    coalesce((SELECT CAST($9 AS text)), CASE WHEN $7 IN ('complete', 'error') THEN (
             SELECT c.service FROM claims AS c
             WHERE c.scope_id = changed.scope_id AND c.task = changed.task
         ) END)

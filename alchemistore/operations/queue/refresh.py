@@ -10,7 +10,7 @@ from alchemistore.database.planner import FENCE, all_of, equal_unindexed
 from alchemistore.models.clock import now
 from alchemistore.operations.queue.notify import notify_throttled
 from alchemistore.operations.queue.race import WEIGHT_MIN, exponential, largest_race, seed
-from alchemistore.operations.task_sets import REACHES, Reach, row_locations
+from alchemistore.operations.task_sets import REACHES, Reach, execute, row_locations
 
 # Selects a queue row x whose task cannot be claimed, or is not on the hub with a weight above 0.
 _NOT_CLAIMABLE = """
@@ -150,5 +150,5 @@ def refresh(tx: Connection, tasks: dict[str, Any], reach: Reach = "tasks") -> No
         requested.
     """
     values = {**tasks, "now": now(), "seed": seed(tx)}
-    if tx.execute(REFRESH_QUEUE[reach], values).rowcount > 0:
+    if execute(tx, REFRESH_QUEUE[reach], values).rowcount > 0:
         notify_throttled(tx)

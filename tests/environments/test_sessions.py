@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from typing import Any
 
@@ -111,6 +111,25 @@ def test_call_before_a_claim_inside_a_transaction_belongs_to_it(
 
 def as_list(answer: object) -> list[object]:
     return answer if isinstance(answer, list) else [answer]
+
+
+def test_connections_opened_under_load_stay_open(pooled_database: str) -> None:
+    settings = Settings(database_url=pooled_database, pool_size=2)  # type: ignore[arg-type]  # pydantic makes a secret of it
+    with closing(StateStore(settings)) as store:
+
+        def backends(count: int) -> list[int]:
+            with ExitStack() as stack:
+                found = []
+                for _ in range(count):
+                    connection = stack.enter_context(store.engine.connect())
+                    found.append(connection.scalar(text("SELECT pg_backend_pid()")))
+                return found
+
+        under_load = backends(4)
+        assert len(set(under_load)) == 4
+        assert set(backends(4)) == set(under_load)
+        # The others rest.
+        assert len({backends(1)[0] for _ in range(4)}) == 1
 
 
 def test_settings_are_sent_once_for_each_connection(made: Campaign, single: StateStore) -> None:

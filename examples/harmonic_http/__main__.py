@@ -9,13 +9,16 @@ from pathlib import Path
 
 from rich.console import Console
 
+from alchemistore.alchemiscale.substitution import require_installed
+from alchemistore.errors import AlchemistoreError
+
 
 def main() -> None:
     """Run the campaign with the arguments of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m harmonic_http",
         description="Run a small campaign with alchemiscale's servers and services on this store."
-        " Exit code 1 if something is not as expected.",
+        " Exit code 1 if something is not as expected, 2 if it could not run.",
     )
     parser.add_argument(
         "--directory",
@@ -27,18 +30,25 @@ def main() -> None:
     if arguments.services < 2:
         parser.error("one service is killed, so at least two are needed")
 
+    try:
+        require_installed()
+        succeeded = _run(arguments.directory, arguments.services)
+    except AlchemistoreError as error:
+        print(f"The campaign could not run: {error}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(0 if succeeded else 1)
+
+
+def _run(directory: Path | None, services: int) -> bool:
     from harmonic_http.campaign import run
 
     console = Console()
-    if arguments.directory is not None:
-        succeeded = run(arguments.directory, services=arguments.services, console=console)
-    else:
-        with tempfile.TemporaryDirectory(prefix="harmonic-http-") as directory:
-            # PostgreSQL does not run as root, and its user must be able to enter.
-            Path(directory).chmod(0o755)
-            place = Path(directory) / "data"
-            succeeded = run(place, services=arguments.services, console=console)
-    sys.exit(0 if succeeded else 1)
+    if directory is not None:
+        return run(directory, services=services, console=console)
+    with tempfile.TemporaryDirectory(prefix="harmonic-http-") as temporary:
+        # PostgreSQL does not run as root, and its user must be able to enter.
+        Path(temporary).chmod(0o755)
+        return run(Path(temporary) / "data", services=services, console=console)
 
 
 if __name__ == "__main__":

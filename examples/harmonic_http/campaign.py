@@ -89,9 +89,10 @@ def run(directory: Path, *, services: int, console: Console) -> bool:
                 legs=_results(client, network),
                 strategy=client.get_network_strategy_state(network),
             )
+        sound = deployment.run("database", "check", "--objects", check=False)
         store = StateStore(variables["ALCHEMISTORE_DATABASE_URL"])
         try:
-            return judge(store, outcome, console)
+            return judge(store, outcome, sound, console)
         finally:
             store.close()
 

@@ -68,21 +68,22 @@ class Deployment:
             self.end(lambda name: not name.endswith("api"))
             self.end(lambda name: True)
 
-    def run(self, *arguments: str, stdin: str | None = None) -> None:
-        """Run a command of ``alchemistore`` and wait for it.
+    def run(self, *arguments: str, stdin: str | None = None, check: bool = True) -> bool:
+        """Run a command of ``alchemistore``, wait for it, and return whether it succeeded.
 
         Raises
         ------
         CalledProcessError
-            If it fails.
+            If it fails, and `check` is true.
         """
-        subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-c", PROGRAMS["alchemistore"], *arguments],
             env=self._environment(self.variables),
             input=stdin,
             text=True,
-            check=True,
+            check=check,
         )
+        return done.returncode == 0
 
     def start_api(self, name: str, *options: str) -> str:
         """Start a server with ``alchemistore serve``, and return its URL when it answers.

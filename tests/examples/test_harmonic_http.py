@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from alchemistore.alchemiscale import substitution
+from harmonic_http.__main__ import main
 from tests.alchemiscale.conftest import environment, server_python
 
 __all__ = ["server_python"]
@@ -17,8 +20,21 @@ EXPECTED = (
     "✓ The pattern restarted 2 tasks, the user 1.",
     "✓ The strategist added ",
     "✓ All free energies are within 5 standard errors of the exact values.",
-    "✓ The check of the database finds no problem.",
+    "✓ 'alchemistore database check --objects' finds no problem.",
 )
+
+
+def test_missing_packages_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in substitution.REQUIRED:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(substitution, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "argv", ["harmonic_http"])
+    with pytest.raises(SystemExit) as raised:
+        main()
+    assert raised.value.code == 2
+    assert "needs alchemiscale and gufe and stratocaster" in capsys.readouterr().err
 
 
 @pytest.mark.slow

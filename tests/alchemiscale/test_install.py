@@ -48,6 +48,14 @@ def test_names_of_networks_are_patterns(
     run_program("queries.py", URL=pooled_database, NETWORK=str(made.network))
 
 
+def test_differences_are_as_documented(
+    run_program: Run, store: StateStore, pooled_database: str, scope: Scope
+) -> None:
+    made = campaign(store, scope)
+    run_program("differences.py", URL=pooled_database, NETWORK=str(made.network))
+    assert store.expire_registrations(expire_time=_later())
+
+
 def test_errors_are_those_that_a_server_expects(
     run_program: Run, store: StateStore, pooled_database: str, scope: Scope
 ) -> None:

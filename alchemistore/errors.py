@@ -88,6 +88,20 @@ class AlchemiscaleNotInstalledError(AlchemistoreError, ImportError):
         )
 
 
+class GraphError(AlchemistoreError):
+    """A graph in Neo4j cannot be read, or cannot be imported. The message says why."""
+
+
+class Neo4jNotInstalledError(AlchemistoreError, ImportError):
+    """The driver for Neo4j is not installed. The message says how to install it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "reading a graph in Neo4j needs the package 'neo4j', which is not installed: install"
+            " it with \"pip install 'alchemistore[neo4j]'\""
+        )
+
+
 class DamagedDocumentError(StateStoreError, ValueError):
     """A stored document is missing, truncated or damaged, or is not that of its key."""
 

@@ -366,12 +366,14 @@ def _require_transformations(
         FIND_TRANSFORMATIONS, {"scope_ids": ids, "tokens": [edge.token for edge in edges]}
     ).all()
     found = {row.position: row.kind for row in rows}
-    for position, edge in enumerate(edges, start=1):
-        # A subclass of Transformation is fine if a network has stored it as a transformation.
-        if found.get(position) == edge.qualname:
-            continue
+    # A subclass of Transformation is fine if a network has stored it as a transformation.
+    unknown = [
+        edge for position, edge in enumerate(edges, start=1) if found.get(position) != edge.qualname
+    ]
+    for edge in unknown:
         parse_key(edge, TRANSFORMATION_KINDS)
-        raise MissingObjectError(edge)
+    if unknown:
+        raise MissingObjectError(unknown[0])
     return ids, {row.position - 1 for row in rows if row.waiting is not None}
 
 

@@ -195,6 +195,16 @@ def test_create_tasks_makes_all_or_none(
     assert store.query_tasks() == []
 
 
+def test_create_tasks_names_a_wrong_kind_before_a_missing_transformation(
+    store: StateStore, scope: Scope
+) -> None:
+    made, missing = campaign(store, scope), f"Transformation-{ZERO}-{scope}"
+    for wrong in (made.network, *store.query_chemicalsystems()[:1]):
+        with pytest.raises(ValueError, match=str(wrong)):
+            store.create_tasks([missing, wrong])
+    assert store.query_tasks() == []
+
+
 # As many as wanted
 
 

@@ -17,6 +17,7 @@ from alchemistore.cli.local import local
 from alchemistore.cli.network import network
 from alchemistore.cli.objects import objects
 from alchemistore.cli.serve import alchemiscale, serve
+from alchemistore.cli.task import task
 from alchemistore.errors import AlchemistoreError
 
 
@@ -64,3 +65,4 @@ main.add_command(local)
 main.add_command(network)
 main.add_command(objects)
 main.add_command(serve)
+main.add_command(task)

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
 
-from alchemistore.cli.options import object_store, open_store, url_option
+from alchemistore.cli.options import object_store, open_store, parse_age, url_option
 from alchemistore.cli.progress import Progress
 
 if TYPE_CHECKING:
     from alchemistore.objectstore import StoredObject
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
-def _age(context: click.Context, parameter: click.Parameter, value: str) -> timedelta:
-    found = re.fullmatch(r"(\d{1,6})([smhdw])", value)
-    if not found:
-        raise click.BadParameter(
-            f"{value!r} is not an age: expected a number and a unit, e.g. 90m, 12h, 7d or 2w"
-        )
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
 @click.group()
@@ -36,7 +24,7 @@ def objects() -> None:
 @url_option
 @click.option(
     "--older-than",
-    callback=_age,
+    callback=parse_age,
     required=True,
     help="Only remove objects older than this, e.g. 90m, 12h, 7d, 2w.",
 )

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import re
+import sys
+from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -21,6 +27,74 @@ def url_option(function: click.decorators.FC) -> click.decorators.FC:
         help="postgresql://user:password@host:port/database, or embedded:///directory. Set the"
         " variable rather than the option: other users of the machine can see the option.",
     )(function)
+
+
+_FROM_INPUT = "alchemistore.keys_from_input"
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def parse_age(context: click.Context, parameter: click.Parameter, value: str) -> timedelta:
+    """Return the time span that the text of an option means, such as 90m."""
+    found = re.fullmatch(r"(\d{1,6})([smhdw])", value)
+    if not found:
+        raise click.BadParameter(
+            f"{value!r} is not an age: expected a number and a unit, e.g. 90m, 12h, 7d or 2w"
+        )
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def scope_option(function: click.decorators.FC) -> click.decorators.FC:
+    """Add the option for a scope."""
+    return click.option(
+        "--scope",
+        "-s",
+        help="Only in this scope: org-campaign-project, with '*' for any.",
+    )(function)
+
+
+def _expand(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> list[str]:
+    expanded: list[str] = []
+    for value in values:
+        if value == "-":
+            context.meta[_FROM_INPUT] = True
+        expanded += sys.stdin.read().split() if value == "-" else [value]
+    return list(dict.fromkeys(expanded))
+
+
+def read_from_input() -> bool:
+    """Check whether keys were to be read from standard input, even if there were none."""
+    return _FROM_INPUT in click.get_current_context().meta
+
+
+def keys_argument(
+    metavar: str, required: bool = True
+) -> Callable[[click.decorators.FC], click.decorators.FC]:
+    """Return a decorator that adds an argument for keys; '-' stands for those on standard input."""
+    return click.argument(
+        "keys", nargs=-1, required=required, metavar=metavar, callback=_expand, type=str
+    )
+
+
+def author_options(function: click.decorators.FC) -> click.decorators.FC:
+    """Add the options for what the history of a task says about a change."""
+    reason = click.option("--reason", help="Why, for the history of the tasks.")
+    actor = click.option(
+        "--actor",
+        default=login_name,
+        show_default="your login name",
+        help="By whom, for the history of the tasks.",
+    )
+    return reason(actor(function))
+
+
+def login_name() -> str:
+    """Return the name of the user who runs the command, or the number of one without a name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def open_store(url: str) -> StateStore:

@@ -24,7 +24,6 @@ from alchemistore.database.transaction import (
     idempotent_in_autocommit,
     open_transaction,
     reads,
-    reads_in_autocommit,
     writes,
     writes_again,
     writes_in_autocommit,
@@ -242,7 +241,10 @@ class StateStore(Transactional, AlchemiscaleStateStore):
 
         def look() -> bool:
             return self.run(
-                lambda tx, again: claims.has_work(tx, where, names, without, hubs), readonly=True
+                lambda tx, again: claims.has_work(tx, where, names, without, hubs),
+                readonly=True,
+                autocommit=True,
+                idempotent=True,
             )
 
         if look():
@@ -280,7 +282,10 @@ class StateStore(Transactional, AlchemiscaleStateStore):
             these take the same time, so that the caller cannot tell them apart.
         """
         row, rounds = self.run(
-            lambda tx, again: identities.read_for_login(tx, identifier, cls), readonly=True
+            lambda tx, again: identities.read_for_login(tx, identifier, cls),
+            readonly=True,
+            autocommit=True,
+            idempotent=True,
         )
         return identities.verify_login(row, rounds, key, cls)
 
@@ -322,7 +327,7 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     create_taskhub = writes(taskhubs.create_taskhub)
     get_taskhub = reads(taskhubs.get_taskhub)
     get_taskhubs = reads(taskhubs.get_taskhubs)
-    query_taskhubs = reads_in_autocommit(taskhubs.query_taskhubs)
+    query_taskhubs = reads(taskhubs.query_taskhubs)
     delete_taskhub = writes(taskhubs.delete_taskhub)
     set_taskhub_weight = writes(taskhub_weights.set_taskhub_weight)
     get_taskhub_weight = reads(taskhub_weights.get_taskhub_weight)
@@ -357,7 +362,7 @@ class StateStore(Transactional, AlchemiscaleStateStore):
 
     # compute services
     register_computeservice = writes(services.register_computeservice)
-    heartbeat_computeservice = writes(services.heartbeat_computeservice)
+    heartbeat_computeservice = idempotent_in_autocommit(services.heartbeat_computeservice)
     deregister_computeservice = writes(services.deregister_computeservice)
     expire_registrations = writes(services.expire_registrations)
     log_failure_compute_service = writes(services.log_failure_compute_service)

@@ -236,15 +236,15 @@ class Transactional:
         operation : callable
             Takes the open transaction, and whether it runs again.
         readonly : bool
-            Let the database refuse writes.
+            The operation only reads. Without `autocommit`, the database refuses writes.
         known : bool, default False
             The operation recognises whether it was carried out before, so it is also repeated when
             the connection was lost during COMMIT, for up to :data:`OUTCOME_SECONDS`.
         autocommit : bool, default False
-            The operation executes one statement when it runs for the first time, so that BEGIN and
-            COMMIT are not sent.
+            Do not send BEGIN and COMMIT when the operation runs for the first time, because it only
+            reads, or executes one statement.
         idempotent : bool, default False
-            The statement may be executed again if the connection is lost.
+            The operation may run again if the connection is lost.
         """
         if self.connection is not None:
             self._require_own_process()
@@ -330,8 +330,12 @@ class FreshRequest(UUID):
 def reads(
     operation: Callable[Concatenate[Connection, P], R],
 ) -> Callable[Concatenate[Transactional, P], R]:
-    """Return a method that runs an operation in a read-only transaction."""
-    return _method(operation, readonly=True)
+    """Return a method for an operation that only reads.
+
+    BEGIN and COMMIT are not sent. As in a transaction at READ COMMITTED, each statement reads what
+    was committed before it.
+    """
+    return _method(operation, readonly=True, autocommit=True, idempotent=True)
 
 
 def writes(
@@ -360,16 +364,6 @@ def writes_in_autocommit(
     and COMMIT are not sent.
     """
     return _method(operation, readonly=False, autocommit=True)
-
-
-def reads_in_autocommit(
-    operation: Callable[Concatenate[Connection, P], R],
-) -> Callable[Concatenate[Transactional, P], R]:
-    """Return a method for an operation that reads with one statement.
-
-    BEGIN and COMMIT are not sent, so the database does not enforce that it only reads.
-    """
-    return _method(operation, readonly=True, autocommit=True, idempotent=True)
 
 
 def idempotent_in_autocommit(

@@ -16,15 +16,23 @@ from tests.support.campaigns import Campaign, campaign, register
 from tests.support.requests import CALLS, REGISTRATION, connection_lost
 
 HOUR = timedelta(hours=1)
-AUTOCOMMIT = sorted(
-    name for name in dir(StateStore) if getattr(getattr(StateStore, name), "autocommit", False)
-)
+AUTOCOMMIT = {
+    name: call.readonly
+    for name, call in vars(StateStore).items()
+    if getattr(call, "autocommit", False)
+}
+READS = {name for name, call in vars(StateStore).items() if getattr(call, "readonly", False)}
 CLAIMS = ["claim_taskhub_tasks", "claim_tasks"]
 # What alchemiscale's server asks before each claim.
 BEFORE_CLAIMS: dict[str, Callable[[StateStore], object]] = {
     "compute_service_can_claim": lambda store: store.compute_service_can_claim("a", HOUR, 0),
     "compute_services_can_claim": lambda store: store.compute_services_can_claim(["a"], HOUR, 0),
     "query_taskhubs": lambda store: store.query_taskhubs(),
+}
+WRITES_AGAIN = {
+    "compute_service_can_claim",
+    "compute_services_can_claim",
+    "heartbeat_computeservice",
 }
 # Changes that outlive the transaction in which they are made.
 CHANGES = [
@@ -70,8 +78,9 @@ def messages(store: StateStore, act: Callable[[], object]) -> list[str]:
     return sent
 
 
-def test_calls_of_a_claim_send_no_begin() -> None:
-    assert set(AUTOCOMMIT) == {*CLAIMS, *BEFORE_CLAIMS}
+def test_calls_that_read_and_those_of_a_claim_send_no_begin() -> None:
+    assert {name for name, reads in AUTOCOMMIT.items() if reads} == READS
+    assert {*AUTOCOMMIT} - READS == {*CLAIMS, *WRITES_AGAIN}
 
 
 @pytest.mark.parametrize("name", CLAIMS)
@@ -95,6 +104,16 @@ def test_call_before_a_claim_is_repeated_if_the_connection_is_lost(
     expected = BEFORE_CLAIMS[name](single)
     with connection_lost(single, pooled_database, "in the call") as lost:
         assert BEFORE_CLAIMS[name](single) == expected
+    assert lost
+
+
+def test_heartbeat_is_one_message_and_sent_again_if_the_connection_is_lost(
+    made: Campaign, pooled_database: str, single: StateStore
+) -> None:
+    single.get_task_status(made.tasks)
+    assert len(messages(single, lambda: single.heartbeat_computeservice("a"))) == 1
+    with connection_lost(single, pooled_database, "in the call") as lost:
+        assert single.heartbeat_computeservice("a") == "a"
     assert lost
 
 
@@ -135,7 +154,7 @@ def test_connections_opened_under_load_stay_open(pooled_database: str) -> None:
 def test_settings_are_sent_once_for_each_connection(made: Campaign, single: StateStore) -> None:
     first, second = (
         messages(single, lambda: single.register_computeservice(REGISTRATION)),
-        messages(single, lambda: single.heartbeat_computeservice("a")),
+        messages(single, lambda: single.set_task_priority(made.tasks, 3)),
     )
     assert [one for one in first if "search_path" in one] == first[:1]
     assert second[0] == "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE"

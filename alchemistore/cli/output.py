@@ -52,7 +52,7 @@ def output_options(quiet: str) -> Callable[[Command], Command]:
 
 
 def confirm(question: str, yes: bool, outcome: str = "nothing was changed") -> None:
-    """Ask a question on standard error, and end the command unless the answer is yes.
+    """Raise an error unless a question, on standard error, is answered with yes.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def _plain(value: Any) -> Any:
 
 
 class Output:
-    """Where a command prints its results.
+    """The output of a command.
 
     Parameters
     ----------

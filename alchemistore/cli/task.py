@@ -50,7 +50,7 @@ REFUSALS = {
 
 @click.group()
 def task() -> None:
-    """Look at tasks, and set their status and priority.
+    """Show tasks, and set their status and priority.
 
     TASK is the key of a task, Task-<token>-<org>-<campaign>-<project>, or '-' for the keys on
     standard input.

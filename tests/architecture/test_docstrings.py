@@ -172,6 +172,8 @@ VERBS = {
     "Wait",
     "Write",
     "Yield",
+    "Change",
+    "Explain",
 }
 # Words that begin a riddle instead of a sentence.
 UNCLEAR = re.compile(r"(Give|Tell|Let|Say|Whether|Who|What|Whoever|Whatever|Where|Nobody)\b")

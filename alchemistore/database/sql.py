@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import TextualSelect, column, text
 
 from alchemistore.database.arguments import integer
 from alchemistore.database.keys import parse_key
@@ -25,7 +25,12 @@ IN_SCOPE = """
 
 
 @lru_cache
-def listing(rows: str, *conditions: str, by_kind: bool = False) -> TextClause:
+def listing(
+    rows: str,
+    *conditions: str,
+    columns: tuple[str, ...] = ("kind", "token"),
+    by_kind: bool = False,
+) -> TextualSelect:
     """Return a statement that lists a page of rows, sorted by scope and gufe key.
 
     Parameters
@@ -34,12 +39,14 @@ def listing(rows: str, *conditions: str, by_kind: bool = False) -> TextClause:
         A SELECT without WHERE from a table with the alias ``o``, with columns kind and token.
     *conditions : str
         Conditions on ``o``. That of `page` also refers to the scope ``s``.
+    columns : tuple of str, default ("kind", "token")
+        The columns of `rows`. SQLAlchemy then describes the result once, not each time.
     by_kind : bool, default False
         Whether the rows are of several kinds, so that the token alone does not order them.
 
     Returns
     -------
-    TextClause
+    TextualSelect
         The statement. It takes the parameters of the conditions, of `scope_parameters` and of
         `page`.
     """
@@ -47,7 +54,7 @@ def listing(rows: str, *conditions: str, by_kind: bool = False) -> TextClause:
     later = "(s.org, s.campaign, s.project) >= (:after_org, :after_campaign, :after_project)"
     paged = AFTER in conditions or AFTER_OF_ITS_KIND in conditions
     order = "o.kind, o.token" if by_kind else "o.token"
-    return text(f"""
+    statement = text(f"""
         SELECT o.*, s.org, s.campaign, s.project
         FROM (
             SELECT s.*, {same if paged else "false"} AS same FROM scopes AS s
@@ -63,6 +70,7 @@ def listing(rows: str, *conditions: str, by_kind: bool = False) -> TextClause:
         ORDER BY s.org, s.campaign, s.project, {order}
         LIMIT :limit
     """)
+    return statement.columns(*map(column, (*columns, "org", "campaign", "project")))
 
 
 # Rows after the last key of the previous page, as a condition that can use an index.

@@ -53,6 +53,7 @@ TASKHUB_ROWS = """
     ) AS network_kind
     FROM taskhubs AS o
 """
+TASKHUB_COLUMNS = ("kind", "token", "weight", "network", "network_kind")
 # No task can be actioned on a hub that is locked like this.
 LOCK_TASKHUB = text(
     "SELECT token FROM taskhubs WHERE scope_id = :scope_id AND network = :network FOR UPDATE"
@@ -308,7 +309,7 @@ def query_taskhubs(
         If `limit` is negative, or `scope` or `after` is malformed.
     """
     values, conditions = page(limit, after)
-    statement = listing(TASKHUB_ROWS, *conditions)
+    statement = listing(TASKHUB_ROWS, *conditions, columns=TASKHUB_COLUMNS)
     rows = tx.execute(statement, {**scope_parameters(scope), **values}).all()
     found = keys_of(rows)
     if not return_gufe:

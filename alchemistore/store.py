@@ -302,6 +302,7 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     delete_network = writes(networks.delete_network)
     set_network_state = writes(network_marks.set_network_state)
     get_network_state = reads(network_marks.get_network_state)
+    get_network_details = reads(network_queries.get_network_details)
     query_networks = reads(network_queries.query_networks)
     query_transformations = reads(network_queries.query_transformations)
     query_chemicalsystems = reads(network_queries.query_chemicalsystems)
@@ -363,6 +364,7 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     # compute services
     register_computeservice = writes(services.register_computeservice)
     heartbeat_computeservice = idempotent_in_autocommit(services.heartbeat_computeservice)
+    query_computeservices = reads(services.query_computeservices)
     deregister_computeservice = writes(services.deregister_computeservice)
     expire_registrations = writes(services.expire_registrations)
     log_failure_compute_service = writes(services.log_failure_compute_service)
@@ -373,6 +375,7 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     register_computemanager = writes(managers.register_computemanager)
     deregister_computemanager = writes(managers.deregister_computemanager)
     expire_computemanager_registrations = writes(managers.expire_computemanager_registrations)
+    query_computemanagers = reads(managers.query_computemanagers)
     get_compute_manager_id = reads(managers.get_compute_manager_id)
     get_compute_manager_status = reads(managers.get_compute_manager_status)
     update_compute_manager_status = writes(managers.update_compute_manager_status)

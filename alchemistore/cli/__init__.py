@@ -12,11 +12,16 @@ from alchemistore import __version__
 from alchemistore.cli.database import database
 from alchemistore.cli.demo import demo
 from alchemistore.cli.exit_codes import EXIT_INTERRUPTED, CommandError
+from alchemistore.cli.hub import hub
 from alchemistore.cli.identity import identity
 from alchemistore.cli.local import local
+from alchemistore.cli.manager import manager
 from alchemistore.cli.network import network
 from alchemistore.cli.objects import objects
+from alchemistore.cli.quota import quota
+from alchemistore.cli.result import result
 from alchemistore.cli.serve import alchemiscale, serve
+from alchemistore.cli.service import service
 from alchemistore.cli.task import task
 from alchemistore.errors import AlchemistoreError
 
@@ -60,9 +65,14 @@ def main() -> None:
 main.add_command(alchemiscale)
 main.add_command(database)
 main.add_command(demo)
+main.add_command(hub)
 main.add_command(identity)
 main.add_command(local)
+main.add_command(manager)
 main.add_command(network)
 main.add_command(objects)
+main.add_command(quota)
+main.add_command(result)
 main.add_command(serve)
+main.add_command(service)
 main.add_command(task)

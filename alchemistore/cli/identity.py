@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from alchemistore.cli.exit_codes import CommandError
 from alchemistore.cli.options import open_store, url_option
+from alchemistore.cli.output import ERRORS_ONLY, KEYS_ONLY, Output, busy, output_options
 
 if TYPE_CHECKING:
     from alchemistore.models import CredentialedComputeIdentity, CredentialedUserIdentity, Scope
@@ -112,11 +114,77 @@ def add(url: str, identity_type: str, identifier: str, key: str | None, key_stdi
 @identity.command("list")
 @url_option
 @type_option
-@json_option
-def list_(url: str, identity_type: str, as_json: bool) -> None:
-    """List identifiers, one per line."""
+@output_options(KEYS_ONLY)
+def list_(out: Output, url: str, identity_type: str) -> None:
+    """List identities with their scopes, expiry, and whether they are disabled.
+
+    \b
+    Example:
+      alchemistore identity list -t compute --json
+    """
+    store, cls = open_store(url), _class(identity_type)
+    rows: list[dict[str, Any]] = []
+    with busy("Reading identities"), store.transaction() as tx:
+        for identifier in tx.list_credentialed_entities(cls):
+            if out.quiet:
+                rows.append({"identifier": identifier})
+            else:
+                rows.append(_fields(tx.get_credentialed_entity(identifier, cls)))
+    out.table(rows, "identifier", "disabled", "expires", "scopes")
+
+
+def _fields(found: CredentialedUserIdentity | CredentialedComputeIdentity) -> dict[str, Any]:
+    """Return the fields of an identity, without the hash of its key."""
+    fields = dict(found)
+    del fields["hashed_key"]
+    return fields
+
+
+@identity.command()
+@identity_options
+@output_options(KEYS_ONLY)
+def show(out: Output, url: str, identity_type: str, identifier: str) -> None:
+    """Show an identity: scopes, expiry, whether it is disabled, and contact. Keys are not shown.
+
+    \b
+    Example:
+      alchemistore identity show -i alice
+    """
+    cls = _class(identity_type)
+    out.record(_fields(open_store(url).get_credentialed_entity(identifier, cls)))
+
+
+@identity.command()
+@identity_options
+@click.option(
+    "--at",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]),
+    help="The time, in UTC, from which the key is refused.",
+)
+@click.option("--never", is_flag=True, help="The key does not expire.")
+@output_options(ERRORS_ONLY)
+def expire(
+    out: Output, url: str, identity_type: str, identifier: str, at: datetime | None, never: bool
+) -> None:
+    """Set the time from which the key of an identity is refused.
+
+    \b
+    Examples:
+      alchemistore identity expire -i alice --at 2027-01-01
+      alchemistore identity expire -i alice --never
+    """
+    if (at is None) != never:
+        raise click.UsageError("use either --at or --never")
+    cls = _class(identity_type)
     with open_store(url).transaction() as tx:
-        _print("identifier", tx.list_credentialed_entities(_class(identity_type)), as_json)
+        found = tx.get_credentialed_entity(identifier, cls)
+        # Other fields are not given, so that they stay unchanged.
+        tx.create_credentialed_entity(
+            cls(identifier=identifier, hashed_key=found.hashed_key, expires=at)
+        )
+        now = tx.get_credentialed_entity(identifier, cls)
+    out.json({"identifier": identifier, "expires": now.expires})
+    out.say("It does not expire." if now.expires is None else f"It expires at {now.expires}.")
 
 
 @identity.command()

@@ -92,12 +92,26 @@ AFTER_OF_ITS_KIND = """
 """
 
 
+def check_limit(limit: int | None) -> int | None:
+    """Return the largest number of rows to list; ``None`` means all.
+
+    Raises
+    ------
+    TypeError
+        If it is not an integer.
+    ValueError
+        If it is negative.
+    """
+    if limit is not None and (limit := integer(limit, "limit")) < 0:
+        raise ValueError(f"limit must be 0 or more, not {limit}")
+    return limit
+
+
 def page(
     limit: int | None, after: ScopedKey | str | None, *, by_kind: bool = False
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the parameters and conditions of a page: at most `limit` keys after a key."""
-    if limit is not None and (limit := integer(limit, "limit")) < 0:
-        raise ValueError(f"limit must be 0 or more, not {limit}")
+    limit = check_limit(limit)
     if after is None:
         return {"limit": limit}, []
     last = parse_key(after)

@@ -1,10 +1,12 @@
 """The records of the public API: immutable, and validated when they are created."""
 
 from alchemistore.models.compute import (
+    ComputeManagerDetails,
     ComputeManagerID,
     ComputeManagerInstruction,
     ComputeManagerRegistration,
     ComputeManagerStatus,
+    ComputeServiceDetails,
     ComputeServiceID,
     ComputeServiceRegistration,
     TaskArchive,
@@ -28,7 +30,7 @@ from alchemistore.models.identity import (
     CredentialedUserIdentity,
 )
 from alchemistore.models.keys import GufeKey, Scope, ScopedKey
-from alchemistore.models.network import NetworkMark, NetworkStateEnum
+from alchemistore.models.network import NetworkDetails, NetworkMark, NetworkStateEnum
 from alchemistore.models.quota import Quota
 from alchemistore.models.restarts import RestartCount, TaskRestartPattern
 from alchemistore.models.result import ObjectStoreRef, ProtocolDAGResultRef, Tracebacks
@@ -45,10 +47,12 @@ __all__ = [
     "AttemptOutcome",
     "Blocker",
     "BlockerKind",
+    "ComputeManagerDetails",
     "ComputeManagerID",
     "ComputeManagerInstruction",
     "ComputeManagerRegistration",
     "ComputeManagerStatus",
+    "ComputeServiceDetails",
     "ComputeServiceID",
     "ComputeServiceRegistration",
     "CredentialedComputeIdentity",
@@ -56,6 +60,7 @@ __all__ = [
     "CredentialedUserIdentity",
     "Delivery",
     "GufeKey",
+    "NetworkDetails",
     "NetworkMark",
     "NetworkStateEnum",
     "ObjectStoreRef",

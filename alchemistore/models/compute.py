@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Self
 from uuid import UUID, uuid4
@@ -299,6 +300,44 @@ def require_fitting(
         raise ValueError(f"saturation should only be provided for the '{ok}' status")
     if not detail:
         raise ValueError(f"detail is required for the '{error}' status")
+
+
+class ComputeServiceDetails(BaseModel):
+    """The current state of a registered compute service.
+
+    Attributes
+    ----------
+    registration : ComputeServiceRegistration
+    num_tasks : int
+        Number of tasks that it has claimed and not finished.
+    silence : timedelta
+        Time since its last heartbeat, by the clock of the database.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    registration: ComputeServiceRegistration
+    num_tasks: int
+    silence: timedelta
+
+
+class ComputeManagerDetails(BaseModel):
+    """The current state of a registered compute manager.
+
+    Attributes
+    ----------
+    registration : ComputeManagerRegistration
+    num_services : int
+        Number of registered services with its name.
+    silence : timedelta
+        Time since its last status update, by the clock of the database.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    registration: ComputeManagerRegistration
+    num_services: int
+    silence: timedelta
 
 
 class TaskProvenance(BaseModel):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from alchemistore.models.keys import GufeKey
+from alchemistore.models.clock import UTCDatetime
+from alchemistore.models.keys import GufeKey, ScopedKey
 from alchemistore.models.text import KeyText
 
 
@@ -36,6 +38,40 @@ def parse_state(state: NetworkStateEnum | str) -> NetworkStateEnum:
     except ValueError:
         known = sorted(known.value for known in NetworkStateEnum)
         raise ValueError(f"{state!r} is not a valid state. Valid values include: {known}") from None
+
+
+class NetworkDetails(BaseModel):
+    """The current state of a network.
+
+    Attributes
+    ----------
+    network : ScopedKey
+    name : str or None
+        The name of the network, if it has one.
+    state : NetworkStateEnum
+    created_at : UTCDatetime
+    taskhub : ScopedKey or None
+        The hub of the network, if it has one.
+    weight : float or None
+        The weight of the hub.
+    strategy : ScopedKey or None
+        The strategy of the network, if it has one.
+    num_transformations : int
+    tasks : mapping of str to int
+        Number of tasks of its transformations by status, without zero counts.
+    """
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    network: ScopedKey
+    name: str | None = None
+    state: NetworkStateEnum
+    created_at: UTCDatetime
+    taskhub: ScopedKey | None = None
+    weight: float | None = None
+    strategy: ScopedKey | None = None
+    num_transformations: int
+    tasks: Mapping[str, int]
 
 
 class NetworkMark(BaseModel):

@@ -17,7 +17,9 @@ from sqlalchemy import Connection, text
 
 from alchemistore.database.cutoffs import cutoff, cutoff_parameters
 from alchemistore.database.planner import FENCE
+from alchemistore.database.sql import check_limit
 from alchemistore.models import (
+    ComputeManagerDetails,
     ComputeManagerID,
     ComputeManagerInstruction,
     ComputeManagerRegistration,
@@ -27,7 +29,7 @@ from alchemistore.models import (
 )
 from alchemistore.models.clock import utc
 from alchemistore.models.compute import require_fitting
-from alchemistore.models.text import escape
+from alchemistore.models.text import escape, unescape
 from alchemistore.operations.claims import (
     SCOPES_WANTED,
     Protocols,
@@ -61,6 +63,17 @@ REPLACE_MANAGER = text(f"""
     RETURNING name
 """)
 MANAGER_OF_NAME = text("SELECT uuid, status FROM compute_managers WHERE name = :name")
+QUERY_MANAGERS = text("""
+    SELECT m.name, m.uuid, m.registered_at, m.status, m.detail, m.saturation, m.status_updated_at,
+        (SELECT count(*) FROM compute_services AS s WHERE s.manager_name = m.name) AS services,
+        greatest(statement_timestamp() - m.status_updated_at, '0') AS silence
+    FROM (
+        SELECT * FROM compute_managers
+        WHERE CAST(:after AS text) IS NULL OR name > CAST(:after AS text)
+        ORDER BY name LIMIT :limit
+    ) AS m
+    ORDER BY m.name
+""")
 REMOVE_MANAGER = text("""
     DELETE FROM compute_managers
     WHERE name = :name AND uuid = CAST(:uuid AS uuid)
@@ -235,6 +248,47 @@ def expire_computemanager_registrations(
     )
     if silent:
         log.info("%d compute managers expired: %s", len(silent), silent)
+
+
+def query_computemanagers(
+    tx: Connection, *, limit: int | None = None, after: str | None = None
+) -> list[ComputeManagerDetails]:
+    """Find registered compute managers, with their status and the number of their services.
+
+    Parameters
+    ----------
+    limit : int, optional
+        Largest number of managers to return.
+    after : str, optional
+        Only managers after this name; pass the last one of the previous page.
+
+    Returns
+    -------
+    list of ComputeManagerDetails
+        In the order of their names.
+
+    Raises
+    ------
+    ValueError
+        If `limit` is negative.
+    """
+    values = {"limit": check_limit(limit), "after": after}
+    return [
+        ComputeManagerDetails(
+            registration=ComputeManagerRegistration(
+                name=row.name,
+                uuid=row.uuid,
+                last_status_update=row.status_updated_at,
+                status=row.status,
+                detail=unescape(row.detail),
+                saturation=row.saturation,
+                registered=row.registered_at,
+            ),
+            num_services=row.services,
+            silence=row.silence,
+        )
+        for row in tx.execute(QUERY_MANAGERS, values)
+    ]
 
 
 def get_compute_manager_id(tx: Connection, name: str) -> ComputeManagerID | None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, overload
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row, text
 
-from alchemistore.database.keys import gufe_token, keys_of, scope_parameters
+from alchemistore.database.keys import (
+    gufe_token,
+    keys_of,
+    parse_keys,
+    scope_parameters,
+    scoped,
+)
 from alchemistore.database.patterns import parse_pattern
 from alchemistore.database.sql import listing, page
-from alchemistore.models import NetworkStateEnum, Scope, ScopedKey
+from alchemistore.models import NetworkDetails, NetworkStateEnum, Scope, ScopedKey
 from alchemistore.models.gufe import GufeTokenizable
 from alchemistore.models.text import is_text
 from alchemistore.operations.documents import read_objects
+from alchemistore.operations.statuses import get_network_status
 
 # A network without a mark, as previous versions create it, is active.
 STATE_MATCHES = """
@@ -23,6 +31,22 @@ STATE_MATCHES = """
 """
 NAME_MATCHES = "o.name ~ :name"
 KEY_MATCHES = "o.kind || '-' || replace(CAST(o.token AS text), '-', '') ~ :key"
+
+
+# A network without a mark, as previous versions create it, is active.
+DETAILS_OF_NETWORKS = text("""
+    SELECT n.scope_id, n.token, n.name, coalesce(m.state, 'active') AS state, n.created_at,
+        h.token AS taskhub, h.weight, n.strategy, g.kind AS strategy_kind,
+        (
+            SELECT count(*) FROM network_transformations AS t
+            WHERE t.scope_id = n.scope_id AND t.network = n.token
+        ) AS transformations
+    FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[])) AS x (scope_id, network)
+    JOIN networks AS n ON n.scope_id = x.scope_id AND n.token = x.network
+    LEFT JOIN network_marks AS m ON m.scope_id = n.scope_id AND m.network = n.token
+    LEFT JOIN taskhubs AS h ON h.scope_id = n.scope_id AND h.network = n.token
+    LEFT JOIN gufe_objects AS g ON g.scope_id = n.scope_id AND g.token = n.strategy
+""")
 
 
 def _query(
@@ -157,6 +181,49 @@ def query_networks(
     """
     found = _query(tx, "networks", name, key, scope, limit, after, state, patterns)
     return read_objects(tx, found) if return_gufe else found
+
+
+def get_network_details(
+    tx: Connection, networks: Iterable[ScopedKey | str | None]
+) -> list[NetworkDetails | None]:
+    """Return the name, state, hub, strategy, and numbers of tasks by status of each network.
+
+    Parameters
+    ----------
+    networks : iterable of ScopedKey or str
+        The networks.
+
+    Returns
+    -------
+    list of NetworkDetails or None
+        One entry per network, in order; ``None`` for a missing network.
+    """
+    keys = parse_keys(tx, networks, "AlchemicalNetwork")
+    counts = get_network_status(tx, keys.distinct)
+    rows = {
+        (row.scope_id, row.token): row for row in tx.execute(DETAILS_OF_NETWORKS, keys.parameters)
+    }
+    return keys.align(
+        {
+            pair: _details(key, rows[pair], tasks)
+            for (key, pair), tasks in zip(keys.items(), counts, strict=True)
+            if pair in rows
+        }
+    )
+
+
+def _details(key: ScopedKey, row: Row[Any], tasks: Mapping[str, int]) -> NetworkDetails:
+    return NetworkDetails(
+        network=key,
+        name=row.name,
+        state=row.state,
+        created_at=row.created_at,
+        taskhub=None if row.taskhub is None else scoped(key, "TaskHub", row.taskhub),
+        weight=row.weight,
+        strategy=None if row.strategy is None else scoped(key, row.strategy_kind, row.strategy),
+        num_transformations=row.transformations,
+        tasks=tasks,
+    )
 
 
 def query_transformations(

@@ -11,10 +11,15 @@ from sqlalchemy import Connection, text
 
 from alchemistore.database.arguments import integer
 from alchemistore.database.cutoffs import cutoff, cutoff_parameters
+from alchemistore.database.sql import check_limit
 from alchemistore.errors import CONSTRAINT_ERRORS, unknown_service
-from alchemistore.models import ComputeServiceID, ComputeServiceRegistration
+from alchemistore.models import (
+    ComputeServiceDetails,
+    ComputeServiceID,
+    ComputeServiceRegistration,
+)
 from alchemistore.models.clock import now, utc, uuid7
-from alchemistore.models.text import escape
+from alchemistore.models.text import escape, unescape
 from alchemistore.operations.queue.lanes import RAISE_FLOORS
 from alchemistore.operations.queue.refresh import refresh
 from alchemistore.operations.requests import once
@@ -90,6 +95,23 @@ COUNT_FAILURES = text(f"""
         WHERE f.service = service.identifier AND f.failed_at > {cutoff("forgive_time")}
     ) AS failures
     FROM service
+""")
+QUERY_SERVICES = text(f"""
+    SELECT s.identifier, s.hostname, s.registered_at, s.heartbeat_at, s.manager_name,
+        ARRAY(
+            SELECT f.failed_at FROM service_failures AS f
+            WHERE f.service = s.identifier ORDER BY f.failed_at
+        ) AS failure_times,
+        (SELECT count(*) FROM claims AS c WHERE c.service = s.identifier) AS tasks,
+        greatest(statement_timestamp() - s.heartbeat_at, '0') AS silence
+    FROM (
+        SELECT * FROM compute_services
+        WHERE (CAST(:manager_name AS text) IS NULL OR manager_name = :manager_name)
+            AND (CAST(:all AS boolean) OR heartbeat_at < {cutoff("expire_time")})
+            AND (CAST(:after AS text) IS NULL OR identifier > CAST(:after AS text))
+        ORDER BY identifier LIMIT :limit
+    ) AS s
+    ORDER BY s.identifier
 """)
 # Without a time, `least` returns the time of the database.
 RECORD_HEARTBEAT = text("""
@@ -369,6 +391,61 @@ def deregister_computeservice(
     released = _remove(tx, [found], "deregistered", "the compute service was deregistered")
     log.info("compute service %s was deregistered; it held %d tasks", found, released)
     return ComputeServiceID(found)
+
+
+def query_computeservices(
+    tx: Connection,
+    *,
+    manager_name: str | None = None,
+    expire_time: datetime | timedelta | None = None,
+    limit: int | None = None,
+    after: str | None = None,
+) -> list[ComputeServiceDetails]:
+    """Find registered compute services, with their heartbeats, failures and tasks.
+
+    Parameters
+    ----------
+    manager_name : str, optional
+        Only services that a compute manager of this name has started.
+    expire_time : datetime or timedelta, optional
+        Only services that `expire_registrations` would remove with this argument. Default: all.
+    limit : int, optional
+        Largest number of services to return.
+    after : ComputeServiceID or str, optional
+        Only services after this identifier; pass the last one of the previous page.
+
+    Returns
+    -------
+    list of ComputeServiceDetails
+        In the order of their identifiers.
+
+    Raises
+    ------
+    ValueError
+        If `limit` or a timedelta is negative.
+    """
+    values = {
+        "manager_name": manager_name,
+        "all": expire_time is None,
+        **cutoff_parameters("expire_time", timedelta(0) if expire_time is None else expire_time),
+        "limit": check_limit(limit),
+        "after": after,
+    }
+    return [
+        ComputeServiceDetails(
+            registration=ComputeServiceRegistration(
+                identifier=row.identifier,
+                registered=row.registered_at,
+                heartbeat=row.heartbeat_at,
+                hostname=unescape(row.hostname),
+                failure_times=row.failure_times,
+                manager_name=row.manager_name,
+            ),
+            num_tasks=row.tasks,
+            silence=row.silence,
+        )
+        for row in tx.execute(QUERY_SERVICES, values)
+    ]
 
 
 def expire_registrations(

@@ -24,7 +24,10 @@ def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[
 
 
 ALL = list(commands())
-IDENTITY = {"add", "list", "remove", "add-scope", "list-scope", "remove-scope", "disable", "enable"}
+IDENTITY = {
+    *("add", "list", "show", "remove", "add-scope", "list-scope", "remove-scope"),
+    *("disable", "enable", "expire"),
+}
 
 
 def test_all_commands_are_listed() -> None:
@@ -37,6 +40,21 @@ def test_all_commands_are_listed() -> None:
         "lost-claims",
         "reset",
     }
+
+
+def test_commands_about_campaigns_have_examples_json_and_quiet() -> None:
+    groups = ("hub", "manager", "network", "quota", "result", "service", "task")
+    found = [path for path in ALL if len(path) == 2 and path[0] in groups]
+    assert len(found) > 20
+    for group, name in found:
+        command = main.commands[group]
+        assert isinstance(command, click.Group)
+        one = command.commands[name]
+        options = {option for parameter in one.params for option in parameter.opts}
+        assert "--quiet" in options
+        # Its output is JSON anyway.
+        assert ("--json" in options) == ((group, name) != ("network", "export"))
+        assert f"alchemistore {group} {name}" in (one.help or "")
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)

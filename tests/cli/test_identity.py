@@ -140,12 +140,49 @@ def test_identifier_that_cannot_be_stored_is_refused_without_showing_the_key(
 def test_list_prints_one_identifier_per_line_in_order(commands: Run, kind: str) -> None:
     for name in ("ted", "bill", "o'neil 🧪"):
         add(commands, name, kind)
-    assert commands("list", "-t", kind).stdout == "bill\no'neil 🧪\nted\n"
+    assert commands("list", "-t", kind, "-q").stdout == "bill\no'neil 🧪\nted\n"
     lines = commands("list", "-t", kind, "--json").stdout.splitlines()
     assert [json.loads(line)["identifier"] for line in lines] == ["bill", "o'neil 🧪", "ted"]
     other = "compute" if kind == "user" else "user"
     assert commands("list", "-t", other).stdout == ""
     assert commands("list", "-t", other, "--json").stdout == ""
+
+
+@TYPES
+def test_list_and_show_have_scopes_and_expiry_but_no_key(
+    commands: Run, store: StateStore, kind: str
+) -> None:
+    add(commands, "bill", kind)
+    commands("add-scope", "-t", kind, "-i", "bill", "-s", "a-b-c", "-s", "d-*-*")
+    commands("expire", "-t", kind, "-i", "bill", "--at", "2030-01-02")
+    commands("disable", "-t", kind, "-i", "bill")
+    title, row = commands("list", "-t", kind).stdout.splitlines()
+    assert title.split() == ["IDENTIFIER", "DISABLED", "EXPIRES", "SCOPES"]
+    assert row.split() == ["bill", "yes", "2030-01-02", "00:00:00", "a-b-c,", "d-*-*"]
+    for command in (["list"], ["show", "-i", "bill"]):
+        [found] = commands(*command, "-t", kind, "--json").stdout.splitlines()
+        assert "$2b$" not in found
+        fields = json.loads(found)
+        assert (fields["identifier"], fields["disabled"]) == ("bill", True)
+        assert fields["scopes"] == ["a-b-c", "d-*-*"]
+        assert fields["expires"] == "2030-01-02T00:00:00+00:00"
+        assert "hashed_key" not in fields
+    shown = commands("show", "-t", kind, "-i", "bill").stdout
+    assert "$2b$" not in shown
+    assert "a-b-c, d-*-*" in shown
+
+
+def test_expire_changes_nothing_but_the_expiry(commands: Run, store: StateStore) -> None:
+    add(commands, "bill")
+    commands("add-scope", "-i", "bill", "-s", "a-b-c")
+    assert commands("expire", "-i", "bill", "--at", "2020-01-01 12:00:00").exit_code == 0
+    assert store.authenticate("bill", "key", CredentialedUserIdentity) is None
+    assert commands("expire", "-i", "bill", "--never").stdout == "It does not expire.\n"
+    found = store.authenticate("bill", "key", CredentialedUserIdentity)
+    assert found is not None
+    assert (found.scopes, found.expires, found.disabled) == (["a-b-c"], None, False)
+    for options in ([], ["--never", "--at", "2030-01-01"], ["--at", "soon"]):
+        assert commands("expire", "-i", "bill", *options).exit_code == 2
 
 
 @TYPES
@@ -243,6 +280,8 @@ def test_disable_and_enable_change_whether_an_identity_may_log_in(
         ["list-scope"],
         ["disable"],
         ["enable"],
+        ["show"],
+        ["expire", "--never"],
     ],
     ids=lambda command: command[0],
 )

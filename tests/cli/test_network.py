@@ -1,15 +1,22 @@
-"""`alchemistore network`."""
+"""`alchemistore network` and `alchemistore result`."""
 
 from __future__ import annotations
 
 import gzip
 import json
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from alchemistore import Scope, StateStore
+import pytest
+
+from alchemistore import Scope, StateStore, StrategyState
+from alchemistore.models import StrategyStatusEnum
 from tests.cli.conftest import Run
+from tests.support.campaigns import ZERO, campaign, star
 from tests.support.files import chain, nested, quickrun, run as run_edge
-from tests.support.gufe_classes import network, transformation
+from tests.support.gufe_classes import Ball, network, transformation
+from tests.support.results import ref
 
 
 def test_add_prints_the_network(run: Run, store: StateStore, scope: Scope, tmp_path: Path) -> None:
@@ -38,3 +45,149 @@ def test_add_refuses_a_quickrun_result_without_its_transformation(
     done = run("network", "add", str(path), "--scope", str(scope), "--url", url)
     assert done.exit_code == 2
     assert "ChemicalSystem, which cannot be added" in done.stderr
+
+
+@pytest.fixture
+def networks(
+    run: Run, store: StateStore, pooled_database: str, monkeypatch: pytest.MonkeyPatch
+) -> Run:
+    """Runs commands of this group on the store."""
+    monkeypatch.setenv("ALCHEMISTORE_DATABASE_URL", pooled_database)
+    return lambda *arguments, typed=None: run("network", *map(str, arguments), typed=typed)
+
+
+def json_lines(printed: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in printed.splitlines()]
+
+
+def test_networks_are_listed_and_shown(
+    networks: Run, store: StateStore, scope: Scope, other_scope: Scope
+) -> None:
+    made = campaign(store, scope, tasks=2, name="mine")
+    other = campaign(store, other_scope, name="other")
+    store.set_network_state(other.network, "inactive")
+    for options in (["--name", "mi.*"], ["--scope", scope], ["--state", "active"]):
+        assert networks("list", "-q", *options).stdout.split() == [str(made.network)]
+    first, second = json_lines(networks("list", "--json").stdout)
+    assert (first["network"], first["state"]) == (str(other.network), "inactive")
+    assert (second["hub"], second["tasks"]) == (str(made.hub), {"waiting": 2})
+    title, row = networks("list", "--name", "mine").stdout.splitlines()
+    assert title.split()[:3] == ["NETWORK", "NAME", "STATE"]
+    assert row.endswith("waiting: 2")
+    [shown] = json_lines(networks("show", made.network, "--json").stdout)
+    assert (shown["name"], shown["strategy"], shown["strategy_state"]) == ("mine", None, None)
+    assert str(made.hub) in networks("show", made.network).stdout
+
+
+def test_all_pages_of_networks_are_listed(
+    networks: Run, store: StateStore, scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_module("alchemistore.cli.network"), "PORTION", 2)
+    for number in range(5):
+        store.create_network(star(1, f"net {number}"), scope)
+    expected = [str(key) for key in store.query_networks()]
+    assert networks("list", "-q").stdout.split() == expected
+    assert [one["network"] for one in json_lines(networks("list", "--json").stdout)] == expected
+
+
+def test_state_is_shown_and_set(networks: Run, store: StateStore, scope: Scope) -> None:
+    made = campaign(store, scope)
+    assert networks("state", made.network).stdout == "active\n"
+    assert networks("state", made.network, "inactive").stdout == "inactive\n"
+    assert store.get_network_state(made.network) == "inactive"
+
+
+def test_state_of_a_strategy_is_changed_field_by_field(
+    networks: Run, store: StateStore, scope: Scope
+) -> None:
+    made = campaign(store, scope)
+    assert "has no strategy" in networks("strategy", made.network).stderr
+    failed = StrategyState(
+        status=StrategyStatusEnum.error, exception=("E", "m"), traceback="line 1\nline \x1b2"
+    )
+    key = store.set_network_strategy(made.network, Ball("strategy"), failed)
+    shown = networks("strategy", made.network).stdout
+    assert str(key) in shown
+    assert shown.splitlines()[-2:] == ["line 1", r"line \x1b2"]
+    options = ["--mode", "full", "--sleep-interval", "60", "--max-tasks-per-transformation", "7"]
+    [changed] = json_lines(networks("strategy", made.network, *options, "--json").stdout)
+    assert (changed["mode"], changed["status"], changed["strategy"]) == ("full", "error", str(key))
+    found = store.get_network_strategy_state(made.network)
+    assert found is not None
+    assert (found.sleep_interval, found.max_tasks_per_transformation) == (60, 7)
+    assert found.exception == ("E", "m")
+    assert networks("strategy", made.network, "--wake").exit_code == 0
+    found = store.get_network_strategy_state(made.network)
+    assert found is not None
+    assert (found.status, found.exception, found.traceback) == ("awake", None, None)
+    assert networks("strategy", made.network, "--remove", typed="n\n").exit_code == 2
+    assert networks("strategy", made.network, "--remove", "--mode", "full").exit_code == 2
+    assert store.get_network_strategy(made.network) is not None
+    assert networks("strategy", made.network, "--remove", "--yes").exit_code == 0
+    assert store.get_network_strategy(made.network) is None
+
+
+def test_exported_network_can_be_added_again(
+    networks: Run, store: StateStore, scope: Scope, other_scope: Scope, tmp_path: Path
+) -> None:
+    made = campaign(store, scope)
+    path = tmp_path / "network.json"
+    done = networks("export", made.network, path)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr.startswith("Wrote ")
+    printed = networks("export", made.network, "-q")
+    assert (printed.stdout, printed.stderr) == (path.read_text(), "")
+    assert json.loads(printed.stdout) == json.loads(json.dumps(store.get_keyed_chain(made.network)))
+    added = networks("add", path, "--scope", other_scope, "-q").stdout.strip()
+    assert added == str(made.network).replace(str(scope), str(other_scope))
+    assert store.get_keyed_chain(added) == store.get_keyed_chain(made.network)
+
+
+def test_network_is_deleted_after_a_question(
+    networks: Run, store: StateStore, scope: Scope
+) -> None:
+    made = campaign(store, scope, tasks=2, name="mine")
+    refused = networks("delete", made.network, typed="n\n")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "(mine), with its hub and strategy? Its 2 tasks stay." in refused.stderr
+    assert store.check_existence(made.network)
+    assert networks("delete", made.network, typed="y\n").stdout == f"Deleted {made.network}\n"
+    assert not store.check_existence(made.network)
+    assert store.get_task_status(made.tasks) == ["waiting", "waiting"]
+
+
+@pytest.mark.parametrize("command", ["show", "state", "strategy", "export", "delete"])
+def test_missing_network_and_wrong_key_are_errors(networks: Run, command: str) -> None:
+    done = networks(command, f"AlchemicalNetwork-{ZERO}-a-b-c")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "No such object in database: AlchemicalNetwork-" in done.stderr
+    done = networks(command, f"Task-{ZERO}-a-b-c")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("Error: ")
+
+
+def test_results_are_listed_by_task_transformation_and_network(
+    run: Run, store: StateStore, pooled_database: str, scope: Scope
+) -> None:
+    made = campaign(store, scope, tasks=2)
+    good = store.set_task_result(made.tasks[0], ref(scope))
+    bad = store.set_task_result(made.tasks[0], ref(scope, ok=False))
+    other = store.set_task_result(made.tasks[1], ref(scope))
+
+    def results(*options: object) -> Any:
+        return run("result", "list", "--url", pooled_database, *map(str, options))
+
+    assert results("--task", made.tasks[0], "-q").stdout == f"{good}\n"
+    assert results("--task", made.tasks[0], "--failed", "-q").stdout == f"{bad}\n"
+    assert results("-t", made.transformations[0], "-q").stdout == f"{good}\n"
+    assert results("-t", made.transformations[0], "-q", "--failed").stdout == f"{bad}\n"
+    listed = results("--network", made.network, "-q").stdout.split()
+    assert sorted(listed) == sorted([str(good), str(other)])
+    [found] = json_lines(results("--task", made.tasks[1], "--json").stdout)
+    stored: Any = store.get_gufe(other)
+    assert (found["result"], found["task"]) == (str(other), str(made.tasks[1]))
+    assert (found["ok"], found["obj_key"]) == (True, stored.obj_key)
+    assert results("--task", made.tasks[0]).stdout.splitlines()[0].split()[0] == "RESULT"
+    assert results().exit_code == 2
+    assert results("--task", made.tasks[0], "-n", made.network).exit_code == 2
+    assert "No such object" in results("--task", f"Task-{ZERO}-a-b-c").stderr

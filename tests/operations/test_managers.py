@@ -461,3 +461,23 @@ def test_text_that_is_no_identifier_of_a_manager_is_refused(store: StateStore, w
     ):
         with pytest.raises(ValueError, match=r"<name>-<uuid>|expected a ComputeManagerID"):
             call(wrong)
+
+
+def test_managers_are_listed_with_status_and_services(store: StateStore) -> None:
+    for identifier in (OTHER, FIRST):
+        store.register_computemanager(registration(identifier, last_status_update=NOON))
+    start(store, "a", "b")
+    start(store, "c", manager=None)
+    store.update_compute_manager_status(OTHER, "ERROR", detail="it \0 broke")
+    east, west = store.query_computemanagers()
+    assert east.registration.to_compute_manager_id() == FIRST
+    assert (east.num_services, east.silence > timedelta(days=1)) == (2, True)
+    assert (west.registration.name, west.num_services) == ("west", 0)
+    assert west.registration.status == ComputeManagerStatus.ERROR
+    assert west.registration.detail == "it \0 broke"
+    assert [one.registration.name for one in store.query_computemanagers(limit=1)] == ["east"]
+    assert [one.registration.name for one in store.query_computemanagers(after="east")] == ["west"]
+    assert store.query_computeservices(manager_name="west") == []
+    assert len(store.query_computeservices(manager_name="east")) == 2
+    with pytest.raises(ValueError, match="limit must be 0 or more"):
+        store.query_computemanagers(limit=-1)

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from alchemistore import NetworkStateEnum, Scope, ScopedKey, StateStore
 from alchemistore.database.patterns import MAX_LENGTH, parse_pattern
 from tests.support.campaigns import campaign, move_to_status, star
-from tests.support.gufe_classes import Effort, PushProtocol, system
+from tests.support.gufe_classes import Ball, Effort, PushProtocol, system
 
 STATES = ("active", "inactive", "invalid", "deleted")
 BAD_PATTERNS = [
@@ -391,3 +391,31 @@ def test_end_states_are_in_the_order_of_the_transformation(store: StateStore, sc
         states = dict.fromkeys([edge.stateA.key, edge.stateB.key])
         found = store.get_transformation_chemicalsystems(f"{edge.key}-{scope}")
         assert [key.gufe_key for key in found] == list(states)
+
+
+# Details
+
+
+def test_network_details_have_name_state_hub_strategy_and_tasks(
+    store: StateStore, scope: Scope
+) -> None:
+    made = campaign(store, scope, tasks=4, name="mine")
+    move_to_status(store, made.tasks[:1], "complete")
+    store.set_network_state(made.network, "inactive")
+    store.set_taskhub_weight(made.network, 0.25)
+    strategy = store.set_network_strategy(made.network, Ball("strategy"))
+    plain = store.create_network(star(1, "", "fail"), scope)
+    found, missing, again, other = store.get_network_details(
+        [made.network, None, str(made.network), plain]
+    )
+    assert found is not None
+    assert (missing, again) == (None, found)
+    assert (found.network, found.name, found.state) == (made.network, "mine", "inactive")
+    assert (found.taskhub, found.weight, found.strategy) == (made.hub, 0.25, strategy)
+    assert (found.num_transformations, found.tasks) == (3, {"waiting": 3, "complete": 1})
+    assert other is not None
+    assert (other.state, other.taskhub, other.weight, other.strategy) == ("active", *[None] * 3)
+    assert (other.num_transformations, other.tasks) == (1, {})
+    assert store.get_network_details([made.tasks[0], "nonsense"]) == [None, None]
+    with pytest.raises(TypeError, match="single key"):
+        store.get_network_details(made.network)  # type: ignore[arg-type]  # a single key

@@ -454,3 +454,43 @@ def test_wrong_arguments_about_failures_are_refused(store: StateStore) -> None:
         store.log_failure_compute_service("a\0")
     with pytest.raises(ValueError, match="NUL"):
         store.compute_services_can_claim(["a\0"], NOON, 1)
+
+
+# Listing
+
+
+def test_services_are_listed_with_heartbeat_failures_and_tasks(
+    store: StateStore, scope: Scope
+) -> None:
+    made = campaign(store, scope, tasks=3)
+    store.register_computeservice(registration("silent", NOON))
+    store.register_computeservice(ComputeServiceRegistration.from_now("busy", hostname="\0node"))
+    store.log_failure_compute_service("busy", NOON)
+    assert store.claim_taskhub_tasks(made.hub, "busy", count=2) != [None, None]
+    busy, silent = store.query_computeservices()
+    assert silent.registration == registration("silent", NOON)
+    assert (silent.num_tasks, silent.silence > timedelta(days=1)) == (0, True)
+    assert busy.registration.hostname == "\0node"
+    assert busy.registration.failure_times == (NOON,)
+    assert (busy.num_tasks, busy.silence >= timedelta(0)) == (2, True)
+
+
+def test_listed_services_are_limited_to_silent_ones_or_a_page(store: StateStore) -> None:
+    for number, name in enumerate(("a", "b", "c")):
+        store.register_computeservice(registration(name, NOON + number * MINUTE))
+
+    def names(**conditions: Any) -> list[str]:
+        return [one.registration.identifier for one in store.query_computeservices(**conditions)]
+
+    assert names() == ["a", "b", "c"]
+    assert names(limit=2) == ["a", "b"]
+    assert names(limit=2, after="b") == ["c"]
+    assert names(expire_time=NOON + MINUTE) == ["a"]
+    assert names(expire_time=timedelta(days=1)) == ["a", "b", "c"]
+    assert names(manager_name="east") == []
+    assert names(limit=0) == []
+    assert store.expire_registrations(NOON + MINUTE) == ["a"]
+    with pytest.raises(ValueError, match="limit must be 0 or more"):
+        names(limit=-1)
+    with pytest.raises(ValueError, match="expire_time must be 0 or more"):
+        names(expire_time=-MINUTE)

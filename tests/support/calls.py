@@ -266,6 +266,7 @@ CASES: list[tuple[str, Act, Prepare]] = [
         _no_more,
     ),
     ("query_networks", lambda tx, c, many: tx.query_networks(scope=c.network.scope), _networks),
+    ("get_network_details", lambda tx, c, many: tx.get_network_details(_all(tx)), _networks),
     (
         "query_networks",
         lambda tx, c, many: tx.query_networks(name=".*", state="active", patterns=True),
@@ -414,6 +415,8 @@ CASES: list[tuple[str, Act, Prepare]] = [
         lambda tx, c, many: tx.expire_registrations(SOON - timedelta(hours=2)),
         _services,
     ),
+    ("query_computeservices", lambda tx, c, many: tx.query_computeservices(), _services),
+    ("query_computemanagers", lambda tx, c, many: tx.query_computemanagers(), _silent_managers),
     (
         "compute_services_can_claim",
         lambda tx, c, many: tx.compute_services_can_claim(_failed(many), SOON, 0),
@@ -659,6 +662,8 @@ def arguments(world: World, name: str) -> dict[str, Any]:
         "actioned_per_hub": 1000,
         "waiting_per_transformation": 1000,
     }
+    if name in ("query_computeservices", "query_computemanagers"):
+        by_name |= {"after": "a name", "manager_name": "manager"}
     if name in ("create_network", "assemble_network"):
         by_name["network"] = star(1, "another")
     if name == "create_tasks":
@@ -670,6 +675,6 @@ def arguments(world: World, name: str) -> dict[str, Any]:
     if name == "get_task_restart_patterns":
         by_name["taskhubs"] = [made.hub]
     taken = inspect.signature(getattr(StateStore, name)).parameters
-    if name in ("set_network_state", "get_network_state"):
+    if name in ("set_network_state", "get_network_state", "get_network_details"):
         by_name["networks"] = [made.network]
     return {one: by_name[one] for one in taken if one not in ("self", "request")}

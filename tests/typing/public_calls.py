@@ -8,13 +8,16 @@ from typing import Any, assert_type
 from uuid import uuid4
 
 from alchemistore import (
+    ComputeManagerDetails,
     ComputeManagerID,
     ComputeManagerInstruction,
     ComputeManagerRegistration,
     ComputeManagerStatus,
+    ComputeServiceDetails,
     ComputeServiceID,
     CredentialedComputeIdentity,
     CredentialedUserIdentity,
+    NetworkDetails,
     ProtocolDAGResultRef,
     Quota,
     RefusalReason,
@@ -154,6 +157,9 @@ def managers_and_quotas(store: StateStore, given: ComputeManagerRegistration) ->
     assert_type(store.compute_service_can_claim("a", given.registered, 3), bool)
     assert_type(store.log_failure_compute_service("a"), ComputeServiceID)
     assert_type(store.set_quota("a-*-*", actioned_per_hub=5), Quota)
+    assert_type(store.query_computemanagers(limit=1, after="a"), list[ComputeManagerDetails])
+    assert_type(store.query_computeservices(manager_name="a"), list[ComputeServiceDetails])
+    assert_type(store.get_network_details([None]), list[NetworkDetails | None])
     assert_type(store.get_quota(Scope("a")).waiting_per_transformation, int | None)
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         add_file as add_file,
     )
     from alchemistore.models import (
+        Activity as Activity,
         Attempt as Attempt,
         AttemptOutcome as AttemptOutcome,
         Blocker as Blocker,
@@ -127,6 +128,7 @@ _PUBLIC = {
         "add_file",
     ),
     "alchemistore.models": (
+        "Activity",
         "Attempt",
         "AttemptOutcome",
         "Blocker",

@@ -420,6 +420,7 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     get_task_history = reads(history.get_task_history)
     get_task_details = reads(history.get_task_details)
     get_service_tasks = reads(history.get_service_tasks)
+    get_activity = reads(history.get_activity)
     get_lost_claims = reads(history.get_lost_claims)
     get_task_blockers = reads(blockers.get_task_blockers)
 

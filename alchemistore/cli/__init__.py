@@ -22,6 +22,7 @@ from alchemistore.cli.quota import quota
 from alchemistore.cli.result import result
 from alchemistore.cli.serve import alchemiscale, serve
 from alchemistore.cli.service import service
+from alchemistore.cli.status import status
 from alchemistore.cli.task import task
 from alchemistore.errors import AlchemistoreError
 
@@ -75,4 +76,5 @@ main.add_command(quota)
 main.add_command(result)
 main.add_command(serve)
 main.add_command(service)
+main.add_command(status)
 main.add_command(task)

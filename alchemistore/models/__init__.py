@@ -13,6 +13,7 @@ from alchemistore.models.compute import (
     TaskProvenance,
 )
 from alchemistore.models.history import (
+    Activity,
     Attempt,
     AttemptOutcome,
     Blocker,
@@ -43,6 +44,7 @@ from alchemistore.models.strategy import (
 from alchemistore.models.task import RefusalReason, Task, TaskHub, TaskStatusEnum
 
 __all__ = [
+    "Activity",
     "Attempt",
     "AttemptOutcome",
     "Blocker",

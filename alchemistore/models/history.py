@@ -169,6 +169,44 @@ class TaskDetails(_Record):
     restarts: tuple[RestartCount, ...] = ()
 
 
+class Activity(_Record):
+    """The recent claims and results of a scope, and the tasks that have taken longest.
+
+    Attributes
+    ----------
+    time : UTCDatetime
+        The time of the database, to which all ages refer.
+    since : UTCDatetime
+        The time since which claims and ends of attempts are counted.
+    num_claimed : int
+        Number of claims since then.
+    num_complete, num_error : int
+        Numbers of attempts that have ended with a result since then, successful and failed.
+    num_lost : int
+        Number of attempts that have ended since then because their service expired or was
+        deregistered.
+    num_claimable : int
+        Number of tasks that can be claimed from a hub.
+    oldest_claimable : ScopedKey or None
+        The one of them that has been waiting longest.
+    claimable_since : UTCDatetime or None
+        When it was set to waiting.
+    oldest_running : Attempt or None
+        The open attempt with the oldest claim, without environment.
+    """
+
+    time: UTCDatetime
+    since: UTCDatetime
+    num_claimed: int
+    num_complete: int
+    num_error: int
+    num_lost: int
+    num_claimable: int
+    oldest_claimable: ScopedKey | None = None
+    claimable_since: UTCDatetime | None = None
+    oldest_running: Attempt | None = None
+
+
 class Settlement(_Record):
     """The effect of settling a task with a result.
 

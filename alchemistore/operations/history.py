@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from alchemistore.database.keys import Keys, parse_keys, scoped
+from alchemistore.database.cutoffs import cutoff, cutoff_parameters
+from alchemistore.database.keys import Keys, parse_keys, scope_parameters, scoped
 from alchemistore.database.planner import FENCE
+from alchemistore.database.sql import IN_SCOPE
 from alchemistore.models import (
+    Activity,
     Attempt,
     RestartCount,
+    Scope,
     ScopedKey,
     StatusChange,
     TaskDetails,
@@ -97,6 +101,43 @@ LOST_CLAIMS = text("""
     JOIN scopes AS s ON s.id = c.scope_id
     WHERE c.claimed_at < last.claimed_at - CAST(:before AS interval)
     ORDER BY a.claimed_at, a.service, s.org, s.campaign, s.project, a.task
+""")
+# Reads all attempts of the scope.
+COUNT_ATTEMPTS = text(f"""
+    SELECT statement_timestamp() AS time, {cutoff("since")} AS since,
+        count(*) FILTER (WHERE a.claimed_at > {cutoff("since")}) AS claimed,
+        count(*) FILTER (WHERE a.outcome = 'complete' AND a.ended_at > {cutoff("since")})
+            AS complete,
+        count(*) FILTER (WHERE a.outcome = 'error' AND a.ended_at > {cutoff("since")}) AS error,
+        count(*) FILTER (
+            WHERE a.outcome IN ('expired', 'deregistered') AND a.ended_at > {cutoff("since")}
+        ) AS lost
+    FROM attempts AS a JOIN scopes AS s ON s.id = a.scope_id
+    WHERE {IN_SCOPE} AND (a.claimed_at > {cutoff("since")} OR a.ended_at > {cutoff("since")})
+""")
+# Reads the whole queue of the scope.
+OLDEST_CLAIMABLE = text(f"""
+    WITH claimable AS MATERIALIZED (
+        SELECT DISTINCT q.scope_id, q.task
+        FROM queue AS q JOIN scopes AS s ON s.id = q.scope_id
+        JOIN taskhubs AS h ON h.scope_id = q.scope_id AND h.token = q.taskhub
+        WHERE {IN_SCOPE} AND h.weight > 0
+    )
+    SELECT (SELECT count(*) FROM claimable) AS tasks, s.org, s.campaign, s.project, t.token,
+        t.status_changed_at
+    FROM claimable AS c
+    JOIN tasks AS t ON t.scope_id = c.scope_id AND t.token = c.task
+    JOIN scopes AS s ON s.id = t.scope_id
+    ORDER BY t.status_changed_at, s.org, s.campaign, s.project, t.token LIMIT 1
+""")
+OLDEST_RUNNING = text(f"""
+    SELECT s.org, s.campaign, s.project, a.task, a.attempt, a.service, a.hostname, a.claimed_at,
+        a.ended_at, a.outcome, a.reason, a.result, NULL AS packages
+    FROM claims AS c
+    JOIN attempts AS a ON (a.scope_id, a.task, a.attempt) = (c.scope_id, c.task, c.attempt)
+    JOIN scopes AS s ON s.id = c.scope_id
+    WHERE {IN_SCOPE}
+    ORDER BY c.claimed_at, s.org, s.campaign, s.project, c.task LIMIT 1
 """)
 
 
@@ -293,3 +334,53 @@ def get_lost_claims(tx: Connection, before: timedelta = timedelta(minutes=1)) ->
         _attempt(ScopedKey.from_parts("Task", row.task, row.org, row.campaign, row.project), row)
         for row in tx.execute(LOST_CLAIMS, {"before": before})
     ]
+
+
+def get_activity(
+    tx: Connection,
+    scope: Scope | str | None = None,
+    since: datetime | timedelta = timedelta(minutes=10),
+) -> Activity:
+    """Return what happens in a scope: recent claims and results, and what has taken longest.
+
+    Parameters
+    ----------
+    scope : Scope or str, default all
+        The scope; open components match anything.
+    since : datetime or timedelta, default ten minutes
+        Count claims and ends of attempts after this time; naive means UTC. With a timedelta, those
+        that are less long ago, by the clock of the database.
+
+    Returns
+    -------
+    Activity
+
+    Raises
+    ------
+    ValueError
+        If the scope is malformed, or a timedelta is negative.
+
+    Notes
+    -----
+    This reads all attempts and the queue of the scope, like calls that count tasks.
+    """
+    place = scope_parameters(scope)
+    counts = tx.execute(COUNT_ATTEMPTS, {**place, **cutoff_parameters("since", since)}).one()
+    waiting = tx.execute(OLDEST_CLAIMABLE, place).first()
+    running = tx.execute(OLDEST_RUNNING, place).first()
+    return Activity(
+        time=counts.time,
+        since=counts.since,
+        num_claimed=counts.claimed,
+        num_complete=counts.complete,
+        num_error=counts.error,
+        num_lost=counts.lost,
+        num_claimable=0 if waiting is None else waiting.tasks,
+        oldest_claimable=None if waiting is None else _task(waiting, waiting.token),
+        claimable_since=None if waiting is None else waiting.status_changed_at,
+        oldest_running=None if running is None else _attempt(_task(running, running.task), running),
+    )
+
+
+def _task(row: Row[Any], token: UUID) -> ScopedKey:
+    return ScopedKey.from_parts("Task", token, row.org, row.campaign, row.project)

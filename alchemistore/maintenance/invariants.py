@@ -57,8 +57,9 @@ RULES = {
     """,
     "a claim belongs to an open attempt of the same service": """
         SELECT c.scope_id, 'Task', c.task FROM claims AS c
-        JOIN attempts AS a ON (a.scope_id, a.task, a.attempt) = (c.scope_id, c.task, c.attempt)
-        WHERE a.outcome IS NOT NULL OR a.service <> c.service
+        LEFT JOIN attempts AS a
+            ON (a.scope_id, a.task, a.attempt) = (c.scope_id, c.task, c.attempt)
+        WHERE a.attempt IS NULL OR a.outcome IS NOT NULL OR a.service <> c.service
     """,
     "an open attempt has a claim": """
         SELECT a.scope_id, 'Task', a.task FROM attempts AS a

@@ -98,6 +98,7 @@ BREACHES = [
     ("UPDATE tasks SET status = 'complete' WHERE token = :held", "held", CLAIMED, OVER_ON_NO_HUB),
     ("UPDATE tasks SET status = 'waiting' WHERE token = :held", "held", CLAIMED, IN_QUEUE),
     ("UPDATE claims SET service = 'b'", "held", CLAIM_GOES_ON),
+    ("DELETE FROM attempts", "held", CLAIM_GOES_ON, COUNTS),
     ("UPDATE attempts SET outcome = 'released', ended_at = now()", "held", CLAIM_GOES_ON),
     ("DELETE FROM claims", "held", ATTEMPT_HAS_CLAIM),
     ("UPDATE gufe_objects SET kind = 'Ball' WHERE token = :network", "network", OF_ITS_KIND),

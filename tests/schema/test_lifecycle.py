@@ -96,8 +96,8 @@ DRIFT = {
         "tasks__priority__ck",
     ),
     "a dropped foreign key": (
-        "ALTER TABLE claims DROP CONSTRAINT claims__attempts__fk",
-        "claims__attempts__fk",
+        "ALTER TABLE claims DROP CONSTRAINT claims__compute_services__fk",
+        "claims__compute_services__fk",
     ),
     "a dropped unique key": (
         "ALTER TABLE taskhubs DROP CONSTRAINT taskhubs__scope_id_network__uq",

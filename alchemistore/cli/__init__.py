@@ -14,6 +14,7 @@ from alchemistore.cli.demo import demo
 from alchemistore.cli.exit_codes import EXIT_INTERRUPTED, CommandError
 from alchemistore.cli.hub import hub
 from alchemistore.cli.identity import identity
+from alchemistore.cli.imports import imports
 from alchemistore.cli.local import local
 from alchemistore.cli.manager import manager
 from alchemistore.cli.network import network
@@ -68,6 +69,7 @@ main.add_command(database)
 main.add_command(demo)
 main.add_command(hub)
 main.add_command(identity)
+main.add_command(imports)
 main.add_command(local)
 main.add_command(manager)
 main.add_command(network)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         node_content,
     )
     from alchemistore.gufe_adapter.quickrun import result_of_quickrun
+    from alchemistore.gufe_adapter.restore import Restored, restore_documents
     from alchemistore.gufe_adapter.results import result_from_json, result_to_dict, result_to_json
     from alchemistore.gufe_adapter.version import (
         create_dag,
@@ -60,6 +61,7 @@ _MODULES = {
     "FileResult": "files",
     "NetworkContent": "network",
     "Node": "network",
+    "Restored": "restore",
     "cached": "encoding",
     "create_dag": "version",
     "decode": "decoding",
@@ -85,6 +87,7 @@ _MODULES = {
     "read_file": "files",
     "rebuild": "decoding",
     "references": "document",
+    "restore_documents": "restore",
     "result_from_json": "results",
     "result_of": "files",
     "result_of_quickrun": "quickrun",
@@ -103,6 +106,7 @@ __all__ = [
     "FileResult",
     "NetworkContent",
     "Node",
+    "Restored",
     "cached",
     "create_dag",
     "decode",
@@ -128,6 +132,7 @@ __all__ = [
     "read_file",
     "rebuild",
     "references",
+    "restore_documents",
     "result_from_json",
     "result_of",
     "result_of_quickrun",

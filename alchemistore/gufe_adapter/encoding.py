@@ -95,16 +95,23 @@ def encode(
         for key, obj in level.items():
             if key in stored:
                 continue
-            written[key], children = _write_one(key, obj, verify)
+            written[key], children = write_one(key, obj, verify)
             below.update((child, part) for child, part in children.items() if child not in seen)
             seen.update(children)
         level = below
     return in_order(key_of(root), written)
 
 
-def _write_one(
+def write_one(
     key: GufeKey, obj: GufeTokenizable, verify: bool
 ) -> tuple[Document, dict[GufeKey, GufeTokenizable]]:
+    """Return the document of one object, and the objects that it refers to.
+
+    Raises
+    ------
+    ValueError
+        If a part of it cannot be written or, with `verify`, cannot be read back.
+    """
     children: dict[GufeKey, GufeTokenizable] = {}
     shallow = obj.to_shallow_dict()
     if isinstance(obj, ProtocolUnitFailure):

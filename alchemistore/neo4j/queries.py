@@ -71,6 +71,9 @@ QUERIES = {
                 key: c._gufe_key, attribute: r.attribute, name: r.key, index: r.index
             }] AS links
     """,
+    "number of tasks": f"""
+        MATCH (t:Task)-[:PERFORMS]->(e) WHERE {_in_scope("e")} RETURN count(t) AS tasks
+    """,
     "tasks": f"""
         MATCH (t:Task)-[:PERFORMS]->(e) WHERE {_in_scope("e")}
         RETURN t._scoped_key AS key, e._gufe_key AS transformation, t.status AS status,
@@ -107,6 +110,11 @@ QUERIES = {
     "strays": " UNION ALL ".join(
         (
             _stray("Task", "(n)-[:PERFORMS]->()", "it performs no transformation"),
+            f"""
+                MATCH (n:Task) WHERE {_in_scope("n")} AND count {{ (n)-[:PERFORMS]->() }} > 1
+                RETURN n._scoped_key AS key,
+                    'it performs several transformations; one of them was taken' AS reason
+            """,
             _stray("TaskHub", "(n)-[:PERFORMS]->(:AlchemicalNetwork)", "it has no network"),
             _stray("NetworkMark", "(n)-[:MARKS]->(:AlchemicalNetwork)", "it marks no network"),
             _stray(

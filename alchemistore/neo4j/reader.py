@@ -139,6 +139,10 @@ class GraphReader:
                 results=tuple(map(ScopedKey.from_str, row["results"])),
             )
 
+    def count_tasks(self, scope: Scope) -> int:
+        """Return the number of tasks of the transformations of a scope."""
+        return sum(row["tasks"] for row in self._rows("number of tasks", scope))
+
     def results(self, scope: Scope) -> Iterator[GraphResult]:
         """Yield the references to results of the tasks of a scope."""
         for row in self._rows("results", scope):

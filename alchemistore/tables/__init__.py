@@ -10,6 +10,7 @@ from alchemistore.tables.compute import (
     ServiceFailureRow,
 )
 from alchemistore.tables.identities import IdentityRow, IdentityScopeRow
+from alchemistore.tables.imports import GraphImportRow
 from alchemistore.tables.objects import (
     ChemicalSystemRow,
     GufeObjectRow,
@@ -41,6 +42,7 @@ __all__ = [
     "ComputeServiceRow",
     "EnvironmentRow",
     "ExtendsRow",
+    "GraphImportRow",
     "GufeObjectRow",
     "IdentityRow",
     "IdentityScopeRow",

@@ -29,6 +29,7 @@ SUFFIXES = {
 WITHOUT_SCOPE = {
     "compute_managers",
     "compute_services",
+    "graph_imports",
     "identities",
     "identity_scopes",
     "quotas",

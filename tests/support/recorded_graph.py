@@ -105,6 +105,7 @@ def record(graph: Graph, file: Path) -> None:
             reader.strays,
         ):
             list(kind(scope))
+        reader.count_tasks(scope)
     for registered in (reader.services, reader.managers, reader.identities):
         list(registered())
     recorder.write(file)

@@ -6,6 +6,7 @@ Run by an interpreter with alchemiscale 0.8, gufe 1.x and stratocaster, as
 
 from __future__ import annotations
 
+import logging
 import sys
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -31,6 +32,8 @@ from stratocaster.strategies import ConnectivityStrategy
 from harmonic.protocol import HarmonicProtocol
 from harmonic.system import HarmonicWell
 
+# A time that is past wherever the recorded graph is read.
+REGISTERED = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
 ONE, TWO = Scope("org", "campaign", "one"), Scope("org", "campaign", "two")
 
 
@@ -71,7 +74,7 @@ def reference(store: Any, task: ScopedKey, ok: bool, minutes: int) -> ScopedKey:
             obj_key=key,
             scope=task.scope,
             ok=ok,
-            datetime_created=datetime(2026, 1, 2, 3, minutes, tzinfo=UTC),
+            datetime_created=datetime(2025, 1, 2, 3, minutes, tzinfo=UTC),
             creator="service",
         ),
     )
@@ -87,7 +90,7 @@ def failure(text: str) -> Any:
 def register(store: Any) -> ComputeServiceID:
     """Register a manager and two services; one of them has failed."""
     managers = [ComputeManagerID.new_from_name(name) for name in ("manager", "broken")]
-    now = datetime.now(UTC)
+    now = REGISTERED
     for manager in managers:
         store.register_computemanager(
             ComputeManagerRegistration(
@@ -101,7 +104,9 @@ def register(store: Any) -> ComputeServiceID:
             )
         )
     broken = managers[1]
-    store.update_compute_manager_status(broken, ComputeManagerStatus.ERROR, detail="no nodes")
+    store.update_compute_manager_status(
+        broken, ComputeManagerStatus.ERROR, detail="no nodes", update_time=now
+    )
     service, other = (ComputeServiceID.new_from_name(name) for name in ("service", "other"))
     for name, manager in ((service, "manager"), (other, None)):
         store.register_computeservice(
@@ -115,6 +120,8 @@ def register(store: Any) -> ComputeServiceID:
 
 def main(url: str) -> None:
     """Fill the database."""
+    # It warns of each outdated statement of the original.
+    logging.getLogger("neo4j.notifications").setLevel(logging.ERROR)
     store = connect(url)
     service = register(store)
     first, second = networks()
@@ -170,7 +177,7 @@ def main(url: str) -> None:
     store.set_network_strategy(
         network,
         ConnectivityStrategy(ConnectivityStrategy.default_settings()),
-        StrategyState(mode="full", iterations=4, last_iteration=datetime(2026, 1, 2, tzinfo=UTC)),
+        StrategyState(mode="full", iterations=4, last_iteration=datetime(2025, 1, 2, tzinfo=UTC)),
     )
     store.set_network_strategy(
         other,

@@ -1,0 +1,104 @@
+"""`alchemistore import neo4j`: output and exit codes, on a recorded graph."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alchemistore import StateStore
+from alchemistore.neo4j import graph as graph_module
+from alchemistore.neo4j.graph import Row
+from tests.cli.conftest import Run
+from tests.support.recorded_graph import RecordedGraph
+
+URL = "bolt://localhost:7687"
+
+
+class Opened:
+    """Stands for the connection; `given` is what it was opened with."""
+
+    given: tuple[str, ...] = ()
+
+    def __init__(self, *given: str) -> None:
+        type(self).given = given
+        self._recorded = RecordedGraph.read("wells")
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def rows(self, query: str, **parameters: Any) -> Iterator[Row]:
+        return self._recorded.rows(query, **parameters)
+
+
+@pytest.fixture(autouse=True)
+def recorded(
+    run: Run, store: StateStore, pooled_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALCHEMISTORE_DATABASE_URL", pooled_database)
+    monkeypatch.setenv("NEO4J_PASS", "geheim")
+    monkeypatch.setattr(graph_module, "Neo4jGraph", Opened)
+
+
+def test_import_reports_as_text(run: Run, store: StateStore) -> None:
+    done = run("import", "neo4j", URL)
+    assert done.exit_code == 0, done.output
+    assert "tasks                           13 added         0 changed         0 removed" in (
+        done.stdout
+    )
+    assert Opened.given == (URL, "neo4j", "geheim", "neo4j")
+    assert len(store.query_networks()) == 3
+    again = run("import", "neo4j", URL)
+    assert "org-campaign-one: no changes" in again.stdout
+
+
+def test_import_reports_as_json_and_writes_the_new_keys(run: Run, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.tsv"
+    done = run("import", "neo4j", URL, "--json", "--new-keys", str(keys))
+    assert done.exit_code == 0, done.output
+    parts = {one["part"]: one for one in map(json.loads, done.stdout.splitlines())}
+    assert list(parts) == ["services", "identities", "org-campaign-one", "org-campaign-two"]
+    one = parts["org-campaign-one"]
+    assert one["counts"]["tasks"] == {"added": 13, "changed": 0, "removed": 0}
+    assert not one["dry_run"]
+    assert dict(line.split("\t") for line in keys.read_text().splitlines()) == one["new_keys"]
+
+
+def test_dry_run_says_that_nothing_was_stored(run: Run, store: StateStore) -> None:
+    done = run("import", "neo4j", URL, "--dry-run", "-s", "org-campaign-two")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.endswith("This was a dry run: nothing was stored.\n")
+    assert store.query_networks() == []
+
+
+def test_changed_store_is_refused_unless_forced(run: Run, store: StateStore) -> None:
+    run("import", "neo4j", URL)
+    [network] = store.query_networks(name="three")
+    store.set_taskhub_weight(network, 0.9)
+    done = run("import", "neo4j", URL)
+    assert done.exit_code == 2
+    assert "use --force" in done.stderr
+    assert run("import", "neo4j", URL, "--force").exit_code == 0
+    assert store.get_taskhub_weight(network) == 0.25
+
+
+def test_password_is_asked_for_if_the_variable_is_not_set(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NEO4J_PASS")
+    done = run("import", "neo4j", URL, typed="typed\n")
+    assert done.exit_code == 0, done.output
+    assert Opened.given[2] == "typed"
+
+
+def test_password_in_the_url_is_refused(run: Run) -> None:
+    done = run("import", "neo4j", "bolt://neo4j:geheim@localhost:7687")
+    assert done.exit_code == 2
+    assert "NEO4J_PASS" in done.stderr
+    assert "geheim" not in done.output

@@ -40,6 +40,7 @@ from alchemistore.operations import (
     history,
     identities,
     keyed_chains,
+    leases,
     managers,
     network_marks,
     network_queries,
@@ -385,6 +386,8 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     # claims
     claim_taskhub_tasks = writes_in_autocommit(claims.claim_taskhub_tasks)
     claim_tasks = writes_in_autocommit(claims.claim_tasks)
+    acquire_lease = writes(leases.acquire_lease)
+    release_lease = writes(leases.release_lease)
     maintain_queue = writes(lanes.maintain_queue)
     repair_queue = writes(repair.repair_queue)
     repair_restarts = writes(repair.repair_restarts)

@@ -16,6 +16,7 @@ from alchemistore.cli.hub import hub
 from alchemistore.cli.identity import identity
 from alchemistore.cli.imports import imports
 from alchemistore.cli.local import local
+from alchemistore.cli.maintain import maintain
 from alchemistore.cli.manager import manager
 from alchemistore.cli.network import network
 from alchemistore.cli.objects import objects
@@ -71,6 +72,7 @@ main.add_command(hub)
 main.add_command(identity)
 main.add_command(imports)
 main.add_command(local)
+main.add_command(maintain)
 main.add_command(manager)
 main.add_command(network)
 main.add_command(objects)

@@ -11,6 +11,7 @@ from alchemistore.tables.compute import (
 )
 from alchemistore.tables.identities import IdentityRow, IdentityScopeRow
 from alchemistore.tables.imports import GraphImportRow
+from alchemistore.tables.leases import LeaseRow
 from alchemistore.tables.objects import (
     ChemicalSystemRow,
     GufeObjectRow,
@@ -47,6 +48,7 @@ __all__ = [
     "IdentityRow",
     "IdentityScopeRow",
     "LaneRow",
+    "LeaseRow",
     "NetworkChemicalSystemRow",
     "NetworkMarkRow",
     "NetworkRow",

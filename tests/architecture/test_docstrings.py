@@ -172,8 +172,11 @@ VERBS = {
     "Wait",
     "Write",
     "Yield",
+    "Acquire",
+    "Carry",
     "Change",
     "Explain",
+    "Release",
 }
 # Words that begin a riddle instead of a sentence.
 UNCLEAR = re.compile(r"(Give|Tell|Let|Say|Whether|Who|What|Whoever|Whatever|Where|Nobody)\b")

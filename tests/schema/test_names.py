@@ -32,6 +32,7 @@ WITHOUT_SCOPE = {
     "graph_imports",
     "identities",
     "identity_scopes",
+    "leases",
     "quotas",
     "requests",
     "scopes",

@@ -558,6 +558,8 @@ ABOUT_ONE = {
     "settle_task",
     "deliver_result",
     "get_lost_claims",
+    "acquire_lease",
+    "release_lease",
     "maintain_queue",
     "repair_restarts",
 }
@@ -605,7 +607,9 @@ def arguments(world: World, name: str) -> dict[str, Any]:
         "failure_time": SOON,
         "force": False,
         "forgive_time": SOON - timedelta(days=1),
+        "duration": timedelta(hours=1),
         "heartbeat": SOON,
+        "holder": "a process",
         "identifier": USER,
         "key": KEY if name == "authenticate" else None,
         "limit": 5,
@@ -670,6 +674,8 @@ def arguments(world: World, name: str) -> dict[str, Any]:
         by_name["network"] = star(1, "another")
     if name == "create_tasks":
         by_name["extends"] = [None]
+    if name in ("acquire_lease", "release_lease"):
+        by_name["name"] = "a task"
     if name == "get_compute_manager_id":
         by_name["name"] = MANAGER.name
     if name == "update_compute_manager_status":

@@ -177,6 +177,7 @@ def plain_calls(store: StateStore, task: ScopedKey, network: object) -> None:
     assert_type(store.get_task_status([task]), list[TaskStatusEnum | None])
     assert_type(store.get_task_history([task]), list[TaskHistory | None])
     assert_type(store.get_task_details([task]), list[TaskDetails | None])
+    assert_type(store.acquire_lease("work", "me", timedelta(hours=1)), bool)
     assert_type(store.get_activity("a-*-*", timedelta(hours=1)), Activity)
     assert_type(store.get_task_tracebacks(task), list[list[str]])
     assert_type(

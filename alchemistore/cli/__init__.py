@@ -11,6 +11,7 @@ import click
 from alchemistore import __version__
 from alchemistore.cli.database import database
 from alchemistore.cli.demo import demo
+from alchemistore.cli.doctor import doctor
 from alchemistore.cli.exit_codes import EXIT_INTERRUPTED, CommandError
 from alchemistore.cli.hub import hub
 from alchemistore.cli.identity import identity
@@ -68,6 +69,7 @@ def main() -> None:
 main.add_command(alchemiscale)
 main.add_command(database)
 main.add_command(demo)
+main.add_command(doctor)
 main.add_command(hub)
 main.add_command(identity)
 main.add_command(imports)

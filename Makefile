@@ -34,6 +34,9 @@ test: $(VENV)/.test  ## run all tests, or some: make test T=tests/operations/tes
 test-postgres15: $(VENV)/.test  ## run all tests on a private server of Debian's PostgreSQL 15
 	$(BIN)/python -m tests.postgres15 $(if $(T),$(T),$(PYTEST_ARGS))
 
+test-neo4j: $(VENV)/.test  ## move a graph of alchemiscale's own store on a real Neo4j (needs Java, Maven)
+	$(BIN)/python -m pytest tests/neo4j -m neo4j
+
 soak: $(VENV)/.test  ## run a load under faults (S=sigkill,s3: some), and the long random tests
 	$(BIN)/python -m bench.soak $(if $(S),--only $(S)) $(ARGS)
 	$(if $(S),,$(BIN)/python -m pytest $(PYTEST_ARGS) -m soak)
@@ -74,5 +77,5 @@ build: $(VENV)/.dev  ## build the wheel and the source archive into dist/
 clean:  ## remove everything that make created, except data
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help demo demo-clean check test test-postgres15 soak lint format statements catalog \
+.PHONY: help demo demo-clean check test test-neo4j test-postgres15 soak lint format statements catalog \
     migration bench bench-claims bench-http build clean

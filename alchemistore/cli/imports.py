@@ -7,18 +7,25 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from alchemistore.cli.options import open_store, url_option
+from alchemistore.cli.exit_codes import EXIT_PROBLEMS_FOUND
+from alchemistore.cli.options import object_store, open_store, url_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from alchemistore.neo4j.reader import GraphReader
     from alchemistore.neo4j.report import PartReport
+    from alchemistore.store import StateStore
 
+BUCKET = "AWS_S3_BUCKET"
+TABLE = "  {:<18} {:>9} {:>9} {:>9} {:>10} {:>9}"
 PASSWORD = "NEO4J_PASS"  # noqa: S105  (the name of the variable)
 
 
@@ -51,6 +58,9 @@ def imports() -> None:
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="Write the keys that have changed to this file: old key, tab, new key.",
 )
+@click.option(
+    "--no-verify", is_flag=True, help="Do not compare the store with the graph afterwards."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def neo4j(
     graph: str,
@@ -61,6 +71,7 @@ def neo4j(
     dry_run: bool,
     force: bool,
     new_keys: Path | None,
+    no_verify: bool,
     as_json: bool,
 ) -> None:
     """Make this store equal to the graph of an alchemiscale 0.8 server.
@@ -72,6 +83,12 @@ def neo4j(
     that the last one, when the old server has stopped, is quick. An import that was interrupted
     goes on where it was when you run it again. What the store cannot hold as the graph has it is
     listed, with what was done about it. Results stay in the object store.
+
+    Afterwards, the store is compared with the graph, and with the object store if its AWS_...
+    variables are set. If the old server runs, it may have changed the graph meanwhile.
+
+    Exit codes: 0 the store is equal to the graph, except for what is listed; 1 it is not; 2 failed;
+    130 interrupted.
     """
     from alchemistore.database.keys import parse_scope
     from alchemistore.neo4j.graph import Neo4jGraph, checked_url
@@ -87,13 +104,68 @@ def neo4j(
     with Neo4jGraph(graph, user, password, database) as source, _progress() as progress:
         run = GraphImport(store, GraphReader(source), graph, force=force, progress=progress)
         changed: dict[str, str] = {}
+        reports = []
         for report in run.run(within, dry_run=dry_run):
             _print(report, dry_run, as_json)
+            reports.append(report)
             changed |= report.new_keys
+        equal = True
+        if not (dry_run or no_verify):
+            equal = _verify(store, GraphReader(source), reports, as_json)
     if new_keys is not None:
         new_keys.write_text("".join(f"{old}\t{new}\n" for old, new in changed.items()))
     if dry_run and not as_json:
         click.echo("This was a dry run: nothing was stored.")
+    if not equal:
+        sys.exit(EXIT_PROBLEMS_FOUND)
+
+
+def _verify(
+    store: StateStore, reader: GraphReader, reports: list[PartReport], as_json: bool
+) -> bool:
+    """Compare the scopes with the graph and the object store; return whether they are equal."""
+    from alchemistore.neo4j.verification import Verification
+
+    verification, equal = Verification(store, reader), True
+    for report in reports:
+        if "-" not in report.part:
+            continue
+        if not as_json:
+            click.echo(f"{report.part}: compared with the graph")
+            click.echo(TABLE.format("", "graph", "store", "listed", "unverified", "different"))
+        for one in verification.scope(report):
+            equal = equal and not one.different
+            if as_json:
+                click.echo(json.dumps({"comparison": asdict(one)}))
+                continue
+            numbers = (one.graph, one.store, one.listed, one.unverified, len(one.different))
+            click.echo(TABLE.format(one.kind, *numbers))
+            for key in one.different:
+                click.echo(f"  - different: {key}")
+    return _verify_objects(store, as_json) and equal
+
+
+def _verify_objects(store: StateStore, as_json: bool) -> bool:
+    """Look up the results in the object store, if there are settings for it."""
+    if BUCKET not in os.environ:
+        if as_json:
+            click.echo(json.dumps({"bucket": None}))
+        else:
+            click.echo(f"Results were not looked up in the object store: {BUCKET} is not set.")
+        return True
+    from alchemistore.maintenance import object_audit
+
+    references, missing = 0, []
+    for page in object_audit.walk(store.engine, object_store(), datetime.now(UTC)):
+        references += page.references
+        missing += [str(one.key) for one in page.dangling]
+    if as_json:
+        click.echo(json.dumps({"bucket": {"references": references, "missing": missing}}))
+    else:
+        click.echo(f"{references} results were looked up; {len(missing)} are not in the bucket.")
+        for key in missing:
+            click.echo(f"  - not in the bucket: {key}")
+    return not missing
 
 
 def _print(report: PartReport, dry_run: bool, as_json: bool) -> None:

@@ -31,11 +31,19 @@ class Restored(NamedTuple):
         The documents that are unchanged because gufe does not compute their keys, and why.
     completed : dict of GufeKey to str
         The documents that had lost values, and which values their keys have confirmed.
+    wrong : set of GufeKey
+        Those of the unchanged documents for which gufe computes other keys. The others could not be
+        built, or refer to unchanged ones.
     """
 
     documents: list[Document]
     kept: dict[GufeKey, str]
     completed: dict[GufeKey, str]
+    wrong: set[GufeKey]
+
+
+class _OtherKeyError(ValueError):
+    """gufe computes another key for a document."""
 
 
 def restore_documents(documents: Sequence[Document]) -> Restored:
@@ -50,7 +58,7 @@ def restore_documents(documents: Sequence[Document]) -> Restored:
         The documents, children first.
     """
     reviver = Reviver(sum(len(document.text) for document in documents))
-    found = Restored([], {}, {})
+    found = Restored([], {}, {}, set())
     built: dict[str, GufeTokenizable] = {}
     for document in documents:
         try:
@@ -58,6 +66,8 @@ def restore_documents(documents: Sequence[Document]) -> Restored:
         except (DocumentNotBuildableError, UnreadableValueError, ValueError) as error:
             found.kept[document.key] = getattr(error, "reason", None) or str(error)
             found.documents.append(document)
+            if isinstance(error, _OtherKeyError):
+                found.wrong.add(document.key)
             continue
         built[str(document.key)] = obj
         if added:
@@ -95,7 +105,7 @@ def _find(
             continue
         if obj.key == document.key:
             return obj, added
-        first = first or ValueError(f"the installed packages compute the key {obj.key} for it")
+        first = first or _OtherKeyError(f"the installed packages compute the key {obj.key} for it")
     raise first or ValueError("it was not tried")
 
 

@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID, uuid5
 
 from sqlalchemy import Connection, TextClause
@@ -37,6 +36,7 @@ from alchemistore.models.network import parse_state
 from alchemistore.models.text import escape, text_size
 from alchemistore.neo4j import statements
 from alchemistore.neo4j.documents import GraphDocuments, documents
+from alchemistore.neo4j.pages import pages
 from alchemistore.neo4j.reader import GraphReader
 from alchemistore.neo4j.records import GraphNetwork, GraphTask
 from alchemistore.neo4j.report import PartReport
@@ -48,7 +48,6 @@ from alchemistore.operations.queue.refresh import refresh
 from alchemistore.operations.taskhubs import drop_taskhub
 from alchemistore.store import StateStore
 
-T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
 Rows = Sequence[dict[str, Any]]
 
@@ -364,11 +363,11 @@ class GraphImport:
         )
         self._stage_patterns(tx, report, scope)
         done, total = 0, self._reader.count_tasks(scope)
-        for page in _pages(self._reader.tasks(scope), PAGE):
+        for page in pages(self._reader.tasks(scope), PAGE):
             _stage_tasks(tx, report, scope, page)
             done += len(page)
             self._progress(f"tasks of {scope}", done, total)
-        for kept in _pages(self._reader.results(scope), PAGE):
+        for kept in pages(self._reader.results(scope), PAGE):
             rows = []
             for result in kept:
                 _note_new_key(report, scope, result.key)
@@ -384,7 +383,7 @@ class GraphImport:
                     }
                 )
             _stage(tx, "results", rows)
-        for some in _pages(self._reader.tracebacks(scope), PAGE):
+        for some in pages(self._reader.tracebacks(scope), PAGE):
             _execute_page(
                 tx,
                 statements.STAGE_TRACEBACKS,
@@ -474,11 +473,11 @@ def _require_no_members(chain: Iterable[gufe_adapter.Document]) -> None:
 
 def _describe(report: PartReport, scope: Scope, found: GraphDocuments) -> None:
     for key, reason in found.kept.items():
-        report.find(f"{key}-{scope}", f"it is stored as the graph has it: {_first_line(reason)}")
+        sentence = f"it is stored as the graph has it: {_first_line(reason)}"
+        report.find(f"{key}-{scope}", sentence, document=True)
     for key, added in found.completed.items():
-        report.find(
-            f"{key}-{scope}", f"the graph had lost values, which its key has confirmed: {added}"
-        )
+        sentence = f"the graph had lost values, which its key has confirmed: {added}"
+        report.find(f"{key}-{scope}", sentence, document=True)
 
 
 def _stage_networks(
@@ -664,7 +663,7 @@ def _create_staging(tx: Connection) -> None:
 
 
 def _stage(tx: Connection, kind: str, rows: Iterable[dict[str, Any]]) -> None:
-    for page in _pages(rows, PAGE):
+    for page in pages(rows, PAGE):
         _execute_page(tx, statements.STAGE[kind], page)
 
 
@@ -717,9 +716,3 @@ def _json(texts: Iterable[str]) -> str:
 
 def _first_line(error: object) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _pages(rows: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(rows)
-    while page := list(islice(iterator, size)):
-        yield page

@@ -17,10 +17,13 @@ class Finding:
         The key of the object.
     text : str
         A sentence.
+    document : bool, default False
+        Whether it is about the document of the object only.
     """
 
     key: str
     text: str
+    document: bool = False
 
 
 @dataclass
@@ -64,9 +67,9 @@ class PartReport:
         counts.changed += changed
         counts.removed += removed
 
-    def find(self, key: object, text: str) -> None:
+    def find(self, key: object, text: str, *, document: bool = False) -> None:
         """Add a finding."""
-        self.findings[Finding(str(key), text)] = None
+        self.findings[Finding(str(key), text, document)] = None
 
     def add(self, other: PartReport) -> None:
         """Add another report about the same part."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from alchemistore import StateStore
 from alchemistore.neo4j import graph as graph_module
 from alchemistore.neo4j.graph import Row
+from alchemistore.settings import S3ObjectStoreSettings, get_s3_settings
 from tests.cli.conftest import Run
 from tests.support.recorded_graph import RecordedGraph
 
@@ -62,7 +65,8 @@ def test_import_reports_as_json_and_writes_the_new_keys(run: Run, tmp_path: Path
     keys = tmp_path / "keys.tsv"
     done = run("import", "neo4j", URL, "--json", "--new-keys", str(keys))
     assert done.exit_code == 0, done.output
-    parts = {one["part"]: one for one in map(json.loads, done.stdout.splitlines())}
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    parts = {one["part"]: one for one in lines if "part" in one}
     assert list(parts) == ["services", "identities", "org-campaign-one", "org-campaign-two"]
     one = parts["org-campaign-one"]
     assert one["counts"]["tasks"] == {"added": 13, "changed": 0, "removed": 0}
@@ -102,3 +106,62 @@ def test_password_in_the_url_is_refused(run: Run) -> None:
     assert done.exit_code == 2
     assert "NEO4J_PASS" in done.stderr
     assert "geheim" not in done.output
+
+
+def test_comparison_is_a_table(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_S3_BUCKET", raising=False)
+    done = run("import", "neo4j", URL)
+    assert (
+        "  tasks                     13        13         0          0         0\n" in done.stdout
+    )
+    assert "AWS_S3_BUCKET is not set" in done.stdout
+    assert "different:" not in done.stdout
+
+
+def test_difference_is_named_and_makes_the_exit_code_1(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changing(self: Opened, query: str, **parameters: Any) -> Iterator[Row]:
+        asked.append(query)
+        for row in self._recorded.rows(query, **parameters):
+            # The graph changes between the import and the comparison.
+            later = query == "patterns" and asked.count("patterns") > 2
+            yield {**row, "max_retries": 7} if later else row
+
+    asked: list[str] = []
+    monkeypatch.setattr(Opened, "rows", changing)
+    done = run("import", "neo4j", URL)
+    assert done.exit_code == 1
+    assert "different: 'Out of memory' of TaskHub-" in done.stdout
+    asked.clear()
+    done = run("import", "neo4j", URL, "--no-verify")
+    assert done.exit_code == 0
+    asked.clear()
+    done = run("import", "neo4j", URL, "--json")
+    assert done.exit_code == 1
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    compared = [one["comparison"] for one in lines if "comparison" in one]
+    assert [one["kind"] for one in compared if one["different"]] == ["restart patterns"]
+    assert lines[-1] == {"bucket": None}
+
+
+@pytest.fixture
+def bucket_settings(
+    s3_server: S3ObjectStoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """The variables of an empty place in the object store."""
+    settings = s3_server.model_copy(update={"AWS_S3_PREFIX": uuid.uuid4().hex})
+    for name, value in settings.model_dump().items():
+        if value is not None:
+            monkeypatch.setenv(
+                name, value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            )
+    get_s3_settings.cache_clear()
+    yield
+    get_s3_settings.cache_clear()
+
+
+def test_results_are_looked_up_in_the_bucket(run: Run, bucket_settings: None) -> None:
+    done = run("import", "neo4j", URL)
+    assert done.exit_code == 1
+    assert "4 results were looked up; 4 are not in the bucket." in done.stdout

@@ -29,9 +29,9 @@ class RecordedGraph:
         self.asked: list[str] = []
 
     @classmethod
-    def read(cls, name: str) -> RecordedGraph:
-        """A recorded graph of `tests/data/neo4j`."""
-        text = (DATA / f"{name}.jsonl").read_text()
+    def read(cls, name: str, folder: Path = DATA) -> RecordedGraph:
+        """A recorded graph, by default of `tests/data/neo4j`."""
+        text = (folder / f"{name}.jsonl").read_text()
         answers: dict[str, list[dict[str, Any]]] = {}
         for line in text.splitlines():
             one = json.loads(line, object_hook=_with_times)

@@ -63,6 +63,11 @@ def networks() -> tuple[AlchemicalNetwork, AlchemicalNetwork]:
     )
 
 
+def strategy() -> ConnectivityStrategy:
+    """A strategy without parts."""
+    return ConnectivityStrategy(ConnectivityStrategy.default_settings())
+
+
 def reference(store: Any, task: ScopedKey, ok: bool, minutes: int) -> ScopedKey:
     """Give a task a reference to a result."""
     key = f"ProtocolDAGResult-{uuid4().hex}"
@@ -176,12 +181,12 @@ def main(url: str) -> None:
     # A strategy with a state, and one that failed.
     store.set_network_strategy(
         network,
-        ConnectivityStrategy(ConnectivityStrategy.default_settings()),
+        strategy(),
         StrategyState(mode="full", iterations=4, last_iteration=datetime(2025, 1, 2, tzinfo=UTC)),
     )
     store.set_network_strategy(
         other,
-        ConnectivityStrategy(ConnectivityStrategy.default_settings()),
+        strategy(),
         StrategyState(status="error", exception=("ValueError", "no"), traceback="at line 1"),
     )
 

@@ -1,0 +1,156 @@
+"""The whole way on a real Neo4j that the original has filled; `make test-neo4j` runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from alchemistore import StateStore
+from alchemistore.neo4j.graph import Neo4jGraph
+from alchemistore.neo4j.importer import GraphImport
+from alchemistore.neo4j.reader import GraphReader
+from alchemistore.neo4j.verification import Verification
+from tests.neo4j.server import build, missing, serving
+from tests.support.recorded_graph import RecordedGraph, record
+
+CHECKOUT = Path(__file__).parents[2]
+FILL = Path(__file__).parent / "programs" / "fill.py"
+PYTHON = "ALCHEMISTORE_SERVER_PYTHON"
+
+pytestmark = pytest.mark.neo4j
+
+
+@pytest.fixture(scope="session")
+def server_python() -> str:
+    """The interpreter of an environment with alchemiscale 0.8, gufe 1.x and stratocaster."""
+    python = os.environ.get(PYTHON)
+    if not python:
+        pytest.skip(f"{PYTHON} names no interpreter that has alchemiscale")
+    return python
+
+
+@pytest.fixture(scope="session")
+def graph_url(server_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Neo4j that the original has filled."""
+    lacking = missing()
+    if lacking:
+        pytest.skip(f"{lacking} is not installed")
+    built = build(CHECKOUT / "build" / "neo4j")
+    with serving(built, tmp_path_factory.mktemp("neo4j")) as url:
+        done = run(server_python, str(FILL), url)
+        assert done.returncode == 0, done.stderr
+        yield url
+
+
+def run(python: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a program with the checkout and the examples."""
+    return subprocess.run(
+        [python, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{CHECKOUT}{os.pathsep}{CHECKOUT / 'examples'}",
+            "ALCHEMISTORE_MODULES": "harmonic",
+            **variables,
+        },
+    )
+
+
+def import_graph(python: str, url: str, database: str, *options: str) -> tuple[int, str]:
+    """Run the command; its exit code and what it printed."""
+    done = run(
+        python,
+        "-c",
+        "from alchemistore.cli import main; main()",
+        "import",
+        "neo4j",
+        url,
+        *options,
+        ALCHEMISTORE_DATABASE_URL=database,
+        NEO4J_PASS="x",
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_everything_is_moved_and_equal(
+    graph_url: str, server_python: str, store: StateStore, pooled_database: str
+) -> None:
+    code, printed = import_graph(server_python, graph_url, pooled_database)
+    assert code == 0, printed
+    assert "stored as the graph has it" not in printed
+    assert "different:" not in printed
+    store.check()
+    code, again = import_graph(server_python, graph_url, pooled_database)
+    assert code == 0, again
+    parts = ("services", "identities", "org-campaign-one", "org-campaign-two")
+    for part in parts:
+        assert f"{part}: no changes" in again
+
+
+def test_documents_are_as_gufe_writes_them(
+    graph_url: str, server_python: str, store: StateStore, pooled_database: str
+) -> None:
+    import_graph(server_python, graph_url, pooled_database)
+    program = Path(__file__).parent / "programs" / "compare.py"
+    done = run(server_python, str(program), ALCHEMISTORE_DATABASE_URL=pooled_database)
+    assert (done.returncode, done.stdout) == (0, "30 documents are equal"), done.stderr
+
+
+def test_changes_in_the_graph_are_stored(graph_url: str, store: StateStore) -> None:
+    import neo4j
+
+    with Neo4jGraph(graph_url, "neo4j", "x") as graph:
+        reader = GraphReader(graph)
+        [*GraphImport(store, reader, graph_url).run()]
+        with neo4j.GraphDatabase.driver(graph_url, auth=("neo4j", "x")) as driver:
+            driver.execute_query("MATCH (t:Task {status: 'waiting'}) SET t.priority = 4")
+            try:
+                reports = [*GraphImport(store, reader, graph_url).run()]
+            finally:
+                driver.execute_query("MATCH (t:Task {status: 'waiting'}) SET t.priority = 10")
+        changed = sum(one.counts["tasks"].changed for one in reports if "-" in one.part)
+        scopes = reader.scopes().scopes
+        tasks = [task for scope in scopes for task in reader.tasks(scope)]
+        assert changed == [task.status for task in tasks].count("waiting") > 0
+        for report in [*GraphImport(store, reader, graph_url).run()]:
+            if "-" in report.part:
+                assert [
+                    one for one in Verification(store, reader).scope(report) if one.different
+                ] == []
+
+
+def test_graph_is_not_changed(graph_url: str, store: StateStore, tmp_path: Path) -> None:
+    with Neo4jGraph(graph_url, "neo4j", "x") as graph:
+        record(graph, tmp_path / "before.jsonl")
+        [*GraphImport(store, GraphReader(graph), graph_url).run()]
+        record(graph, tmp_path / "after.jsonl")
+    before, after = (RecordedGraph.read(name, tmp_path).answers for name in ("before", "after"))
+    assert before.keys() == after.keys()
+    for question, rows in before.items():
+        assert sorted(map(str, rows)) == sorted(map(str, after[question]))
+
+
+def test_recording_is_what_the_original_writes(graph_url: str, tmp_path: Path) -> None:
+    """The recorded graph of the other tests has the same questions and kinds of rows."""
+    with Neo4jGraph(graph_url, "neo4j", "x") as graph:
+        record(graph, tmp_path / "now.jsonl")
+    recorded = RecordedGraph.read("wells")
+    now = RecordedGraph.read("now", tmp_path)
+    assert recorded.answers.keys() == now.answers.keys()
+    for question, rows in recorded.answers.items():
+        fresh = now.answers[question]
+        assert len(rows) == len(fresh), question
+        assert {name for row in rows for name in row} == {name for row in fresh for name in row}
+
+
+if __name__ == "__main__":
+    with Neo4jGraph(sys.argv[1], "neo4j", "x") as source:
+        record(source, CHECKOUT / "tests" / "data" / "neo4j" / "wells.jsonl")

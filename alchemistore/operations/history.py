@@ -117,18 +117,21 @@ COUNT_ATTEMPTS = text(f"""
 """)
 # Reads the whole queue of the scope.
 OLDEST_CLAIMABLE = text(f"""
-    WITH claimable AS MATERIALIZED (
-        SELECT DISTINCT q.scope_id, q.task
-        FROM queue AS q JOIN scopes AS s ON s.id = q.scope_id
-        JOIN taskhubs AS h ON h.scope_id = q.scope_id AND h.token = q.taskhub
-        WHERE {IN_SCOPE} AND h.weight > 0
+    WITH
+    -- The tasks in the queue of a hub that claims choose; one that is on several hubs counts once.
+    claimable AS MATERIALIZED (
+        SELECT t.scope_id, t.token, t.status_changed_at
+        FROM tasks AS t JOIN scopes AS s ON s.id = t.scope_id
+        WHERE {IN_SCOPE} AND t.status = 'waiting' AND EXISTS (
+            SELECT FROM queue AS q
+            JOIN taskhubs AS h ON h.scope_id = q.scope_id AND h.token = q.taskhub
+            WHERE q.scope_id = t.scope_id AND q.task = t.token AND h.weight > 0
+        )
     )
-    SELECT (SELECT count(*) FROM claimable) AS tasks, s.org, s.campaign, s.project, t.token,
-        t.status_changed_at
-    FROM claimable AS c
-    JOIN tasks AS t ON t.scope_id = c.scope_id AND t.token = c.task
-    JOIN scopes AS s ON s.id = t.scope_id
-    ORDER BY t.status_changed_at, s.org, s.campaign, s.project, t.token LIMIT 1
+    SELECT (SELECT count(*) FROM claimable) AS tasks, s.org, s.campaign, s.project, c.token,
+        c.status_changed_at
+    FROM (SELECT * FROM claimable ORDER BY status_changed_at, scope_id, token LIMIT 1) AS c
+    JOIN scopes AS s ON s.id = c.scope_id
 """)
 OLDEST_RUNNING = text(f"""
     SELECT s.org, s.campaign, s.project, a.task, a.attempt, a.service, a.hostname, a.claimed_at,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -12,8 +11,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alchemistore.cli.exit_codes import EXIT_PROBLEMS_FOUND, CommandError
+from alchemistore.cli.exit_codes import EXIT_PROBLEMS_FOUND
 from alchemistore.cli.options import object_store, open_store, url_option
+from alchemistore.cli.output import (
+    ERRORS_ONLY,
+    KEYS_ONLY,
+    Output,
+    busy,
+    confirm,
+    output_options,
+    yes_option,
+)
 from alchemistore.cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -31,26 +39,40 @@ def database() -> None:
 
 @database.command()
 @url_option
-def init(url: str) -> None:
-    """Create the schema, or upgrade it if it exists."""
-    _upgrade(url)
+@output_options(ERRORS_ONLY)
+def init(out: Output, url: str) -> None:
+    """Create the schema, or upgrade it if it exists.
+
+    \b
+    Example:
+      alchemistore database init --url postgresql://me@host/database
+    """
+    _upgrade(out, url)
 
 
 @database.command()
 @url_option
-def upgrade(url: str) -> None:
-    """Upgrade the schema to this version of alchemistore."""
-    _upgrade(url)
+@output_options(ERRORS_ONLY)
+def upgrade(out: Output, url: str) -> None:
+    """Upgrade the schema to this version of alchemistore.
+
+    \b
+    Example:
+      alchemistore database upgrade --json
+    """
+    _upgrade(out, url)
 
 
-def _upgrade(url: str) -> None:
+def _upgrade(out: Output, url: str) -> None:
     from alchemistore.database import migrations
 
-    engine = open_store(url).engine
-    before = migrations.current(engine)
-    migrations.upgrade(engine)
-    after = migrations.current(engine)
-    click.echo(
+    with busy("Migrating the schema"):
+        engine = open_store(url).engine
+        before = migrations.current(engine)
+        migrations.upgrade(engine)
+        after = migrations.current(engine)
+    out.json({"revision": after, "before": before})
+    out.say(
         f"The schema is at revision {after}."
         if before == after
         else f"The schema is now at revision {after}."
@@ -76,8 +98,8 @@ def _upgrade(url: str) -> None:
     default="",
     help="With --objects: start after this location, to resume an interrupted check.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
-def check(url: str, repair: bool, with_objects: bool, after: str, as_json: bool) -> None:
+@output_options("Print nothing but errors; the exit code tells whether there are problems.")
+def check(out: Output, url: str, repair: bool, with_objects: bool, after: str) -> None:
     """Verify the schema and the data; with --objects also the object store.
 
     Findings are printed as they are found. With --json there is one object per finding, with kind,
@@ -87,6 +109,11 @@ def check(url: str, repair: bool, with_objects: bool, after: str, as_json: bool)
 
     Exit codes: 0 nothing found, or nothing left after a repair; 1 problems found; 2 failed;
     130 interrupted.
+
+    \b
+    Examples:
+      alchemistore database check
+      alchemistore database check --objects --json > findings.jsonl
     """
     if after and not with_objects:
         raise click.UsageError("--after is a location in the object store: add --objects")
@@ -94,12 +121,13 @@ def check(url: str, repair: bool, with_objects: bool, after: str, as_json: bool)
 
     store = open_store(url)
     with Progress(after) as progress:
-        found, repaired = findings(store.engine), None
+        with busy("Checking the database"):
+            found, repaired = findings(store.engine), None
         if found and repair:
             repaired = _repair(store)
             found = findings(store.engine)
         audited = _audit(store, progress) if with_objects else ()
-        count = _print(chain(found, audited), repaired, progress, as_json)
+        count = _print(chain(found, audited), repaired, progress, out)
     if count:
         sys.exit(EXIT_PROBLEMS_FOUND)
 
@@ -124,61 +152,67 @@ def _print(
     findings: Iterable[Finding],
     repaired: dict[str, int] | None,
     progress: Progress,
-    as_json: bool,
+    out: Output,
 ) -> int:
     """Print findings as they come, then the summary, and return the number of findings."""
-    if repaired is not None and not as_json:
-        click.echo(
+    if repaired is not None:
+        out.say(
             f"Repaired the queue: removed {repaired['removed']} entries, added {repaired['added']}."
         )
         if repaired["restarts"]:
-            click.echo(f"Applied restart patterns to {repaired['restarts']} failed tasks.")
+            out.say(f"Applied restart patterns to {repaired['restarts']} failed tasks.")
     count, complete = 0, False
     try:
         for finding in findings:
             count += 1
-            click.echo(json.dumps(asdict(finding)) if as_json else f"- {finding.text}")
+            out.json(asdict(finding))
+            out.say(f"- {finding.text}")
         complete = True
     finally:
-        if as_json:
-            summary = {
+        out.json(
+            {
                 "ok": False if count else (True if complete else None),
                 "repaired": repaired,
                 "after": None if complete else progress.last,
             }
-            click.echo(json.dumps(summary))
-        elif count:
+        )
+        if count:
             state = "so far" if not complete else "found" if repaired is None else "left"
-            click.echo(f"{count} problem{'' if count == 1 else 's'} {state}.")
+            out.say(f"{count} problem{'' if count == 1 else 's'} {state}.")
         elif complete:
-            click.echo("No problems found.")
+            out.say("No problems found.")
     return count
 
 
 @database.command("lost-claims")
 @url_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per attempt.")
-def lost_claims(url: str, as_json: bool) -> None:
+@output_options(KEYS_ONLY)
+def lost_claims(out: Output, url: str) -> None:
     """List attempts whose service has probably never learned of its claim.
 
     These are open attempts of services that have claimed other tasks at least a minute later. A
     service of alchemiscale claims only when it has finished its tasks, so the answer to the earlier
     claim was lost. Set such a task to waiting, and it can be claimed again.
+
+    \b
+    Example:
+      alchemistore database lost-claims -q | alchemistore task set-status waiting -
     """
-    for attempt in open_store(url).get_lost_claims():
+    with busy("Reading attempts"):
+        found = open_store(url).get_lost_claims()
+    for attempt in found:
         since = attempt.claimed_at.isoformat(timespec="seconds")
-        click.echo(
-            json.dumps(
-                {
-                    "task": str(attempt.task),
-                    "attempt": attempt.attempt,
-                    "service": attempt.service,
-                    "claimed_at": since,
-                }
-            )
-            if as_json
-            else f"{attempt.task}  attempt {attempt.attempt} of {attempt.service}, since {since}"
+        out.json(
+            {
+                "task": attempt.task,
+                "attempt": attempt.attempt,
+                "service": attempt.service,
+                "claimed_at": since,
+            }
         )
+        out.say(f"{attempt.task}  attempt {attempt.attempt} of {attempt.service}, since {since}")
+        if out.quiet:
+            click.echo(str(attempt.task))
 
 
 @database.command()
@@ -192,11 +226,17 @@ def lost_claims(url: str, as_json: bool) -> None:
     help="service: read and write rows. monitor: read rows, except hashes of keys.",
 )
 @click.option("--print", "only_print", is_flag=True, help="Print the statements; run nothing.")
-def grant(role: str, url: str, purpose: str, only_print: bool) -> None:
+@click.option("--quiet", "-q", is_flag=True, help=ERRORS_ONLY)
+def grant(role: str, url: str, purpose: str, only_print: bool, quiet: bool) -> None:
     """Grant ROLE the rights that it needs, and revoke its other rights on the tables.
 
     The role must exist. Run this as the owner of the tables, after 'init', and again to change the
     purpose of a role. Tables of later versions are included.
+
+    \b
+    Examples:
+      alchemistore database grant services --to service
+      alchemistore database grant grafana --to monitor --print
     """
     from alchemistore.maintenance import grants
 
@@ -206,25 +246,28 @@ def grant(role: str, url: str, purpose: str, only_print: bool) -> None:
             click.echo(f"{statement};")
     else:
         grants.grant(engine, role, to)
-        click.echo(f"The role {role} has the rights of a {purpose}.")
+        if not quiet:
+            click.echo(f"The role {role} has the rights of a {purpose}.")
 
 
 @database.command()
 @url_option
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-def reset(url: str, yes: bool) -> None:
-    """Remove all data and the schema. This cannot be undone."""
+@yes_option
+@output_options(ERRORS_ONLY)
+def reset(out: Output, url: str, yes: bool) -> None:
+    """Remove all data and the schema. This cannot be undone.
+
+    \b
+    Example:
+      alchemistore database reset --yes
+    """
     from alchemistore.database import migrations
     from alchemistore.database.engine import address
 
     engine = open_store(url).engine
     name = address(engine)
-    if not yes:
-        try:
-            click.confirm(f"Remove all data and the schema from {name}?", abort=True)
-        except click.Abort:
-            raise CommandError(
-                "not confirmed, so nothing was removed; --yes removes without asking"
-            ) from None
-    migrations.reset(engine)
-    click.echo(f"Removed all data and the schema from {name}.")
+    confirm(f"Remove all data and the schema from {name}?", yes, "nothing was removed")
+    with busy("Removing the data"):
+        migrations.reset(engine)
+    out.json({"removed": name})
+    out.say(f"Removed all data and the schema from {name}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
 from datetime import datetime
@@ -12,7 +11,16 @@ import click
 
 from alchemistore.cli.exit_codes import CommandError
 from alchemistore.cli.options import open_store, url_option
-from alchemistore.cli.output import ERRORS_ONLY, KEYS_ONLY, Output, busy, output_options
+from alchemistore.cli.output import (
+    ERRORS_ONLY,
+    KEYS_ONLY,
+    Output,
+    busy,
+    confirm,
+    output_options,
+    printable,
+    yes_option,
+)
 
 if TYPE_CHECKING:
     from alchemistore.models import CredentialedComputeIdentity, CredentialedUserIdentity, Scope
@@ -46,9 +54,6 @@ scope_option = click.option(
     required=True,
     help="org-campaign-project, with '*' for any. Repeat it for several: all or none are applied.",
 )
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object per line."
-)
 
 
 def _class(identity_type: str) -> type[CredentialedUserIdentity | CredentialedComputeIdentity]:
@@ -61,11 +66,6 @@ def _parsed(scopes: Iterable[str]) -> list[Scope]:
     from alchemistore.models import Scope
 
     return [Scope.from_str(scope) for scope in scopes]
-
-
-def _print(name: str, values: list[str], as_json: bool) -> None:
-    for value in values:
-        click.echo(json.dumps({name: value}) if as_json else value)
 
 
 def _read_key(key: str | None, from_stdin: bool) -> str:
@@ -101,6 +101,11 @@ def add(url: str, identity_type: str, identifier: str, key: str | None, key_stdi
 
     The scopes of an existing identity are kept. Without --key or --key-stdin, the command prompts
     for the key.
+
+    \b
+    Examples:
+      alchemistore identity add -i alice
+      alchemistore identity add -t compute -i cluster --key-stdin < key
     """
     from alchemistore.operations.key_hashing import hash_key
 
@@ -189,8 +194,15 @@ def expire(
 
 @identity.command()
 @identity_options
-def remove(url: str, identity_type: str, identifier: str) -> None:
-    """Remove an identity and its scopes."""
+@yes_option
+def remove(url: str, identity_type: str, identifier: str, yes: bool) -> None:
+    """Remove an identity and its scopes.
+
+    \b
+    Example:
+      alchemistore identity remove -i alice
+    """
+    confirm(f"Remove the {identity_type} identity {printable(identifier)}, and its scopes?", yes)
     with open_store(url).transaction() as tx:
         tx.remove_credentialed_identity(identifier, _class(identity_type))
 
@@ -199,7 +211,12 @@ def remove(url: str, identity_type: str, identifier: str) -> None:
 @identity_options
 @scope_option
 def add_scope(url: str, identity_type: str, identifier: str, scopes: tuple[str, ...]) -> None:
-    """Grant scopes to an identity."""
+    """Grant scopes to an identity.
+
+    \b
+    Example:
+      alchemistore identity add-scope -i alice -s 'my_org-*-*' -s other_org-campaign-project
+    """
     parsed = _parsed(scopes)
     with open_store(url).transaction() as tx:
         for scope in parsed:
@@ -208,20 +225,31 @@ def add_scope(url: str, identity_type: str, identifier: str, scopes: tuple[str, 
 
 @identity.command()
 @identity_options
-@json_option
-def list_scope(url: str, identity_type: str, identifier: str, as_json: bool) -> None:
-    """List the scopes of an identity, one per line, in the order in which they were granted."""
-    with open_store(url).transaction() as tx:
-        _print(
-            "scope", tx.get_credentialed_entity(identifier, _class(identity_type)).scopes, as_json
-        )
+@output_options(KEYS_ONLY)
+def list_scope(out: Output, url: str, identity_type: str, identifier: str) -> None:
+    """List the scopes of an identity, one per line, in the order in which they were granted.
+
+    \b
+    Example:
+      alchemistore identity list-scope -i alice
+    """
+    for scope in open_store(url).get_credentialed_entity(identifier, _class(identity_type)).scopes:
+        if out.as_json:
+            out.json({"scope": scope})
+        else:
+            click.echo(scope)
 
 
 @identity.command()
 @identity_options
 @scope_option
 def remove_scope(url: str, identity_type: str, identifier: str, scopes: tuple[str, ...]) -> None:
-    """Revoke scopes of an identity. Narrower scopes are not revoked with a wider one."""
+    """Revoke scopes of an identity. Narrower scopes are not revoked with a wider one.
+
+    \b
+    Example:
+      alchemistore identity remove-scope -i alice -s 'my_org-*-*'
+    """
     parsed = _parsed(scopes)
     with open_store(url).transaction() as tx:
         for scope in parsed:
@@ -231,7 +259,12 @@ def remove_scope(url: str, identity_type: str, identifier: str, scopes: tuple[st
 @identity.command()
 @identity_options
 def disable(url: str, identity_type: str, identifier: str) -> None:
-    """Disable an identity: its key is refused until it is enabled again."""
+    """Disable an identity: its key is refused until it is enabled again.
+
+    \b
+    Example:
+      alchemistore identity disable -i alice
+    """
     with open_store(url).transaction() as tx:
         tx.set_disabled(identifier, _class(identity_type))
 
@@ -239,6 +272,11 @@ def disable(url: str, identity_type: str, identifier: str) -> None:
 @identity.command()
 @identity_options
 def enable(url: str, identity_type: str, identifier: str) -> None:
-    """Enable an identity that was disabled."""
+    """Enable an identity that was disabled.
+
+    \b
+    Example:
+      alchemistore identity enable -i alice
+    """
     with open_store(url).transaction() as tx:
         tx.set_disabled(identifier, _class(identity_type), False)

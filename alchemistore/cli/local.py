@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from dataclasses import asdict
@@ -11,6 +10,7 @@ from pathlib import Path
 import click
 
 from alchemistore.cli.exit_codes import EXIT_PROBLEMS_FOUND
+from alchemistore.cli.output import ERRORS_ONLY, Output, busy, output_options
 
 
 def directory_option(function: click.decorators.FC) -> click.decorators.FC:
@@ -40,36 +40,54 @@ def local() -> None:
 
 @local.command()
 @directory_option
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-def start(directory: Path | None, as_json: bool) -> None:
-    """Start both servers. They run until they are stopped."""
+@output_options(ERRORS_ONLY)
+def start(out: Output, directory: Path | None) -> None:
+    """Start both servers. They run until they are stopped.
+
+    \b
+    Example:
+      alchemistore local start && eval "$(alchemistore local env)"
+    """
     from alchemistore.local import LocalServers
 
     servers = LocalServers(chosen(directory))
-    servers.start()
-    _show(servers.directory, as_json)
-    if not as_json:
-        quoted = shlex.quote(str(servers.directory))
-        click.echo(f'Use them with: eval "$(alchemistore local env --directory {quoted})"')
+    with busy("Starting the servers"):
+        servers.start()
+    _show(out, servers.directory)
+    quoted = shlex.quote(str(servers.directory))
+    out.say(f'Use them with: eval "$(alchemistore local env --directory {quoted})"')
 
 
 @local.command()
 @directory_option
-def stop(directory: Path | None) -> None:
-    """Stop both servers. The data are kept."""
+@output_options(ERRORS_ONLY)
+def stop(out: Output, directory: Path | None) -> None:
+    """Stop both servers. The data are kept.
+
+    \b
+    Example:
+      alchemistore local stop
+    """
     from alchemistore.local import LocalServers
 
     servers = LocalServers(chosen(directory))
-    servers.stop()
-    click.echo(f"Stopped. The data are in {servers.directory}.")
+    with busy("Stopping the servers"):
+        servers.stop()
+    out.json({"directory": str(servers.directory)})
+    out.say(f"Stopped. The data are in {servers.directory}.")
 
 
 @local.command()
 @directory_option
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-def status(directory: Path | None, as_json: bool) -> None:
-    """Print which servers are running. Exit code 1 if one is not."""
-    if not _show(chosen(directory), as_json):
+@output_options("Print nothing; the exit code tells.")
+def status(out: Output, directory: Path | None) -> None:
+    """Print which servers are running. Exit code 1 if one is not.
+
+    \b
+    Example:
+      alchemistore local status --quiet || alchemistore local start
+    """
+    if not _show(out, chosen(directory)):
         sys.exit(EXIT_PROBLEMS_FOUND)
 
 
@@ -83,21 +101,15 @@ def env(directory: Path | None) -> None:
         click.echo(f"export {name}={shlex.quote(value)}")
 
 
-def _show(directory: Path, as_json: bool) -> bool:
+def _show(out: Output, directory: Path) -> bool:
     from alchemistore.local import LocalServers
 
     found = LocalServers(directory).status()
-    if as_json:
-        click.echo(json.dumps(asdict(found), default=str))
-    else:
-        click.echo(f"Directory   {found.directory}")
-        for name, server in (("PostgreSQL", found.database), ("S3", found.s3)):
-            click.echo(
-                f"{name:<11} "
-                + (
-                    f"running, process {server.pid}, at {server.address}"
-                    if server
-                    else "not running"
-                )
-            )
+    out.json(asdict(found))
+    out.say(f"Directory   {found.directory}")
+    for name, server in (("PostgreSQL", found.database), ("S3", found.s3)):
+        out.say(
+            f"{name:<11} "
+            + (f"running, process {server.pid}, at {server.address}" if server else "not running")
+        )
     return found.database is not None and found.s3 is not None

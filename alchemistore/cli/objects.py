@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from alchemistore.cli.options import object_store, open_store, parse_age, url_option
+from alchemistore.cli.output import ERRORS_ONLY, Output, confirm, output_options, yes_option
 from alchemistore.cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -32,16 +32,30 @@ def objects() -> None:
 @click.option(
     "--after", default="", help="Start after this location, to resume an interrupted sweep."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
-def sweep(url: str, older_than: timedelta, dry_run: bool, after: str, as_json: bool) -> None:
+@yes_option
+@output_options(ERRORS_ONLY)
+def sweep(
+    out: Output, url: str, older_than: timedelta, dry_run: bool, after: str, yes: bool
+) -> None:
     """Remove stored results that no reference of the database names.
 
     Only sweep a bucket with the database that it belongs to. A worker stores its result before the
     reference, so leave ample time with --older-than. A sweep that fails or is interrupted prints
     the --after value to resume from.
+
+    \b
+    Examples:
+      alchemistore objects sweep --older-than 7d --dry-run
+      alchemistore objects sweep --older-than 7d --yes
     """
     from alchemistore.maintenance import object_audit
 
+    if not dry_run:
+        confirm(
+            "Remove all objects of the object store that the database does not refer to?",
+            yes,
+            "nothing was removed",
+        )
     count = size = 0
     before = datetime.now(UTC) - older_than
     with Progress(after) as progress:
@@ -51,13 +65,19 @@ def sweep(url: str, older_than: timedelta, dry_run: bool, after: str, as_json: b
         ):
             for found in page.unreferenced:
                 count, size = count + 1, size + found.size
-                click.echo(_line(found, not dry_run) if as_json else found.location)
+                out.json(_fields(found, not dry_run))
+                out.say(found.location)
     verb = "Would remove" if dry_run else "Removed"
-    click.echo(f"{verb} {count} object{'' if count == 1 else 's'}, {size} bytes.", err=as_json)
+    if not out.quiet:
+        total = f"{verb} {count} object{'' if count == 1 else 's'}, {size} bytes."
+        click.echo(total, err=out.as_json)
 
 
-def _line(found: StoredObject, removed: bool) -> str:
+def _fields(found: StoredObject, removed: bool) -> dict[str, Any]:
     modified = found.modified.isoformat()
-    return json.dumps(
-        {"location": found.location, "size": found.size, "modified": modified, "removed": removed}
-    )
+    return {
+        "location": found.location,
+        "size": found.size,
+        "modified": modified,
+        "removed": removed,
+    }

@@ -329,3 +329,31 @@ def test_program_reports_by_exit_code(
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done
+
+
+# Output for programs
+
+
+def test_forms_of_the_output(run: Run, empty_database: str) -> None:
+    url = ("--url", empty_database)
+    done = run("database", "init", *url, "--json")
+    made = json.loads(done.stdout)
+    assert (made["before"], made["revision"]) == (None, migrations.head())
+    assert run("database", "upgrade", *url, "-q").output == ""
+    assert (
+        json.loads(run("database", "upgrade", *url, "--json").stdout)["before"] == migrations.head()
+    )
+    quiet = run("database", "check", *url, "--quiet")
+    assert (quiet.exit_code, quiet.output) == (0, "")
+    assert run("database", "lost-claims", *url, "-q").output == ""
+    done = run("database", "reset", *url, "--json", "--yes")
+    assert [*json.loads(done.stdout)] == ["removed"]
+
+
+def test_quiet_check_ends_with_1_if_there_are_problems(
+    run: Run, worn: StateStore, made: Campaign, database: str
+) -> None:
+    with worn.engine.begin() as connection:
+        connection.execute(text("DELETE FROM queue"))
+    done = run("database", "check", "--url", database, "--quiet")
+    assert (done.exit_code, done.output) == (1, "")

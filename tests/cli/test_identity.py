@@ -188,9 +188,20 @@ def test_expire_changes_nothing_but_the_expiry(commands: Run, store: StateStore)
 @TYPES
 def test_remove_deletes_an_identity(commands: Run, store: StateStore, kind: str) -> None:
     add(commands, "bill", kind)
-    assert commands("remove", "-t", kind, "-i", "bill").exit_code == 0
+    assert commands("remove", "-t", kind, "-i", "bill", "--yes").exit_code == 0
     with pytest.raises(KeyError):
         store.get_credentialed_entity("bill", CLASSES[kind])
+
+
+def test_remove_asks_first(commands: Run, store: StateStore) -> None:
+    add(commands, "bill")
+    for typed in ("n\n", ""):
+        done = commands("remove", "-i", "bill", typed=typed)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert "nothing was changed" in done.stderr
+    assert store.list_credentialed_entities(CredentialedUserIdentity) == ["bill"]
+    assert commands("remove", "-i", "bill", typed="y\n").exit_code == 0
+    assert store.list_credentialed_entities(CredentialedUserIdentity) == []
 
 
 @TYPES
@@ -274,7 +285,7 @@ def test_disable_and_enable_change_whether_an_identity_may_log_in(
 @pytest.mark.parametrize(
     "command",
     [
-        ["remove"],
+        ["remove", "--yes"],
         ["add-scope", "-s", "a-b-c"],
         ["remove-scope", "-s", "a-b-c"],
         ["list-scope"],

@@ -122,6 +122,7 @@ def test_sweep_dry_run_lists_objects_and_sweep_removes_them(
         "--json",
         "--after",
         loose[0],
+        "--yes",
     )
     found = json_lines(done.stdout)
     assert [one.pop("location") for one in found] == loose[1:]
@@ -137,10 +138,23 @@ def test_age_without_a_unit_is_a_usage_error(run: Run, pooled_database: str, age
     assert "7d" in result.stderr
 
 
+@pytest.mark.parametrize("typed", ["n\n", ""])
+def test_sweep_asks_first(
+    run: Run, pooled_database: str, objects: S3ObjectStore, loose: list[str], typed: str
+) -> None:
+    command = ("objects", "sweep", "--url", pooled_database, "--older-than", "0s")
+    refused = run(*command, typed=typed)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "nothing was removed" in refused.stderr
+    assert list(objects.iter_contents()) == loose
+    assert run(*command, "-q", typed="y\n").stdout == ""
+    assert list(objects.iter_contents()) == []
+
+
 def test_sweep_removes_nothing_without_a_schema(
     run: Run, empty_database: str, objects: S3ObjectStore, loose: list[str]
 ) -> None:
-    done = run("objects", "sweep", "--url", empty_database, "--older-than", "0s")
+    done = run("objects", "sweep", "--url", empty_database, "--older-than", "0s", "--yes")
     assert (done.exit_code, done.stdout) == (2, "")
     assert "alchemistore database init" in done.stderr
     assert list(objects.iter_contents()) == loose
@@ -239,7 +253,10 @@ def test_after_without_objects_is_a_usage_error(run: Run, pooled_database: str) 
 
 @pytest.mark.parametrize(
     "command",
-    [["database", "check", "--objects", "--json"], ["objects", "sweep", "--older-than", "0s"]],
+    [
+        ["database", "check", "--objects", "--json"],
+        ["objects", "sweep", "--older-than", "0s", "--yes"],
+    ],
 )
 def test_interrupted_command_prints_the_resume_location(
     pooled_database: str,

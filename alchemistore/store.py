@@ -361,6 +361,7 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     # quotas
     set_quota = writes(quotas.set_quota)
     get_quota = reads(quotas.get_quota)
+    query_quotas = reads(quotas.query_quotas)
 
     # compute services
     register_computeservice = writes(services.register_computeservice)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alchemistore.cli.options import open_store, url_option
-from alchemistore.cli.output import ERRORS_ONLY, Output, output_options
+from alchemistore.cli.options import open_store, scope_option, url_option
+from alchemistore.cli.output import ERRORS_ONLY, KEYS_ONLY, Output, output_options
 
 if TYPE_CHECKING:
     from alchemistore.models import Quota
@@ -25,6 +25,21 @@ def _print(out: Output, found: Quota) -> None:
     elif not out.quiet:
         nothing = {name: "no limit" for name, value in fields.items() if value is None}
         out.record({**fields, **nothing})
+
+
+@quota.command("list")
+@url_option
+@scope_option
+@output_options(KEYS_ONLY)
+def list_(out: Output, url: str, scope: str | None) -> None:
+    """List the limits that were set, with the scopes that they were set for.
+
+    \b
+    Example:
+      alchemistore quota list --scope 'my_org-*-*'
+    """
+    rows = [dict(one) for one in open_store(url).query_quotas(scope)]
+    out.table(rows, "scope", "waiting_per_transformation", "actioned_per_hub")
 
 
 @quota.command()

@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from alchemistore.database.arguments import integer
-from alchemistore.database.keys import parse_scope
+from alchemistore.database.keys import parse_scope, scope_parameters
 from alchemistore.database.planner import FENCE
 from alchemistore.models import Quota, Scope
 from alchemistore.models.quota import LIMIT_MAX
@@ -77,6 +77,13 @@ _OF_SCOPE = (
 GET_QUOTA = text(f"""
     SELECT {limit_of("waiting_per_transformation", *_OF_SCOPE)} AS waiting_per_transformation,
         {limit_of("actioned_per_hub", *_OF_SCOPE)} AS actioned_per_hub
+""")
+QUERY_QUOTAS = text("""
+    SELECT org, campaign, project, waiting_per_transformation, actioned_per_hub FROM quotas
+    WHERE (CAST(:org AS text) IS NULL OR org = :org)
+        AND (CAST(:campaign AS text) IS NULL OR campaign = :campaign)
+        AND (CAST(:project AS text) IS NULL OR project = :project)
+    ORDER BY org, campaign, project
 """)
 # The given transformations, each once.
 _TRANSFORMATIONS = """
@@ -182,6 +189,34 @@ def get_quota(tx: Connection, scope: Scope | str) -> Quota:
         waiting_per_transformation=row.waiting_per_transformation,
         actioned_per_hub=row.actioned_per_hub,
     )
+
+
+def query_quotas(tx: Connection, scope: Scope | str | None = None) -> list[Quota]:
+    """Find the quotas that were set, as they were set; `get_quota` returns what applies.
+
+    Parameters
+    ----------
+    scope : Scope or str, default all
+        Only quotas of this scope and of scopes within it; open components match anything.
+
+    Returns
+    -------
+    list of Quota
+        In the order of organisation, campaign and project, broader scopes first.
+
+    Raises
+    ------
+    ValueError
+        If the scope is malformed.
+    """
+    return [
+        Quota(
+            scope=Scope(row.org, row.campaign, row.project),
+            waiting_per_transformation=row.waiting_per_transformation,
+            actioned_per_hub=row.actioned_per_hub,
+        )
+        for row in tx.execute(QUERY_QUOTAS, scope_parameters(scope))
+    ]
 
 
 def _components(scope: Scope) -> dict[str, str]:

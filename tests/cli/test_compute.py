@@ -166,6 +166,10 @@ def test_quota_is_set_and_shown(commands: Run, store: StateStore) -> None:
     assert json_lines(commands("quota", "show", "org-a-b", "--json").stdout) == [
         {"scope": "org-a-b", **limits}
     ]
+    title, row = commands("quota", "list").stdout.splitlines()
+    assert title.split() == ["SCOPE", "WAITING", "PER", "TRANSFORMATION", "ACTIONED", "PER", "HUB"]
+    assert row.split() == ["org-*-*", "-", "5"]
+    assert commands("quota", "list", "-q", "--scope", "other-*-*").output == ""
     assert commands("quota", "set", "org-*-*", "-q").output == ""
     assert store.get_quota("org-*-*").actioned_per_hub is None
     for arguments in (["show", "nonsense"], ["set", "a-b-c", "--actioned-per-hub", "-1"]):

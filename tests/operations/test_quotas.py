@@ -37,6 +37,27 @@ def test_no_quota_is_set_by_default(store: StateStore, scope: Scope) -> None:
     assert store.get_quota("*-*-*") == Quota(scope=Scope())
 
 
+def test_quotas_are_listed_as_they_were_set(store: StateStore) -> None:
+    for scope, limit in (("org-a-b", 3), ("*-*-*", 1), ("org-*-*", 2), ("other-*-*", 4)):
+        store.set_quota(scope, actioned_per_hub=limit)
+    store.set_quota("org-a-*", waiting_per_transformation=0)
+    store.set_quota("other-*-*")
+    everything = [
+        Quota(scope="*-*-*", actioned_per_hub=1),
+        Quota(scope="org-*-*", actioned_per_hub=2),
+        Quota(scope="org-a-*", waiting_per_transformation=0),
+        Quota(scope="org-a-b", actioned_per_hub=3),
+    ]
+    assert store.query_quotas() == everything
+    assert store.query_quotas("*-*-*") == everything
+    assert store.query_quotas(Scope("org")) == everything[1:]
+    assert store.query_quotas("org-a-*") == everything[2:]
+    assert store.query_quotas("org-a-b") == everything[3:]
+    assert store.query_quotas("other-*-*") == []
+    with pytest.raises(ValueError, match="not a scope"):
+        store.query_quotas("nonsense")
+
+
 @pytest.mark.parametrize("limit", LIMITS)
 def test_most_specific_scope_wins_for_each_limit(store: StateStore, limit: str) -> None:
     [other] = {*LIMITS} - {limit}

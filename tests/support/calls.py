@@ -142,6 +142,12 @@ def _quota(tx: StateStore, world: World, many: bool) -> Campaign:
     return world[many]
 
 
+def _quotas(tx: StateStore, world: World, many: bool) -> Campaign:
+    for number in range(50 if many else 1):
+        tx.set_quota(f"org{number}-*-*", actioned_per_hub=5)
+    return world[many]
+
+
 def _networks(tx: StateStore, world: World, many: bool) -> Campaign:
     for number in range(50 if many else 0):
         tx.create_taskhub(tx.create_network(star(1, f"net {number}"), world.scope))
@@ -368,6 +374,7 @@ CASES: list[tuple[str, Act, Prepare]] = [
         lambda tx, c, many: tx.create_tasks(c.transformations, refusals={}),
         _quota,
     ),
+    ("query_quotas", lambda tx, c, many: tx.query_quotas("*-*-*"), _quotas),
     (
         "set_tasks",
         lambda tx, c, many: tx.set_tasks(c.transformations[0], count=len(c.tasks) + 1),

@@ -161,6 +161,7 @@ def managers_and_quotas(store: StateStore, given: ComputeManagerRegistration) ->
     assert_type(store.query_computemanagers(limit=1, after="a"), list[ComputeManagerDetails])
     assert_type(store.query_computeservices(manager_name="a"), list[ComputeServiceDetails])
     assert_type(store.get_network_details([None]), list[NetworkDetails | None])
+    assert_type(store.query_quotas("a-*-*"), list[Quota])
     assert_type(store.get_quota(Scope("a")).waiting_per_transformation, int | None)
 
 

@@ -43,10 +43,10 @@ def test_quotas_are_listed_as_they_were_set(store: StateStore) -> None:
     store.set_quota("org-a-*", waiting_per_transformation=0)
     store.set_quota("other-*-*")
     everything = [
-        Quota(scope="*-*-*", actioned_per_hub=1),
-        Quota(scope="org-*-*", actioned_per_hub=2),
-        Quota(scope="org-a-*", waiting_per_transformation=0),
-        Quota(scope="org-a-b", actioned_per_hub=3),
+        Quota(scope=Scope.from_str("*-*-*"), actioned_per_hub=1),
+        Quota(scope=Scope.from_str("org-*-*"), actioned_per_hub=2),
+        Quota(scope=Scope.from_str("org-a-*"), waiting_per_transformation=0),
+        Quota(scope=Scope.from_str("org-a-b"), actioned_per_hub=3),
     ]
     assert store.query_quotas() == everything
     assert store.query_quotas("*-*-*") == everything

@@ -20,7 +20,6 @@ from alchemistore.cli.output import ERRORS_ONLY, Output, counted, output_options
 if TYPE_CHECKING:
     from alchemistore.store import StateStore
 
-LEASE_NAME = "maintenance"
 # Rounds that the leader may miss before another process takes over.
 MISSED = 3
 
@@ -177,7 +176,9 @@ class Maintenance:
         bool
             Whether this process has the lease.
         """
-        leads = self.store.acquire_lease(LEASE_NAME, self.holder, duration)
+        from alchemistore.operations.leases import MAINTENANCE
+
+        leads = self.store.acquire_lease(MAINTENANCE, self.holder, duration)
         if leads is not self.leads:
             self.out.say("This process does the work." if leads else "Another process does it.")
         self.leads = leads
@@ -200,11 +201,12 @@ class Maintenance:
     def release(self) -> None:
         """Release the lease, so that another process takes over at once."""
         from alchemistore.errors import StoreUnavailableError
+        from alchemistore.operations.leases import MAINTENANCE
 
         if not self.leads:
             return
         try:
-            self.store.release_lease(LEASE_NAME, self.holder)
+            self.store.release_lease(MAINTENANCE, self.holder)
         except StoreUnavailableError as error:
             click.echo(
                 f"Error: {printable(str(error))}; another process takes over later", err=True

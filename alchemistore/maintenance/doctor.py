@@ -16,6 +16,7 @@ from alchemistore.database.translation import translate_errors
 from alchemistore.errors import SchemaError
 from alchemistore.models.clock import now
 from alchemistore.operations.history import get_activity, get_lost_claims
+from alchemistore.operations.leases import MAINTENANCE
 
 
 class Level(StrEnum):
@@ -150,6 +151,9 @@ SERVICES = text("""
     FROM compute_services
 """)
 MANAGERS_IN_ERROR = text("SELECT name FROM compute_managers WHERE status = 'ERROR' ORDER BY name")
+HOLDER = text("""
+    SELECT holder FROM leases WHERE name = :name AND ends_at > statement_timestamp()
+""")
 UNCLAIMED_RUNNING = text("""
     SELECT count(*) FROM tasks AS t
     WHERE t.status = 'running' AND NOT EXISTS (
@@ -340,6 +344,19 @@ def _services(tx: Connection, limits: Limits) -> Iterator[Diagnosis]:
         )
 
 
+def _maintenance(tx: Connection, limits: Limits) -> Iterator[Diagnosis]:
+    holder = tx.scalar(HOLDER, {"name": MAINTENANCE})
+    if holder is not None:
+        yield Diagnosis("maintenance", Level.ok, f"done by {holder}")
+        return
+    yield Diagnosis(
+        "maintenance",
+        Level.note,
+        "no process runs 'alchemistore maintain' now",
+        "run it, unless something else calls expire_registrations and maintain_queue",
+    )
+
+
 def _tasks(tx: Connection, limits: Limits) -> Iterator[Diagnosis]:
     found = list(_stuck(tx, limits))
     yield from found
@@ -432,6 +449,7 @@ CHECKS: tuple[Check, ...] = (
     _tables,
     _indexes,
     _services,
+    _maintenance,
     _tasks,
     _clocks,
 )

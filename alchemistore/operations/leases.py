@@ -8,6 +8,9 @@ from sqlalchemy import Connection, text
 
 from alchemistore.models.text import IDENTIFIER_MAX, check_length
 
+# The lease of the process that does the regular work of a store.
+MAINTENANCE = "maintenance"
+
 # Waits for a transaction that takes or releases the same lease. The time of the statement is before
 # the end that such a transaction has set, so that only one of them gets the lease.
 ACQUIRE_LEASE = text("""

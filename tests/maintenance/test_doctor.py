@@ -21,7 +21,7 @@ from tests.support.campaigns import Campaign, campaign, register
 
 SUBJECTS = (
     *("revision", "server", "settings", "connections", "transactions", "tables", "indexes"),
-    *("services", "tasks", "clocks"),
+    *("services", "maintenance", "tasks", "clocks"),
 )
 NOTHING = timedelta(0)
 
@@ -52,6 +52,7 @@ def made(store: StateStore, scope: Scope) -> Campaign:
 
 def test_healthy_store_has_one_finding_for_each_subject(store: StateStore, made: Campaign) -> None:
     register(store, "service")
+    assert store.acquire_lease("maintenance", "me", timedelta(hours=1))
     everything = list(examine(store.engine))
     subjects = [one.subject for one in everything]
     assert tuple(dict.fromkeys(subjects)) == SUBJECTS
@@ -137,6 +138,15 @@ def test_silent_services_and_failed_managers_are_found(store: StateStore) -> Non
     _, two = found(store, "services")
     assert two.level is Level.warning
     assert "east" in two.text
+
+
+def test_process_that_does_the_regular_work_is_named(store: StateStore) -> None:
+    assert levels(store, "maintenance") == [Level.note]
+    assert store.acquire_lease("maintenance", "host:1:a", timedelta(hours=1))
+    [one] = found(store, "maintenance")
+    assert (one.level, one.text) == (Level.ok, "done by host:1:a")
+    assert store.release_lease("maintenance", "host:1:a")
+    assert levels(store, "maintenance") == [Level.note]
 
 
 def hang(store: StateStore, made: Campaign) -> None:
@@ -299,7 +309,8 @@ def test_command_ends_with_0_if_nothing_needs_attention(examined: Run) -> None:
     quiet = examined("--quiet")
     assert (quiet.exit_code, quiet.output) == (0, "")
     lines = [json.loads(line) for line in examined("--json").stdout.splitlines()]
-    assert {line["level"] for line in lines} == {"ok"}
+    # That nobody runs 'maintain' is a note.
+    assert {line["level"] for line in lines} == {"ok", "note"}
     assert {line["subject"] for line in lines} == {*SUBJECTS} - {"settings"}
 
 

@@ -23,6 +23,7 @@ from alchemistore import (
 )
 from alchemistore.errors import SchemaError, StateStoreError
 from alchemistore.maintenance import grants
+from alchemistore.maintenance.doctor import examine
 from alchemistore.maintenance.grants import Purpose
 from alchemistore.models import CredentialedUserIdentity
 from tests.cli.conftest import Run
@@ -471,3 +472,9 @@ def test_check_without_a_right_says_which_grant_is_missing(
     assert named in result.stderr
     assert "GRANT USAGE ON SCHEMA" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_monitor_may_examine_the_store(roles: Roles) -> None:
+    with roles.store("monitor") as store:
+        subjects = {one.subject for one in examine(store.engine)}
+    assert {"revision", "transactions", "tasks", "clocks"} <= subjects

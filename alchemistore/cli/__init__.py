@@ -13,6 +13,7 @@ from alchemistore.cli.database import database
 from alchemistore.cli.demo import demo
 from alchemistore.cli.doctor import doctor
 from alchemistore.cli.exit_codes import EXIT_INTERRUPTED, CommandError
+from alchemistore.cli.exports import exports
 from alchemistore.cli.hub import hub
 from alchemistore.cli.identity import identity
 from alchemistore.cli.imports import imports
@@ -71,6 +72,7 @@ main.add_command(database)
 main.add_command(demo)
 main.add_command(doctor)
 main.add_command(hub)
+main.add_command(exports)
 main.add_command(identity)
 main.add_command(imports)
 main.add_command(local)

@@ -29,6 +29,32 @@ TABLE = "  {:<18} {:>9} {:>9} {:>9} {:>10} {:>9}"
 PASSWORD = "NEO4J_PASS"  # noqa: S105  (the name of the variable)
 
 
+user_option = click.option(
+    "--user",
+    envvar="NEO4J_USER",
+    show_envvar=True,
+    default="neo4j",
+    show_default=True,
+    help="User of the graph.",
+)
+database_option = click.option(
+    "--database",
+    envvar="NEO4J_DBNAME",
+    show_envvar=True,
+    default="neo4j",
+    show_default=True,
+    help="Name of the database in Neo4j.",
+)
+
+
+def graph_password() -> str:
+    """Return the password of the graph, from the environment or a prompt."""
+    password = os.environ.get(PASSWORD)
+    if password is None:
+        password = click.prompt("Password of the graph", hide_input=True, err=True)
+    return str(password)
+
+
 @click.group("import")
 def imports() -> None:
     """Import another store into this one."""
@@ -37,14 +63,8 @@ def imports() -> None:
 @imports.command("neo4j")
 @click.argument("graph")
 @url_option
-@click.option(
-    "--user", envvar="NEO4J_USER", show_envvar=True, default="neo4j", show_default=True,
-    help="User of the graph.",
-)  # fmt: skip
-@click.option(
-    "--database", envvar="NEO4J_DBNAME", show_envvar=True, default="neo4j", show_default=True,
-    help="Name of the database in Neo4j.",
-)  # fmt: skip
+@user_option
+@database_option
 @click.option("--scope", "-s", help="Import only the scopes in this one, and no identities.")
 @click.option("--dry-run", is_flag=True, help="Report what would be done, and undo it.")
 @click.option(
@@ -89,6 +109,12 @@ def neo4j(
 
     Exit codes: 0 the store is equal to the graph, except for what is listed; 1 it is not; 2 failed;
     130 interrupted.
+
+    \b
+    Examples:
+      alchemistore import neo4j bolt://localhost:7687 --dry-run
+      alchemistore import neo4j bolt://localhost:7687 --new-keys new_keys.tsv
+      alchemistore import neo4j bolt://localhost:7687 --scope 'my_org-*-*' --json
     """
     from alchemistore.database.keys import parse_scope
     from alchemistore.neo4j.graph import Neo4jGraph, checked_url
@@ -97,9 +123,7 @@ def neo4j(
 
     checked_url(graph)
     within = None if scope is None else parse_scope(scope)
-    password = os.environ.get(PASSWORD)
-    if password is None:
-        password = click.prompt("Password of the graph", hide_input=True, err=True)
+    password = graph_password()
     store = open_store(url)
     with Neo4jGraph(graph, user, password, database) as source, _progress() as progress:
         run = GraphImport(store, GraphReader(source), graph, force=force, progress=progress)

@@ -57,12 +57,12 @@ def restore_documents(documents: Sequence[Document]) -> Restored:
     documents : sequence of Document
         The documents, children first.
     """
-    reviver = Reviver(sum(len(document.text) for document in documents))
+    size = sum(len(document.text) for document in documents)
     found = Restored([], {}, {}, set())
     built: dict[str, GufeTokenizable] = {}
     for document in documents:
         try:
-            obj, added = _find(document, built, reviver)
+            obj, added = _find(document, built, size)
         except (DocumentNotBuildableError, UnreadableValueError, ValueError) as error:
             found.kept[document.key] = getattr(error, "reason", None) or str(error)
             found.documents.append(document)
@@ -79,9 +79,11 @@ def restore_documents(documents: Sequence[Document]) -> Restored:
 
 
 def _find(
-    document: Document, built: Mapping[str, GufeTokenizable], reviver: Reviver
+    document: Document, built: Mapping[str, GufeTokenizable], size: int
 ) -> tuple[GufeTokenizable, Mapping[str, Any]]:
     """Return the object that has the key of a document, and what was added for it.
+
+    `size` is that of all documents.
 
     Raises
     ------
@@ -96,7 +98,7 @@ def _find(
     first: Exception | None = None
     for added in islice(_attempts(document), TRIES):
         try:
-            content = dict(from_text(document.text, reviver)) | _copied(added)
+            content = dict(from_text(document.text, Reviver(size))) | _copied(added)
             for slot in find_slots(content):
                 slot.container[slot.place] = built[slot.key]
             obj = build_object(str(document.key), content)

@@ -1,4 +1,4 @@
-"""The connection to Neo4j: named queries, which only read, and rows of plain values."""
+"""The connection to Neo4j: named queries, which only read, rows of plain values, and writes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Graph(Protocol):
 
 
 class Neo4jGraph:
-    """A graph in Neo4j, which is only read.
+    """A graph in Neo4j. Only `write` changes it.
 
     Parameters
     ----------
@@ -88,6 +88,25 @@ class Neo4jGraph:
             for record in transaction.run(QUERIES[query], parameters):
                 yield {name: plain(value) for name, value in record.items()}
 
+    def write(self, statement: str, **parameters: Any) -> list[Row]:
+        """Run a statement that writes, in a transaction of its own, and return the rows.
+
+        Parameters
+        ----------
+        statement : str
+            The statement.
+        **parameters
+            Its parameters.
+
+        Raises
+        ------
+        GraphError
+            If the graph cannot be written. The message says why.
+        """
+        with self._translated():
+            answer = self._driver.execute_query(statement, parameters, database_=self.database)
+        return [{name: plain(value) for name, value in record.items()} for record in answer.records]
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         errors = self._driver_module.exceptions
@@ -95,7 +114,7 @@ class Neo4jGraph:
             yield
         except (errors.Neo4jError, errors.DriverError) as error:
             raise GraphError(
-                f"the graph at {self.address} cannot be read:"
+                f"the graph at {self.address} cannot be used:"
                 f" {str(error).splitlines()[0] if str(error) else type(error).__name__}"
             ) from error
 

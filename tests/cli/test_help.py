@@ -49,8 +49,9 @@ WITHOUT_QUIET = {
     ("local", "env"),
     ("demo",),
     ("import", "neo4j"),
+    ("export", "neo4j"),
 }
-WITHOUT_EXAMPLES = {("local", "env"), ("demo",), ("import", "neo4j")}
+WITHOUT_EXAMPLES = {("local", "env"), ("demo",)}
 WITHOUT_JSON = WITHOUT_QUIET | {("network", "export"), ("database", "grant")}
 # Their options and help are alchemiscale's.
 PASSED_ON = ("serve", "alchemiscale")

@@ -1,4 +1,4 @@
-"""`alchemistore import neo4j`: output and exit codes, on a recorded graph."""
+"""`alchemistore import neo4j` and `export neo4j`: output and exit codes, on a recorded graph."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ class Opened:
     def __init__(self, *given: str) -> None:
         type(self).given = given
         self._recorded = RecordedGraph.read("wells")
+
+    address = URL
+
+    def write(self, statement: str, **parameters: Any) -> list[Row]:
+        return []
 
     def __enter__(self) -> Opened:
         return self
@@ -106,6 +111,17 @@ def test_password_in_the_url_is_refused(run: Run) -> None:
     assert done.exit_code == 2
     assert "NEO4J_PASS" in done.stderr
     assert "geheim" not in done.output
+
+
+def test_export_reports_what_was_written(run: Run) -> None:
+    run("import", "neo4j", URL)
+    done = run("export", "neo4j", URL)
+    assert done.exit_code == 0, done.output
+    assert "  tasks                           13 added" in done.stdout
+    assert "changes of status" in done.stdout
+    done = run("export", "neo4j", URL, "--json")
+    assert json.loads(done.stdout.splitlines()[0])["part"] == "org-campaign-one"
+    assert run("export", "neo4j", "bolt://a:b@host").exit_code == 2
 
 
 def test_comparison_is_a_table(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

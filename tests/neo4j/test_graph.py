@@ -43,7 +43,7 @@ def test_unreachable_server_is_an_own_error_with_the_address() -> None:
         url = f"bolt://127.0.0.1:{unused.getsockname()[1]}"
         with (
             Neo4jGraph(url, "neo4j", "x") as graph,
-            pytest.raises(GraphError, match=f"the graph at {url} cannot be read"),
+            pytest.raises(GraphError, match=f"the graph at {url} cannot be used"),
         ):
             list(graph.rows("kinds"))
 

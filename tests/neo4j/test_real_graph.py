@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from alchemistore import StateStore
+from alchemistore import Scope, StateStore
 from alchemistore.neo4j.graph import Neo4jGraph
 from alchemistore.neo4j.importer import GraphImport
 from alchemistore.neo4j.reader import GraphReader
@@ -21,6 +22,8 @@ from tests.support.recorded_graph import RecordedGraph, record
 CHECKOUT = Path(__file__).parents[2]
 FILL = Path(__file__).parent / "programs" / "fill.py"
 PYTHON = "ALCHEMISTORE_SERVER_PYTHON"
+
+ONE, TWO = Scope("org", "campaign", "one"), Scope("org", "campaign", "two")
 
 pytestmark = pytest.mark.neo4j
 
@@ -64,16 +67,20 @@ def run(python: str, *arguments: str, **variables: str) -> subprocess.CompletedP
     )
 
 
-def import_graph(python: str, url: str, database: str, *options: str) -> tuple[int, str]:
-    """Run the command; its exit code and what it printed."""
+def import_graph(python: str, url: str, database: str) -> tuple[int, str]:
+    """Run the import; its exit code and what it printed."""
+    return command(python, "import", url, database)
+
+
+def command(python: str, verb: str, url: str, database: str) -> tuple[int, str]:
+    """Run a command about a graph; its exit code and what it printed."""
     done = run(
         python,
         "-c",
         "from alchemistore.cli import main; main()",
-        "import",
+        verb,
         "neo4j",
         url,
-        *options,
         ALCHEMISTORE_DATABASE_URL=database,
         NEO4J_PASS="x",
     )
@@ -136,6 +143,67 @@ def test_graph_is_not_changed(graph_url: str, store: StateStore, tmp_path: Path)
     assert before.keys() == after.keys()
     for question, rows in before.items():
         assert sorted(map(str, rows)) == sorted(map(str, after[question]))
+
+
+@pytest.fixture(scope="session")
+def empty_graph_url(
+    server_python: str, graph_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Another Neo4j, which is empty."""
+    with serving(CHECKOUT / "build" / "neo4j", tmp_path_factory.mktemp("empty")) as url:
+        yield url
+
+
+def normalised(graph: RecordedGraph) -> dict[str, list[str]]:
+    """The answers without the order of rows and of what they hold."""
+    return {
+        question: sorted(json.dumps(_sorted(row), default=str, sort_keys=True) for row in rows)
+        for question, rows in graph.answers.items()
+    }
+
+
+def _sorted(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _sorted(one) for name, one in value.items() if one is not None}
+    if isinstance(value, list):
+        return sorted(map(_sorted, value), key=str)
+    return value
+
+
+def test_there_and_back_is_equal(
+    graph_url: str,
+    empty_graph_url: str,
+    server_python: str,
+    store: StateStore,
+    pooled_database: str,
+    tmp_path: Path,
+) -> None:
+    code, printed = command(server_python, "import", graph_url, pooled_database)
+    assert code == 0, printed
+    code, printed = command(server_python, "export", empty_graph_url, pooled_database)
+    assert code == 0, printed
+    code, printed = command(server_python, "export", empty_graph_url, pooled_database)
+    assert (code, "is not empty" in printed) == (2, True), printed
+    for name, url in (("there", graph_url), ("back", empty_graph_url)):
+        with Neo4jGraph(url, "neo4j", "x") as graph:
+            record(graph, tmp_path / f"{name}.jsonl")
+    there, back = (RecordedGraph.read(name, tmp_path) for name in ("there", "back"))
+    # The task that has got the scope of its transformation, with its result.
+    for question in (f"tasks {ONE}", f"results {ONE}"):
+        text = json.dumps(there.answers[question], default=str)
+        moved = text.replace(f"-{TWO}", f"-{ONE}") if question.startswith("results") else text
+        there.answers[question] = json.loads(moved)
+        back.answers[question] = json.loads(json.dumps(back.answers[question], default=str))
+    for row in there.of("tasks", str(ONE)):
+        row["key"] = row["key"].replace(f"-{TWO}", f"-{ONE}")
+        row["results"] = [one.replace(f"-{TWO}", f"-{ONE}") for one in row["results"]]
+    expected, found = normalised(there), normalised(back)
+    assert expected.keys() == found.keys()
+    for question, rows in expected.items():
+        assert rows == found[question], question
+    program = Path(__file__).parent / "programs" / "read.py"
+    done = run(server_python, str(program), graph_url, empty_graph_url)
+    assert (done.returncode, done.stdout) == (0, "equal"), done.stderr
 
 
 def test_recording_is_what_the_original_writes(graph_url: str, tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""`alchemistore export`: write this store into another one."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from alchemistore.cli.imports import database_option, graph_password, user_option
+from alchemistore.cli.options import open_store, url_option
+
+
+@click.group("export")
+def exports() -> None:
+    """Write this store into another one."""
+
+
+@exports.command("neo4j")
+@click.argument("graph")
+@url_option
+@user_option
+@database_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+def neo4j(graph: str, url: str, user: str, database: str, as_json: bool) -> None:
+    """Write this store into an empty Neo4j, for a server of alchemiscale 0.8.
+
+    GRAPH is the address of Neo4j, such as bolt://host:7687. The password is that of the variable
+    NEO4J_PASS; without it, you are asked. Nothing may write to the store meanwhile. If the export
+    fails, empty the Neo4j before you run it again.
+
+    Attempts that have ended, the history of statuses, and quotas have no place in a graph; the
+    report counts them. Objects that refer twice to another one are listed.
+
+    \b
+    Examples:
+      alchemistore export neo4j bolt://localhost:7687
+    """
+    from alchemistore.neo4j.exporter import GraphExport
+    from alchemistore.neo4j.graph import Neo4jGraph, checked_url
+
+    checked_url(graph)
+    store = open_store(url)
+
+    def show(what: str) -> None:
+        if sys.stderr.isatty():
+            click.echo(what, err=True)
+
+    with Neo4jGraph(graph, user, graph_password(), database) as target:
+        for report in GraphExport(store, target, show).run():
+            if as_json:
+                click.echo(json.dumps(report.to_dict()))
+                continue
+            for line in report.lines():
+                click.echo(line)

@@ -1,24 +1,25 @@
-"""`alchemistore result`: references to stored results."""
+"""`alchemistore result`: results and references to them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from alchemistore.cli.options import open_store, url_option
-from alchemistore.cli.output import KEYS_ONLY, Output, busy, output_options, portions
+from alchemistore.cli.options import keys_argument, object_store, open_store, url_option
+from alchemistore.cli.output import ERRORS_ONLY, KEYS_ONLY, Output, busy, output_options, portions
 from alchemistore.cli.task import require
 
 if TYPE_CHECKING:
-    from alchemistore.models import ScopedKey
+    from alchemistore.models import ProtocolDAGResultRef, ScopedKey
     from alchemistore.store import StateStore
 
 
 @click.group()
 def result() -> None:
-    """Show the results of tasks."""
+    """List and get the results of tasks."""
 
 
 @result.command("list")
@@ -100,3 +101,56 @@ def _references(
                 "location": ref.location,
                 "obj_key": ref.obj_key,
             }
+
+
+@result.command()
+@keys_argument("RESULT...")
+@url_option
+@click.option(
+    "--directory",
+    "-d",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write each result to a file of its name in this directory, which is created.",
+)
+@output_options(ERRORS_ONLY)
+def get(out: Output, url: str, keys: list[str], directory: Path | None) -> None:
+    """Get results from the object store (AWS_... variables), as gufe's JSON.
+
+    RESULT is the key of a reference, ProtocolDAGResultRef-..., as 'result list' prints it. Without
+    --directory, a single result is written to standard output. Exit code 1 if a result is missing.
+
+    \b
+    Examples:
+      alchemistore result get ProtocolDAGResultRef-... > result.json
+      alchemistore result list -n AlchemicalNetwork-... -q | alchemistore result get - -d results
+    """
+    if directory is None and len(keys) != 1:
+        raise click.UsageError("several results need --directory")
+    store, objects = open_store(url), object_store()
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+    for number, key in enumerate(keys, start=1):
+        with busy(f"Getting results: {number:,} of {len(keys):,}"):
+            try:
+                ref = _reference(store, key)
+                data = objects.pull_protocoldagresult(location=ref.location, return_as="bytes")
+            except KeyError as error:
+                out.complain(str(error))
+                continue
+        if directory is None:
+            click.echo(data, nl=False)
+            continue
+        path = directory / f"{ref.obj_key}.json"
+        path.write_bytes(data)
+        out.json({"result": key, "file": str(path)})
+        out.say(str(path))
+
+
+def _reference(store: StateStore, key: str) -> ProtocolDAGResultRef:
+    from alchemistore.models import ProtocolDAGResultRef, ScopedKey
+
+    parsed = ScopedKey.from_str(key)
+    if parsed.qualname != ProtocolDAGResultRef.__name__:
+        raise ValueError(f"{key} is not the key of a ProtocolDAGResultRef")
+    found: ProtocolDAGResultRef = store.get_gufe(parsed)
+    return found

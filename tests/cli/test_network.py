@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from alchemistore import Scope, StateStore, StrategyState
+from alchemistore import S3ObjectStore, Scope, StateStore, StrategyState, add_file, get_s3os
 from alchemistore.models import StrategyStatusEnum
+from alchemistore.settings import S3ObjectStoreSettings, get_s3_settings
 from tests.cli.conftest import Run
 from tests.support.campaigns import ZERO, campaign, star
-from tests.support.files import chain, nested, quickrun, run as run_edge
+from tests.support.files import archive, chain, nested, quickrun, run as run_edge
 from tests.support.gufe_classes import Ball, network, transformation
 from tests.support.results import ref
 
@@ -191,3 +194,57 @@ def test_results_are_listed_by_task_transformation_and_network(
     assert results().exit_code == 2
     assert results("--task", made.tasks[0], "-n", made.network).exit_code == 2
     assert "No such object" in results("--task", f"Task-{ZERO}-a-b-c").stderr
+
+
+@pytest.fixture
+def objects(
+    s3_server: S3ObjectStoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[S3ObjectStore]:
+    """An object store that the environment names."""
+    settings = s3_server.model_copy(update={"AWS_S3_PREFIX": uuid4().hex})
+    for name, value in settings:
+        if value is not None:
+            monkeypatch.setenv(
+                name, value.get_secret_value() if hasattr(value, "get_secret_value") else value
+            )
+    get_s3_settings.cache_clear()
+    yield get_s3os(settings)
+    get_s3_settings.cache_clear()
+
+
+def test_results_are_got_from_the_object_store(
+    run: Run,
+    store: StateStore,
+    pooled_database: str,
+    objects: S3ObjectStore,
+    scope: Scope,
+    tmp_path: Path,
+) -> None:
+    edge = transformation()
+    source = archive(network(), {str(edge.key): [run_edge(edge, tmp_path) for _ in range(2)]})
+    tasks = add_file(store, source, scope, object_store=objects).tasks
+    refs = [str(key) for task in tasks for key in store.get_task_results(task)]
+    stored: list[Any] = [store.get_gufe(key) for key in refs]
+    expected = [
+        objects.pull_protocoldagresult(location=one.location, return_as="json") for one in stored
+    ]
+
+    def get(*options: object, typed: str | None = None) -> Any:
+        return run("result", "get", "--url", pooled_database, *map(str, options), typed=typed)
+
+    one = get(refs[0])
+    assert (one.exit_code, one.stdout, one.stderr) == (0, expected[0], "")
+    where = tmp_path / "new" / "results"
+    done = get("-", "--directory", where, "--json", typed="\n".join(refs))
+    assert done.exit_code == 0
+    files = [Path(line["file"]) for line in json_lines(done.stdout)]
+    assert files == [where / f"{one.obj_key}.json" for one in stored]
+    assert [file.read_text() for file in files] == expected
+    assert get(*refs).exit_code == 2
+    assert "not the key of a ProtocolDAGResultRef" in get(tasks[0]).stderr
+    objects.delete(stored[0].location)
+    missing = f"ProtocolDAGResultRef-{ZERO}-{scope}"
+    done = get(refs[0], missing, refs[1], "-d", where, "-q")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert stored[0].location in done.stderr
+    assert missing in done.stderr

@@ -114,7 +114,7 @@ def _references(
 )
 @output_options(ERRORS_ONLY)
 def get(out: Output, url: str, keys: list[str], directory: Path | None) -> None:
-    """Get results from the object store (AWS_... variables), as gufe's JSON.
+    """Write results from the object store (AWS_... variables) to files, as gufe's JSON.
 
     RESULT is the key of a reference, ProtocolDAGResultRef-..., as 'result list' prints it. Without
     --directory, a single result is written to standard output. Exit code 1 if a result is missing.

@@ -166,18 +166,21 @@ class Output:
                 else:
                     click.echo(shown(row[columns[0]]))
             return
+        from rich.cells import cell_len
+
         widths, titles = [0] * len(columns), [name.replace("_", " ").upper() for name in columns]
         remaining = iter(rows)
         while page := list(islice(remaining, PAGE)):
             cells = [[shown(row[name]) for name in columns] for row in page]
             if titles:
                 cells.insert(0, titles)
-            widths = [max(widths[i], *(len(line[i]) for line in cells)) for i in range(len(widths))]
-            for line in cells:
-                text = "  ".join(
-                    cell.ljust(width) for cell, width in zip(line, widths, strict=True)
-                ).rstrip()
-                click.secho(text, bold=line is titles)
+            # Some characters take two columns of a terminal.
+            sizes = [[cell_len(cell) for cell in line] for line in cells]
+            widths = [max(column) for column in zip(widths, *sizes, strict=True)]
+            for line, taken in zip(cells, sizes, strict=True):
+                gaps = [" " * (width - size) for width, size in zip(widths, taken, strict=True)]
+                text = "  ".join(cell + gap for cell, gap in zip(line, gaps, strict=True))
+                click.secho(text.rstrip(), bold=line is titles)
             titles = []
 
     def record(self, fields: Mapping[str, Any]) -> None:

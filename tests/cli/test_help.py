@@ -126,7 +126,15 @@ def loaded_by(*arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["--help"], ["identity", "add", "--help"], ["database", "check", "--help"]]
+    "arguments",
+    [
+        [],
+        ["--help"],
+        ["identity", "add", "--help"],
+        ["database", "check", "--help"],
+        ["status", "--help"],
+        ["doctor", "--help"],
+    ],
 )
 def test_starting_imports_no_heavy_package(arguments: list[str]) -> None:
     loaded = loaded_by(*arguments)
@@ -140,12 +148,25 @@ def test_starting_imports_no_heavy_package(arguments: list[str]) -> None:
         "numpy",
         "psycopg",
         "rdkit",
+        "rich",
         "sqlalchemy",
     }
 
 
 @pytest.mark.parametrize(
-    "arguments", [["identity", "list"], ["database", "check"], ["database", "check", "--repair"]]
+    "arguments",
+    [
+        ["identity", "list"],
+        ["database", "check"],
+        ["database", "check", "--repair"],
+        ["status"],
+        ["doctor", "--no-objects"],
+        ["maintain", "--once"],
+        ["task", "list"],
+        ["network", "list"],
+        ["hub", "list"],
+        ["service", "list"],
+    ],
 )
 def test_commands_on_the_database_import_neither_gufe_nor_boto3(
     pooled_database: str, arguments: list[str]

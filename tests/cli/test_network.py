@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from rich.cells import cell_len
 
 from alchemistore import S3ObjectStore, Scope, StateStore, StrategyState, add_file, get_s3os
 from alchemistore.models import StrategyStatusEnum
@@ -91,6 +92,18 @@ def test_all_pages_of_networks_are_listed(
     expected = [str(key) for key in store.query_networks()]
     assert networks("list", "-q").stdout.split() == expected
     assert [one["network"] for one in json_lines(networks("list", "--json").stdout)] == expected
+
+
+def test_columns_are_aligned_where_characters_are_wide(
+    networks: Run, store: StateStore, scope: Scope
+) -> None:
+    store.create_network(star(1, "リガンド"), scope)
+    store.create_network(star(2, "ligands"), scope)
+    title, *rows = networks("list").stdout.splitlines()
+    for row in rows:
+        before, found, _ = row.partition("active")
+        assert found
+        assert cell_len(before) == title.index("STATE")
 
 
 def test_state_is_shown_and_set(networks: Run, store: StateStore, scope: Scope) -> None:

@@ -657,6 +657,12 @@ def _refresh(tx: Connection, scope_id: int) -> None:
 
 
 def _create_staging(tx: Connection) -> None:
+    allowed, database, role = tx.execute(statements.MAY_STAGE).one()
+    if not allowed:
+        raise GraphError(
+            "an import needs temporary tables, which its role may not create; let an administrator"
+            f" run: GRANT TEMPORARY ON DATABASE {database} TO {role}"
+        )
     for statement in statements.CREATE_STAGING:
         tx.execute(statement)
     tx.execute(statements.EMPTY_STAGING)

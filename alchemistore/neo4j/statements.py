@@ -78,6 +78,10 @@ _BODIES = [
 CREATE_STAGING = [
     text(f"CREATE TEMPORARY TABLE IF NOT EXISTS {body} ON COMMIT DROP") for body in _BODIES
 ]
+MAY_STAGE = text("""
+    SELECT has_database_privilege(current_database(), 'TEMPORARY') AS allowed,
+        quote_ident(current_database()) AS database, quote_ident(current_user) AS role
+""")
 EMPTY_STAGING = text(f"TRUNCATE {', '.join(_NAMES)}")
 
 

@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from alchemistore import (
     CredentialedComputeIdentity,
@@ -18,6 +18,7 @@ from alchemistore import (
     TaskStatusEnum,
 )
 from alchemistore.errors import GraphError
+from alchemistore.neo4j import statements
 from alchemistore.neo4j.graph import Row
 from alchemistore.neo4j.importer import GraphImport
 from alchemistore.neo4j.reader import GraphReader
@@ -421,6 +422,15 @@ def test_statements_do_not_grow_with_the_tasks_of_a_page(
     assert changes(imported(store, graph))[str(TWO)]["tasks"] == (500, 0, 0)
     event.remove(store.engine, "before_cursor_execute", count)
     assert few <= len(sent) <= few + 5
+
+
+def test_role_that_may_not_create_temporary_tables_is_told_what_to_do(
+    store: StateStore, graph: RecordedGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = text("SELECT false, 'data', 'owner'")
+    monkeypatch.setattr(statements, "MAY_STAGE", refused)
+    with pytest.raises(GraphError, match="GRANT TEMPORARY ON DATABASE data TO owner"):
+        imported(store, graph)
 
 
 # What the original lets in and the store does not hold.

@@ -206,6 +206,58 @@ def test_there_and_back_is_equal(
     assert (done.returncode, done.stdout) == (0, "equal"), done.stderr
 
 
+KINDS = (
+    "Task",
+    "TaskHub",
+    "NetworkMark",
+    "ProtocolDAGResultRef",
+    "Tracebacks",
+    "TaskRestartPattern",
+)
+
+
+def test_what_the_store_does_not_hold_is_listed(graph_url: str, store: StateStore) -> None:
+    import neo4j
+
+    with neo4j.GraphDatabase.driver(graph_url, auth=("neo4j", "x")) as driver:
+        for kind in (*KINDS, "ChemicalSystem"):
+            driver.execute_query(
+                f"CREATE (n:GufeTokenizable:{kind}:Stray) SET n += $properties",
+                properties={
+                    "_org": "org",
+                    "_campaign": "campaign",
+                    "_project": "one",
+                    "_gufe_key": f"{kind}-{'0' * 32}",
+                    "_scoped_key": f"{kind}-{'0' * 32}-{ONE}",
+                    "status": "waiting",
+                },
+            )
+        driver.execute_query("""
+            MATCH (:ComputeServiceRegistration)-[:CLAIMS]->(t:Task)
+            MATCH (s:ComputeServiceRegistration) WHERE NOT (s)-[:CLAIMS]->(t)
+            CREATE (s)-[:CLAIMS {claimed: datetime(), stray: true}]->(t)
+        """)
+        driver.execute_query("""
+            MATCH (h:TaskHub)-[:ACTIONS]->(t:Task {status: 'waiting'}) WITH h, t LIMIT 1
+            CREATE (h)-[:ACTIONS {weight: 0.9, task: t._scoped_key, stray: true}]->(t)
+        """)
+        try:
+            with Neo4jGraph(graph_url, "neo4j", "x") as graph:
+                reports = [*GraphImport(store, GraphReader(graph), graph_url).run()]
+        finally:
+            driver.execute_query("MATCH (n:Stray) DETACH DELETE n")
+            driver.execute_query("MATCH ()-[r]->() WHERE r.stray DELETE r")
+    found = [one for report in reports for one in report.findings if not one.document]
+    texts = {one.key: one.text for one in found}
+    for kind in (*KINDS, "ChemicalSystem"):
+        assert texts[f"{kind}-{'0' * 32}-{ONE}"].endswith("it was left out")
+    others = [one.text for one in found if "0" * 32 not in one.key]
+    assert len(others) == 2
+    assert any("it is claimed more than once" in one for one in others)
+    assert any("twice; the larger weight was taken" in one for one in others)
+    store.check()
+
+
 def test_recording_is_what_the_original_writes(graph_url: str, tmp_path: Path) -> None:
     """The recorded graph of the other tests has the same questions and kinds of rows."""
     with Neo4jGraph(graph_url, "neo4j", "x") as graph:

@@ -184,12 +184,16 @@ def test_fault_of_the_database_is_an_own_error_of_every_call(world: World, state
 
 
 @pytest.mark.usefixtures("no_pauses")
-def test_lost_connection_is_an_own_error_of_every_call(world: World) -> None:
+@pytest.mark.parametrize("name", CALLS)
+def test_lost_connection_is_an_own_error(
+    world: World, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transaction, "MAX_ATTEMPTS", 2)
+    monkeypatch.setattr(transaction, "OUTCOME_SECONDS", 0)
     with fault(world.store, "SELECT pg_terminate_backend(pg_backend_pid())"):
-        for name in CALLS:
-            with pytest.raises(errors.StoreUnavailableError) as raised:
-                getattr(world.store, name)(**arguments(world, name))
-            require_own(raised.value, name)
+        with pytest.raises(errors.StoreUnavailableError) as raised:
+            getattr(world.store, name)(**arguments(world, name))
+        require_own(raised.value, name)
     assert world.store.query_tasks(limit=1)
 
 

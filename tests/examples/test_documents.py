@@ -19,7 +19,9 @@ CURRENT = [document for document in DOCUMENTS if document.name != "CHANGELOG.md"
 PATH = re.compile(r"`((?:alchemistore|bench|docs|examples|migrations|tests)/[\w/.]*)`")
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 TARGET = re.compile(r"(?:^    |`|&& )make ([a-z][a-z0-9-]*)", re.MULTILINE)
-COMMAND = re.compile(r"(?:^    |`|&& )alchemistore ([a-z][a-z-]*(?: [a-z][a-z-]*)?)", re.MULTILINE)
+COMMAND = re.compile(
+    r"(?:^    |`|&& )alchemistore ([a-z][a-z-]*(?: [a-z][a-z0-9-]*)?)", re.MULTILINE
+)
 
 TARGETS = set(re.findall(r"^([a-z0-9-]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
 

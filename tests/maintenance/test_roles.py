@@ -135,6 +135,7 @@ READS: dict[str, Call] = {
     "get_transformation_actioned_tasks": lambda s, m: s.get_transformation_actioned_tasks(
         m.transformations[0], m.hub
     ),
+    "query_quotas": lambda s, m: s.query_quotas(),
     "get_quota": lambda s, m: s.get_quota(SCOPE),
     "get_compute_manager_id": lambda s, m: s.get_compute_manager_id("manager"),
     "get_compute_manager_status": lambda s, m: s.get_compute_manager_status(MANAGER),

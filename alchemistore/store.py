@@ -244,8 +244,6 @@ class StateStore(Transactional, AlchemiscaleStateStore):
             return self.run(
                 lambda tx, again: claims.has_work(tx, where, names, without, hubs),
                 readonly=True,
-                autocommit=True,
-                idempotent=True,
             )
 
         if look():
@@ -285,8 +283,6 @@ class StateStore(Transactional, AlchemiscaleStateStore):
         row, rounds = self.run(
             lambda tx, again: identities.read_for_login(tx, identifier, cls),
             readonly=True,
-            autocommit=True,
-            idempotent=True,
         )
         return identities.verify_login(row, rounds, key, cls)
 

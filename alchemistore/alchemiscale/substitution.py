@@ -137,7 +137,7 @@ def _replace(module: ModuleType, substitute: ModuleType) -> None:
 
 
 def _replace_worker(strategist: Any) -> None:
-    """Run `install` first in the processes of the strategist, which import alchemiscale anew."""
+    """Run `install` first in the processes of the strategist, which import alchemiscale again."""
     worker = import_module(WORKER)
     if strategist.execute_strategy_worker is not worker.execute_strategy_worker:
         setattr(strategist, KEPT, strategist.execute_strategy_worker)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alchemistore.cli.options import object_store, open_store, parse_age, url_option
+from alchemistore.cli.options import age_option, object_store, open_store, url_option
 from alchemistore.cli.output import Output, busy, output_options, printable
 
 if TYPE_CHECKING:
@@ -28,38 +28,10 @@ COLOURS = {"ok": "green", "note": "blue", "warning": "yellow", "problem": "red"}
     help="Write, read and delete two small objects in the object store (AWS_... variables)."
     "  [default: if AWS_S3_BUCKET is set]",
 )
-@click.option(
-    "--transaction",
-    default="10m",
-    show_default=True,
-    metavar="AGE",
-    callback=parse_age,
-    help="Warn about transactions that are older than this.",
-)
-@click.option(
-    "--silence",
-    default="30m",
-    show_default=True,
-    metavar="AGE",
-    callback=parse_age,
-    help="Warn about registered services without a heartbeat for this long.",
-)
-@click.option(
-    "--waiting",
-    default="6h",
-    show_default=True,
-    metavar="AGE",
-    callback=parse_age,
-    help="Warn if a task could have been claimed for longer than this.",
-)
-@click.option(
-    "--running",
-    default="2d",
-    show_default=True,
-    metavar="AGE",
-    callback=parse_age,
-    help="Warn if a task has been running for longer than this.",
-)
+@age_option("--transaction", "10m", "Warn about transactions that are older than this.")
+@age_option("--silence", "30m", "Warn about registered services without a heartbeat for this long.")
+@age_option("--waiting", "6h", "Warn if a task could have been claimed for longer than this.")
+@age_option("--running", "2d", "Warn if a task has been running for longer than this.")
 @click.option(
     "--attempts",
     type=click.IntRange(1),

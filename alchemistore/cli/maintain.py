@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alchemistore.cli.options import open_store, parse_age, url_option
+from alchemistore.cli.options import age_option, open_store, url_option
 from alchemistore.cli.output import ERRORS_ONLY, Output, counted, output_options, printable
 
 if TYPE_CHECKING:
@@ -26,30 +26,11 @@ MISSED = 3
 
 @click.command()
 @url_option
-@click.option(
-    "--lease",
-    metavar="AGE",
-    default="30m",
-    show_default=True,
-    callback=parse_age,
-    help="Compute services without a heartbeat for longer than this expire.",
+@age_option("--lease", "30m", "Compute services without a heartbeat for longer than this expire.")
+@age_option(
+    "--manager-lease", "1h", "Compute managers without a status update for longer than this expire."
 )
-@click.option(
-    "--manager-lease",
-    metavar="AGE",
-    default="1h",
-    show_default=True,
-    callback=parse_age,
-    help="Compute managers without a status update for longer than this expire.",
-)
-@click.option(
-    "--manager-error-lease",
-    metavar="AGE",
-    default="1d",
-    show_default=True,
-    callback=parse_age,
-    help="The same for compute managers with status ERROR.",
-)
+@age_option("--manager-error-lease", "1d", "The same for compute managers with status ERROR.")
 @click.option("--once", is_flag=True, help="Do everything once, and end.")
 @click.option(
     "--interval",

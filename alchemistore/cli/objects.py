@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alchemistore.cli.options import object_store, open_store, parse_age, url_option
+from alchemistore.cli.options import age_option, object_store, open_store, url_option
 from alchemistore.cli.output import ERRORS_ONLY, Output, confirm, output_options, yes_option
 from alchemistore.cli.progress import Progress
 
@@ -22,11 +22,11 @@ def objects() -> None:
 
 @objects.command()
 @url_option
-@click.option(
+@age_option(
     "--older-than",
-    callback=parse_age,
+    None,
+    "Only remove objects older than this, e.g. 90m, 12h, 7d, 2w.",
     required=True,
-    help="Only remove objects older than this, e.g. 90m, 12h, 7d, 2w.",
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be removed, but remove nothing.")
 @click.option(

@@ -33,8 +33,38 @@ _FROM_INPUT = "alchemistore.keys_from_input"
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def parse_age(context: click.Context, parameter: click.Parameter, value: str) -> timedelta:
-    """Return the time span that the text of an option means, such as 90m."""
+def age_option(
+    name: str, default: str | None, text: str, required: bool = False
+) -> Callable[[click.decorators.FC], click.decorators.FC]:
+    """Return a decorator that adds an option for a time span, passed as a timedelta.
+
+    Parameters
+    ----------
+    name : str
+        The option, such as ``--lease``.
+    default : str or None
+        The default, such as ``30m``; the function gets ``None`` without one.
+    text : str
+        The help text.
+    required : bool, default False
+        Whether the option must be given.
+    """
+    return click.option(
+        name,
+        required=required,
+        metavar="AGE",
+        default=default,
+        show_default=default is not None,
+        callback=_parse_age,
+        help=text,
+    )
+
+
+def _parse_age(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> timedelta | None:
+    if value is None:
+        return None
     found = re.fullmatch(r"(\d{1,6})([smhdw])", value)
     if not found:
         raise click.BadParameter(

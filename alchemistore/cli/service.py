@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alchemistore.cli.options import keys_argument, open_store, parse_age, url_option
+from alchemistore.cli.options import age_option, keys_argument, open_store, url_option
 from alchemistore.cli.output import (
     ERRORS_ONLY,
     KEYS_ONLY,
@@ -59,12 +59,7 @@ def _rows(
 @service.command("list")
 @url_option
 @click.option("--manager", metavar="NAME", help="Only those of this compute manager.")
-@click.option(
-    "--silent",
-    metavar="AGE",
-    callback=lambda context, parameter, value: value and parse_age(context, parameter, value),
-    help="Only those without a heartbeat for this long, e.g. 30m.",
-)
+@age_option("--silent", None, "Only those without a heartbeat for this long, e.g. 30m.")
 @output_options(KEYS_ONLY)
 def list_(out: Output, url: str, manager: str | None, silent: timedelta | None) -> None:
     """List registered compute services: host, running tasks, silence and failures.
@@ -85,14 +80,7 @@ def list_(out: Output, url: str, manager: str | None, silent: timedelta | None) 
 @service.command()
 @keys_argument("[SERVICE...]", required=False)
 @url_option
-@click.option(
-    "--lease",
-    metavar="AGE",
-    default="30m",
-    show_default=True,
-    callback=parse_age,
-    help="Remove services without a heartbeat for longer than this.",
-)
+@age_option("--lease", "30m", "Remove services without a heartbeat for longer than this.")
 @yes_option
 @output_options(ERRORS_ONLY)
 def expire(out: Output, url: str, keys: list[str], lease: timedelta, yes: bool) -> None:

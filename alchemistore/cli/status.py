@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alchemistore.cli.options import open_store, parse_age, scope_option, url_option
+from alchemistore.cli.options import age_option, open_store, scope_option, url_option
 from alchemistore.cli.output import (
     PAGE,
     Output,
@@ -46,21 +46,11 @@ MINUTE = timedelta(minutes=1)
 @click.command()
 @url_option
 @scope_option
-@click.option(
-    "--since",
-    metavar="AGE",
-    default="10m",
-    show_default=True,
-    callback=parse_age,
-    help="Time over which claims and results are counted.",
-)
-@click.option(
+@age_option("--since", "10m", "Time over which claims and results are counted.")
+@age_option(
     "--lease",
-    metavar="AGE",
-    default="30m",
-    show_default=True,
-    callback=parse_age,
-    help="A service without a heartbeat for this long has expired; for a third of it, is silent.",
+    "30m",
+    "A service without a heartbeat for this long has expired; for a third of it, is silent.",
 )
 @click.option(
     "--networks",

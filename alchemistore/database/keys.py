@@ -26,11 +26,10 @@ SCOPE_IDS = text("""
         AS wanted (org, campaign, project) USING (org, campaign, project)
 """)
 
-# The same for one scope: PostgreSQL would plan the statement for a list anew in each call.
-ONE_SCOPE = text("""
-    SELECT org, campaign, project, id FROM scopes
-    WHERE org = :org AND campaign = :campaign AND project = :project
-""")
+# The id of one scope. PostgreSQL would plan the statement for a list again in each call.
+FIND_SCOPE = text(
+    "SELECT id FROM scopes WHERE org = :org AND campaign = :campaign AND project = :project"
+)
 
 
 def parse_key(key: ScopedKey | str, kind: str | Sequence[str] | None = None) -> ScopedKey:
@@ -338,9 +337,8 @@ def scope_ids(
     if len(wanted) == 1:
         org, campaign, project = wanted[0]
         values = {"org": org, "campaign": campaign, "project": project}
-        return {
-            (row.org, row.campaign, row.project): row.id for row in tx.execute(ONE_SCOPE, values)
-        }
+        scope_id = tx.scalar(FIND_SCOPE, values)
+        return {} if scope_id is None else {wanted[0]: scope_id}
     orgs, campaigns, projects = (list(part) for part in zip(*wanted, strict=True))
     rows = tx.execute(SCOPE_IDS, {"orgs": orgs, "campaigns": campaigns, "projects": projects})
     return {(row.org, row.campaign, row.project): row.id for row in rows}

@@ -236,13 +236,14 @@ class Transactional:
         operation : callable
             Takes the open transaction, and whether it runs again.
         readonly : bool
-            The operation only reads. Without `autocommit`, the database refuses writes.
+            The operation only reads, so BEGIN and COMMIT are not sent when it runs for the first
+            time, and it may run again if the connection is lost.
         known : bool, default False
             The operation recognises whether it was carried out before, so it is also repeated when
             the connection was lost during COMMIT, for up to :data:`OUTCOME_SECONDS`.
         autocommit : bool, default False
-            Do not send BEGIN and COMMIT when the operation runs for the first time, because it only
-            reads, or executes one statement.
+            Do not send BEGIN and COMMIT when the operation runs for the first time, because it
+            executes one statement.
         idempotent : bool, default False
             The operation may run again if the connection is lost.
         """
@@ -259,8 +260,8 @@ class Transactional:
                     open_transaction(
                         self.engine,
                         readonly=readonly,
-                        autocommit=autocommit and attempt == 1,
-                        idempotent=idempotent,
+                        autocommit=(autocommit or readonly) and attempt == 1,
+                        idempotent=idempotent or readonly,
                     ) as connection,
                     translate_values(),
                 ):
@@ -335,7 +336,7 @@ def reads(
     BEGIN and COMMIT are not sent. As in a transaction at READ COMMITTED, each statement reads what
     was committed before it.
     """
-    return _method(operation, readonly=True, autocommit=True, idempotent=True)
+    return _method(operation, readonly=True)
 
 
 def writes(

@@ -7,7 +7,6 @@ written to a part since. An import that was interrupted goes on where it was whe
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -45,6 +44,8 @@ from alchemistore.operations.documents import ensure_scope, stored_keys
 from alchemistore.operations.matching import check_pattern
 from alchemistore.operations.networks import create_network, delete_network
 from alchemistore.operations.queue.refresh import refresh
+from alchemistore.operations.restart_patterns import token_of_pattern
+from alchemistore.operations.strategies import require_no_members
 from alchemistore.operations.taskhubs import drop_taskhub
 from alchemistore.store import StateStore
 
@@ -434,7 +435,7 @@ class GraphImport:
             rows.append(
                 {
                     "taskhub": one.hub.token,
-                    "token": _pattern_token(one.pattern),
+                    "token": token_of_pattern(one.pattern),
                     "pattern": escape(one.pattern),
                     "max_retries": maximum,
                 }
@@ -456,19 +457,9 @@ def _store_strategy(
     scope: Scope, found: GraphDocuments, tx: Connection, report: PartReport
 ) -> None:
     chain = gufe_adapter.read_chain(found.chain)
-    _require_no_members(chain)
+    require_no_members(chain)
     by = WRITTEN_BY if found.kept else None
     store_documents(tx, ensure_scope(tx, scope), chain, compare=True, written_by=by)
-
-
-def _require_no_members(chain: Iterable[gufe_adapter.Document]) -> None:
-    for document in chain:
-        if (
-            "components" in document.content
-            or gufe_adapter.edge_content(document) is not None
-            or {"edges", "nodes"} <= document.content.keys()
-        ):
-            raise ValueError(f"a strategy cannot contain {document.key}")
 
 
 def _describe(report: PartReport, scope: Scope, found: GraphDocuments) -> None:
@@ -582,7 +573,7 @@ def _stage_tasks(
             {
                 "taskhub": ScopedKey.from_str(one.hub).token,
                 "task": token,
-                "pattern": _pattern_token(one.pattern),
+                "pattern": token_of_pattern(one.pattern),
                 "retries": min(one.retries, MAX_RETRIES),
             }
             for one in task.counters
@@ -709,10 +700,6 @@ def _weight(report: PartReport, key: ScopedKey, weight: float) -> float:
     if allowed != weight:
         report.find(key, f"it has the weight {weight}; {allowed} was taken")
     return allowed
-
-
-def _pattern_token(pattern: str) -> UUID:
-    return UUID(hex=hashlib.md5(escape(pattern).encode(), usedforsecurity=False).hexdigest())
 
 
 def _json(texts: Iterable[str]) -> str:

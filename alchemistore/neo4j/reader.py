@@ -39,7 +39,7 @@ class GraphScopes(NamedTuple):
 
 
 class GraphReader:
-    """The contents of a graph as records. Each call reads the graph anew.
+    """The contents of a graph as records. Each call reads the graph again.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ from alchemistore.operations.settlement import LockedTask, find_sender, lock_tas
 LOCK_SERVICE_OF_DELIVERY = text("""
     SELECT identifier FROM compute_services WHERE identifier = :identifier FOR KEY SHARE
 """)
-# The reference under which a result of the task is stored already. A server stores it anew, with
+# The reference under which a result of the task is stored already. A server sends it again, with
 # another time, if it is sent again.
 FIND_DELIVERED = text(f"""
     SELECT r.location, r.scope, r.creator, r.datetime_created

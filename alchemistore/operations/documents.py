@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 
 from alchemistore import gufe_adapter
 from alchemistore.database.keys import (
+    FIND_SCOPE,
     one_or_missing,
     parameters,
     scope_ids,
@@ -25,9 +26,6 @@ from alchemistore.models import GufeKey, Scope, ScopedKey
 from alchemistore.models.clock import now
 from alchemistore.models.gufe import GufeTokenizable
 
-FIND_SCOPE = text(
-    "SELECT id FROM scopes WHERE org = :org AND campaign = :campaign AND project = :project"
-)
 INSERT_SCOPE = text("""
     INSERT INTO scopes (org, campaign, project, created_at) VALUES (:org, :campaign, :project, :now)
     ON CONFLICT DO NOTHING

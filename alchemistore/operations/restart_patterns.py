@@ -62,7 +62,8 @@ PATTERNS_OF_HUBS = text("""
 """)
 
 
-def _token(pattern: str) -> UUID:
+def token_of_pattern(pattern: str) -> UUID:
+    """Return the token of a restart pattern, the MD5 of its stored text."""
     stored = escape(pattern).encode()
     return UUID(hex=hashlib.md5(stored, usedforsecurity=False).hexdigest())
 
@@ -123,7 +124,7 @@ def add_task_restart_patterns(
             ADD_PATTERNS,
             {
                 **values,
-                "patterns": [_token(pattern) for pattern in listed],
+                "patterns": [token_of_pattern(pattern) for pattern in listed],
                 "texts": [escape(pattern) for pattern in listed],
                 "max_retries": maximum,
                 "now": now(),
@@ -149,7 +150,7 @@ def remove_task_restart_patterns(
     ValueError
         If `taskhub` is the key of something else, or a pattern is not text.
     """
-    tokens = [_token(pattern) for pattern in _listed(patterns)]
+    tokens = [token_of_pattern(pattern) for pattern in _listed(patterns)]
     _remove(tx, LOCK_PATTERNS, taskhub, tokens)
 
 
@@ -224,7 +225,7 @@ def set_task_restart_patterns_max_retries(
     TaskRestartPattern(pattern="any", max_retries=maximum, taskhub_scoped_key=hub)
     if tx.execute(LOCK_HUB, parameters(hub)).first() is None:
         return
-    tokens = [_token(pattern) for pattern in listed]
+    tokens = [token_of_pattern(pattern) for pattern in listed]
     rows = tx.execute(LOCK_PATTERNS_TO_CHANGE, {**parameters(hub), "patterns": tokens}).all()
     if rows:
         found = {"scope_id": rows[0].scope_id, "taskhub": rows[0].taskhub, "patterns": tokens}

@@ -262,8 +262,16 @@ def _encode_strategy(strategy: GufeTokenizable) -> list[gufe_adapter.Document]:
     if not gufe_adapter.is_gufe(strategy):
         raise ValueError(f"expected a gufe object or None, not {type(strategy).__name__}")
     documents = gufe_adapter.encode(strategy)
+    require_no_members(documents)
+    return documents
+
+
+def require_no_members(documents: Iterable[gufe_adapter.Document]) -> None:
+    """Raise an error if the parts of a strategy can be members of networks.
+
+    Members of networks have rows of their own, and only `create_network` writes them.
+    """
     for document in documents:
-        # The members of networks have rows of their own, and only `create_network` writes them.
         if (
             "components" in document.content
             or gufe_adapter.edge_content(document) is not None
@@ -273,7 +281,6 @@ def _encode_strategy(strategy: GufeTokenizable) -> list[gufe_adapter.Document]:
                 f"a strategy cannot contain {document.key}; store networks and their members with"
                 " create_network"
             )
-    return documents
 
 
 def _store_strategy(tx: Connection, scope_id: int, documents: list[gufe_adapter.Document]) -> None:

@@ -16,7 +16,7 @@ TASKS = """
     FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[])) AS x (scope_id, task)
 """
 # The same for one task. PostgreSQL expects ten rows of a list that it does not know, so that it
-# would plan a statement with a list of one anew in each call.
+# would plan a statement with a list of one again in each call.
 ONE_TASK = """
     SELECT (CAST(:scope_ids AS bigint[]))[1] AS scope_id, (CAST(:tokens AS uuid[]))[1] AS task
 """

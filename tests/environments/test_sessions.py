@@ -16,12 +16,7 @@ from tests.support.campaigns import Campaign, campaign, register
 from tests.support.requests import CALLS, REGISTRATION, connection_lost
 
 HOUR = timedelta(hours=1)
-AUTOCOMMIT = {
-    name: call.readonly
-    for name, call in vars(StateStore).items()
-    if getattr(call, "autocommit", False)
-}
-READS = {name for name, call in vars(StateStore).items() if getattr(call, "readonly", False)}
+AUTOCOMMIT = {name for name, call in vars(StateStore).items() if getattr(call, "autocommit", False)}
 CLAIMS = ["claim_taskhub_tasks", "claim_tasks"]
 # What alchemiscale's server asks before each claim.
 BEFORE_CLAIMS: dict[str, Callable[[StateStore], object]] = {
@@ -78,9 +73,22 @@ def messages(store: StateStore, act: Callable[[], object]) -> list[str]:
     return sent
 
 
-def test_calls_that_read_and_those_of_a_claim_send_no_begin() -> None:
-    assert {name for name, reads in AUTOCOMMIT.items() if reads} == READS
-    assert {*AUTOCOMMIT} - READS == {*CLAIMS, *WRITES_AGAIN}
+def test_writes_that_send_no_begin_are_single_statements() -> None:
+    assert {*CLAIMS, *WRITES_AGAIN} == AUTOCOMMIT
+
+
+def test_calls_that_read_send_no_begin(made: Campaign, single: StateStore) -> None:
+    single.query_tasks()
+    reads = {
+        "get_task_status": messages(single, lambda: single.get_task_status(made.tasks)),
+        "query_tasks": messages(single, single.query_tasks),
+        "wait_for_tasks": messages(single, lambda: single.wait_for_tasks([made.hub.scope])),
+    }
+    assert {name: len(sent) for name, sent in reads.items()} == {
+        "get_task_status": 2,
+        "query_tasks": 1,
+        "wait_for_tasks": 1,
+    }
 
 
 @pytest.mark.parametrize("name", CLAIMS)

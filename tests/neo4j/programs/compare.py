@@ -1,6 +1,6 @@
 """Compare the documents of the store with those that gufe writes of the objects of `fill.py`.
 
-The objects are made anew. They have attributes that the graph drops, such as names that are None.
+The objects are made again. They have attributes that the graph drops, such as names that are None.
 """
 
 from __future__ import annotations

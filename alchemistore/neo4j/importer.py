@@ -20,6 +20,8 @@ from sqlalchemy import Connection, TextClause
 
 from alchemistore import gufe_adapter
 from alchemistore.database.keys import gufe_token
+from alchemistore.database.transaction import savepoint
+from alchemistore.database.translation import translate_errors, translate_values
 from alchemistore.errors import GraphError
 from alchemistore.models import (
     ComputeManagerRegistration,
@@ -55,6 +57,8 @@ Rows = Sequence[dict[str, Any]]
 # Rows of the graph that one statement stages, and tasks whose places in the queue one refreshes.
 PAGE = 2000
 BATCH = 10_000
+# Networks that one transaction stores. Before and after it, all rows of the scope are hashed.
+NETWORKS = 25
 WRITTEN_BY = "a graph of alchemiscale"
 SERVICES, IDENTITIES = "services", "identities"
 DIGESTS = {
@@ -284,17 +288,19 @@ class GraphImport:
         networks = list(self._reader.networks(scope))
         stored = self._stored(scope)
         missing = [one for one in networks if one.key.token not in stored]
-        for place, network in enumerate(missing, 1):
-            report.add(self._import_network(part, scope, network))
-            self._progress(f"networks of {part}", place, len(missing))
+        done = 0
+        for some in pages(missing, NETWORKS):
+            report.add(self._write(part, partial(self._store_networks, scope, some)))
+            done += len(some)
+            self._progress(f"networks of {part}", done, len(missing))
         strategies = self._import_strategies(part, scope, report)
         written = self._write(
             part, lambda tx, new: self._import_state(tx, new, scope, networks, strategies)
         )
         report.add(written)
         for stray in self._reader.strays(scope):
-            done = "" if ";" in stray.reason else "; it was left out"
-            report.find(stray.key, f"{stray.reason}{done}")
+            ending = "" if ";" in stray.reason else "; it was left out"
+            report.find(stray.key, f"{stray.reason}{ending}")
         return report
 
     def _stored(self, scope: Scope) -> set[UUID]:
@@ -310,17 +316,21 @@ class GraphImport:
 
         return self._store.run(read, readonly=False)
 
-    def _import_network(self, part: str, scope: Scope, network: GraphNetwork) -> PartReport:
-        """Store a network with all its objects."""
-        report = PartReport(part)
-        try:
-            found = documents(self._reader.objects(network.key), str(network.key.gufe_key))
-            report.add(self._write(part, partial(_store_network, scope, found)))
-        except ValueError as error:
-            report.find(network.key, f"the network was left out: {_first_line(error)}")
-            return report
-        _describe(report, scope, found)
-        return report
+    def _store_networks(
+        self, scope: Scope, networks: Sequence[GraphNetwork], tx: Connection, report: PartReport
+    ) -> None:
+        """Store networks with all their objects."""
+        for network in networks:
+            try:
+                found = documents(self._reader.objects(network.key), str(network.key.gufe_key))
+                by = WRITTEN_BY if found.kept else None
+                with translate_errors(self._store.engine), translate_values(), savepoint(tx):
+                    create_network(tx, found.chain, scope, written_by=by)
+            except ValueError as error:
+                report.find(network.key, f"the network was left out: {_first_line(error)}")
+                continue
+            report.count("networks", added=1)
+            _describe(report, scope, found)
 
     def _import_strategies(self, part: str, scope: Scope, report: PartReport) -> set[ScopedKey]:
         """Store the strategies of networks, and return their keys."""
@@ -445,12 +455,6 @@ class GraphImport:
 
 def _begin(tx: Connection, scope: Scope) -> None:
     ensure_scope(tx, scope)
-
-
-def _store_network(scope: Scope, found: GraphDocuments, tx: Connection, report: PartReport) -> None:
-    by = WRITTEN_BY if found.kept else None
-    create_network(tx, found.chain, scope, written_by=by)
-    report.count("networks", added=1)
 
 
 def _store_strategy(

@@ -300,6 +300,15 @@ CORRECTIONS = (
         """),
     ),
     Correction(
+        "its network was left out, and so were its restart patterns",
+        text("""
+            DELETE FROM graph_patterns AS p WHERE NOT EXISTS (
+                SELECT FROM graph_hubs AS h WHERE h.taskhub = p.taskhub
+            )
+            RETURNING 'TaskHub', p.taskhub
+        """),
+    ),
+    Correction(
         "a restart pattern has counted it that is not of a hub it is on; the counter was left out",
         text("""
             DELETE FROM graph_counters AS c WHERE NOT EXISTS (

@@ -18,11 +18,12 @@ from alchemistore import (
     TaskStatusEnum,
 )
 from alchemistore.errors import GraphError
-from alchemistore.neo4j import statements
+from alchemistore.neo4j import importer, statements
 from alchemistore.neo4j.graph import Row
 from alchemistore.neo4j.importer import GraphImport
 from alchemistore.neo4j.reader import GraphReader
 from alchemistore.neo4j.report import PartReport
+from alchemistore.operations.networks import create_network
 from tests.support.recorded_graph import RecordedGraph
 
 ONE, TWO = Scope("org", "campaign", "one"), Scope("org", "campaign", "two")
@@ -376,6 +377,24 @@ def test_store_that_has_a_scope_already_is_refused(store: StateStore, graph: Rec
         connection.exec_driver_sql("DELETE FROM graph_imports")
     with pytest.raises(GraphError, match="that no import has written"):
         imported(store, graph)
+
+
+def test_network_that_fails_halfway_is_left_out_and_the_others_are_stored(
+    store: StateStore, graph: RecordedGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks = {here(row["key"]) for row in graph.of("networks", FIRST)}
+    stored: list[ScopedKey] = []
+
+    def fail_once(*arguments: Any, **named: Any) -> ScopedKey:
+        stored.append(create_network(*arguments, **named))
+        if len(stored) == 1:
+            raise ValueError("it fails")
+        return stored[-1]
+
+    monkeypatch.setattr(importer, "create_network", fail_once)
+    report = imported(store, graph)[FIRST]
+    assert set(store.query_networks(scope=ONE)) == networks - {stored[0]}
+    assert sentences(report, stored[0])[0] == "the network was left out: it fails"
 
 
 class Interrupted(RecordedGraph):

@@ -282,7 +282,7 @@ def picture(found: Mapping[str, Any], columns: int) -> Group:
             f" of which {found['failures_per_minute']:g} failed,"
             f" over {duration(found['minutes'] * MINUTE)}"
         ),
-        Text(f"Lost       {counted(found['lost_attempts'], 'attempt')} of services that were lost"),
+        Text(f"Lost       {counted(found['lost_attempts'], 'attempt')} lost with their services"),
         Text(f"Claimable  {_longest(found['claimable'], found, 'oldest_claimable', 'claimable')}"),
         Text(f"Running    {_longest(found['tasks'].get('running', 0), found, 'oldest_running')}"),
         Text(f"Time       {found['time']:%Y-%m-%d %H:%M:%S} UTC"),

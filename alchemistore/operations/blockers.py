@@ -101,7 +101,7 @@ def _blockers(
     key: ScopedKey, task: Row[Any], hubs: Sequence[Row[Any]], has_service: bool
 ) -> tuple[Blocker, ...]:
     if task.status != "waiting":
-        return (Blocker(kind=BlockerKind.status, text=f"it is {task.status}, not waiting"),)
+        return (Blocker(kind=BlockerKind.status, text=f"its status is {task.status}, not waiting"),)
     found = []
     if task.parent is not None and task.parent_status != "complete":
         parent = scoped(key, "Task", task.parent)

@@ -62,6 +62,9 @@ migration: $(VENV)/.dev  ## create an empty migration, with the rules for it (m=
 	    --rev-id $$(printf %04d $$(($$(ls migrations/versions/[0-9]*.py | wc -l) + 1)))
 	$(BIN)/ruff format migrations
 
+docs: $(VENV)/.docs  ## build the documentation in build/docs/index.html; a warning is an error
+	$(BIN)/python -m sphinx --quiet --nitpicky --fail-on-warning --keep-going docs build/docs
+
 bench: $(VENV)/.test  ## compare bulk calls with bare SQL and networks with gufe
 	$(BIN)/python -m bench
 
@@ -78,4 +81,4 @@ clean:  ## remove everything that make created, except data
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .PHONY: help demo demo-clean check test test-neo4j test-postgres15 soak lint format statements catalog \
-    migration bench bench-claims bench-http build clean
+    migration docs bench bench-claims bench-http build clean

@@ -32,3 +32,19 @@ def all_of(array: str) -> str:
     a LIMIT that it cannot evaluate: together one row, so it looks up what is joined by key.
     """
     return f"LIMIT cardinality({array})"
+
+
+def in_order_of_pages(condition: str, *, never: str) -> str:
+    """Return a condition whose rows are read in the order of the pages that they are on.
+
+    A page with several of the rows is then visited once. An index scan would visit it for each.
+
+    Parameters
+    ----------
+    condition : str
+        A condition that an index serves.
+    never : str
+        A condition that another index serves, and that no row fulfils. The planner must not see
+        that it is never true.
+    """
+    return f"({condition} OR {never})"

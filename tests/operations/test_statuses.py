@@ -18,6 +18,7 @@ from tests.support.campaigns import (
     created,
     move_to_status,
     register,
+    star,
     tree,
 )
 from tests.support.history import attempts, statuses
@@ -412,3 +413,27 @@ def test_network_and_transformation_status_count_by_status(
         {},
         here | {"waiting": 2},
     ]
+
+
+def test_network_status_counts_in_several_scopes_and_for_small_and_large_networks(
+    store: StateStore, scope: Scope
+) -> None:
+    there = Scope("elsewhere", "campaign", "project")
+    small, large, shared = (
+        campaign(store, scope, tasks=4, arms=1, name="small"),
+        campaign(store, scope, tasks=24, arms=8, name="large"),
+        # Its transformation is also in the large network.
+        store.create_network(star(1, "shared"), scope),
+    )
+    other = campaign(store, there, tasks=5, arms=5, name="other")
+    store.set_task_running(small.tasks[:1])
+    # The networks have the same arms, and thus share transformations.
+    of_first = {"waiting": 6, "running": 1}
+    assert store.get_network_status(small.network) == of_first
+    assert store.get_network_status([shared, other.network, large.network, small.network]) == [
+        of_first,
+        {"waiting": 5},
+        {"waiting": 27, "running": 1},
+        of_first,
+    ]
+    assert store.get_network_status([shared, other.network]) == [of_first, {"waiting": 5}]

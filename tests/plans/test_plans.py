@@ -510,3 +510,34 @@ def test_repeated_claim_uses_a_plan_made_once(fresh: Seeded, protocols: list[str
         ).one()
         raise _Undo
     assert counts.generic_plans > 0, counts
+
+
+# The pages that a count of the same tasks reads, without anything else.
+BARE_COUNT = text(
+    "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT status, count(*) FROM tasks GROUP BY 1"
+)
+NETWORKS_TO_COUNT: dict[str, tuple[Callable[[Seeded], list[ScopedKey]], float]] = {
+    "all": (lambda s: s.networks, 1.2),
+    # Its tasks are on every page, and found through an index.
+    "the large one": (lambda s: s.networks[:1], 1.7),
+    "a small one": (lambda s: s.networks[5:6], 1.2),
+}
+
+
+@pytest.mark.parametrize("statistics", STATISTICS)
+@pytest.mark.parametrize(("networks", "most"), NETWORKS_TO_COUNT.values(), ids=NETWORKS_TO_COUNT)
+def test_network_status_reads_about_the_pages_of_a_bare_count(
+    networks: Callable[[Seeded], list[ScopedKey]],
+    most: float,
+    statistics: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    plans = plans_of(lambda tx, s: tx.get_network_status(networks(s)), statistics, request)
+    seeded: Seeded = request.getfixturevalue("stale" if statistics == "stale" else "fresh")
+    with seeded.engine.connect() as connection:
+        plan = connection.scalar(BARE_COUNT)[0]["Plan"]
+    bare = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    if statistics == "never":
+        # Tables that are not analyzed are read through an index; so is the bare count of a scope.
+        most += 0.2
+    assert plans.pages <= most * bare, f"{plans.pages} of {bare}: {plans}"

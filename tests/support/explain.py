@@ -18,7 +18,7 @@ from alchemistore import StateStore
 from alchemistore.tables import metadata
 
 _NUMBERS = count()
-EXPLAIN = "EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) "
+EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) "
 LARGE = {"actions", "attempts", "claims", "extends", "queue", "results", "task_results", "tasks"}
 SMALL = {table.name for table in metadata.sorted_tables} - LARGE
 REMOVED = ("Rows Removed by Filter", "Rows Removed by Join Filter", "Rows Removed by Index Recheck")
@@ -43,6 +43,8 @@ class Plan:
 
     statement: str
     nodes: tuple[Node, ...]
+    # Pages of tables and indexes, each as often as it was visited.
+    pages: int
 
     @property
     def touched(self) -> float:
@@ -65,6 +67,10 @@ class Plans:
     @property
     def touched(self) -> float:
         return sum(plan.touched for plan in self.plans)
+
+    @property
+    def pages(self) -> int:
+        return sum(plan.pages for plan in self.plans)
 
     @property
     def nodes(self) -> list[Node]:
@@ -132,11 +138,13 @@ def _explain(cursor: Cursor[Any], statement: str, values: Any, generic: bool) ->
             other.execute((EXPLAIN + statement).encode(), values)
         row = other.fetchone()
         assert row is not None
-        nodes = tuple(_nodes(row[0][0]["Plan"]))
+        plan = row[0][0]["Plan"]
+        nodes = tuple(_nodes(plan))
+        pages = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
         if generic:
             other.execute(f"DEALLOCATE {name}".encode())
         other.execute("ROLLBACK TO SAVEPOINT explained")
-    return Plan(statement, nodes)
+    return Plan(statement, nodes, pages)
 
 
 @contextmanager

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from alchemistore.models import (
         Activity as Activity,
         Attempt as Attempt,
+        AttemptLog as AttemptLog,
         AttemptOutcome as AttemptOutcome,
         Blocker as Blocker,
         BlockerKind as BlockerKind,
@@ -130,6 +131,7 @@ _PUBLIC = {
     "alchemistore.models": (
         "Activity",
         "Attempt",
+        "AttemptLog",
         "AttemptOutcome",
         "Blocker",
         "BlockerKind",

@@ -34,6 +34,7 @@ from alchemistore.maintenance import check, repair
 from alchemistore.models import CredentialedEntity, Scope, ScopedKey
 from alchemistore.operations import (
     actions,
+    attempt_logs,
     blockers,
     claims,
     delivery,
@@ -421,6 +422,8 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     get_task_details = reads(history.get_task_details)
     get_service_tasks = reads(history.get_service_tasks)
     get_activity = reads(history.get_activity)
+    set_attempt_log = writes(attempt_logs.set_attempt_log)
+    get_task_logs = reads(attempt_logs.get_task_logs)
     get_lost_claims = reads(history.get_lost_claims)
     get_task_blockers = reads(blockers.get_task_blockers)
 

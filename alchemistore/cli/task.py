@@ -26,6 +26,7 @@ from alchemistore.cli.output import (
     counted,
     output_options,
     portions,
+    printable,
     shown,
     yes_option,
 )
@@ -295,6 +296,43 @@ def _print_history(out: Output, found: TaskHistory, errors: list[list[str]] | No
             out.say()
             for line in traceback.splitlines():
                 out.say(shown(line))
+
+
+@task.command()
+@click.argument("key", metavar="TASK")
+@url_option
+@click.option("--attempt", type=click.IntRange(1), help="Only this attempt.")
+@output_options("Print the output only.")
+def log(out: Output, url: str, key: str, attempt: int | None) -> None:
+    """Print what was written while a task ran: the last 64 KiB of each attempt.
+
+    'alchemistore worker' stores it. For an attempt that failed without a result, the tracebacks
+    follow; those of results are printed by 'task history --tracebacks'. Exit code 1 if there is no
+    output.
+
+    \b
+    Examples:
+      alchemistore task log Task-...-my_org-my_campaign-my_project
+      alchemistore task log Task-... --attempt 2 -q | less
+    """
+    store = open_store(url)
+    require(store, key)
+    found = [one for one in store.get_task_logs(key) if attempt in (None, one.attempt)]
+    if not found:
+        out.complain(f"no output of {key} is stored")
+    for one in found:
+        out.json({"task": key, **dict(one)})
+        left_out = one.size - len(one.log.encode(errors="surrogatepass"))
+        more = f" ({counted(left_out, 'byte')} before it left out)" if left_out > 0 else ""
+        out.say(f"Attempt {one.attempt}{more}", bold=True)
+        if not out.as_json:
+            _print_lines(one.log, *one.tracebacks)
+
+
+def _print_lines(*texts: str) -> None:
+    for one in texts:
+        for line in one.splitlines():
+            click.echo(printable(line.expandtabs()))
 
 
 @task.command()

@@ -15,6 +15,7 @@ from alchemistore.models.compute import (
 from alchemistore.models.history import (
     Activity,
     Attempt,
+    AttemptLog,
     AttemptOutcome,
     Blocker,
     BlockerKind,
@@ -46,6 +47,7 @@ from alchemistore.models.task import RefusalReason, Task, TaskHub, TaskStatusEnu
 __all__ = [
     "Activity",
     "Attempt",
+    "AttemptLog",
     "AttemptOutcome",
     "Blocker",
     "BlockerKind",

@@ -96,6 +96,31 @@ class Attempt(_Record):
         )
 
 
+class AttemptLog(_Record):
+    """The output of an attempt.
+
+    Attributes
+    ----------
+    attempt : int
+        Number of the attempt.
+    log : str
+        The end of what was written to standard output and standard error.
+    size : int
+        Number of bytes of the whole output, of which `log` is the end.
+    tracebacks : tuple of str
+        Why the attempt failed, if it has no result. The tracebacks of a result are stored with its
+        reference.
+    created_at : UTCDatetime
+        When the log was stored for the first time.
+    """
+
+    attempt: int
+    log: FreeText
+    size: int
+    tracebacks: tuple[FreeText, ...] = ()
+    created_at: UTCDatetime
+
+
 class StatusChange(_Record):
     """A change of the status of a task.
 

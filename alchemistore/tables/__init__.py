@@ -2,6 +2,7 @@
 
 from alchemistore.tables.base import Base
 from alchemistore.tables.compute import (
+    AttemptLogRow,
     AttemptRow,
     ClaimRow,
     ComputeManagerRow,
@@ -35,6 +36,7 @@ metadata = Base.metadata
 
 __all__ = [
     "ActionRow",
+    "AttemptLogRow",
     "AttemptRow",
     "Base",
     "ChemicalSystemRow",

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Text,
     text,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from alchemistore.models import AttemptOutcome, ComputeManagerStatus
@@ -132,6 +133,32 @@ class AttemptRow(Base):
     lane: Mapped[CText]
     priority: Mapped[int]
     race: Mapped[float]
+
+
+class AttemptLogRow(Base):
+    """The end of the output of an attempt, and the tracebacks of one without a result.
+
+    `size` is the number of bytes of the whole output.
+    """
+
+    __tablename__ = "attempt_logs"
+    __table_args__ = (
+        PrimaryKeyConstraint("scope_id", "task", "attempt"),
+        ForeignKeyConstraint(
+            ["scope_id", "task", "attempt"],
+            ["attempts.scope_id", "attempts.task", "attempts.attempt"],
+            ondelete="CASCADE",
+        ),
+        CheckConstraint("size >= 0", name="size"),
+    )
+
+    scope_id: Mapped[int]
+    task: Mapped[UUID]
+    attempt: Mapped[int] = mapped_column(Integer)
+    log: Mapped[str]
+    size: Mapped[int]
+    tracebacks: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    created_at: Mapped[datetime]
 
 
 class ClaimRow(Base):

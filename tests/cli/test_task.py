@@ -182,6 +182,29 @@ def test_history_prints_changes_attempts_and_tracebacks(
     assert shown["tracebacks"] == store.get_task_tracebacks(claimed)
 
 
+def test_log_prints_the_output_of_attempts(tasks: Run, store: StateStore, made: Campaign) -> None:
+    register(store, "service")
+    [task] = store.claim_taskhub_tasks(made.hub, "service")
+    assert task is not None
+    assert tasks("log", task).exit_code == 1
+    store.set_attempt_log(task, 1, "hello\n\x1b[2J\tworld\n", ["Traceback: no luck"], size=40)
+    done = tasks("log", task)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "Attempt 1 (23 bytes before it left out)",
+        "hello",
+        "\\x1b[2J    world",
+        "Traceback: no luck",
+    ]
+    assert tasks("log", task, "-q", "--attempt", 1).stdout.startswith("hello\n")
+    [shown] = json_lines(tasks("log", task, "--json").stdout)
+    assert (shown["task"], shown["attempt"], shown["size"]) == (str(task), 1, 40)
+    assert shown["tracebacks"] == ["Traceback: no luck"]
+    assert tasks("log", task, "--attempt", 2).exit_code == 1
+    missing = tasks("log", MISSING)
+    assert (missing.exit_code, missing.stdout) == (2, "")
+
+
 def test_why_explains_what_keeps_a_task_from_being_claimed(
     tasks: Run, store: StateStore, made: Campaign
 ) -> None:

@@ -245,6 +245,8 @@ def check_calls(store: StateStore, scope: Scope, examples: int) -> None:
         lambda s, text: s.resolve_task_restarts([text]),
         lambda s, text: s.get_task_history([text]),
         lambda s, text: s.get_task_tracebacks(text),
+        lambda s, text: s.get_task_logs(text),
+        lambda s, text: s.set_attempt_log(text, 1, text, [text]),
         lambda s, text: s.get_credentialed_entity(text, CredentialedUserIdentity),
     ]
     registration = ComputeServiceRegistration.from_now("other")

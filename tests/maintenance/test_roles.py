@@ -166,6 +166,7 @@ READS: dict[str, Call] = {
     "get_network_details": lambda s, m: s.get_network_details([m.network]),
     "query_computeservices": lambda s, m: s.query_computeservices(),
     "query_computemanagers": lambda s, m: s.query_computemanagers(),
+    "get_task_logs": lambda s, m: s.get_task_logs(m.tasks[0]),
     "get_task_tracebacks": lambda s, m: s.get_task_tracebacks(m.tasks[0]),
     "get_task_results": lambda s, m: s.get_task_results(m.tasks[0]),
     "get_task_failures": lambda s, m: s.get_task_failures(m.tasks[0]),
@@ -202,6 +203,9 @@ WRITES: dict[str, Call] = {
     ),
     "claim_taskhub_tasks": lambda s, m: s.claim_taskhub_tasks(m.hub, "another service"),
     "claim_tasks": lambda s, m: s.claim_tasks([SCOPE], "another service", count=2),
+    "set_attempt_log": lambda s, m: s.set_attempt_log(
+        [*s.get_service_tasks("another service"), m.tasks[0]][0], 1, "log"
+    ),
     "settle_task": lambda s, m: s.settle_task(
         m.tasks[0], ref(m.tasks[0].scope), environment={"gufe": "1.1"}
     ),

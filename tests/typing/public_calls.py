@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from alchemistore import (
     Activity,
+    AttemptLog,
     ComputeManagerDetails,
     ComputeManagerID,
     ComputeManagerInstruction,
@@ -181,6 +182,8 @@ def plain_calls(store: StateStore, task: ScopedKey, network: object) -> None:
     assert_type(store.acquire_lease("work", "me", timedelta(hours=1)), bool)
     assert_type(store.get_activity("a-*-*", timedelta(hours=1)), Activity)
     assert_type(store.get_task_tracebacks(task), list[list[str]])
+    assert_type(store.get_task_logs(task), list[AttemptLog])
+    assert_type(store.set_attempt_log(task, 1, "log"), bool)
     assert_type(
         store.get_task_restart_patterns([task]), dict[ScopedKey | None, set[tuple[str, int]]]
     )

@@ -102,6 +102,16 @@ class Neo4jNotInstalledError(AlchemistoreError, ImportError):
         )
 
 
+class PackageNotInstalledError(AlchemistoreError, ImportError):
+    """A package of an extra is not installed. The message says how to install it."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(
+            f'{what} needs the package {package!r}, which is not installed: install it with "pip'
+            f" install 'alchemistore[{extra}]'\""
+        )
+
+
 class DamagedDocumentError(StateStoreError, ValueError):
     """A stored document is missing, truncated or damaged, or is not that of its key."""
 

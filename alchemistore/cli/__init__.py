@@ -20,6 +20,7 @@ from alchemistore.cli.imports import imports
 from alchemistore.cli.local import local
 from alchemistore.cli.maintain import maintain
 from alchemistore.cli.manager import manager
+from alchemistore.cli.metrics import metrics
 from alchemistore.cli.network import network
 from alchemistore.cli.objects import objects
 from alchemistore.cli.quota import quota
@@ -78,6 +79,7 @@ main.add_command(imports)
 main.add_command(local)
 main.add_command(maintain)
 main.add_command(manager)
+main.add_command(metrics)
 main.add_command(network)
 main.add_command(objects)
 main.add_command(quota)

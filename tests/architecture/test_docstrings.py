@@ -158,6 +158,7 @@ VERBS = {
     "Run",
     "Sample",
     "Send",
+    "Serve",
     "Set",
     "Settle",
     "Show",

@@ -26,6 +26,8 @@ from alchemistore.maintenance import grants
 from alchemistore.maintenance.doctor import examine
 from alchemistore.maintenance.grants import Purpose
 from alchemistore.models import CredentialedUserIdentity
+from alchemistore.monitoring.collection import Collection
+from alchemistore.monitoring.readings import database_parts
 from tests.cli.conftest import Run
 from tests.conftest import NewDatabase
 from tests.support.campaigns import ZERO, Campaign, campaign, register, star
@@ -483,3 +485,11 @@ def test_monitor_may_examine_the_store(roles: Roles) -> None:
     with roles.store("monitor") as store:
         subjects = {one.subject for one in examine(store.engine)}
     assert {"revision", "transactions", "tasks", "clocks"} <= subjects
+
+
+def test_monitor_may_read_the_metrics(roles: Roles, made: Campaign) -> None:
+    with roles.store("monitor") as store:
+        collection = Collection(database_parts(store.engine, timedelta(minutes=30)), 10.0)
+        collection.refresh()
+    assert collection.errors() == {}
+    assert {one.family for one in collection.samples()} >= {"tasks", "table_rows"}

@@ -1,0 +1,3 @@
+"""The fixture that runs commands."""
+
+from tests.cli.conftest import run as run

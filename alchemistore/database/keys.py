@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -13,10 +14,10 @@ from sqlalchemy import Connection, Row, TextClause, text
 
 from alchemistore.errors import MissingObjectError
 from alchemistore.models import GufeKey, Scope, ScopedKey
+from alchemistore.models.keys import TOKEN_LENGTH
 
 T = TypeVar("T")
 
-TOKEN_LENGTH = 32
 _TOKEN = re.compile("[0-9a-f]{32}")
 
 SCOPE_IDS = text("""
@@ -349,12 +350,37 @@ def scoped(key: ScopedKey, kind: str, token: UUID) -> ScopedKey:
     return ScopedKey.from_parts(kind, token, key.org, key.campaign, key.project)
 
 
+def scoped_tokens(key: ScopedKey, kind: str, tokens: str | None) -> list[ScopedKey]:
+    """Return the keys of objects of a kind in the scope of a key.
+
+    Parameters
+    ----------
+    key : ScopedKey
+        The key.
+    kind : str
+        The class of the objects.
+    tokens : str or None
+        Their tokens, as :data:`alchemistore.database.sql.TOKENS` returns them.
+    """
+    return ScopedKey.from_tokens(kind, tokens or "", key.org, key.campaign, key.project)
+
+
 def keys_of(rows: Iterable[Row[Any]]) -> list[ScopedKey]:
     """Return the keys of rows with the columns kind, token, org, campaign and project."""
     return [
         ScopedKey.from_parts(row.kind, row.token, row.org, row.campaign, row.project)
         for row in rows
     ]
+
+
+def listed_keys(rows: Iterable[Row[Any]]) -> list[ScopedKey]:
+    """Return the keys of rows of `sql.listing_of_keys`, each of which holds several."""
+    return list(
+        chain.from_iterable(
+            ScopedKey.from_tokens(row.kind, row.tokens, row.org, row.campaign, row.project)
+            for row in rows
+        )
+    )
 
 
 def one_or_missing(tx: Connection, statement: TextClause, key: ScopedKey, **more: Any) -> Row[Any]:

@@ -21,6 +21,8 @@ GUFE_KEY_MAX = 200
 _COMPONENT = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 _GUFE_KEY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*-[A-Za-z0-9_]+")
 _TOKEN = re.compile(r"[0-9a-f]{32}")
+# The digits of a token.
+TOKEN_LENGTH = 32
 
 
 def _wildcard_to_none(value: Any) -> Any:
@@ -217,9 +219,41 @@ class ScopedKey(_ByText, BaseModel):
     @classmethod
     def from_parts(cls, kind: str, token: UUID, org: str, campaign: str, project: str) -> ScopedKey:
         """Create a key from values of the database, without validation."""
-        return cls.model_construct(
-            gufe_key=GufeKey(f"{kind}-{token.hex}"), org=org, campaign=campaign, project=project
-        )
+        return cls.from_tokens(kind, token.hex, org, campaign, project)[0]
+
+    @classmethod
+    def from_tokens(
+        cls, kind: str, tokens: str, org: str, campaign: str, project: str
+    ) -> list[ScopedKey]:
+        """Create keys of one kind and scope from values of the database, without validation.
+
+        Parameters
+        ----------
+        kind : str
+            The class of the objects.
+        tokens : str
+            The tokens, each of 32 hexadecimal digits, one after the other.
+        org, campaign, project : str
+            The scope.
+
+        Returns
+        -------
+        list of ScopedKey
+            In the order of the tokens.
+        """
+        keys = []
+        for start in range(0, len(tokens), TOKEN_LENGTH):
+            key = cls.__new__(cls)
+            gufe_key = GufeKey(f"{kind}-{tokens[start : start + TOKEN_LENGTH]}")
+            # What `model_construct` does, in a quarter of the time.
+            _set_fields(
+                key, {"gufe_key": gufe_key, "org": org, "campaign": campaign, "project": project}
+            )
+            _set_names(key, _FIELDS)
+            _set_extra(key, None)
+            _set_private(key, None)
+            keys.append(key)
+        return keys
 
     @classmethod
     def from_dict(cls, dct: dict[str, Any]) -> ScopedKey:
@@ -256,3 +290,16 @@ class ScopedKey(_ByText, BaseModel):
 
     def __repr__(self) -> str:
         return f"<ScopedKey('{self}')>"
+
+
+# The setters of what each object of a pydantic model consists of, and its fields that are set.
+_set_fields, _set_names, _set_extra, _set_private = (
+    BaseModel.__dict__[name].__set__
+    for name in (
+        "__dict__",
+        "__pydantic_fields_set__",
+        "__pydantic_extra__",
+        "__pydantic_private__",
+    )
+)
+_FIELDS = set(ScopedKey.model_fields)

@@ -16,9 +16,10 @@ from alchemistore.database.keys import (
     parse_key,
     parse_keys,
     scoped,
+    scoped_tokens,
 )
 from alchemistore.database.planner import FENCE
-from alchemistore.database.sql import SCOPE_ID
+from alchemistore.database.sql import SCOPE_ID, all_tokens
 from alchemistore.models import RefusalReason, ScopedKey
 from alchemistore.models.clock import now
 from alchemistore.models.task import DEFAULT_WEIGHT
@@ -161,22 +162,22 @@ GET_ACTION_WEIGHTS = text(f"""
         WHERE a.scope_id = hub.scope_id AND a.taskhub = hub.token AND a.task = wanted.task {FENCE}
     ) AS a
 """)
-LIST_ACTIONS_OF_HUBS = text("""
-    SELECT x.position, a.task, a.weight
+LIST_ACTIONS_OF_HUBS = text(f"""
+    SELECT x.position, {all_tokens("a.task")} AS tasks,
+        array_agg(a.weight ORDER BY a.task) AS weights
     FROM unnest(CAST(:scope_ids AS bigint[]), CAST(:tokens AS uuid[]))
         WITH ORDINALITY AS x (scope_id, taskhub, position)
     JOIN actions AS a ON a.scope_id = x.scope_id AND a.taskhub = x.taskhub
-    ORDER BY x.position, a.task
+    GROUP BY x.position
 """)
 TASKS_OF_TRANSFORMATION_ON_HUB = text(f"""
-    SELECT t.token FROM tasks AS t
+    SELECT {all_tokens("t.token")} FROM tasks AS t
     -- Looks up the action of each task by key.
     CROSS JOIN LATERAL (
         SELECT FROM actions AS a
         WHERE a.scope_id = t.scope_id AND a.taskhub = :taskhub AND a.task = t.token {FENCE}
     ) AS a
     WHERE t.scope_id = {SCOPE_ID} AND t.transformation = :token
-    ORDER BY t.token
 """)
 LIST_NETWORKS_OF_ACTIONED_TASK = text(f"""
     SELECT n.kind, n.token, a.weight
@@ -438,7 +439,8 @@ def get_taskhub_actioned_tasks(
     found: list[dict[ScopedKey, float]] = [{} for _ in keys.distinct]
     hubs = list(dict.fromkeys(key for key in keys.parsed if key is not None))
     for row in tx.execute(LIST_ACTIONS_OF_HUBS, keys.parameters):
-        found[row.position - 1][scoped(hubs[row.position - 1], "Task", row.task)] = row.weight
+        tasks = scoped_tokens(hubs[row.position - 1], "Task", row.tasks)
+        found[row.position - 1] = dict(zip(tasks, row.weights, strict=True))
     listed = [answer if answer is not None else {} for answer in keys.align_values(found)]
     return listed[0] if single else listed
 
@@ -469,9 +471,7 @@ def get_transformation_actioned_tasks(
     if hub is None or hub.scope != key.scope or key.qualname in ("AlchemicalNetwork", "Task"):
         return []
     values = {**parameters(key), "taskhub": hub.token}
-    return [
-        scoped(key, "Task", token) for token in tx.scalars(TASKS_OF_TRANSFORMATION_ON_HUB, values)
-    ]
+    return scoped_tokens(key, "Task", tx.scalar(TASKS_OF_TRANSFORMATION_ON_HUB, values))
 
 
 def get_task_actioned_networks(tx: Connection, task: ScopedKey | str) -> dict[ScopedKey, float]:

@@ -9,13 +9,13 @@ from sqlalchemy import Connection, Row, text
 
 from alchemistore.database.keys import (
     gufe_token,
-    keys_of,
+    listed_keys,
     parse_keys,
     scope_parameters,
     scoped,
 )
 from alchemistore.database.patterns import parse_pattern
-from alchemistore.database.sql import listing, page
+from alchemistore.database.sql import listing_of_keys, page
 from alchemistore.models import NetworkDetails, NetworkStateEnum, Scope, ScopedKey
 from alchemistore.models.gufe import GufeTokenizable
 from alchemistore.models.text import is_text
@@ -79,8 +79,10 @@ def _query(
     elif key is not None:
         values |= {"token": gufe_token(key), "kind": key.partition("-")[0]}
         conditions.append("o.token = :token AND o.kind = :kind")
-    statement = listing(f"SELECT o.kind, o.token FROM {table} AS o", *conditions, by_kind=True)
-    return keys_of(tx.execute(statement, {**scope_parameters(scope), **values}))
+    statement = listing_of_keys(
+        f"SELECT o.kind, o.token FROM {table} AS o", *conditions, by_kind=True
+    )
+    return listed_keys(tx.execute(statement, {**scope_parameters(scope), **values}))
 
 
 @overload

@@ -8,15 +8,16 @@ from sqlalchemy import Connection, text
 
 from alchemistore.database.keys import (
     gufe_token,
-    keys_of,
+    listed_keys,
     one_or_missing,
     parameters,
     parse_key,
     scope_parameters,
     scoped,
+    scoped_tokens,
     token_of,
 )
-from alchemistore.database.sql import SCOPE_ID, listing, page
+from alchemistore.database.sql import SCOPE_ID, all_tokens, listing_of_keys, page
 from alchemistore.models import (
     ProtocolDAGResultRef,
     Scope,
@@ -30,11 +31,10 @@ from alchemistore.operations.tasks import parse_status
 from alchemistore.operations.topology import TRANSFORMATION_KINDS
 
 TASKS_OF_NETWORK = text(f"""
-    SELECT t.token FROM network_transformations AS n
+    SELECT {all_tokens("t.token")} FROM network_transformations AS n
     JOIN tasks AS t ON t.scope_id = n.scope_id AND t.transformation = n.transformation
     WHERE n.scope_id = {SCOPE_ID} AND n.network = :token
         AND (CAST(:status AS text) IS NULL OR t.status = :status)
-    ORDER BY t.token
 """)
 NETWORKS_OF_TASK = text(f"""
     SELECT w.kind, w.token FROM tasks AS t
@@ -44,7 +44,7 @@ NETWORKS_OF_TASK = text(f"""
     WHERE t.scope_id = {SCOPE_ID} AND t.token = :token
     ORDER BY w.token
 """)
-TASKS_OF_TRANSFORMATION = text(f"""
+_OF_TRANSFORMATION = f"""
     -- The tasks that extend a given task, directly or not.
     WITH RECURSIVE descendants (scope_id, task) AS (
         SELECT scope_id, task FROM extends
@@ -53,13 +53,16 @@ TASKS_OF_TRANSFORMATION = text(f"""
         SELECT e.scope_id, e.task FROM extends AS e
         JOIN descendants AS d ON d.scope_id = e.scope_id AND d.task = e.parent
     )
-    SELECT t.token, e.parent
+    SELECT {{columns}}
     FROM tasks AS t LEFT JOIN extends AS e ON e.scope_id = t.scope_id AND e.task = t.token
     WHERE t.scope_id = {SCOPE_ID} AND t.transformation = :token
         AND (CAST(:status AS text) IS NULL OR t.status = :status)
         AND (NOT :descendants_only OR t.token IN (SELECT task FROM descendants))
-    ORDER BY t.token
-""")
+"""
+TASKS_OF_TRANSFORMATION = text(_OF_TRANSFORMATION.format(columns=all_tokens("t.token")))
+GRAPH_OF_TRANSFORMATION = text(
+    _OF_TRANSFORMATION.format(columns="t.token, e.parent") + "ORDER BY t.token"
+)
 # With the newest successful result of the task that this one extends.
 TRANSFORMATION_OF_TASK = text(f"""
     SELECT tr.kind, tr.token, result.token AS result
@@ -117,8 +120,8 @@ def query_tasks(
     if status is not None:
         values["status"] = parse_status(status).value
         conditions.append("o.status = :status")
-    statement = listing("SELECT 'Task' AS kind, o.token FROM tasks AS o", *conditions)
-    return keys_of(tx.execute(statement, {**scope_parameters(scope), **values}))
+    statement = listing_of_keys("SELECT 'Task' AS kind, o.token FROM tasks AS o", *conditions)
+    return listed_keys(tx.execute(statement, {**scope_parameters(scope), **values}))
 
 
 def _status_text(status: TaskStatusEnum | str | None) -> str | None:
@@ -150,8 +153,8 @@ def get_network_tasks(
     key, wanted = parse_key(network), _status_text(status)
     if key.qualname in (*TRANSFORMATION_KINDS, "Task"):
         return []
-    rows = tx.execute(TASKS_OF_NETWORK, {**parameters(key), "status": wanted})
-    return [scoped(key, "Task", row.token) for row in rows]
+    found = tx.scalar(TASKS_OF_NETWORK, {**parameters(key), "status": wanted})
+    return scoped_tokens(key, "Task", found)
 
 
 def get_task_networks(tx: Connection, task: ScopedKey | str) -> list[ScopedKey]:
@@ -237,13 +240,14 @@ def get_transformation_tasks(
         "extends": token_of(parent),
         "status": wanted,
     }
-    found = {
+    if return_as == "list":
+        return scoped_tokens(key, "Task", tx.scalar(TASKS_OF_TRANSFORMATION, values))
+    return {
         scoped(key, "Task", row.token): (
             None if row.parent is None else scoped(key, "Task", row.parent)
         )
-        for row in tx.execute(TASKS_OF_TRANSFORMATION, values)
+        for row in tx.execute(GRAPH_OF_TRANSFORMATION, values)
     }
-    return found if return_as == "graph" else list(found)
 
 
 @overload

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, text
 from alchemistore.database.keys import (
     gufe_token,
     keys_of,
+    listed_keys,
     one_or_missing,
     parameters,
     parse_hub,
@@ -18,8 +19,9 @@ from alchemistore.database.keys import (
     parse_networks,
     scope_parameters,
     scoped,
+    scoped_tokens,
 )
-from alchemistore.database.sql import SCOPE_ID, listing, page
+from alchemistore.database.sql import SCOPE_ID, all_tokens, listing, listing_of_keys, page
 from alchemistore.errors import MissingObjectError
 from alchemistore.models import Scope, ScopedKey, Task, TaskHub
 from alchemistore.models.clock import now
@@ -53,6 +55,7 @@ TASKHUB_ROWS = """
     ) AS network_kind
     FROM taskhubs AS o
 """
+TASKHUB_KEYS = "SELECT 'TaskHub' AS kind, o.token FROM taskhubs AS o"
 TASKHUB_COLUMNS = ("kind", "token", "weight", "network", "network_kind")
 # No task can be actioned on a hub that is locked like this.
 LOCK_TASKHUB = text(
@@ -72,6 +75,11 @@ DELETE_TASKHUB = (
     text("DELETE FROM taskhubs WHERE scope_id = :scope_id AND token = :taskhub"),
     text("DELETE FROM lanes WHERE scope_id = :scope_id AND taskhub = :taskhub"),
 )
+KEYS_OF_TASKHUB = text(f"""
+    SELECT {all_tokens("a.task")} FROM actions AS a
+    LEFT JOIN claims AS c ON c.scope_id = a.scope_id AND c.task = a.task
+    WHERE a.scope_id = {SCOPE_ID} AND a.taskhub = :token AND (c.task IS NULL OR NOT :unclaimed)
+""")
 TASKS_OF_TASKHUB = text(f"""
     SELECT t.token, t.status, t.priority, t.created_at, t.creator, e.parent, c.service
     FROM actions AS a
@@ -309,11 +317,12 @@ def query_taskhubs(
         If `limit` is negative, or `scope` or `after` is malformed.
     """
     values, conditions = page(limit, after)
-    statement = listing(TASKHUB_ROWS, *conditions, columns=TASKHUB_COLUMNS)
-    rows = tx.execute(statement, {**scope_parameters(scope), **values}).all()
-    found = keys_of(rows)
+    values |= scope_parameters(scope)
     if not return_gufe:
-        return found
+        return listed_keys(tx.execute(listing_of_keys(TASKHUB_KEYS, *conditions), values))
+    statement = listing(TASKHUB_ROWS, *conditions, columns=TASKHUB_COLUMNS)
+    rows = tx.execute(statement, values).all()
+    found = keys_of(rows)
     return {hub: _taskhub_from_row(hub, row) for hub, row in zip(found, rows, strict=True)}
 
 
@@ -373,10 +382,11 @@ def _tasks_of(
     hub = parse_hub(taskhub)
     if hub is None:
         return {} if return_gufe else []
-    rows = tx.execute(TASKS_OF_TASKHUB, {**parameters(hub), "unclaimed": unclaimed}).all()
-    keys = [scoped(hub, "Task", row.token) for row in rows]
+    values = {**parameters(hub), "unclaimed": unclaimed}
     if not return_gufe:
-        return keys
+        return scoped_tokens(hub, "Task", tx.scalar(KEYS_OF_TASKHUB, values))
+    rows = tx.execute(TASKS_OF_TASKHUB, values).all()
+    keys = [scoped(hub, "Task", row.token) for row in rows]
     return {key: task_from_row(key, row) for key, row in zip(keys, rows, strict=True)}
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from gufe.tokenization import TOKENIZABLE_REGISTRY
+from sqlalchemy import event
 
 from alchemistore import ProtocolDAGResultRef, Scope, ScopedKey, StateStore, TaskStatusEnum
 from alchemistore.models import GufeKey
@@ -187,3 +189,40 @@ def test_get_task_transformation_chooses_the_same_among_equally_new_successes(
             store.set_task_result(parent, ref(scope, location=place))
         chosen.append(store.get_task_transformation(child, return_gufe=False)[1])
     assert chosen[0] == chosen[1] is not None
+
+
+def test_keys_leave_the_database_in_one_row_for_each_scope(
+    store: StateStore, scope: Scope, other_scope: Scope
+) -> None:
+    made, other = campaign(store, scope, tasks=30), campaign(store, other_scope, tasks=5)
+    fetched: list[int] = []
+
+    def note(connection: Any, cursor: Any, *details: Any) -> None:
+        fetched.append(cursor.rowcount)
+
+    calls: list[tuple[Callable[[], object], int]] = [
+        (store.query_tasks, 2),
+        (lambda: store.query_tasks(limit=32), 2),
+        (lambda: store.query_tasks(scope=other_scope), 1),
+        (store.query_transformations, 2),
+        (lambda: store.get_network_tasks(made.network), 1),
+        (lambda: store.get_transformation_tasks(made.transformations[0]), 1),
+        (lambda: store.get_taskhub_tasks(made.hub), 1),
+        (lambda: store.get_taskhub_unclaimed_tasks(made.hub), 1),
+        (
+            lambda: store.get_transformation_actioned_tasks(made.transformations[0], made.hub),
+            1,
+        ),
+    ]
+    event.listen(store.engine, "after_cursor_execute", note)
+    try:
+        for call, rows in calls:
+            fetched.clear()
+            assert call()
+            assert fetched == [rows]
+        fetched.clear()
+        weights = store.get_taskhub_actioned_tasks([other.hub, made.hub])
+        assert fetched == [2, 2]
+    finally:
+        event.remove(store.engine, "after_cursor_execute", note)
+    assert [list(found) for found in weights] == [sorted(other.tasks), sorted(made.tasks)]

@@ -323,3 +323,27 @@ def test_key_from_database_values_equals_key_from_text(
 def test_keys_survive_copies_and_pickles() -> None:
     assert copy.deepcopy(key()) == key()
     assert pickle.loads(pickle.dumps(key())) == key()
+
+
+def test_keys_made_from_tokens_are_like_validated_ones() -> None:
+    tokens = [f"{number:032x}" for number in (7, 1, 255)]
+    made = ScopedKey.from_tokens("Task", "".join(tokens), "org", "campaign", "project")
+    parsed = [ScopedKey.from_str(f"Task-{token}-org-campaign-project") for token in tokens]
+    assert made == parsed
+    assert [hash(key) for key in made] == [hash(key) for key in parsed]
+    assert [repr(key) for key in made] == [repr(key) for key in parsed]
+    assert sorted(made) == sorted(parsed)
+    assert ScopedKey.from_tokens("Task", "", "org", "campaign", "project") == []
+    for key, like in zip(made, parsed, strict=True):
+        assert isinstance(key.gufe_key, GufeKey)
+        assert key.model_dump() == like.model_dump()
+        assert key.model_fields_set == like.model_fields_set
+        assert key.model_extra == like.model_extra
+        assert key.__pydantic_private__ == like.__pydantic_private__
+        assert pickle.loads(pickle.dumps(key)) == like
+        assert copy.deepcopy(key) == key.model_copy() == like
+        changed = key.model_copy(update={"org": "other"})
+        assert changed.org == "other"
+        assert key == like
+        with pytest.raises(ValidationError, match="frozen"):
+            key.org = "other"

@@ -171,6 +171,8 @@ class Reader:
         keys = {"Task": next(self.tasks), **self.keys}
         code = re.sub(r"\b([A-Z]\w+)-\.\.\.", lambda found: keys[found[1]], block.code)
         function = f'alchemistore() {{ "{sys.executable}" -I -S "{program}" "$@"; }}\n'
+        for name in ("apt-get", "conda", "docker", "make", "pip", "pip3", "python", "systemctl"):
+            function += f"{name}() {{ echo {name}: command not found in a test >&2; exit 127; }}\n"
         nothing = self.directory / "nothing"
         nothing.touch()
         with closing(self._serve()) as server, nothing.open() as unused:
@@ -222,8 +224,11 @@ class Reader:
     ) -> dict[str, Any]:
         if typed is None:
             typed = "a key\na key\n" if arguments[:2] == ["identity", "add"] else "y\n"
-        # A command that runs until it is stopped.
-        if "--watch" in arguments or (arguments[:1] == ["maintain"] and "--once" not in arguments):
+        if "--watch" in arguments or (
+            arguments[:1] in (["maintain"], ["metrics"])
+            and not {"--once", "--print"} & {*arguments}
+        ):
+            # It would run until it is stopped.
             parse(arguments)
             return {"stdout": "", "stderr": "", "code": 0}
         get_settings.cache_clear()

@@ -226,8 +226,8 @@ def lost_claims(out: Output, url: str) -> None:
     help="service: read and write rows. monitor: read rows, except hashes of keys.",
 )
 @click.option("--print", "only_print", is_flag=True, help="Print the statements; run nothing.")
-@click.option("--quiet", "-q", is_flag=True, help=ERRORS_ONLY)
-def grant(role: str, url: str, purpose: str, only_print: bool, quiet: bool) -> None:
+@output_options(ERRORS_ONLY)
+def grant(out: Output, role: str, url: str, purpose: str, only_print: bool) -> None:
     """Grant ROLE the rights that it needs, and revoke its other rights on the tables.
 
     The role must exist. Run this as the owner of the tables, after 'init', and again to change the
@@ -241,13 +241,16 @@ def grant(role: str, url: str, purpose: str, only_print: bool, quiet: bool) -> N
     from alchemistore.maintenance import grants
 
     engine, to = open_store(url).engine, grants.Purpose(purpose)
-    if only_print:
-        for statement in grants.statements(engine, role, to):
-            click.echo(f"{statement};")
-    else:
+    statements = [f"{one};" for one in grants.statements(engine, role, to)]
+    if only_print and not out.as_json:
+        for statement in statements:
+            click.echo(statement)
+    if not only_print:
         grants.grant(engine, role, to)
-        if not quiet:
-            click.echo(f"The role {role} has the rights of a {purpose}.")
+        out.say(f"The role {role} has the rights of a {purpose}.")
+    out.json(
+        {"role": role, "purpose": purpose, "granted": not only_print, "statements": statements}
+    )
 
 
 @database.command()

@@ -57,6 +57,11 @@ def demo(directory: Path, workers: int, kill: bool, clean: bool) -> None:
     """Run a small free energy campaign on private servers and print its results.
 
     Exit code 1 if the campaign is incomplete or a free energy is wrong.
+
+    \b
+    Examples:
+      alchemistore demo
+      alchemistore demo --clean
     """
     if clean:
         _clean(directory)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
 
 from alchemistore.cli.imports import database_option, graph_password, user_option
 from alchemistore.cli.options import open_store, url_option
+from alchemistore.cli.output import ERRORS_ONLY, Output, output_options
 
 
 @click.group("export")
@@ -21,8 +21,8 @@ def exports() -> None:
 @url_option
 @user_option
 @database_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
-def neo4j(graph: str, url: str, user: str, database: str, as_json: bool) -> None:
+@output_options(ERRORS_ONLY)
+def neo4j(out: Output, graph: str, url: str, user: str, database: str) -> None:
     """Write this store into an empty Neo4j, for a server of alchemiscale 0.8.
 
     GRAPH is the address of Neo4j, such as bolt://host:7687. The password is that of the variable
@@ -43,13 +43,11 @@ def neo4j(graph: str, url: str, user: str, database: str, as_json: bool) -> None
     store = open_store(url)
 
     def show(what: str) -> None:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not out.quiet:
             click.echo(what, err=True)
 
     with Neo4jGraph(graph, user, graph_password(), database) as target:
         for report in GraphExport(store, target, show).run():
-            if as_json:
-                click.echo(json.dumps(report.to_dict()))
-                continue
+            out.json(report.to_dict())
             for line in report.lines():
-                click.echo(line)
+                out.say(line)

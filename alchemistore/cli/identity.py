@@ -96,7 +96,15 @@ def identity() -> None:
     help="The key. Other users of the machine can see it here; the prompt or --key-stdin is safer.",
 )
 @click.option("--key-stdin", is_flag=True, help="Read the key from standard input.")
-def add(url: str, identity_type: str, identifier: str, key: str | None, key_stdin: bool) -> None:
+@output_options(ERRORS_ONLY)
+def add(
+    out: Output,
+    url: str,
+    identity_type: str,
+    identifier: str,
+    key: str | None,
+    key_stdin: bool,
+) -> None:
     """Add an identity, or change the key of an existing one.
 
     The scopes of an existing identity are kept. Without --key or --key-stdin, the command prompts
@@ -114,6 +122,13 @@ def add(url: str, identity_type: str, identifier: str, key: str | None, key_stdi
     )
     with open_store(url).transaction() as tx:
         tx.create_credentialed_entity(entity)
+    _done(out, "Set the key of", identity_type, identifier)
+
+
+def _done(out: Output, did: str, identity_type: str, identifier: str, **fields: Any) -> None:
+    """Print what was done to an identity."""
+    out.json({"identifier": identifier, "identity_type": identity_type, **fields})
+    out.say(f"{did} the {identity_type} identity {printable(identifier)}.")
 
 
 @identity.command("list")
@@ -195,7 +210,8 @@ def expire(
 @identity.command()
 @identity_options
 @yes_option
-def remove(url: str, identity_type: str, identifier: str, yes: bool) -> None:
+@output_options(ERRORS_ONLY)
+def remove(out: Output, url: str, identity_type: str, identifier: str, yes: bool) -> None:
     """Remove an identity and its scopes.
 
     \b
@@ -205,12 +221,16 @@ def remove(url: str, identity_type: str, identifier: str, yes: bool) -> None:
     confirm(f"Remove the {identity_type} identity {printable(identifier)}, and its scopes?", yes)
     with open_store(url).transaction() as tx:
         tx.remove_credentialed_identity(identifier, _class(identity_type))
+    _done(out, "Removed", identity_type, identifier)
 
 
 @identity.command()
 @identity_options
 @scope_option
-def add_scope(url: str, identity_type: str, identifier: str, scopes: tuple[str, ...]) -> None:
+@output_options(ERRORS_ONLY)
+def add_scope(
+    out: Output, url: str, identity_type: str, identifier: str, scopes: tuple[str, ...]
+) -> None:
     """Grant scopes to an identity.
 
     \b
@@ -221,6 +241,7 @@ def add_scope(url: str, identity_type: str, identifier: str, scopes: tuple[str, 
     with open_store(url).transaction() as tx:
         for scope in parsed:
             tx.add_scope(identifier, _class(identity_type), scope)
+    _done(out, "Granted the scopes to", identity_type, identifier, scopes=list(map(str, parsed)))
 
 
 @identity.command()
@@ -243,7 +264,10 @@ def list_scope(out: Output, url: str, identity_type: str, identifier: str) -> No
 @identity.command()
 @identity_options
 @scope_option
-def remove_scope(url: str, identity_type: str, identifier: str, scopes: tuple[str, ...]) -> None:
+@output_options(ERRORS_ONLY)
+def remove_scope(
+    out: Output, url: str, identity_type: str, identifier: str, scopes: tuple[str, ...]
+) -> None:
     """Revoke scopes of an identity. Narrower scopes are not revoked with a wider one.
 
     \b
@@ -254,11 +278,13 @@ def remove_scope(url: str, identity_type: str, identifier: str, scopes: tuple[st
     with open_store(url).transaction() as tx:
         for scope in parsed:
             tx.remove_scope(identifier, _class(identity_type), scope)
+    _done(out, "Revoked the scopes of", identity_type, identifier, scopes=list(map(str, parsed)))
 
 
 @identity.command()
 @identity_options
-def disable(url: str, identity_type: str, identifier: str) -> None:
+@output_options(ERRORS_ONLY)
+def disable(out: Output, url: str, identity_type: str, identifier: str) -> None:
     """Disable an identity: its key is refused until it is enabled again.
 
     \b
@@ -267,11 +293,13 @@ def disable(url: str, identity_type: str, identifier: str) -> None:
     """
     with open_store(url).transaction() as tx:
         tx.set_disabled(identifier, _class(identity_type))
+    _done(out, "Disabled", identity_type, identifier, disabled=True)
 
 
 @identity.command()
 @identity_options
-def enable(url: str, identity_type: str, identifier: str) -> None:
+@output_options(ERRORS_ONLY)
+def enable(out: Output, url: str, identity_type: str, identifier: str) -> None:
     """Enable an identity that was disabled.
 
     \b
@@ -280,3 +308,4 @@ def enable(url: str, identity_type: str, identifier: str) -> None:
     """
     with open_store(url).transaction() as tx:
         tx.set_disabled(identifier, _class(identity_type), False)
+    _done(out, "Enabled", identity_type, identifier, disabled=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import click
 
 from alchemistore.cli.exit_codes import EXIT_PROBLEMS_FOUND
 from alchemistore.cli.options import object_store, open_store, url_option
+from alchemistore.cli.output import Output, output_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,8 +81,9 @@ def imports() -> None:
 @click.option(
     "--no-verify", is_flag=True, help="Do not compare the store with the graph afterwards."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@output_options("Print nothing; the exit code tells.")
 def neo4j(
+    out: Output,
     graph: str,
     url: str,
     user: str,
@@ -92,7 +93,6 @@ def neo4j(
     force: bool,
     new_keys: Path | None,
     no_verify: bool,
-    as_json: bool,
 ) -> None:
     """Make this store equal to the graph of an alchemiscale 0.8 server.
 
@@ -130,23 +130,21 @@ def neo4j(
         changed: dict[str, str] = {}
         reports = []
         for report in run.run(within, dry_run=dry_run):
-            _print(report, dry_run, as_json)
+            _print(out, report, dry_run)
             reports.append(report)
             changed |= report.new_keys
         equal = True
         if not (dry_run or no_verify):
-            equal = _verify(store, GraphReader(source), reports, as_json)
+            equal = _verify(store, GraphReader(source), reports, out)
     if new_keys is not None:
         new_keys.write_text("".join(f"{old}\t{new}\n" for old, new in changed.items()))
-    if dry_run and not as_json:
-        click.echo("This was a dry run: nothing was stored.")
+    if dry_run:
+        out.say("This was a dry run: nothing was stored.")
     if not equal:
         sys.exit(EXIT_PROBLEMS_FOUND)
 
 
-def _verify(
-    store: StateStore, reader: GraphReader, reports: list[PartReport], as_json: bool
-) -> bool:
+def _verify(store: StateStore, reader: GraphReader, reports: list[PartReport], out: Output) -> bool:
     """Compare the scopes with the graph and the object store; return whether they are equal."""
     from alchemistore.neo4j.verification import Verification
 
@@ -154,28 +152,23 @@ def _verify(
     for report in reports:
         if "-" not in report.part:
             continue
-        if not as_json:
-            click.echo(f"{report.part}: compared with the graph")
-            click.echo(TABLE.format("", "graph", "store", "listed", "unverified", "different"))
+        out.say(f"{report.part}: compared with the graph")
+        out.say(TABLE.format("", "graph", "store", "listed", "unverified", "different"))
         for one in verification.scope(report):
             equal = equal and not one.different
-            if as_json:
-                click.echo(json.dumps({"comparison": asdict(one)}))
-                continue
+            out.json({"comparison": asdict(one)})
             numbers = (one.graph, one.store, one.listed, one.unverified, len(one.different))
-            click.echo(TABLE.format(one.kind, *numbers))
+            out.say(TABLE.format(one.kind, *numbers))
             for key in one.different:
-                click.echo(f"  - different: {key}")
-    return _verify_objects(store, as_json) and equal
+                out.say(f"  - different: {key}")
+    return _verify_objects(store, out) and equal
 
 
-def _verify_objects(store: StateStore, as_json: bool) -> bool:
+def _verify_objects(store: StateStore, out: Output) -> bool:
     """Look up the results in the object store, if there are settings for it."""
     if BUCKET not in os.environ:
-        if as_json:
-            click.echo(json.dumps({"bucket": None}))
-        else:
-            click.echo(f"Results were not looked up in the object store: {BUCKET} is not set.")
+        out.json({"bucket": None})
+        out.say(f"Results were not looked up in the object store: {BUCKET} is not set.")
         return True
     from alchemistore.maintenance import object_audit
 
@@ -183,21 +176,17 @@ def _verify_objects(store: StateStore, as_json: bool) -> bool:
     for page in object_audit.walk(store.engine, object_store(), datetime.now(UTC)):
         references += page.references
         missing += [str(one.key) for one in page.dangling]
-    if as_json:
-        click.echo(json.dumps({"bucket": {"references": references, "missing": missing}}))
-    else:
-        click.echo(f"{references} results were looked up; {len(missing)} are not in the bucket.")
-        for key in missing:
-            click.echo(f"  - not in the bucket: {key}")
+    out.json({"bucket": {"references": references, "missing": missing}})
+    out.say(f"{references} results were looked up; {len(missing)} are not in the bucket.")
+    for key in missing:
+        out.say(f"  - not in the bucket: {key}")
     return not missing
 
 
-def _print(report: PartReport, dry_run: bool, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps({**report.to_dict(), "dry_run": dry_run}))
-        return
+def _print(out: Output, report: PartReport, dry_run: bool) -> None:
+    out.json({**report.to_dict(), "dry_run": dry_run})
     for line in report.lines():
-        click.echo(line)
+        out.say(line)
 
 
 @contextmanager

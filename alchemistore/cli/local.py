@@ -93,12 +93,25 @@ def status(out: Output, directory: Path | None) -> None:
 
 @local.command()
 @directory_option
-def env(directory: Path | None) -> None:
-    """Print shell commands that set the environment for the servers, including keys."""
+@output_options("Print the names of the variables only.")
+def env(out: Output, directory: Path | None) -> None:
+    """Print shell commands that set the environment for the servers, including keys.
+
+    With --json, print one object with the variables.
+
+    \b
+    Examples:
+      eval "$(alchemistore local env)"
+      alchemistore local env --json
+    """
     from alchemistore.local import LocalServers
 
-    for name, value in LocalServers(chosen(directory)).environment().items():
-        click.echo(f"export {name}={shlex.quote(value)}")
+    variables = LocalServers(chosen(directory)).environment()
+    out.json(variables)
+    for name, value in variables.items():
+        if out.quiet:
+            click.echo(name)
+        out.say(f"export {name}={shlex.quote(value)}")
 
 
 def _show(out: Output, directory: Path) -> bool:

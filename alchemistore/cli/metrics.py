@@ -212,10 +212,11 @@ def _collect(collection: Collection, stop: threading.Event) -> None:
     while not stop.is_set():
         pause = collection.refresh()
         errors = collection.errors()
-        for part in sorted({*known, *errors}):
-            if known.get(part) != errors.get(part):
-                text = _explained(errors[part]) if part in errors else "can be read again"
-                click.echo(f"{part}: {printable(text)}", err=True)
+        changed = [part for part in {**known, **errors} if known.get(part) != errors.get(part)]
+        for text in dict.fromkeys(errors.get(part) for part in changed):
+            parts = ", ".join(part for part in changed if errors.get(part) == text)
+            words = "can be read again" if text is None else printable(_explained(text))
+            click.echo(f"{parts}: {words}", err=True)
         known = errors
         stop.wait(pause)
 

@@ -274,25 +274,29 @@ def strategy(
 
 @network.command()
 @click.argument("network")
-@click.argument("file", type=click.File("w", encoding="utf-8"), default="-")
+@click.argument("file", type=click.File("w", encoding="utf-8", lazy=True), default="-")
 @url_option
-@click.option("--quiet", "-q", is_flag=True, help=ERRORS_ONLY)
-def export(url: str, network: str, file: TextIO, quiet: bool) -> None:
+@output_options(ERRORS_ONLY)
+def export(out: Output, url: str, network: str, file: TextIO) -> None:
     """Write a network to FILE, or to standard output, as a keyed chain in JSON.
 
-    'network add' and gufe read it. Tasks and results are not included.
+    'network add' and gufe read it. Tasks and results are not included; see 'result export'. --json
+    needs a FILE: the network itself is JSON, in one line.
 
     \b
     Examples:
       alchemistore network export AlchemicalNetwork-... network.json
       alchemistore network export AlchemicalNetwork-... | zstd > network.json.zst
     """
+    if out.as_json and file.name == "-":
+        raise click.UsageError("--json needs a FILE: standard output gets the network, as JSON")
     with busy("Reading the network"), open_store(url).transaction() as tx:
         _require_network(tx, network)
         chain = tx.get_keyed_chain(network)
     json.dump(chain, file)
     file.write("\n")
-    if not quiet:
+    out.json({"network": network, "file": file.name, "objects": len(chain)})
+    if not out.as_json and not out.quiet:
         click.echo(f"Wrote {counted(len(chain), 'object')}.", err=True)
 
 

@@ -514,16 +514,9 @@ def restart(
     not_on_hub: dict[str, Any] = {}
 
     def change(tx: StateStore, some: list[str], refusals: dict[str, Any]) -> Any:
-        before = tx.get_task_status(some)
-        fit = [key if its in statuses else None for key, its in zip(some, before, strict=True)]
-        refusals.update(
-            {
-                key: "missing" if its is None else "status"
-                for key, its in zip(some, before, strict=True)
-                if its not in statuses
-            }
+        done = tx.set_task_status(
+            some, "waiting", reason=reason, actor=actor, refusals=refusals, only_from=statuses
         )
-        done = tx.set_task_status(fit, "waiting", reason=reason, actor=actor)
         if hub is not None:
             off: dict[str, Any] = {}
             tx.action_tasks([key for key in done if key is not None], hub, refusals=off)

@@ -265,6 +265,7 @@ def set_task_status(
     reason: str | None = None,
     actor: str | None = None,
     refusals: Refusals | None = None,
+    only_from: TaskStatusEnum | str | Iterable[TaskStatusEnum | str] | None = None,
 ) -> list[ScopedKey | None]:
     """Set the status of tasks.
 
@@ -295,6 +296,9 @@ def set_task_status(
     refusals : dict, optional
         A dictionary to fill with the reason for each refused task, by the text of its key. It is
         cleared first.
+    only_from : TaskStatusEnum or str, or iterable of them, optional
+        Refuse tasks that do not have one of these statuses, also those that already have the new
+        one. The tasks are compared when they are changed, so a change by another session is seen.
 
     Returns
     -------
@@ -308,6 +312,7 @@ def set_task_status(
     """
     wanted = parse_status(status)
     transition = TRANSITIONS[wanted]
+    sources = _sources(transition, only_from)
     keys = parse_keys(tx, tasks)
     if raise_error:
         _require_found(keys, wanted)
@@ -316,7 +321,7 @@ def set_task_status(
             explain(tx, refusals, keys, (), _refused_by_status)
         return [None] * len(keys.parsed)
     task_sets.lock(tx, keys.parameters, transition.reaches)
-    values = {**keys.parameters, "sources": list(transition.sources)}
+    values = {**keys.parameters, "sources": sources}
     if raise_error:
         rows = task_sets.execute(tx, FIND_REFUSED_TASKS, values)
         _require_accepted(keys, wanted, {(row.scope_id, row.task): row.status for row in rows})
@@ -331,6 +336,18 @@ def set_task_status(
     if refusals is not None:
         explain(tx, refusals, keys, refused, _refused_by_status)
     return keys.align_keys(refused)
+
+
+def _sources(
+    transition: Transition,
+    only_from: TaskStatusEnum | str | Iterable[TaskStatusEnum | str] | None,
+) -> list[str]:
+    """Return the statuses that a task may have before."""
+    if only_from is None:
+        return list(transition.sources)
+    given = [only_from] if isinstance(only_from, str) else only_from
+    wanted = {parse_status(status).value for status in given}
+    return [status for status in transition.sources if status in wanted]
 
 
 def _refused_by_status(state: Row[Any]) -> RefusalReason:

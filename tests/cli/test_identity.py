@@ -41,7 +41,29 @@ def commands(
 
 def add(commands: Run, identifier: str, kind: str = "user", key: str = "key") -> None:
     done = commands("add", "-t", kind, "-i", identifier, "-k", key)
-    assert (done.exit_code, done.output) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"Set the key of the {kind} identity ")
+
+
+@TYPES
+def test_changing_commands_have_output_for_people_and_for_programs(
+    commands: Run, kind: str
+) -> None:
+    one = ("-t", kind, "-i", "bill")
+    changes: tuple[tuple[tuple[str, ...], str, dict[str, object]], ...] = (
+        (("add", *one, "-k", "key"), "Set the key of", {}),
+        (("add-scope", *one, "-s", "a-*-*"), "Granted the scopes to", {"scopes": ["a-*-*"]}),
+        (("remove-scope", *one, "-s", "a-*-*"), "Revoked the scopes of", {"scopes": ["a-*-*"]}),
+        (("disable", *one), "Disabled", {"disabled": True}),
+        (("enable", *one), "Enabled", {"disabled": False}),
+    )
+    for arguments, did, fields in changes:
+        assert commands(*arguments).stdout == f"{did} the {kind} identity bill.\n"
+        expected = {"identifier": "bill", "identity_type": kind, **fields}
+        assert json.loads(commands(*arguments, "--json").stdout) == expected
+        assert commands(*arguments, "-q").output == ""
+    removed = commands("remove", *one, "--yes", "--json").stdout
+    assert json.loads(removed) == {"identifier": "bill", "identity_type": kind}
 
 
 @TYPES

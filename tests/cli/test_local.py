@@ -32,6 +32,9 @@ def test_servers_are_started_shown_and_stopped(run: Run, fresh_directory: Path) 
         assert 'eval "$(alchemistore local env --directory' in again.stdout
         assert run("local", "start", *where, "-q").output == ""
         assert "export ALCHEMISTORE_DATABASE_URL=" in run("local", "env", *where).stdout
+        variables = json.loads(run("local", "env", *where, "--json").stdout)
+        assert variables["ALCHEMISTORE_DATABASE_URL"].startswith("postgresql://")
+        assert run("local", "env", *where, "-q").stdout.split() == [*variables]
         stopped = run("local", "stop", *where)
         assert stopped.stdout == f"Stopped. The data are in {fresh_directory}.\n"
         stopped = run("local", "stop", *where, "--json")

@@ -154,6 +154,12 @@ def test_exported_network_can_be_added_again(
     printed = networks("export", made.network, "-q")
     assert (printed.stdout, printed.stderr) == (path.read_text(), "")
     assert json.loads(printed.stdout) == json.loads(json.dumps(store.get_keyed_chain(made.network)))
+    summary = json.loads(networks("export", made.network, path, "--json").stdout)
+    assert summary["file"] == str(path)
+    assert summary["objects"] == len(json.loads(path.read_text()))
+    refused = networks("export", made.network, "--json")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "--json needs a FILE" in refused.stderr
     added = networks("add", path, "--scope", other_scope, "-q").stdout.strip()
     assert added == str(made.network).replace(str(scope), str(other_scope))
     assert store.get_keyed_chain(added) == store.get_keyed_chain(made.network)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from alchemistore import Scope, StateStore
-from tests.support.campaigns import campaign, register
+from tests.support.campaigns import campaign, move_to_status, register
 from tests.support.concurrency import run_while_open
 
 
@@ -25,3 +25,25 @@ def test_claim_does_not_wait_for_a_task_that_is_locked_and_stays_queued(
     assert claiming.result() == [free, None]
     assert not claiming.waited
     assert store.claim_taskhub_tasks(made.hub, "a", 2, protocols) == [locked, None]
+
+
+def test_restart_does_not_end_the_claim_of_a_task_that_another_session_has_restarted(
+    store: StateStore, scope: Scope
+) -> None:
+    register(store, "a")
+    made = campaign(store, scope, tasks=1)
+    move_to_status(store, made.tasks, "error")
+
+    def restart_and_claim(tx: StateStore) -> None:
+        tx.set_task_status(made.tasks, "waiting", only_from="error")
+        assert tx.claim_taskhub_tasks(made.hub, "a") == made.tasks
+
+    _, restarting = run_while_open(
+        store,
+        restart_and_claim,
+        lambda: store.set_task_status(made.tasks, "waiting", only_from="error"),
+        commit=True,
+    )
+    assert restarting.waited
+    assert restarting.result() == [None]
+    assert store.get_service_tasks("a") == made.tasks

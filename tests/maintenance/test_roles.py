@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -425,6 +426,9 @@ def test_grant_command_prints_the_statements_that_it_would_run(roles: Roles, run
         assert rights(roles.superuser, name) == {}
         execute(roles.superuser, *printed.stdout.split("\n"))
         by_hand = rights(roles.superuser, name)
+        as_json = json.loads(run(*arguments, roles.owner, "--print", "--json").stdout)
+        assert as_json["statements"] == printed.stdout.splitlines()
+        assert (as_json["role"], as_json["granted"]) == (name, False)
         result = run(*arguments, roles.owner)
         assert (result.exit_code, result.stdout) == (
             0,

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from alchemistore import Scope, ScopedKey, StateStore, TaskStatusEnum
+from alchemistore import RefusalReason, Scope, ScopedKey, StateStore, TaskStatusEnum
 from tests.support.campaigns import (
     STATUSES,
     Campaign,
@@ -78,6 +78,33 @@ def test_each_setter_accepts_the_transitions_of_the_table(
     assert followed == {
         wanted: {wanted if wanted in TABLE[start] else start} for wanted in STATUSES
     }
+
+
+@pytest.mark.parametrize("only_from", ["error", ["error", "complete"], iter(["error"])])
+def test_only_from_refuses_tasks_with_another_status(
+    store: StateStore, scope: Scope, only_from: Any
+) -> None:
+    failed, running, waiting = campaign(store, scope, tasks=3).tasks
+    move_to_status(store, [failed], "error")
+    move_to_status(store, [running], "running")
+    refusals: dict[str, RefusalReason] = {}
+    asked = [running, failed, waiting]
+    answer = store.set_task_status(asked, "waiting", refusals=refusals, only_from=only_from)
+    assert answer == [None, failed, None]
+    assert refusals == dict.fromkeys(map(str, (running, waiting)), RefusalReason.status)
+    assert statuses(store, asked) == ["running", "waiting", "waiting"]
+
+
+def test_only_from_does_not_allow_what_the_table_forbids(store: StateStore, scope: Scope) -> None:
+    [task] = campaign(store, scope, tasks=1).tasks
+    move_to_status(store, [task], "complete")
+    assert store.set_task_status([task], "waiting", only_from="complete") == [None]
+    assert store.set_task_status([task], "waiting", only_from=()) == [None]
+    with pytest.raises(ValueError, match="it is complete"):
+        store.set_task_status([task], "waiting", True, only_from=["complete"])
+    with pytest.raises(ValueError, match="nonsense"):
+        store.set_task_status([task], "waiting", only_from=["nonsense"])
+    assert statuses(store, [task]) == ["complete"]
 
 
 @pytest.mark.parametrize("start", STATUSES)

@@ -626,6 +626,7 @@ def arguments(world: World, name: str) -> dict[str, Any]:
         "max_failures": 3,
         "name": None,
         "network": made.network,
+        "only_from": ["waiting", "running"],
         "network_state": "active",
         # Second names of parameters.
         "networks": None,

@@ -153,17 +153,17 @@ class Reader:
 
     def _execute(self, block: Block) -> None:
         lines = block.code.splitlines()
-        said: list[tuple[str, object]] = []
+        said: list[tuple[object, object]] = []
 
         def printed(*values: object) -> None:
             comment = lines[sys._getframe(1).f_lineno - 1].partition("  # ")[2]
-            if comment[:1] in "[{('0123456789" and comment:
-                said.append((comment, values[0]))
+            with contextlib.suppress(SyntaxError, ValueError):
+                said.append((values[0], ast.literal_eval(comment)))
 
         self.names["print"] = printed
         exec(compile(block.code, str(block), "exec"), self.names)
-        for comment, value in said:
-            assert value == ast.literal_eval(comment), f"{block}: {comment}"
+        for value, expected in said:
+            assert value == expected, block
 
     def _type(self, block: Block) -> None:
         program = self.directory / "alchemistore"
@@ -308,6 +308,7 @@ def reader(
     waiting = [task for task in made.tasks if task not in (failed, done)]
     names = {
         "store": store,
+        "objects": objects,
         "scope": SCOPE,
         "network": made.network,
         "hub": made.hub,

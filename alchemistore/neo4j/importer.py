@@ -13,15 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
 from sqlalchemy import Connection, TextClause
 
-from alchemistore import gufe_adapter
 from alchemistore.database.keys import gufe_token
-from alchemistore.database.transaction import savepoint
-from alchemistore.database.translation import translate_errors, translate_values
 from alchemistore.errors import GraphError
 from alchemistore.models import (
     ComputeManagerRegistration,
@@ -35,22 +32,21 @@ from alchemistore.models import (
 from alchemistore.models.clock import now, uuid7
 from alchemistore.models.network import parse_state
 from alchemistore.models.text import escape, text_size
-from alchemistore.neo4j import statements
-from alchemistore.neo4j.documents import GraphDocuments, documents
+from alchemistore.neo4j import objects, statements
+from alchemistore.neo4j.documents import documents
 from alchemistore.neo4j.pages import pages
 from alchemistore.neo4j.reader import GraphReader
 from alchemistore.neo4j.records import GraphNetwork, GraphTask
-from alchemistore.neo4j.report import PartReport
-from alchemistore.operations.conflicts import store_documents
-from alchemistore.operations.documents import ensure_scope, stored_keys
+from alchemistore.neo4j.report import PartReport, first_line
+from alchemistore.operations.documents import ensure_scope
 from alchemistore.operations.matching import check_pattern
-from alchemistore.operations.networks import create_network, delete_network
+from alchemistore.operations.networks import delete_network
 from alchemistore.operations.queue.refresh import refresh
 from alchemistore.operations.restart_patterns import token_of_pattern
-from alchemistore.operations.strategies import require_no_members
 from alchemistore.operations.taskhubs import drop_taskhub
 from alchemistore.store import StateStore
 
+T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
 Rows = Sequence[dict[str, Any]]
 
@@ -59,7 +55,6 @@ PAGE = 2000
 BATCH = 10_000
 # Networks that one transaction stores. Before and after it, all rows of the scope are hashed.
 NETWORKS = 25
-WRITTEN_BY = "a graph of alchemiscale"
 SERVICES, IDENTITIES = "services", "identities"
 DIGESTS = {
     SERVICES: statements.DIGEST_OF_SERVICES,
@@ -200,7 +195,7 @@ class GraphImport:
                     last_status_update=manager.updated,
                 )
             except ValueError as error:
-                report.find(manager.name, f"this manager was left out: {_first_line(error)}")
+                report.find(manager.name, f"this manager was left out: {first_line(error)}")
                 continue
             other = managers.get(checked.name)
             if other is not None:
@@ -286,74 +281,55 @@ class GraphImport:
         part = str(scope)
         report = self._write(part, lambda tx, new: _begin(tx, scope))
         networks = list(self._reader.networks(scope))
-        stored = self._stored(scope)
-        missing = [one for one in networks if one.key.token not in stored]
+        stored = self._read(lambda tx: objects.stored_objects(tx, scope))
+        missing = [one for one in networks if stored.lacks(one.key.token)]
         done = 0
         for some in pages(missing, NETWORKS):
-            report.add(self._write(part, partial(self._store_networks, scope, some)))
+            store = partial(objects.store_networks, self._reader, scope, some, stored)
+            report.add(self._write(part, store))
             done += len(some)
             self._progress(f"networks of {part}", done, len(missing))
-        strategies = self._import_strategies(part, scope, report)
+        strategies = self._import_strategies(part, scope, report, stored)
         written = self._write(
             part, lambda tx, new: self._import_state(tx, new, scope, networks, strategies)
         )
         report.add(written)
+        if stored.unbuilt:
+            self._read(lambda tx: objects.describe_unbuilt(tx, scope, report))
         for stray in self._reader.strays(scope):
             ending = "" if ";" in stray.reason else "; it was left out"
             report.find(stray.key, f"{stray.reason}{ending}")
         return report
 
-    def _stored(self, scope: Scope) -> set[UUID]:
-        def read(tx: Connection, again: bool) -> set[UUID]:
-            values = {"scope_id": ensure_scope(tx, scope)}
-            return set(tx.scalars(statements.STORED_NETWORKS, values))
+    def _read(self, read: Callable[[Connection], T]) -> T:
+        """Read in a transaction, which may add the scope."""
+        return self._store.run(lambda tx, again: read(tx), readonly=False)
 
-        return self._store.run(read, readonly=False)
-
-    def _is_stored(self, scope: Scope, key: ScopedKey) -> bool:
-        def read(tx: Connection, again: bool) -> bool:
-            return bool(stored_keys(tx, ensure_scope(tx, scope), {key.gufe_key}))
-
-        return self._store.run(read, readonly=False)
-
-    def _store_networks(
-        self, scope: Scope, networks: Sequence[GraphNetwork], tx: Connection, report: PartReport
-    ) -> None:
-        """Store networks with all their objects."""
-        for network in networks:
-            try:
-                found = documents(self._reader.objects(network.key), str(network.key.gufe_key))
-                by = WRITTEN_BY if found.kept else None
-                with translate_errors(self._store.engine), translate_values(), savepoint(tx):
-                    create_network(tx, found.chain, scope, written_by=by)
-            except ValueError as error:
-                report.find(network.key, f"the network was left out: {_first_line(error)}")
-                continue
-            report.count("networks", added=1)
-            _describe(report, scope, found)
-
-    def _import_strategies(self, part: str, scope: Scope, report: PartReport) -> set[ScopedKey]:
+    def _import_strategies(
+        self, part: str, scope: Scope, report: PartReport, stored: objects.StoredObjects
+    ) -> set[ScopedKey]:
         """Store the strategies of networks, and return their keys."""
-        stored = set()
+        keys = set()
         for root in self._reader.roots(scope):
             if root.run:
                 report.find(
                     root.key, "no network has this transformation; it was left out with its tasks"
                 )
-            elif not root.used:
+                continue
+            if not root.used:
                 report.find(root.key, "nothing uses this object; it was left out")
-            elif self._is_stored(scope, root.key):
-                stored.add(root.key)
-            else:
+                continue
+            again = stored.can_build and root.key.token in stored.unbuilt
+            if again or not self._read(partial(objects.is_stored, key=root.key)):
                 try:
                     found = documents(self._reader.objects(root.key), str(root.key.gufe_key))
-                    self._write(part, partial(_store_strategy, scope, found))
+                    report.add(self._write(part, partial(objects.store_strategy, scope, found)))
                 except ValueError as error:
-                    report.find(root.key, f"the strategy was left out: {_first_line(error)}")
+                    report.find(root.key, f"the strategy was left out: {first_line(error)}")
                     continue
-                _describe(report, scope, found)
-                stored.add(root.key)
-        return stored
+                objects.describe(report, scope, found)
+            keys.add(root.key)
+        return keys
 
     def _import_state(
         self,
@@ -368,7 +344,7 @@ class GraphImport:
         scope_id = ensure_scope(tx, scope)
         values = {"scope_id": scope_id, "now": now(), "change": uuid7()}
         tx.execute(statements.LOCK_TASKS_OF_SCOPE, values)
-        stored = set(tx.scalars(statements.STORED_NETWORKS, values))
+        stored = set(tx.scalars(objects.STORED_NETWORKS, values))
         _stage_networks(
             tx, report, [one for one in networks if one.key.token in stored], strategies
         )
@@ -432,7 +408,7 @@ class GraphImport:
             except ValueError as error:
                 report.find(
                     one.hub,
-                    f"its restart pattern {one.pattern!r} was left out: {_first_line(error)}",
+                    f"its restart pattern {one.pattern!r} was left out: {first_line(error)}",
                 )
                 continue
             maximum = min(max(one.max_retries, 1), MAX_RETRIES)
@@ -455,24 +431,6 @@ class GraphImport:
 
 def _begin(tx: Connection, scope: Scope) -> None:
     ensure_scope(tx, scope)
-
-
-def _store_strategy(
-    scope: Scope, found: GraphDocuments, tx: Connection, report: PartReport
-) -> None:
-    chain = gufe_adapter.read_chain(found.chain)
-    require_no_members(chain)
-    by = WRITTEN_BY if found.kept else None
-    store_documents(tx, ensure_scope(tx, scope), chain, compare=True, written_by=by)
-
-
-def _describe(report: PartReport, scope: Scope, found: GraphDocuments) -> None:
-    for key, reason in found.kept.items():
-        sentence = f"it is stored as the graph has it: {_first_line(reason)}"
-        report.find(f"{key}-{scope}", sentence, document=True)
-    for key, added in found.completed.items():
-        sentence = f"the graph had lost values, which its key has confirmed: {added}"
-        report.find(f"{key}-{scope}", sentence, document=True)
 
 
 def _stage_networks(
@@ -504,7 +462,7 @@ def _stage_networks(
             try:
                 values = StrategyState(**strategy.state)
             except ValueError as error:
-                report.find(one.key, f"its strategy was left out: {_first_line(error)}")
+                report.find(one.key, f"its strategy was left out: {first_line(error)}")
                 continue
             if strategy.key in strategies:
                 states.append({**place, "strategy": strategy.key.token, **_state(values)})
@@ -709,7 +667,3 @@ def _weight(report: PartReport, key: ScopedKey, weight: float) -> float:
 def _json(texts: Iterable[str]) -> str:
     """Return texts as the JSON of a list, in the form in which texts are stored."""
     return json.dumps([escape(text) for text in texts])
-
-
-def _first_line(error: object) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

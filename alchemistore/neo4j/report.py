@@ -98,3 +98,8 @@ class PartReport:
             "findings": [dict(vars(one)) for one in self.findings],
             "new_keys": self.new_keys,
         }
+
+
+def first_line(error: object) -> str:
+    """Return the first line of an error, or its kind if it has no text."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

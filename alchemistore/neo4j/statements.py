@@ -359,7 +359,6 @@ FIND_GONE_HUBS = text("""
     )
     ORDER BY network
 """)
-STORED_NETWORKS = text("SELECT token FROM networks WHERE scope_id = :scope_id")
 
 
 class Merge(NamedTuple):

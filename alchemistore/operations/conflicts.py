@@ -31,6 +31,10 @@ from alchemistore.operations.documents import (
 
 log = logging.getLogger(__name__)
 
+# The writer of documents that are stored as a graph of Neo4j has them, because they could not be
+# built. They give way to any document for which gufe computes their key, which is no conflict.
+AS_FOUND = "a graph of alchemiscale"
+
 # The server compares digests, so that only documents that differ are sent and parsed. Both answers
 # are lists of tokens as text, because a row for each document takes several times as long to read.
 COMPARE_DOCUMENTS = text("""
@@ -191,6 +195,13 @@ def _resolve(
     replaced = []
     for document in contested:
         row = stored[UUID(hex=document.key.token)]
+        if row.writer == AS_FOUND and _is_right(document.key, document.data, right, built):
+            _put(tx, scope_id, document, written_by or gufe_adapter.writer_versions())
+            right[str(document.key)] = document.data
+            replaced.append(document)
+            continue
+        if written_by == AS_FOUND != row.writer:
+            continue
         difference = first_difference(_plain(row.document), document.content)
         if difference is None:
             continue
@@ -240,21 +251,26 @@ def _replace(
     written_by: str | None,
 ) -> None:
     writer = _record(tx, scope_id, document, row, difference, written_by, replaced=True)
-    tx.execute(
-        REPLACE_DOCUMENT,
-        {
-            "scope_id": scope_id,
-            "token": row.token,
-            "document": document.data,
-            "children": uuids(document.children),
-            "writer": writer,
-        },
-    )
+    _put(tx, scope_id, document, writer)
     log.error(
         "%s was stored with a content that does not have this key (%s); the right document took its"
         " place, and document_conflicts keeps both",
         document.key,
         difference,
+    )
+
+
+def _put(tx: Connection, scope_id: int, document: gufe_adapter.Document, writer: str) -> None:
+    """Store a document in the place of another."""
+    tx.execute(
+        REPLACE_DOCUMENT,
+        {
+            "scope_id": scope_id,
+            "token": UUID(hex=document.key.token),
+            "document": document.data,
+            "children": uuids(document.children),
+            "writer": writer,
+        },
     )
 
 

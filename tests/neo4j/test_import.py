@@ -18,7 +18,7 @@ from alchemistore import (
     TaskStatusEnum,
 )
 from alchemistore.errors import GraphError
-from alchemistore.neo4j import importer, statements
+from alchemistore.neo4j import objects, statements
 from alchemistore.neo4j.graph import Row
 from alchemistore.neo4j.importer import GraphImport
 from alchemistore.neo4j.reader import GraphReader
@@ -391,7 +391,7 @@ def test_network_that_fails_halfway_is_left_out_and_the_others_are_stored(
             raise ValueError("it fails")
         return stored[-1]
 
-    monkeypatch.setattr(importer, "create_network", fail_once)
+    monkeypatch.setattr(objects, "create_network", fail_once)
     report = imported(store, graph)[FIRST]
     assert set(store.query_networks(scope=ONE)) == networks - {stored[0]}
     assert sentences(report, stored[0])[0] == "the network was left out: it fails"

@@ -109,3 +109,51 @@ def record(graph: Graph, file: Path) -> None:
     for registered in (reader.services, reader.managers, reader.identities):
         list(registered())
     recorder.write(file)
+
+
+def graph_of(scope: str, *networks: Any) -> RecordedGraph:
+    """A graph of networks without tasks, as the original writes gufe objects."""
+    from alchemistore import gufe_adapter
+    from alchemistore.neo4j.exporter import convert
+
+    org, campaign, project = scope.split("-")
+    answers: dict[str, list[dict[str, Any]]] = {
+        "kinds": [{"networks": len(networks), "marks": len(networks)}],
+        "scopes": [{"org": org, "campaign": campaign, "project": project}],
+        f"networks {scope}": [],
+    }
+    for network in networks:
+        rows = []
+        for document in gufe_adapter.encode(network):
+            properties, links, _ = convert(json.loads(document.text))
+            rows.append(
+                {
+                    "key": str(document.key),
+                    # A graph has no properties without a value.
+                    "properties": {
+                        name: value for name, value in properties.items() if value is not None
+                    },
+                    "links": [
+                        {
+                            "key": key,
+                            "attribute": place["attribute"],
+                            "name": place.get("key"),
+                            "index": place.get("index"),
+                        }
+                        for key, place in links.items()
+                    ],
+                }
+            )
+        key = f"{network.key}-{scope}"
+        answers[f"objects {key}"] = rows
+        answers[f"networks {scope}"].append(
+            {
+                "key": key,
+                "name": network.name,
+                "hubs": [],
+                "states": ["active"],
+                "strategies": [],
+                "edges": [str(edge.key) for edge in network.edges],
+            }
+        )
+    return RecordedGraph(answers)

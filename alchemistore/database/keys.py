@@ -156,12 +156,9 @@ class Keys:
 
     @cached_property
     def parameters(self) -> dict[str, Any]:
-        """The parameters of `unnest(:scope_ids, :tokens)`.
-
-        They are texts, because psycopg takes long to write lists, once for each statement.
-        """
+        """The parameters of `unnest(:scope_ids, :tokens)`."""
         return {
-            "scope_ids": f"{{{','.join(map(str, self.scope_ids))}}}",
+            "scope_ids": array(self.scope_ids),
             "tokens": uuids(key.gufe_key for key in self.distinct),
         }
 
@@ -208,9 +205,17 @@ class Keys:
         return answer
 
 
+def array(values: Iterable[int | str]) -> str:
+    """Return integers or texts without special characters as an array of PostgreSQL.
+
+    psycopg takes much longer to write a list, once for each statement.
+    """
+    return "{" + ",".join(map(str, values)) + "}"
+
+
 def uuids(keys: Iterable[GufeKey]) -> str:
-    """Return the tokens of keys as a PostgreSQL array; faster than a list of UUID objects."""
-    return "{" + ",".join([key[-TOKEN_LENGTH:] for key in keys]) + "}"
+    """Return the tokens of keys as an array of PostgreSQL."""
+    return array([key[-TOKEN_LENGTH:] for key in keys])
 
 
 def parse_keys(

@@ -178,6 +178,15 @@ RULES = {
         SELECT p.scope_id, 'TaskHub', p.taskhub FROM restart_patterns AS p
         WHERE p.token <> CAST(md5(convert_to(p.pattern, 'UTF8')) AS uuid)
     """,
+    "the retries of an action are those of restart patterns of its hub": """
+        SELECT a.scope_id, 'Task', a.task FROM actions AS a
+        CROSS JOIN LATERAL unnest(a.patterns) AS c (pattern)
+        WHERE NOT EXISTS (
+            SELECT FROM restart_patterns AS p
+            WHERE (p.scope_id, p.taskhub, p.token)
+                = (a.scope_id, a.taskhub, c.pattern)
+        )
+    """,
     "restart patterns have decided about each failed task on their hub": f"""
         SELECT u.scope_id, 'Task', u.token FROM ({UNDECIDED}) AS u
     """,

@@ -52,7 +52,7 @@ LACKING = text(f"""
     ORDER BY t.scope_id, t.task
 """)
 # A role that only reads is refused although there is nothing to repair.
-REQUIRE_RIGHT = text("LOCK TABLE restart_counters IN ROW EXCLUSIVE MODE")
+REQUIRE_RIGHT = text("LOCK TABLE actions IN ROW EXCLUSIVE MODE")
 FIND_UNDECIDED = text(f"{UNDECIDED} ORDER BY scope_id, token LIMIT :limit")
 
 

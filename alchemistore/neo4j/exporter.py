@@ -108,12 +108,11 @@ ACTIONS = text(f"""
     ORDER BY t.token, a.taskhub
 """)
 COUNTERS = text(f"""
-    SELECT t.token, p.taskhub, p.pattern, coalesce(c.retries, 0) AS retries
+    SELECT t.token, p.taskhub, p.pattern,
+        coalesce(a.retries[array_position(a.patterns, p.token)], 0) AS retries
     FROM ({PAGE_OF_TASKS}) AS t
     LEFT JOIN actions AS a ON a.scope_id = :scope_id AND a.task = t.token
     LEFT JOIN restart_patterns AS p ON p.scope_id = :scope_id AND p.taskhub = a.taskhub
-    LEFT JOIN restart_counters AS c ON c.scope_id = :scope_id AND c.taskhub = p.taskhub
-        AND c.task = t.token AND c.pattern = p.token
     ORDER BY t.token, p.taskhub, p.token
 """)
 RESULTS = text("""

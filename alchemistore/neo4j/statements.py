@@ -635,21 +635,46 @@ MERGES = (
     ),
     Merge(
         "restart counters",
-        _removed(
-            "restart_counters",
-            """
-            SELECT FROM graph_counters AS g
-            WHERE g.taskhub = t.taskhub AND g.task = t.task AND g.pattern = t.pattern
-            """,
-        ),
+        text("""
+            WITH gone AS MATERIALIZED (
+                SELECT a.taskhub, a.task, c.pattern FROM actions AS a
+                CROSS JOIN LATERAL unnest(a.patterns) AS c (pattern)
+                WHERE a.scope_id = :scope_id AND NOT EXISTS (
+                    SELECT FROM graph_counters AS g
+                    WHERE g.taskhub = a.taskhub AND g.task = a.task
+                        AND g.pattern = c.pattern
+                )
+            ), kept AS (
+                UPDATE actions AS a SET (patterns, retries) = (
+                    SELECT array_agg(x.pattern), array_agg(x.retries)
+                    FROM unnest(a.patterns, a.retries) AS x (pattern, retries)
+                    WHERE x.pattern <> ALL(c.patterns)
+                )
+                FROM (
+                    SELECT taskhub, task, array_agg(pattern) AS patterns FROM gone
+                    GROUP BY taskhub, task
+                ) AS c
+                WHERE a.scope_id = :scope_id AND a.taskhub = c.taskhub AND a.task = c.task
+            )
+            SELECT 1 FROM gone
+        """),
         text(f"""
-            WITH new AS (
-                INSERT INTO restart_counters AS t (scope_id, taskhub, task, pattern, retries)
-                SELECT :scope_id, taskhub, task, pattern, retries FROM graph_counters
-                ON CONFLICT (scope_id, taskhub, task, pattern)
-                    DO UPDATE SET retries = excluded.retries
-                WHERE t.retries <> excluded.retries
-                RETURNING xmax = 0 AS added
+            WITH new AS MATERIALIZED (
+                SELECT g.taskhub, g.task, array_position(a.patterns, g.pattern) IS NULL AS added
+                FROM graph_counters AS g
+                JOIN actions AS a
+                    ON a.scope_id = :scope_id AND a.taskhub = g.taskhub AND a.task = g.task
+                WHERE a.retries[array_position(a.patterns, g.pattern)] IS DISTINCT FROM g.retries
+            ), counted AS (
+                UPDATE actions AS a SET patterns = c.patterns, retries = c.retries
+                FROM (
+                    SELECT taskhub, task, array_agg(pattern) AS patterns,
+                        array_agg(retries) AS retries
+                    FROM graph_counters
+                    WHERE (taskhub, task) IN (SELECT taskhub, task FROM new)
+                    GROUP BY taskhub, task
+                ) AS c
+                WHERE a.scope_id = :scope_id AND a.taskhub = c.taskhub AND a.task = c.task
             ) {_COUNTS}
         """),
     ),

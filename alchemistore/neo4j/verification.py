@@ -65,8 +65,9 @@ TASKS_TO_VERIFY = text("""
             WHERE l.scope_id = t.scope_id AND l.task = t.token
         ) AS results,
         (
-            SELECT coalesce(sum(r.retries), 0) FROM restart_counters AS r
-            WHERE r.scope_id = t.scope_id AND r.task = t.token
+            SELECT coalesce(sum(r.retries), 0) FROM actions AS a
+            CROSS JOIN LATERAL unnest(a.retries) AS r (retries)
+            WHERE a.scope_id = t.scope_id AND a.task = t.token
         ) AS retries
     FROM unnest(CAST(:tokens AS uuid[])) AS x (token)
     JOIN tasks AS t ON t.scope_id = :scope_id AND t.token = x.token

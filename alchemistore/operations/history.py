@@ -60,23 +60,19 @@ DETAILS_OF_TASKS = text(f"""
     GROUP BY t.scope_id, t.token, c.service, last.service
 """)
 RESTARTS_OF_TASKS = text(f"""
-    SELECT a.scope_id, a.task, a.taskhub, p.pattern, coalesce(c.retries, 0) AS retries,
+    SELECT a.scope_id, a.task, a.taskhub, p.pattern,
+        coalesce(a.retries[array_position(a.patterns, p.token)], 0) AS retries,
         p.max_retries
     FROM ({TASKS}) AS x
-    -- Looks up the actions of each task, the patterns of their hubs and the counters by key.
+    -- Looks up the actions of each task and the patterns of their hubs by key.
     CROSS JOIN LATERAL (
-        SELECT a.scope_id, a.task, a.taskhub FROM actions AS a
+        SELECT a.scope_id, a.task, a.taskhub, a.patterns, a.retries FROM actions AS a
         WHERE a.scope_id = x.scope_id AND a.task = x.task {FENCE}
     ) AS a
     CROSS JOIN LATERAL (
         SELECT p.token, p.pattern, p.max_retries, p.created_at FROM restart_patterns AS p
         WHERE p.scope_id = a.scope_id AND p.taskhub = a.taskhub {FENCE}
     ) AS p
-    LEFT JOIN LATERAL (
-        SELECT c.retries FROM restart_counters AS c
-        WHERE c.scope_id = a.scope_id AND c.taskhub = a.taskhub AND c.task = a.task
-            AND c.pattern = p.token {FENCE}
-    ) AS c ON true
     ORDER BY a.scope_id, a.task, a.taskhub, p.created_at, p.token
 """)
 TASKS_OF_SERVICE = text("""

@@ -43,10 +43,17 @@ LOCK_PATTERNS = _locking("FOR UPDATE", _GIVEN)
 LOCK_ALL_PATTERNS = _locking("FOR UPDATE", "true")
 LOCK_PATTERNS_TO_CHANGE = _locking("FOR NO KEY UPDATE", _GIVEN)
 COUNTED_TASKS = text("""
-    SELECT DISTINCT task FROM restart_counters
-    WHERE scope_id = :scope_id AND taskhub = :taskhub AND pattern = ANY(CAST(:patterns AS uuid[]))
+    SELECT task FROM actions
+    WHERE scope_id = :scope_id AND taskhub = :taskhub AND patterns && CAST(:patterns AS uuid[])
 """)
-# The counters go with the patterns.
+REMOVE_COUNTERS = text("""
+    UPDATE actions SET (patterns, retries) = (
+        SELECT array_agg(c.pattern), array_agg(c.retries)
+        FROM unnest(patterns, retries) AS c (pattern, retries)
+        WHERE c.pattern <> ALL(CAST(:patterns AS uuid[]))
+    )
+    WHERE scope_id = :scope_id AND taskhub = :taskhub AND patterns && CAST(:patterns AS uuid[])
+""")
 REMOVE_PATTERNS = text(f"""
     DELETE FROM restart_patterns WHERE scope_id = :scope_id AND taskhub = :taskhub AND {_GIVEN}
 """)
@@ -189,6 +196,7 @@ def _remove(
     # A lock on a task covers its counters.
     tasks = list(tx.scalars(COUNTED_TASKS, found))
     lock(tx, {"scope_ids": [scope_id] * len(tasks), "tokens": tasks})
+    tx.execute(REMOVE_COUNTERS, found)
     tx.execute(REMOVE_PATTERNS, found)
 
 

@@ -22,13 +22,12 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar
-from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from alchemistore.database.keys import parse_keys
+from alchemistore.database.keys import array, parse_keys
 from alchemistore.database.planner import FENCE
 from alchemistore.database.transaction import savepoint
 from alchemistore.models import AttemptOutcome, ScopedKey, TaskStatusEnum
@@ -49,8 +48,10 @@ REASON = "a restart pattern matches the traceback"
 
 
 # The patterns of all hubs that tasks are on, locked against removal in the order of their keys.
+# Here and below, UUIDs are texts, which Python hashes and psycopg writes much faster.
 LOCK_PATTERNS_OF_TASKS = text(f"""
-    SELECT p.scope_id, p.taskhub, p.token, p.pattern, p.max_retries
+    SELECT p.scope_id, CAST(p.taskhub AS text) AS taskhub, CAST(p.token AS text) AS token,
+        p.pattern, p.max_retries
     FROM (
         SELECT DISTINCT a.scope_id, a.taskhub FROM ({TASKS}) AS x
         -- Looks up the actions of each task by key.
@@ -63,14 +64,13 @@ LOCK_PATTERNS_OF_TASKS = text(f"""
     ORDER BY p.scope_id, p.taskhub, p.token
     FOR KEY SHARE OF p
 """)
-TASKS_OF_HUB = text("SELECT task FROM actions WHERE scope_id = :scope_id AND taskhub = :taskhub")
-# The tasks in error with each of their hubs that has patterns, with what these have counted, and
-# with the tracebacks of their latest result that has any. A result without a time of creation
-# counts as the latest.
-FAILED_TASKS = text(f"""
-    SELECT a.scope_id, a.task, a.taskhub, c.patterns, c.retries,
-        latest.result, latest.tokens, latest.sizes
-    FROM ({TASKS}) AS x
+TASKS_OF_HUB = text("""
+    SELECT CAST(task AS text) FROM actions WHERE scope_id = :scope_id AND taskhub = :taskhub
+""")
+# The tasks in error with each of their hubs that has patterns, and with the tracebacks of their
+# latest result that has any. A result without a time of creation counts as the latest.
+_FAILED = f"""
+    ({TASKS}) AS x
     -- Looks up each task by key.
     CROSS JOIN LATERAL (
         SELECT FROM tasks AS t
@@ -78,36 +78,46 @@ FAILED_TASKS = text(f"""
     ) AS t
     -- Looks up its actions by key, and whether their hubs have patterns.
     CROSS JOIN LATERAL (
-        SELECT a.scope_id, a.task, a.taskhub FROM actions AS a
+        SELECT a.* FROM actions AS a
         WHERE a.scope_id = x.scope_id AND a.task = x.task AND EXISTS (
             SELECT FROM restart_patterns AS p
             WHERE p.scope_id = a.scope_id AND p.taskhub = a.taskhub
         ) {FENCE}
     ) AS a
-    -- Looks up the counters of each action by key.
-    CROSS JOIN LATERAL (
-        SELECT array_agg(c.pattern) AS patterns, array_agg(c.retries) AS retries
-        FROM restart_counters AS c
-        WHERE c.scope_id = a.scope_id AND c.taskhub = a.taskhub AND c.task = a.task
-    ) AS c
     -- Looks up its results by key, each with its tracebacks.
     LEFT JOIN LATERAL (
-        SELECT l.result, b.tokens, b.sizes FROM task_results AS l
+        SELECT l.result, b.tokens FROM task_results AS l
         CROSS JOIN LATERAL (
             SELECT r.datetime_created FROM results AS r
             WHERE r.scope_id = l.scope_id AND r.token = l.result {FENCE}
         ) AS r
         CROSS JOIN LATERAL (
-            SELECT array_agg(b.token) AS tokens, array_agg(b.size) AS sizes FROM tracebacks AS b
+            SELECT array_agg(b.token) AS tokens FROM tracebacks AS b
             WHERE b.scope_id = l.scope_id AND b.result = l.result
         ) AS b
         WHERE l.scope_id = x.scope_id AND l.task = x.task AND b.tokens IS NOT NULL
         ORDER BY r.datetime_created DESC NULLS FIRST, l.created_at DESC, l.result DESC
         LIMIT 1
     ) AS latest ON true
+"""
+FAILED_TASKS = text(f"""
+    SELECT a.scope_id, CAST(a.task AS text) AS task, CAST(a.taskhub AS text) AS taskhub,
+        CAST(a.patterns AS text) AS patterns, CAST(a.retries AS text) AS retries,
+        CAST(latest.tokens AS text[]) AS tokens
+    FROM {_FAILED}
+""")
+FIND_TRACEBACKS = text(f"""
+    SELECT a.scope_id, CAST(a.taskhub AS text) AS taskhub, CAST(b.result AS text) AS result,
+        CAST(b.token AS text) AS token, b.size
+    FROM {_FAILED}
+    -- Looks up these tracebacks by key.
+    CROSS JOIN LATERAL (
+        SELECT b.result, b.token, b.size FROM tracebacks AS b
+        WHERE b.scope_id = x.scope_id AND b.result = latest.result {FENCE}
+    ) AS b
 """)
 READ_TRACEBACKS = text(f"""
-    SELECT b.token, b.tracebacks
+    SELECT CAST(b.token AS text) AS token, b.tracebacks
     FROM unnest(
         CAST(:scope_ids AS bigint[]), CAST(:results AS uuid[]), CAST(:tokens AS uuid[])
     ) AS x (scope_id, result, token)
@@ -117,25 +127,29 @@ READ_TRACEBACKS = text(f"""
         WHERE b.scope_id = x.scope_id AND b.result = x.result AND b.token = x.token {FENCE}
     ) AS b
 """)
-_PLACES = """
-    unnest(
-        CAST(:scope_ids AS bigint[]), CAST(:taskhubs AS uuid[]), CAST(:tasks AS uuid[])
-    ) AS x (scope_id, taskhub, task)
-"""
-COUNT_RETRIES = text("""
-    INSERT INTO restart_counters (scope_id, taskhub, task, pattern, retries)
-    SELECT x.scope_id, x.taskhub, x.task, x.pattern, 1
-    FROM unnest(
-        CAST(:scope_ids AS bigint[]), CAST(:taskhubs AS uuid[]), CAST(:tasks AS uuid[]),
-        CAST(:patterns AS uuid[])
-    ) AS x (scope_id, taskhub, task, pattern)
-    ON CONFLICT (scope_id, taskhub, task, pattern)
-        DO UPDATE SET retries = restart_counters.retries + 1
+# Sets the counters of actions.
+COUNT_RETRIES = text(f"""
+    WITH
+    -- The location of each action, looked up by key.
+    found AS MATERIALIZED (
+        SELECT a.ctid AS place, x.patterns, x.retries FROM unnest(
+            CAST(:scope_ids AS bigint[]), CAST(:taskhubs AS uuid[]), CAST(:tasks AS uuid[]),
+            CAST(:patterns AS text[]), CAST(:retries AS text[])
+        ) AS x (scope_id, taskhub, task, patterns, retries)
+        CROSS JOIN LATERAL (
+            SELECT a.ctid FROM actions AS a
+            WHERE a.scope_id = x.scope_id AND a.taskhub = x.taskhub AND a.task = x.task {FENCE}
+        ) AS a
+    )
+    UPDATE actions AS a
+    SET patterns = CAST(found.patterns AS uuid[]), retries = CAST(found.retries AS integer[])
+    FROM found WHERE a.ctid = found.place
 """)
-# The counters go with the actions.
 REMOVE_FROM_HUBS = text(f"""
     DELETE FROM actions WHERE ctid = ANY(ARRAY(
-        SELECT a.ctid FROM {_PLACES}
+        SELECT a.ctid FROM unnest(
+            CAST(:scope_ids AS bigint[]), CAST(:taskhubs AS uuid[]), CAST(:tasks AS uuid[])
+        ) AS x (scope_id, taskhub, task)
         -- Looks up each action by key.
         CROSS JOIN LATERAL (
             SELECT a.ctid FROM actions AS a
@@ -146,29 +160,24 @@ REMOVE_FROM_HUBS = text(f"""
 
 
 class _Pattern(NamedTuple):
-    token: UUID
+    token: str
     text: str
     max_retries: int
 
 
-class _Place(NamedTuple):
-    scope_id: int
-    taskhub: UUID
-    task: UUID
+class _Counters(NamedTuple):
+    """The patterns that have restarted a task on a hub, and how often, as arrays of PostgreSQL."""
+
+    patterns: str | None
+    retries: str | None
 
 
-class _Tracebacks(NamedTuple):
-    scope_id: int
-    result: UUID
-    token: UUID
-    size: int
-
-
-# Patterns by scope and hub.
-Patterns: TypeAlias = Mapping[tuple[int, UUID], Sequence[_Pattern]]
-# Whether patterns are found, by the token of the tracebacks and by pattern. Equal tracebacks have
-# the same token, and many tasks fail for the same reason.
-Found: TypeAlias = dict[UUID, dict[str, bool]]
+# A hub, by scope id and token.
+Hub: TypeAlias = tuple[int, str]
+Patterns: TypeAlias = Mapping[Hub, Sequence[_Pattern]]
+# The patterns of each hub that match, by the token of the tracebacks. Equal tracebacks have the
+# same token, and many tasks fail for the same reason.
+Found: TypeAlias = defaultdict[Hub, dict[str, frozenset[_Pattern]]]
 
 
 def resolve_task_restarts(
@@ -227,9 +236,8 @@ def resolve_hub(tx: Connection, hub: dict[str, Any]) -> None:
     hub : dict
         The ``scope_id`` of the hub and its token as ``taskhub``.
     """
-    tokens = list(tx.scalars(TASKS_OF_HUB, hub))
-    if tokens:
-        tasks = {"scope_ids": [hub["scope_id"]] * len(tokens), "tokens": tokens}
+    tasks = _parameters((hub["scope_id"], task) for task in tx.scalars(TASKS_OF_HUB, hub))
+    if tasks["tokens"] != "{}":
         with_patterns(tx, tasks, partial(_resolve, tx, tasks, hub))
 
 
@@ -243,12 +251,14 @@ def _resolve(
     if not patterns:
         return
     # Searching may take long, so most of it is done before the tasks are locked.
-    search(tx, found, patterns, execute(tx, FAILED_TASKS, tasks).all())
+    search(tx, tasks, patterns, found)
     lock(tx, tasks)
     if hub is not None:
-        # Some may have been removed from the hub before they were locked.
-        tokens = list(set(tasks["tokens"]).intersection(tx.scalars(TASKS_OF_HUB, hub)))
-        tasks = {"scope_ids": [hub["scope_id"]] * len(tokens), "tokens": tokens}
+        # Some may have been removed from the hub before they were locked, and others added.
+        locked = set(tasks["tokens"][1:-1].split(","))
+        tasks = _parameters(
+            (hub["scope_id"], task) for task in tx.scalars(TASKS_OF_HUB, hub) if task in locked
+        )
     if restart_failed(tx, tasks, patterns, found):
         # Tasks in error, which may have been removed from hubs, are not in the queue.
         refresh(tx, tasks)
@@ -277,7 +287,7 @@ def with_patterns(tx: Connection, tasks: dict[str, Any], act: Callable[[Patterns
     object
         What `act` returns.
     """
-    found: Found = {}
+    found: Found = defaultdict(dict)
     while True:
         with suppress(_OtherHubsError), savepoint(tx):
             return act(_lock_patterns(tx, tasks), found)
@@ -288,7 +298,7 @@ class _OtherHubsError(Exception):
 
 
 def _lock_patterns(tx: Connection, tasks: dict[str, Any]) -> Patterns:
-    patterns: dict[tuple[int, UUID], list[_Pattern]] = defaultdict(list)
+    patterns: dict[Hub, list[_Pattern]] = defaultdict(list)
     for row in execute(tx, LOCK_PATTERNS_OF_TASKS, tasks):
         patterns[row.scope_id, row.taskhub].append(
             _Pattern(row.token, unescape(row.pattern), row.max_retries)
@@ -296,56 +306,56 @@ def _lock_patterns(tx: Connection, tasks: dict[str, Any]) -> Patterns:
     return patterns
 
 
-def search(tx: Connection, found: Found, patterns: Patterns, failed: Sequence[Row[Any]]) -> None:
+def search(tx: Connection, tasks: dict[str, Any], patterns: Patterns, found: Found) -> None:
     """Find the patterns of hubs in the tracebacks of failed tasks, unless that has been done.
 
     Parameters
     ----------
     tx : Connection
         The open transaction.
-    found : Found
-        What has been searched for, to be completed.
+    tasks : dict
+        Their ``scope_ids`` and ``tokens``; those that are not in error are ignored.
     patterns : mapping
-        The patterns by scope and hub.
-    failed : sequence of Row
-        Rows of ``FAILED_TASKS``.
+        The patterns of each hub.
+    found : Found
+        What has been found, to be completed.
     """
-    texts = {hub: {one.text for one in known} for hub, known in patterns.items()}
-    wanted: dict[UUID, set[str]] = defaultdict(set)
-    places: dict[UUID, _Tracebacks] = {}
-    for row in failed:
-        for token, size in zip(row.tokens or (), row.sizes or (), strict=True):
-            missing = texts.get((row.scope_id, row.taskhub), set()) - found.get(token, {}).keys()
-            if missing:
-                wanted[token] |= missing
-                places[token] = _Tracebacks(row.scope_id, row.result, token, size)
-    for portion in _portions(places.values()):
-        scopes, results, tokens, _ = (list(part) for part in zip(*portion, strict=True))
-        values = {"scope_ids": scopes, "results": results, "tokens": tokens}
-        for row in tx.execute(READ_TRACEBACKS, values):
-            tracebacks = [unescape(one) for one in row.tracebacks]
-            here = found.setdefault(row.token, {})
-            for pattern in wanted[row.token]:
-                here[pattern] = any(matches(pattern, one) for one in tracebacks)
+    missing: dict[Hub, dict[str, Row[Any]]] = defaultdict(dict)
+    for row in execute(tx, FIND_TRACEBACKS, tasks):
+        hub = (row.scope_id, row.taskhub)
+        if hub in patterns and row.token not in found[hub]:
+            missing[hub][row.token] = row
+    for hub, places in missing.items():
+        for portion in _portions(places.values()):
+            values = {
+                "scope_ids": array(row.scope_id for row in portion),
+                "results": array(row.result for row in portion),
+                "tokens": array(row.token for row in portion),
+            }
+            for row in tx.execute(READ_TRACEBACKS, values):
+                found[hub][row.token] = _matching(patterns[hub], row.tracebacks)
 
 
-def _portions(places: Iterable[_Tracebacks]) -> Iterator[list[_Tracebacks]]:
+def _matching(patterns: Sequence[_Pattern], tracebacks: Sequence[str]) -> frozenset[_Pattern]:
+    texts = [unescape(one) for one in tracebacks]
+    return frozenset(one for one in patterns if any(matches(one.text, text) for text in texts))
+
+
+def _portions(places: Iterable[Row[Any]]) -> Iterator[list[Row[Any]]]:
     """Split tracebacks into portions that fit into memory."""
-    portion: list[_Tracebacks] = []
+    portion: list[Row[Any]] = []
     total = 0
-    for one in places:
-        if portion and total + one.size > PORTION:
+    for row in places:
+        if portion and total + row.size > PORTION:
             yield portion
             portion, total = [], 0
-        portion.append(one)
-        total += one.size
+        portion.append(row)
+        total += row.size
     if portion:
         yield portion
 
 
-def restart_failed(
-    tx: Connection, tasks: dict[str, Any], patterns: Patterns, found: Found
-) -> Sequence[tuple[int, UUID]]:
+def restart_failed(tx: Connection, tasks: dict[str, Any], patterns: Patterns, found: Found) -> bool:
     """Restart locked tasks in error, or remove them from hubs; the queue is not refreshed.
 
     Parameters
@@ -359,50 +369,71 @@ def restart_failed(
 
     Returns
     -------
-    sequence of (int, UUID)
-        Scope id and token of the tasks that are waiting now.
+    bool
+        Whether any of the tasks is waiting now.
     """
     failed = execute(tx, FAILED_TASKS, tasks).all()
-    if not failed:
-        return ()
     if not {(row.scope_id, row.taskhub) for row in failed} <= patterns.keys():
         raise _OtherHubsError
-    search(tx, found, patterns, failed)
-    cancelled: list[_Place] = []
-    counted: list[tuple[_Place, UUID]] = []
+    # Tracebacks may have been added before the tasks were locked.
+    if any(
+        token not in found[row.scope_id, row.taskhub]
+        for row in failed
+        for token in row.tokens or ()
+    ):
+        search(tx, tasks, patterns, found)
+    # The actions with each new value of their counters; with ``None``, those that are removed.
+    decisions: dict[_Counters | None, list[Row[Any]]] = defaultdict(list)
+    nothing = frozenset[_Pattern]()
     for row in failed:
-        place = _Place(row.scope_id, row.taskhub, row.task)
-        known = patterns[row.scope_id, row.taskhub]
-        searched = [found[token] for token in row.tokens or ()]
-        hits = [one for one in known if any(where[one.text] for where in searched)]
-        used = dict(zip(row.patterns or (), row.retries or (), strict=True))
-        if hits and all(used.get(one.token, 0) < one.max_retries for one in hits):
-            counted += [(place, one.token) for one in hits]
-        else:
-            cancelled.append(place)
-    restarted = list(dict.fromkeys((place.scope_id, place.task) for place, _ in counted))
-    _carry_out(tx, cancelled, counted, restarted)
-    return restarted
+        matching = found[row.scope_id, row.taskhub]
+        hits = nothing.union(*[matching[token] for token in row.tokens or ()])
+        decisions[_counted(_Counters(row.patterns, row.retries), hits)].append(row)
+    return _carry_out(tx, decisions.pop(None, []), decisions)
+
+
+@lru_cache(maxsize=1024)
+def _counted(counters: _Counters, hits: frozenset[_Pattern]) -> _Counters | None:
+    """Return the counters of an action after a retry because of some patterns.
+
+    Returns
+    -------
+    _Counters or None
+        ``None`` if no pattern matches or one has reached its maximum.
+    """
+    used = dict(zip(_elements(counters.patterns), _elements(counters.retries), strict=True))
+    if not hits or any(int(used.get(one.token, 0)) >= one.max_retries for one in hits):
+        return None
+    new = used | {one.token: str(int(used.get(one.token, 0)) + 1) for one in hits}
+    return _Counters(array(new), array(new.values()))
+
+
+def _elements(text: str | None) -> list[str]:
+    """Return the elements of an array of PostgreSQL without special characters."""
+    return text[1:-1].split(",") if text else []
 
 
 def _carry_out(
     tx: Connection,
-    cancelled: Sequence[_Place],
-    counted: Sequence[tuple[_Place, UUID]],
-    restarted: Sequence[tuple[int, UUID]],
-) -> None:
+    cancelled: Sequence[Row[Any]],
+    counted: Mapping[_Counters | None, Sequence[Row[Any]]],
+) -> bool:
     if cancelled:
-        tx.execute(REMOVE_FROM_HUBS, _columns(cancelled))
-    if counted:
-        places = [place for place, _ in counted]
-        values = {**_columns(places), "patterns": [pattern for _, pattern in counted]}
+        tx.execute(REMOVE_FROM_HUBS, _places(cancelled))
+    restarted = [row for rows in counted.values() for row in rows]
+    if restarted:
+        counters = [one for one, rows in counted.items() if one is not None for _ in rows]
+        values = {
+            **_places(restarted),
+            "patterns": array(f'"{one.patterns}"' for one in counters),
+            "retries": array(f'"{one.retries}"' for one in counters),
+        }
         tx.execute(COUNT_RETRIES, values)
         execute(
             tx,
             SET_STATUS[TaskStatusEnum.waiting],
             {
-                "scope_ids": [scope_id for scope_id, _ in restarted],
-                "tokens": [task for _, task in restarted],
+                **_parameters({(row.scope_id, row.task): None for row in restarted}),
                 "status": TaskStatusEnum.waiting.value,
                 "sources": [TaskStatusEnum.error.value],
                 "outcome": AttemptOutcome.released,
@@ -413,15 +444,25 @@ def _carry_out(
             },
         )
     log.info(
-        "%d failed tasks restarted, %d times a failed task was removed from a hub",
+        "patterns of hubs restarted a failed task %d times, and removed one from a hub %d times",
         len(restarted),
         len(cancelled),
     )
+    return bool(restarted)
 
 
-def _columns(places: Sequence[_Place]) -> dict[str, Any]:
+def _places(actions: Iterable[Row[Any]]) -> dict[str, Any]:
     return {
-        "scope_ids": [place.scope_id for place in places],
-        "taskhubs": [place.taskhub for place in places],
-        "tasks": [place.task for place in places],
+        "scope_ids": array(row.scope_id for row in actions),
+        "taskhubs": array(row.taskhub for row in actions),
+        "tasks": array(row.task for row in actions),
     }
+
+
+def _parameters(tasks: Iterable[tuple[int, str]]) -> dict[str, Any]:
+    """Return the parameters of a statement about tasks."""
+    scope_ids, tokens = [], []
+    for scope_id, token in tasks:
+        scope_ids.append(scope_id)
+        tokens.append(token)
+    return {"scope_ids": array(scope_ids), "tokens": array(tokens)}

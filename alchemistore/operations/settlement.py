@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -33,7 +34,7 @@ from alchemistore.operations.task_sets import execute
 
 log = logging.getLogger(__name__)
 
-Restart: TypeAlias = Callable[[Connection, dict[str, Any]], Sequence[tuple[int, UUID]]]
+Restart: TypeAlias = Callable[[Connection, dict[str, Any]], bool]
 
 # Locks a task and the tasks that extend it, because completing it makes them claimable. Locking in
 # the order of keys prevents deadlocks.
@@ -159,7 +160,7 @@ def settle_task(
         )
 
     if protocoldagresultref.ok:
-        return act({}, {})
+        return act({}, defaultdict(dict))
     return with_patterns(tx, parse_keys(tx, [key]).parameters, act)
 
 

@@ -27,7 +27,7 @@ from alchemistore.tables.objects import (
 from alchemistore.tables.queue import LaneRow, QueueRow
 from alchemistore.tables.quotas import QuotaRow
 from alchemistore.tables.requests import RequestRow
-from alchemistore.tables.restarts import RestartCounterRow, RestartPatternRow
+from alchemistore.tables.restarts import RestartPatternRow
 from alchemistore.tables.results import ResultRow, TaskResultRow, TracebacksRow
 from alchemistore.tables.strategies import NetworkStrategyRow
 from alchemistore.tables.tasks import ActionRow, ExtendsRow, StatusChangeRow, TaskHubRow, TaskRow
@@ -59,7 +59,6 @@ __all__ = [
     "QueueRow",
     "QuotaRow",
     "RequestRow",
-    "RestartCounterRow",
     "RestartPatternRow",
     "ResultRow",
     "ScopeRow",

@@ -1,9 +1,9 @@
-"""Restart patterns of task hubs, and the retries that they have used for each task."""
+"""Restart patterns of task hubs. The retries that they have used are in `actions`."""
 
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, Integer, PrimaryKeyConstraint
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Integer, PrimaryKeyConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from alchemistore.tables.base import Base
@@ -27,34 +27,3 @@ class RestartPatternRow(Base):
     pattern: Mapped[str]
     max_retries: Mapped[int] = mapped_column(Integer)
     created_at: Mapped[datetime]
-
-
-class RestartCounterRow(Base):
-    """How often a pattern of a hub has restarted an actioned task; without a row, never.
-
-    A counter is deleted with the action, and so with everything that takes the task off the hub.
-    """
-
-    __tablename__ = "restart_counters"
-    __table_args__ = (
-        PrimaryKeyConstraint("scope_id", "taskhub", "task", "pattern"),
-        ForeignKeyConstraint(
-            ["scope_id", "taskhub", "task"],
-            ["actions.scope_id", "actions.taskhub", "actions.task"],
-            ondelete="CASCADE",
-        ),
-        ForeignKeyConstraint(
-            ["scope_id", "taskhub", "pattern"],
-            ["restart_patterns.scope_id", "restart_patterns.taskhub", "restart_patterns.token"],
-            ondelete="CASCADE",
-        ),
-        Index(None, "scope_id", "taskhub", "pattern", "task"),
-        CheckConstraint("retries >= 1", name="retries"),
-        {"postgresql_with": {"fillfactor": 80}},
-    )
-
-    scope_id: Mapped[int]
-    taskhub: Mapped[UUID]
-    task: Mapped[UUID]
-    pattern: Mapped[UUID]
-    retries: Mapped[int] = mapped_column(Integer)

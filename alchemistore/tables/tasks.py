@@ -4,12 +4,15 @@ from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import (
+    ARRAY,
     CheckConstraint,
     ForeignKeyConstraint,
     Index,
     Integer,
     PrimaryKeyConstraint,
     UniqueConstraint,
+    Uuid,
+    text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -121,7 +124,11 @@ class ExtendsRow(Base):
 
 
 class ActionRow(Base):
-    """An actioned task: a task on a hub, with its weight."""
+    """An actioned task: a task on a hub, with its weight.
+
+    `patterns` are the restart patterns of the hub that have restarted the task, and `retries` how
+    often each has; both are NULL if none has.
+    """
 
     __tablename__ = "actions"
     __table_args__ = (
@@ -132,6 +139,19 @@ class ActionRow(Base):
         ForeignKeyConstraint(["scope_id", "task"], ["tasks.scope_id", "tasks.token"]),
         Index(None, "scope_id", "task", "taskhub"),
         weight(),
+        CheckConstraint(
+            "cardinality(patterns) IS NOT DISTINCT FROM cardinality(retries)"
+            " AND cardinality(retries) > 0 AND 1 <= ALL(retries)",
+            name="retries",
+        ),
+        Index(
+            "actions__patterns__ix",
+            "scope_id",
+            "taskhub",
+            "task",
+            postgresql_where=text("patterns IS NOT NULL"),
+        ),
+        _UPDATED,
     )
 
     scope_id: Mapped[int]
@@ -139,3 +159,5 @@ class ActionRow(Base):
     task: Mapped[UUID]
     weight: Mapped[float]
     created_at: Mapped[datetime]
+    patterns: Mapped[list[UUID] | None] = mapped_column(ARRAY(Uuid))
+    retries: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))

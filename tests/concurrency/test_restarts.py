@@ -19,7 +19,7 @@ from tests.support.concurrency import (
 )
 from tests.support.databases import row_counts
 from tests.support.history import status
-from tests.support.restarts import NAN, fail_in_steps, retries
+from tests.support.restarts import NAN, counters, fail_in_steps, retries
 from tests.support.results import ref
 
 ADD_PATTERN = text("""
@@ -149,8 +149,7 @@ Left = tuple[str, int, int]
 
 def left(store: StateStore, made: Campaign) -> Left:
     """Return the status of the task, and the numbers of actions and counters."""
-    counts = row_counts(store)
-    return status(store, made.tasks[0]), counts["actions"], counts["restart_counters"]
+    return status(store, made.tasks[0]), row_counts(store)["actions"], counters(store)
 
 
 # The status, the number of actions and the number of counters after each change, if the failure was

@@ -415,7 +415,7 @@ def test_all_that_belongs_to_a_network_or_hub_is_deleted_with_it(
     assert statuses(store, [task]) == ["waiting"]
     assert refer_to(store, "network", made.network) >= {"network_marks", "network_strategies"}
     of_hub = refer_to(store, "taskhub", made.hub)
-    assert of_hub >= {"actions", "restart_patterns", "restart_counters", "queue", "lanes"}
+    assert of_hub >= {"actions", "restart_patterns", "queue", "lanes"}
     if what == "network":
         store.delete_network(made.network)
         assert refer_to(store, "network", made.network) == set()

@@ -17,8 +17,7 @@ from tests.support.concurrency import Running, run_concurrently
 
 NUMBERS = count()
 OF_TASKS = (
-    "actions", "attempts", "claims", "extends", "queue", "restart_counters", "status_changes",
-    "task_results",
+    "actions", "attempts", "claims", "extends", "queue", "status_changes", "task_results",
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from alchemistore import MissingObjectError, Scope, ScopedKey, StateStore, TaskR
 from tests.support.campaigns import ZERO, Campaign, campaign, register, star
 from tests.support.databases import row_counts
 from tests.support.history import attempts, history_of, status
-from tests.support.restarts import NAN, fail, fail_in_steps, retries
+from tests.support.restarts import NAN, counters, fail, fail_in_steps, retries
 from tests.support.results import ref
 
 
@@ -174,10 +174,9 @@ def test_patterns_and_counters_go_with_hub_or_network(
 ) -> None:
     store.add_task_restart_patterns(made.hub, ["NaN"], 3)
     assert fail(store, made, NAN).status == "waiting"
-    assert row_counts(store)["restart_counters"] == 1
+    assert counters(store) == 1
     getattr(store, what)(made.network)
-    counts = row_counts(store)
-    assert (counts["restart_patterns"], counts["restart_counters"]) == (0, 0)
+    assert (row_counts(store)["restart_patterns"], counters(store)) == (0, 0)
     assert status(store, made.tasks[0]) == "waiting"
     if what == "delete_taskhub":
         assert patterns(store, store.create_taskhub(made.network)) == set()
@@ -275,7 +274,7 @@ def test_restarted_task_can_be_claimed_and_completed(store: StateStore, made: Ca
     fail(store, made, NAN)
     assert store.claim_taskhub_tasks(made.hub, "b") == [task]
     assert store.settle_task(task, ref(task.scope), "b").status == "complete"
-    assert row_counts(store)["restart_counters"] == 0
+    assert counters(store) == 0
     assert patterns(store, made.hub) == {("NaN", 1)}
 
 
@@ -419,7 +418,7 @@ def test_counters_go_when_the_task_leaves_the_hub(
     else:
         store.set_task_running([task])
         assert store.set_task_status([task], end) == [task]
-    assert row_counts(store)["restart_counters"] == 0
+    assert counters(store) == 0
     assert retries(store, task) == {}
 
 
@@ -429,7 +428,7 @@ def test_deleted_task_leaves_nothing(store: StateStore, made: Campaign) -> None:
     fail(store, made, NAN)
     store.delete_task(task, force=True)
     counts = row_counts(store)
-    assert (counts["restart_counters"], counts["tracebacks"], counts["results"]) == (0, 0, 0)
+    assert (counts["actions"], counts["tracebacks"], counts["results"]) == (0, 0, 0)
 
 
 def test_tasks_that_are_missing_or_not_in_error_are_ignored(

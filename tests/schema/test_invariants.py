@@ -85,6 +85,7 @@ EDGES = "the transformations of a network are those of its document"
 ENDS = "a network contains the end states of its transformations"
 STRATEGY = "a strategy is no network, transformation or chemical system"
 TOKEN_OF_PATTERN = "the token of a restart pattern is the MD5 of its text"
+COUNTED = "the retries of an action are those of restart patterns of its hub"
 DECIDED = "restart patterns have decided about each failed task on their hub"
 HEARTBEAT = "the last heartbeat of a compute service is not in the future"
 UPDATED = "the last status update of a compute manager is not in the future"
@@ -139,6 +140,12 @@ BREACHES = [
     ),
     ("UPDATE extends SET parent = task", "child", NO_CIRCLE),
     ("UPDATE restart_patterns SET pattern = 'another'", "hub", TOKEN_OF_PATTERN),
+    (
+        "UPDATE actions SET patterns = ARRAY[gen_random_uuid()], retries = '{1}'"
+        " WHERE task = :waiting",
+        "waiting",
+        COUNTED,
+    ),
     (
         "DELETE FROM gufe_objects WHERE token ="
         " (SELECT unnest(children) FROM gufe_objects WHERE token = :transformation LIMIT 1)",

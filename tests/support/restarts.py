@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 from uuid import uuid4
+
+from sqlalchemy import text
 
 from alchemistore import ScopedKey, StateStore
 from alchemistore.models import Settlement
@@ -51,3 +54,12 @@ def retries(store: StateStore, task: ScopedKey) -> dict[tuple[str, str], tuple[i
     return {
         (str(one.taskhub), one.pattern): (one.retries, one.max_retries) for one in details.restarts
     }
+
+
+def counters(store: StateStore) -> int:
+    """Return the number of patterns that have counted retries, over all actions."""
+    statement = text("SELECT count(*) FROM actions AS a, unnest(a.patterns)")
+    with (
+        nullcontext(store.connection) if store.connection else store.engine.connect() as connection
+    ):
+        return int(connection.execute(statement).scalar_one())

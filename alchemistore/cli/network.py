@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import click
 
 from alchemistore.cli.exit_codes import CommandError
-from alchemistore.cli.options import open_store, scope_option, url_option
+from alchemistore.cli.options import object_store, open_store, scope_option, url_option
 from alchemistore.cli.output import (
     ERRORS_ONLY,
     KEYS_ONLY,
@@ -23,7 +27,8 @@ from alchemistore.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from alchemistore.models import NetworkDetails
+    from alchemistore.models import NetworkDetails, ScopedKey
+    from alchemistore.plotting import Estimate
     from alchemistore.store import StateStore
 
 STATES = ("active", "inactive", "invalid", "deleted")
@@ -298,6 +303,80 @@ def export(out: Output, url: str, network: str, file: TextIO) -> None:
     out.json({"network": network, "file": file.name, "objects": len(chain)})
     if not out.as_json and not out.quiet:
         click.echo(f"Wrote {counted(len(chain), 'object')}.", err=True)
+
+
+@network.command()
+@click.argument("network")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@url_option
+@click.option(
+    "--results",
+    is_flag=True,
+    help="Colour transformations by ΔG, from the results in the object store (AWS_... variables).",
+)
+@output_options(ERRORS_ONLY)
+def plot(out: Output, url: str, network: str, file: Path, results: bool) -> None:
+    """Draw a network into FILE, whose name ends with .svg or .png.
+
+    Transformations are coloured by the status of their tasks that needs most attention: error,
+    running, waiting, complete. With --results, gufe gathers the results of each transformation, and
+    the colour is the estimate. Needs the extra 'plot'.
+
+    \b
+    Examples:
+      alchemistore network plot AlchemicalNetwork-... network.svg
+      alchemistore network plot AlchemicalNetwork-... network.png --results
+    """
+    form = file.suffix.removeprefix(".").lower()
+    if form not in ("svg", "png"):
+        raise click.UsageError("the name of FILE must end with .svg or .png")
+    from alchemistore.plotting import draw, read_network
+
+    store = open_store(url)
+    if results:
+        found = read_network(store, network, _estimates(store))
+    else:
+        with busy("Reading the network"):
+            found = read_network(store, network)
+    if not found.systems:
+        raise CommandError(f"{network} is empty, so there is nothing to draw")
+    with busy("Drawing the network"):
+        draw(found, file, form, by_estimate=results)
+    statuses = Counter(edge.status for edge in found.edges)
+    estimated = sum(edge.estimate is not None for edge in found.edges)
+    fields = {"systems": len(found.systems), "transformations": len(found.edges)}
+    out.json(
+        {
+            "network": network,
+            "file": str(file),
+            **fields,
+            "statuses": statuses,
+            "estimates": [
+                {"transformation": edge.transformation, **asdict(edge.estimate)}
+                for edge in found.edges
+                if edge.estimate is not None
+            ]
+            if results
+            else None,
+        }
+    )
+    of = f", {estimated:,} of them with a result" if results else ""
+    out.say(
+        f"Drew {counted(len(found.systems), 'system')} and"
+        f" {counted(len(found.edges), 'transformation')}{of}: {file}"
+    )
+
+
+def _estimates(store: StateStore) -> Callable[[ScopedKey], Estimate | None]:
+    from alchemistore.plotting import estimator
+
+    number, gather = count(1), estimator(store, object_store())
+
+    def estimate(transformation: ScopedKey) -> Estimate | None:
+        with busy(f"Gathering the results of transformation {next(number):,}"):
+            return gather(transformation)
+
+    return estimate
 
 
 @network.command()

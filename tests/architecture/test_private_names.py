@@ -13,7 +13,7 @@ FILES = sorted(
     for file in (CHECKOUT / folder).rglob("*.py")
 )
 # Private names that belong to the interfaces of gufe, of alchemiscale and of Python.
-FOREIGN = {"_execute", "_exit", "_from_dict", "_mapping", "_store_check"}
+FOREIGN = {"_execute", "_exit", "_from_dict", "_getframe", "_mapping", "_store_check"}
 
 
 def _is_private(name: str) -> bool:

@@ -49,12 +49,20 @@ def default_directory() -> Path:
     help="Kill one worker and pause another, to show that no result is lost.  [default: kill]",
 )
 @click.option(
+    "--tables",
+    is_flag=True,
+    help="Print the tables of all transformations, cycles and workers, too.",
+)
+@click.option(
     "--clean",
     is_flag=True,
     help="Stop the servers and remove the directory, instead of running a campaign.",
 )
-def demo(directory: Path, workers: int, kill: bool, clean: bool) -> None:
+def demo(directory: Path, workers: int, kill: bool, tables: bool, clean: bool) -> None:
     """Run a small free energy campaign on private servers and print its results.
+
+    The verdict comes first, then the ranking of the ligands. The plot and the tables of all
+    transformations, cycles and workers are in the directory.
 
     Exit code 1 if the campaign is incomplete or a free energy is wrong.
 
@@ -76,7 +84,7 @@ def demo(directory: Path, workers: int, kill: bool, clean: bool) -> None:
         ) from error
     from rich.console import Console
 
-    report = run(directory, workers=workers, kill=kill, console=Console())
+    report = run(directory, workers=workers, kill=kill, tables=tables, console=Console())
     if not report.ok:
         sys.exit(EXIT_PROBLEMS_FOUND)
 

@@ -70,6 +70,7 @@ def run(
     workers: int = 4,
     kill: bool = True,
     size: Size | None = None,
+    tables: bool = False,
     console: Console,
 ) -> Report:
     """Run or continue the campaign. If it is finished, report the results only.
@@ -85,6 +86,8 @@ def run(
         requires two workers.
     size : Size, optional
         The size of a new campaign. Only `silence` applies to an existing campaign.
+    tables : bool, default False
+        Print the tables of all transformations, cycles and workers, too.
     console : Console
         The console for progress and results.
 
@@ -122,10 +125,17 @@ def run(
         with console.status("Reading the results ..."):
             answers = collect(store, objects, network)
             plot = directory / "free-energies.png"
+            report = Report(
+                answers,
+                plot,
+                directory / "tables.txt",
+                complete=_finished(store, network),
+                found=found,
+            )
+            report.write_tables()
             if answers.legs:
-                draw(answers.legs, plot)
-        report = Report(answers, plot, complete=_finished(store, network), found=found)
-        report.show(console)
+                draw(answers.legs, report.ranking, plot)
+        report.show(console, tables)
         return report
 
 

@@ -38,7 +38,7 @@ def demo(
 
 
 def came_to(complete: bool) -> Report:
-    return Report(Answers((), (), (), tasks=1), Path("plot.png"), complete)
+    return Report(Answers((), (), (), tasks=1), Path("plot.png"), Path("tables.txt"), complete)
 
 
 def test_successful_campaign_exits_with_code_0(demo: Callable[[Report], Result]) -> None:

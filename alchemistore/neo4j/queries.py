@@ -36,9 +36,10 @@ def _stray(label: str, kept: str, reason: str) -> str:
 
 
 QUERIES = {
+    # Neo4j 4 understands this one, too, so that old graphs get an answer.
     "kinds": """
-        MATCH (n:AlchemicalNetwork)
-        RETURN count(n) AS networks, count { MATCH (:NetworkMark)-[:MARKS]->() } AS marks
+        MATCH (n:AlchemicalNetwork) OPTIONAL MATCH (m:NetworkMark)-[:MARKS]->(n)
+        RETURN count(DISTINCT n) AS networks, count(DISTINCT m) AS marks
     """,
     "scopes": """
         MATCH (n:GufeTokenizable) WHERE n._org IS NOT NULL

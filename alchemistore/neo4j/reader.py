@@ -62,8 +62,9 @@ class GraphReader:
             if row["networks"] and not row["marks"]:
                 raise GraphError(
                     "the graph was written by alchemiscale 0.3 or older: its networks have no"
-                    " marks. Stop its server, run 'alchemiscale database migrate v03-to-v04' of"
-                    " alchemiscale 0.4 or newer, and import the graph then"
+                    " marks. Stop its server, move the data to Neo4j 5 if it is older, run"
+                    " 'alchemiscale database migrate v03-to-v04' of alchemiscale 0.4 or newer, and"
+                    " import the graph then"
                 )
 
     def scopes(self) -> GraphScopes:

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from alchemistore.errors import GraphError
 from alchemistore.models import Scope
 from alchemistore.neo4j.reader import GraphReader
 from tests.support.recorded_graph import RecordedGraph
@@ -100,12 +99,3 @@ def test_patterns_registrations_and_identities_are_read(reader: GraphReader) -> 
     user, compute = sorted(reader.identities(), key=lambda one: one.type, reverse=True)
     assert (user.type, user.scopes) == ("user", ("org-*-*", "org-campaign-one"))
     assert (compute.identifier, compute.scopes) == ("cluster", ())
-
-
-def test_graph_without_marks_needs_the_migration_of_the_original_first(
-    graph: RecordedGraph, reader: GraphReader
-) -> None:
-    reader.require_marks()
-    graph.of("kinds")[0]["marks"] = 0
-    with pytest.raises(GraphError, match="database migrate v03-to-v04"):
-        reader.require_marks()

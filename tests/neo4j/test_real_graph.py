@@ -17,7 +17,7 @@ from alchemistore.neo4j.importer import GraphImport
 from alchemistore.neo4j.reader import GraphReader
 from alchemistore.neo4j.verification import Verification
 from tests.neo4j.server import build, missing, serving
-from tests.support.recorded_graph import RecordedGraph, record
+from tests.support.recorded_graph import DATA, RecordedGraph, record
 
 CHECKOUT = Path(__file__).parents[2]
 FILL = Path(__file__).parent / "programs" / "fill.py"
@@ -272,5 +272,6 @@ def test_recording_is_what_the_original_writes(graph_url: str, tmp_path: Path) -
 
 
 if __name__ == "__main__":
+    file = sys.argv[2] if len(sys.argv) > 2 else DATA / "wells.jsonl"
     with Neo4jGraph(sys.argv[1], "neo4j", "x") as source:
-        record(source, CHECKOUT / "tests" / "data" / "neo4j" / "wells.jsonl")
+        record(source, Path(file))

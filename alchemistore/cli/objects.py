@@ -37,10 +37,11 @@ def objects() -> None:
 def sweep(
     out: Output, url: str, older_than: timedelta, dry_run: bool, after: str, yes: bool
 ) -> None:
-    """Remove stored results that no reference of the database names.
+    """Remove stored results that no reference of the database names, and incomplete uploads.
 
     Only sweep a bucket with the database that it belongs to. A worker stores its result before the
-    reference, so leave ample time with --older-than. A sweep that fails or is interrupted prints
+    reference, so leave ample time with --older-than. Uploads whose process was killed leave parts
+    that take up space; they are removed at the end. A sweep that fails or is interrupted prints
     the --after value to resume from.
 
     \b
@@ -56,21 +57,29 @@ def sweep(
             yes,
             "nothing was removed",
         )
-    count = size = 0
+    count = size = uploads = 0
     before = datetime.now(UTC) - older_than
     with Progress(after) as progress:
-        engine = open_store(url).engine
-        for page in progress.track(
-            object_audit.sweep(engine, object_store(), before, after, dry_run)
-        ):
+        engine, store = open_store(url).engine, object_store()
+        for page in progress.track(object_audit.sweep(engine, store, before, after, dry_run)):
             for found in page.unreferenced:
                 count, size = count + 1, size + found.size
                 out.json(_fields(found, not dry_run))
                 out.say(found.location)
+        for upload in object_audit.sweep_uploads(store, before, dry_run):
+            uploads += 1
+            started = upload.started.isoformat()
+            out.json({"location": upload.location, "started": started, "removed": not dry_run})
+            out.say(f"{upload.location} (incomplete upload)")
     verb = "Would remove" if dry_run else "Removed"
     if not out.quiet:
-        total = f"{verb} {count} object{'' if count == 1 else 's'}, {size} bytes."
+        total = f"{verb} {_number(count, 'object')}, {size} bytes"
+        total += f", and {_number(uploads, 'incomplete upload')}." if uploads else "."
         click.echo(total, err=out.as_json)
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _fields(found: StoredObject, removed: bool) -> dict[str, Any]:

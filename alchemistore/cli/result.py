@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -130,20 +134,25 @@ def get(out: Output, url: str, keys: list[str], directory: Path | None) -> None:
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
     for number, key in enumerate(keys, start=1):
-        with busy(f"Getting results: {number:,} of {len(keys):,}"):
+        with busy(f"Getting results: {number:,} of {len(keys):,}"), ExitStack() as stack:
             try:
                 ref = _reference(store, key)
-                data = objects.pull_protocoldagresult(location=ref.location, return_as="bytes")
+                # Nothing is printed before all of it has arrived.
+                target = (
+                    stack.enter_context(TemporaryFile())
+                    if directory is None
+                    else directory / f"{ref.obj_key}.json"
+                )
+                objects.download_protocoldagresult(target, location=ref.location)
             except KeyError as error:
                 out.complain(str(error))
                 continue
-        if directory is None:
-            click.echo(data, nl=False)
-            continue
-        path = directory / f"{ref.obj_key}.json"
-        path.write_bytes(data)
-        out.json({"result": key, "file": str(path)})
-        out.say(str(path))
+            if not isinstance(target, Path):
+                target.seek(0)
+                shutil.copyfileobj(target, sys.stdout.buffer)
+                continue
+        out.json({"result": key, "file": str(target)})
+        out.say(str(target))
 
 
 def _reference(store: StateStore, key: str) -> ProtocolDAGResultRef:

@@ -23,7 +23,7 @@ from alchemistore.database.transaction import open_transaction
 from alchemistore.database.translation import translate_errors
 from alchemistore.maintenance.findings import Finding, FindingKind
 from alchemistore.models import ScopedKey
-from alchemistore.objectstore import S3ObjectStore, StoredObject
+from alchemistore.objectstore import IncompleteUpload, S3ObjectStore, StoredObject
 
 T = TypeVar("T")
 
@@ -191,6 +191,32 @@ def sweep(
         if not dry_run:
             objects.remove(one.location for one in loose)
         yield Page(last=page[-1].location, objects=len(page), references=0, unreferenced=loose)
+
+
+def sweep_uploads(
+    objects: S3ObjectStore, older_than: datetime, dry_run: bool = False
+) -> Iterator[IncompleteUpload]:
+    """Remove the parts of uploads that were begun before a time and never completed.
+
+    Parameters
+    ----------
+    objects : S3ObjectStore
+        The object store.
+    older_than : datetime
+        Remove only uploads that began before this time. Leave ample time for uploads to end.
+    dry_run : bool, default False
+        Remove nothing.
+
+    Yields
+    ------
+    IncompleteUpload
+        The uploads that were removed, or would be.
+    """
+    for upload in objects.iter_incomplete_uploads():
+        if upload.started < older_than:
+            if not dry_run:
+                objects.abort_upload(upload)
+            yield upload
 
 
 def find_unreferenced(

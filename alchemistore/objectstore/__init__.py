@@ -1,10 +1,12 @@
 """Store results as objects in S3. Only this package imports boto3."""
 
 from alchemistore.errors import MissingStoredObjectError, S3UnavailableError
-from alchemistore.objectstore.bucket import StoredObject
-from alchemistore.objectstore.store import S3BytesStore, S3ObjectStore, get_s3os
+from alchemistore.objectstore.bucket import IncompleteUpload, StoredObject
+from alchemistore.objectstore.bytes_store import S3BytesStore
+from alchemistore.objectstore.store import S3ObjectStore, get_s3os
 
 __all__ = [
+    "IncompleteUpload",
     "MissingStoredObjectError",
     "S3BytesStore",
     "S3ObjectStore",

@@ -7,19 +7,19 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import boto3
-from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from alchemistore.errors import S3ObjectStoreError
 from alchemistore.models.text import check_length
 from alchemistore.objectstore.client import is_unsupported, make_client, translate_errors
+from alchemistore.objectstore.transfer import fetch, send
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Larger objects are sent in parts of this size, in bytes.
-PART = 64 * 2**20
+# Larger objects are sent and fetched in parts of this size, in bytes. S3 allows 10,000 parts.
+PART = 8 * 2**20
 DELETE_BATCH = 1000
 # The longest name that S3 allows, in bytes.
 LONGEST = 1024
@@ -53,6 +53,27 @@ class StoredObject:
     location: str
     size: int
     modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class IncompleteUpload:
+    """An upload in parts that was begun, but neither completed nor given up.
+
+    Its parts take up space and are not listed as objects.
+
+    Attributes
+    ----------
+    location : str
+        Where the object would be, relative to the prefix of the store.
+    started : datetime
+        In UTC.
+    upload : str
+        The identifier of the upload.
+    """
+
+    location: str
+    started: datetime
+    upload: str
 
 
 class BucketPrefix:
@@ -121,22 +142,36 @@ class BucketPrefix:
 
     def put(self, location: str, data: bytes, content_type: str) -> None:
         """Write an object completely, or not at all."""
+        if len(data) > PART:
+            self.upload(location, io.BytesIO(data), content_type)
+            return
         name = self.name(location)
         with translate_errors("writing an object", self.bucket):
-            if len(data) <= PART:
-                self.client.put_object(
-                    Bucket=self.bucket, Key=name, Body=data, ContentType=content_type
-                )
-            else:
-                self.client.upload_fileobj(
-                    io.BytesIO(data),
-                    self.bucket,
-                    name,
-                    ExtraArgs={"ContentType": content_type},
-                    Config=TransferConfig(
-                        multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=2
-                    ),
-                )
+            self.client.put_object(
+                Bucket=self.bucket, Key=name, Body=data, ContentType=content_type
+            )
+
+    def upload(self, location: str, source: IO[bytes], content_type: str) -> None:
+        """Write an object from a stream completely, or not at all.
+
+        A large one is sent in parts, each with a checksum; a part that fails is sent again. If the
+        stream or the server fails for good, the parts are removed.
+        """
+        name = self.name(location)
+        with translate_errors("writing an object", self.bucket):
+            send(self.client, self.bucket, name, source, content_type, PART)
+
+    def download(self, location: str, write: Callable[[bytes], object]) -> None:
+        """Read an object and pass its bytes on in order.
+
+        A large one is fetched in parts; a part that fails is fetched again. An object that is
+        replaced meanwhile is an error.
+        """
+        if not location:
+            raise ValueError("the location is empty")
+        name = self.name(location)
+        with translate_errors("reading an object", self.bucket, location):
+            fetch(self.client, self.bucket, name, write, PART)
 
     def get(self, location: str) -> bytes:
         """Read an object."""
@@ -180,6 +215,39 @@ class BucketPrefix:
                     yield StoredObject(
                         found["Key"].removeprefix(self.prefix), found["Size"], found["LastModified"]
                     )
+
+    def incomplete(self) -> Iterator[IncompleteUpload]:
+        """Iterate over the uploads that were begun, but not ended; none if the server has none."""
+        try:
+            yield from self._incomplete()
+        except S3ObjectStoreError as error:
+            if not is_unsupported(error.__cause__):
+                raise
+            log.info("bucket %s cannot list incomplete uploads", self.bucket)
+
+    def _incomplete(self) -> Iterator[IncompleteUpload]:
+        with translate_errors("listing incomplete uploads", self.bucket):
+            paginator = self.client.get_paginator("list_multipart_uploads")
+            for page in paginator.paginate(Bucket=self.bucket, Prefix=self.prefix):
+                for found in page.get("Uploads", ()):
+                    # Some servers list all uploads of the bucket.
+                    if found["Key"].startswith(self.prefix):
+                        yield IncompleteUpload(
+                            found["Key"].removeprefix(self.prefix),
+                            found["Initiated"].astimezone(UTC),
+                            found["UploadId"],
+                        )
+
+    def abort(self, upload: IncompleteUpload) -> None:
+        """Remove the parts of an incomplete upload. Ignore one that has ended."""
+        name = self.name(upload.location)
+        with translate_errors("removing an incomplete upload", self.bucket):
+            try:
+                self.client.abort_multipart_upload(
+                    Bucket=self.bucket, Key=name, UploadId=upload.upload
+                )
+            except self.client.exceptions.NoSuchUpload:
+                log.info("the upload to %s has ended", upload.location)
 
     def create(self) -> None:
         """Create the bucket if it does not exist."""

@@ -24,10 +24,11 @@ from botocore.exceptions import (
 )
 
 from alchemistore.errors import MissingStoredObjectError, S3ObjectStoreError, S3UnavailableError
-from alchemistore.settings import require_plain_endpoint
+from alchemistore.settings import S3ObjectStoreSettings, require_plain_endpoint
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
+    from pydantic import SecretStr
 
 CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 60
@@ -38,6 +39,9 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 UNSUPPORTED = {"NotImplemented", "MethodNotAllowed", "UnsupportedOperation", "501", "405"}
 # The response to HEAD has no text, so the code is the HTTP status.
 ABSENT = {"NoSuchKey", "NoSuchVersion", "404"}
+CHANGED = {"PreconditionFailed", "412"}
+# The codes of content that differs from its checksum when it arrives.
+DAMAGED = {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"}
 REFUSED = {
     "InvalidAccessKeyId": "check AWS_ACCESS_KEY_ID",
     "SignatureDoesNotMatch": "check AWS_SECRET_ACCESS_KEY",
@@ -51,6 +55,20 @@ REFUSED = {
     "AccessDenied": "let these credentials list, read, write and delete in the bucket",
     "403": "check the credentials and their permissions in the bucket",
 }
+
+
+def make_session(settings: S3ObjectStoreSettings) -> boto3.session.Session:
+    """Return a session with the credentials and the region of the settings."""
+    return boto3.session.Session(
+        aws_access_key_id=_revealed(settings.AWS_ACCESS_KEY_ID),
+        aws_secret_access_key=_revealed(settings.AWS_SECRET_ACCESS_KEY),
+        aws_session_token=_revealed(settings.AWS_SESSION_TOKEN),
+        region_name=settings.AWS_DEFAULT_REGION or None,
+    )
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 def make_client(session: boto3.session.Session, endpoint_url: str | None) -> S3Client:
@@ -78,20 +96,42 @@ def make_client(session: boto3.session.Session, endpoint_url: str | None) -> S3C
         raise S3UnavailableError(
             "AWS_ENDPOINT_URL is not a URL; expected 'http://host:port' or 'https://host'"
         ) from None
+    # botocore calls it for its answer, but its types say that there is none.
+    again: Any = _send_again_if_damaged
+    for call in ("PutObject", "UploadPart"):
+        client.meta.events.register(f"needs-retry.s3.{call}", again)
     if not amazon:
-        client.meta.events.register("before-call.s3.DeleteObjects", _send_md5)
+        for call in ("PutObject", "UploadPart", "DeleteObjects"):
+            client.meta.events.register(f"before-call.s3.{call}", _send_md5)
     return client
 
 
 def _send_md5(params: dict[str, Any], **_: Any) -> None:
     """Send a Content-MD5 instead of the checksum that botocore chooses.
 
-    S3 demands a checksum for the deletion of many objects. Servers that do not know the newer
-    checksums accept this one only.
+    S3 demands a checksum for the deletion of many objects, and the server compares that of content
+    with what arrived. Servers that do not know the newer checksums accept this one only.
     """
-    digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
-    params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
+    if "Content-MD5" in params["headers"]:
+        return
+    body = params["body"]
+    digest = hashlib.md5(usedforsecurity=False)
+    if isinstance(body, bytes | bytearray):
+        digest.update(body)
+    else:
+        start = body.tell()
+        while data := body.read(2**20):
+            digest.update(data)
+        body.seek(start)
+    params["headers"]["Content-MD5"] = base64.b64encode(digest.digest()).decode()
     params["context"].pop("checksum", None)
+
+
+def _send_again_if_damaged(response: Any, attempts: int, **_: Any) -> int | None:
+    """Return the seconds to wait before content that arrived damaged is sent again."""
+    if response is None or attempts >= ATTEMPTS:
+        return None
+    return 0 if response[1].get("Error", {}).get("Code") in DAMAGED else None
 
 
 def is_unsupported(error: BaseException | None) -> bool:
@@ -125,6 +165,10 @@ def translate_errors(step: str, bucket: str, location: str | None = None) -> Ite
         )
         if location is not None and code in ABSENT:
             raise MissingStoredObjectError(location) from error
+        if location is not None and code in CHANGED:
+            raise S3ObjectStoreError(
+                f"{what}: the object {location!r} was replaced meanwhile; read it again"
+            ) from error
         if code == "NoSuchBucket":
             raise S3ObjectStoreError(
                 f"{what}: the bucket does not exist;"

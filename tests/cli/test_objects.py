@@ -131,6 +131,26 @@ def test_sweep_dry_run_lists_objects_and_sweep_removes_them(
     assert list(objects.iter_contents()) == loose[:1]
 
 
+def test_sweep_removes_uploads_that_were_never_completed(
+    run: Run, pooled_database: str, objects: S3ObjectStore
+) -> None:
+    client = objects.bucket_prefix.client
+    name = objects.bucket_prefix.name(LOOSE)
+    client.create_multipart_upload(Bucket=objects.bucket, Key=name)
+    command = ["objects", "sweep", "--url", pooled_database, "--older-than"]
+    assert run(*command, "1h", "--yes").stdout == "Removed 0 objects, 0 bytes.\n"
+    would = run(*command, "0s", "--dry-run")
+    assert would.stdout == (
+        f"{LOOSE} (incomplete upload)\nWould remove 0 objects, 0 bytes, and 1 incomplete upload.\n"
+    )
+    done = run(*command, "0s", "--yes", "--json")
+    [found] = json_lines(done.stdout)
+    assert sorted(found) == ["location", "removed", "started"]
+    assert (found["location"], found["removed"]) == (LOOSE, True)
+    assert "1 incomplete upload." in done.stderr
+    assert list(objects.iter_incomplete_uploads()) == []
+
+
 @pytest.mark.parametrize("age", ["7", "d", "-1d", "7 days", ""])
 def test_age_without_a_unit_is_a_usage_error(run: Run, pooled_database: str, age: str) -> None:
     result = run("objects", "sweep", "--url", pooled_database, "--older-than", age)

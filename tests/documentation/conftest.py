@@ -289,6 +289,7 @@ def reader(
     directory = Path(tempfile.mkdtemp(prefix="reader-"))
     for name in ("network.json", f"AlchemicalNetwork-{ZERO}-{SCOPE}.json"):
         (directory / name).write_text(chain(star(3, name="more wells")))
+    (directory / "result.json").write_text(f'[["ProtocolDAGResult-{"2" * 32}", {{}}]]')
     (directory / "network.json.gz").write_bytes(
         gzip.compress((directory / "network.json").read_bytes())
     )

@@ -16,7 +16,7 @@ from botocore.loaders import JSONFileLoader
 from moto import mock_aws
 from moto.core.botocore_stubber import BotocoreStubber
 
-from alchemistore import S3ObjectStore, ScopedKey, gufe_adapter
+from alchemistore import S3BytesStore, S3ObjectStore, ScopedKey, gufe_adapter
 from alchemistore.objectstore import get_s3os
 from alchemistore.settings import S3ObjectStoreSettings
 from tests.support.gufe_classes import transformation
@@ -121,17 +121,17 @@ def result(make_result: Callable[..., Any]) -> Any:
     return make_result()
 
 
-def put(store: S3ObjectStore, name: str, body: bytes = b"x") -> None:
+def put(store: S3ObjectStore | S3BytesStore, name: str, body: bytes = b"x") -> None:
     """Write an object under any name in the bucket."""
     store.bucket_prefix.client.put_object(Bucket=store.bucket, Key=name, Body=body)
 
 
-def names(store: S3ObjectStore) -> list[str]:
+def names(store: S3ObjectStore | S3BytesStore) -> list[str]:
     """Return all names in the bucket."""
     found = store.bucket_prefix.client.list_objects_v2(Bucket=store.bucket)
     return [content["Key"] for content in found.get("Contents", [])]
 
 
-def body(store: S3ObjectStore, name: str) -> bytes:
+def body(store: S3ObjectStore | S3BytesStore, name: str) -> bytes:
     """Return the content of an object in the bucket."""
     return store.bucket_prefix.client.get_object(Bucket=store.bucket, Key=name)["Body"].read()

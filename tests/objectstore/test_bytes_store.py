@@ -105,20 +105,16 @@ def test_bad_arguments_are_refused(
     assert names(store) == []
 
 
-def test_store_of_results_also_takes_the_order_of_bytes(
+def test_store_of_results_takes_bytes_by_the_names_of_the_store_of_bytes(
     s3os: S3ObjectStore, of: ScopedKey, result: Any
 ) -> None:
     data = pack(gufe_adapter.result_to_json(result))
-    for ref in (
-        s3os.push_protocoldagresult(data, True, result.key, of, "me"),
-        s3os.push_protocoldagresult(data, True, result.key, transformation=of, creator="me"),
-    ):
-        assert (ref.obj_key, ref.ok, ref.creator) == (result.key, True, "me")
-        assert body(s3os, f"{s3os.prefix}/{ref.location}") == data
-    with pytest.raises(ValueError, match="protocoldagresult_ok is False, but"):
-        s3os.push_protocoldagresult(data, False, result.key, of)
-    twice: Any = {"transformation": of}
-    with pytest.raises(TypeError, match="too many arguments"):
-        s3os.push_protocoldagresult(data, True, result.key, of, **twice)
-    with pytest.raises(TypeError):
-        s3os.push_protocoldagresult(data, True)  # type: ignore[call-overload]  # that is the test
+    ref = s3os.push_protocoldagresult(
+        protocoldagresult=data,
+        protocoldagresult_ok=True,
+        protocoldagresult_gufekey=result.key,
+        transformation=of,
+        creator="me",
+    )
+    assert (ref.obj_key, ref.ok, ref.creator) == (result.key, True, "me")
+    assert body(s3os, f"{s3os.prefix}/{ref.location}") == data

@@ -1,4 +1,7 @@
-"""A proxy in front of an S3 server that refuses some requests, as other S3 servers do."""
+"""A proxy in front of an S3 server that refuses some requests, as other S3 servers do.
+
+It also damages requests and answers on their way, as bad networks do.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,20 @@ class Request(NamedTuple):
         return self.method == "GET" and "versions" in self._query
 
     @property
+    def lists_uploads(self) -> bool:
+        return self.method == "GET" and "uploads" in self._query
+
+    @property
+    def part(self) -> int:
+        """The number of the part that it uploads, or 0."""
+        return int(self._query.get("partNumber", ["0"])[0])
+
+    @property
+    def range(self) -> str:
+        """The bytes of an object that it asks for, such as ``0-99``, or nothing."""
+        return self.headers.get("range", "").removeprefix("bytes=")
+
+    @property
     def _query(self) -> dict[str, list[str]]:
         return parse_qs(urlsplit(self.path).query, keep_blank_values=True)
 
@@ -55,7 +72,18 @@ class Refusal(NamedTuple):
         return f"<Error><Code>{self.code}</Code><Message>refused</Message></Error>".encode()
 
 
-Refuse = Callable[[Request], Refusal | None]
+def _unchanged(body: bytes) -> bytes:
+    return body
+
+
+class Damage(NamedTuple):
+    """Changes of a request or its answer; a shortened answer ends with the connection."""
+
+    request: Callable[[bytes], bytes] = _unchanged
+    answer: Callable[[bytes], bytes] = _unchanged
+
+
+Refuse = Callable[[Request], Refusal | Damage | None]
 
 
 @dataclass
@@ -88,27 +116,37 @@ def s3_proxy(upstream: str, refuse: Refuse) -> Iterator[S3Proxy]:
             request = Request(self.command, self.path, headers, body)
             requests.append(request)
             refusal = refuse(request)
-            if refusal is None:
-                self._pass_on(request)
-            else:
+            if isinstance(refusal, Refusal):
                 self._answer(refusal.status, [("content-type", "application/xml")], refusal.body)
+            else:
+                self._pass_on(request, refusal or Damage())
 
         do_DELETE = do_GET = do_HEAD = do_POST = do_PUT = _handle
 
-        def _pass_on(self, request: Request) -> None:
+        def _pass_on(self, request: Request, damage: Damage) -> None:
             # The headers are signed, so they are passed on as they are, with the name of the host.
             headers = {name: v for name, v in request.headers.items() if name not in HOP_BY_HOP}
             connection = http.client.HTTPConnection(host)
             try:
-                connection.request(request.method, request.path, request.body, headers)
+                body = damage.request(request.body)
+                connection.request(request.method, request.path, body, headers)
                 answer = connection.getresponse()
-                self._answer(answer.status, answer.getheaders(), answer.read())
+                content = answer.read()
+                sent = damage.answer(content)
+                self._answer(answer.status, answer.getheaders(), sent, len(content))
             finally:
                 connection.close()
 
-        def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        def _answer(
+            self,
+            status: int,
+            headers: list[tuple[str, str]],
+            body: bytes,
+            promised: int | None = None,
+        ) -> None:
             self.send_response_only(status)
-            length = str(len(body))
+            length = str(len(body) if promised is None else promised)
+            self.close_connection |= promised is not None and promised > len(body)
             for name, value in headers:
                 if name.lower() == "content-length":
                     # The answer to HEAD has the length of an absent body.

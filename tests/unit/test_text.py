@@ -21,7 +21,7 @@ from alchemistore.models.keys import GUFE_KEY_MAX, SCOPE_MAX, parse_gufe_key
 from alchemistore.models.result import LOCATION_MAX
 from alchemistore.models.text import IDENTIFIER_MAX, escape, is_text, unescape
 from alchemistore.objectstore.bucket import LONGEST, LONGEST_PREFIX
-from alchemistore.objectstore.store import FILE, location_of
+from alchemistore.objectstore.locations import FILE, location_of
 
 HEX = "0" * 32
 # Any text, often with the characters that matter here.

@@ -1,4 +1,4 @@
-"""``make bench``: networks and files against gufe, calls against bare SQL and searches."""
+"""``make bench``: networks and files against gufe, calls against bare SQL, and more."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from bench.keyed_chains import keyed_chains
 from bench.networks import networks
 from bench.restarts import restarts
 from bench.run import main
+from bench.startup import startup
 from bench.status_counts import counts
 
 if __name__ == "__main__":
     sys.exit(
         main(
             "bench",
-            "alchemistore: networks, files, bulk calls, restarts, counts",
+            "alchemistore: networks, files, bulk calls, restarts, counts, start",
             {
                 "networks": networks,
                 "exchange": exchange,
@@ -24,6 +25,7 @@ if __name__ == "__main__":
                 "restarts": restarts,
                 "bulk": against_sql,
                 "counts": counts,
+                "startup": startup,
             },
         )
     )

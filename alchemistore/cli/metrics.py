@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 from datetime import timedelta
-from importlib import resources
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,8 @@ FILES = {"dashboard": "dashboard.json", "alerts": "alerts.yml"}
 def _print_file(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
     if value is None:
         return
+    from importlib import resources
+
     file = resources.files("alchemistore.monitoring") / FILES[value]
     click.echo(file.read_text(encoding="utf-8"), nl=False)
     context.exit()

@@ -210,6 +210,13 @@ def state(out: Output, url: str, network: str, state: str | None) -> None:
 @network.command()
 @click.argument("network")
 @url_option
+@click.option(
+    "--set",
+    "new",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="Set the strategy in FILE ('-' for standard input), as gufe's JSON, with a new state.",
+)
 @click.option("--mode", type=click.Choice(MODES), help="What the strategist may do.")
 @click.option("--wake", is_flag=True, help="Wake a dormant strategy, or one that has failed.")
 @click.option("--sleep-interval", type=click.IntRange(1), help="Seconds between two executions.")
@@ -225,6 +232,7 @@ def strategy(
     out: Output,
     url: str,
     network: str,
+    new: BinaryIO | None,
     mode: str | None,
     wake: bool,
     sleep_interval: int | None,
@@ -232,13 +240,14 @@ def strategy(
     remove: bool,
     yes: bool,
 ) -> None:
-    """Show the strategy of a network and its state, after changing the state.
+    """Show the strategy of a network and its state, after changing them.
 
-    A strategy is set with alchemiscale's client, or in Python with set_network_strategy.
+    FILE is what the method to_json of a strategy writes, such as one of stratocaster.
 
     \b
     Examples:
       alchemistore network strategy AlchemicalNetwork-...
+      alchemistore network strategy AlchemicalNetwork-... --set strategy.json --mode full
       alchemistore network strategy AlchemicalNetwork-... --mode disabled
       alchemistore network strategy AlchemicalNetwork-... --wake
     """
@@ -250,7 +259,7 @@ def strategy(
     }
     kept = ("exception", "traceback")
     changes = {name: one for name, one in changes.items() if one is not None or name in kept}
-    if remove and changes:
+    if remove and (changes or new is not None):
         raise click.UsageError("--remove cannot be used with options that change the state")
     store = open_store(url)
     if remove:
@@ -259,8 +268,11 @@ def strategy(
         out.json({"network": network, "strategy": None})
         out.say("Removed the strategy.")
         return
+    obj = None if new is None else _strategy(new)
     with store.transaction() as tx:
         _require_network(tx, network)
+        if obj is not None:
+            tx.set_strategy(obj, network)
         [details] = tx.get_network_details([network])
         before = tx.get_network_strategy_state(network)
         if details is None or details.strategy is None or before is None:
@@ -275,6 +287,13 @@ def strategy(
         out.record({**fields, "traceback": traceback} if out.as_json else fields)
         for line in (traceback or "").splitlines():
             out.say(shown(line))
+
+
+def _strategy(file: BinaryIO) -> Any:
+    from alchemistore import gufe_adapter
+
+    with busy("Reading the strategy"):
+        return gufe_adapter.read_object(file)
 
 
 @network.command()

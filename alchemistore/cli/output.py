@@ -23,6 +23,7 @@ Command = Callable[..., None]
 PAGE = 1000
 KEYS_ONLY = "Print keys only, one per line."
 ERRORS_ONLY = "Print errors only."
+_SHOWN = "alchemistore.progress_is_shown"
 
 
 def output_options(quiet: str) -> Callable[[Command], Command]:
@@ -115,7 +116,8 @@ def duration(time: timedelta) -> str:
     return f"{max(seconds, 0):.0f} s"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value as one that JSON has; for `json.dumps`."""
     from pydantic import BaseModel
 
     from alchemistore.models import Scope, ScopedKey
@@ -197,7 +199,7 @@ class Output:
     def json(self, fields: Mapping[str, Any]) -> None:
         """Print a JSON object, with --json."""
         if self.as_json:
-            click.echo(json.dumps(dict(fields), default=_plain))
+            click.echo(json.dumps(dict(fields), default=plain))
 
     def say(self, text: str = "", bold: bool = False) -> None:
         """Print a line for people."""
@@ -213,7 +215,7 @@ class Output:
 @contextmanager
 def busy(what: str) -> Iterator[None]:
     """Show what is being done, if it takes longer than a second and a person is watching."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or _SHOWN in click.get_current_context().meta:
         yield
         return
     from rich.console import Console
@@ -228,6 +230,29 @@ def busy(what: str) -> Iterator[None]:
         timer.cancel()
         timer.join()
         status.stop()
+
+
+def tracked(items: Iterator[T], what: str, count: Callable[[], int]) -> Iterator[T]:
+    """Yield items; count them and show the progress if a person is watching.
+
+    Parameters
+    ----------
+    items : iterator
+    what : str
+        What is being done.
+    count : callable
+        Returns the number of items.
+    """
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    total = count()
+    # `busy` is quiet meanwhile: there is room for one of them.
+    click.get_current_context().meta[_SHOWN] = True
+    yield from track(items, what, total=total, console=Console(stderr=True), transient=True)
 
 
 def portions(items: Sequence[T], what: str, size: int = PAGE) -> Iterator[Sequence[T]]:

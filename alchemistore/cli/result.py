@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from alchemistore.cli.options import keys_argument, object_store, open_store, url_option
-from alchemistore.cli.output import ERRORS_ONLY, KEYS_ONLY, Output, busy, output_options, portions
+from alchemistore.cli.output import (
+    ERRORS_ONLY,
+    KEYS_ONLY,
+    Output,
+    busy,
+    counted,
+    output_options,
+    plain,
+    portions,
+    tracked,
+)
 from alchemistore.cli.task import require
 
 if TYPE_CHECKING:
     from alchemistore.models import ProtocolDAGResultRef, ScopedKey
+    from alchemistore.objectstore import S3ObjectStore
     from alchemistore.store import StateStore
+
+
+INDEX = "index.jsonl"
+# Objects that are read at the same time, and that are begun before the first of them is awaited.
+READERS = 4
+PORTION = 16
+WRITTEN, THERE = "written", "was there"
 
 
 @click.group()
@@ -105,6 +126,136 @@ def _references(
                 "location": ref.location,
                 "obj_key": ref.obj_key,
             }
+
+
+@result.command()
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@url_option
+@click.option("--task", metavar="KEY", help="The results of this task.")
+@click.option("--transformation", "-t", metavar="KEY", help="Those of this transformation.")
+@click.option("--network", "-n", metavar="KEY", help="Those of all transformations of a network.")
+@click.option("--failed", is_flag=True, help="Also write failed results.")
+@click.option(
+    "--zstd",
+    "compressed",
+    is_flag=True,
+    help="Write the objects as they are stored, compressed, to .json.zst.",
+)
+@output_options(ERRORS_ONLY)
+def export(
+    out: Output,
+    url: str,
+    directory: Path,
+    task: str | None,
+    transformation: str | None,
+    network: str | None,
+    failed: bool,
+    compressed: bool,
+) -> None:
+    """Write all results of a network, a transformation or a task to files in DIRECTORY.
+
+    Each result becomes a file of gufe's JSON in a directory of its transformation, or of the task;
+    the object store is that of the AWS_... variables. index.jsonl lists them, one JSON object per
+    line: reference, transformation or task, whether it succeeded, time, creator, and file.
+
+    If it is interrupted, run it again: files that are there are not read again. Exit code 1 if a
+    result is missing in the object store, or damaged.
+
+    \b
+    Examples:
+      alchemistore result export results --network AlchemicalNetwork-...
+      alchemistore result export results --task Task-... --failed --zstd
+    """
+    if len({task, transformation, network} - {None}) != 1:
+        raise click.UsageError("use one of --task, --transformation and --network")
+    store, export = open_store(url), Export(object_store(), directory, compressed)
+    require(store, task or transformation or network or "")
+
+    def rows(only_keys: bool) -> Iterator[dict[str, Any]]:
+        for wanted in (False, True) if failed else (False,):
+            yield from _rows(store, task, transformation, network, wanted, only_keys)
+
+    directory.mkdir(parents=True, exist_ok=True)
+    written = there = 0
+    with whole_file(directory / INDEX) as index:
+        results = tracked(
+            export.run(rows(False)), "Writing results", lambda: sum(1 for _ in rows(True))
+        )
+        for row, state in results:
+            if state not in (WRITTEN, THERE):
+                out.complain(f"{row['result']}: {state}")
+            written, there = written + (state == WRITTEN), there + (state == THERE)
+            index.write(f"{json.dumps(row, default=plain)}\n".encode())
+            out.json(row)
+    found = f" ({there:,} were there already)" if there else ""
+    out.say(f"Wrote {counted(written, 'result')}{found} to {directory}.")
+
+
+class Export:
+    """The files of results in a directory.
+
+    Parameters
+    ----------
+    objects : S3ObjectStore
+    directory : Path
+    compressed : bool
+        Whether the files are compressed.
+    """
+
+    def __init__(self, objects: S3ObjectStore, directory: Path, compressed: bool) -> None:
+        self._objects, self._directory = objects, directory
+        self._compressed = compressed
+
+    def run(self, rows: Iterator[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str]]:
+        """Write the results that are not there, a few at a time.
+
+        Yields
+        ------
+        dict
+            The row with the name of the file, or with ``None`` if there is none.
+        str
+            Whether the file was written or was there; else, why there is none.
+        """
+        with ThreadPoolExecutor(READERS) as pool:
+            # A portion at a time, so that an error or Ctrl-C does not wait for all the others.
+            while portion := list(islice(rows, PORTION)):
+                yield from pool.map(self._one, portion)
+
+    def _one(self, row: dict[str, Any]) -> tuple[dict[str, Any], str]:
+        from alchemistore.errors import S3ObjectStoreError, S3UnavailableError
+        from alchemistore.models import ScopedKey
+
+        origin = ScopedKey.from_str(
+            str(row["transformation" if "transformation" in row else "task"])
+        )
+        name = f"{row['obj_key']}.json{'.zst' if self._compressed else ''}"
+        path = self._directory / str(origin.gufe_key) / name
+        row = {**row, "file": str(path.relative_to(self._directory))}
+        if path.exists():
+            return row, THERE
+        path.parent.mkdir(exist_ok=True)
+        try:
+            self._objects.download_protocoldagresult(
+                path, location=row["location"], packed=self._compressed
+            )
+        except S3UnavailableError:
+            raise
+        except (KeyError, S3ObjectStoreError) as error:
+            # Missing or damaged; the others can be written.
+            return {**row, "file": None}, str(error)
+        return row, WRITTEN
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that gets its name when it is complete."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @result.command()

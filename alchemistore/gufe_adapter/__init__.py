@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         FileResult,
         is_keyed_chain,
         read_file,
+        read_object,
         result_of,
     )
     from alchemistore.gufe_adapter.keyed_chain import read_chain
@@ -85,6 +86,7 @@ _MODULES = {
     "plain_documents": "document",
     "read_chain": "keyed_chain",
     "read_file": "files",
+    "read_object": "files",
     "rebuild": "decoding",
     "references": "document",
     "restore_documents": "restore",
@@ -130,6 +132,7 @@ __all__ = [
     "plain_documents",
     "read_chain",
     "read_file",
+    "read_object",
     "rebuild",
     "references",
     "restore_documents",

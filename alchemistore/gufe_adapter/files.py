@@ -129,6 +129,38 @@ def read_file(source: Source, written_by: str | None = None) -> FileContent:
     return _from_object(source)
 
 
+def read_object(source: Source) -> GufeTokenizable:
+    """Read any gufe object from a file: a nested dict or a keyed chain. Needs gufe.
+
+    Parameters
+    ----------
+    source : path, str, bytes or file object
+        A path, JSON, or an open file; see `read_file`.
+
+    Raises
+    ------
+    ValueError
+        If it is not the JSON of a gufe object.
+    DocumentNotBuildableError
+        If the installed packages cannot build it.
+    OSError
+        If the file cannot be read.
+    """
+    text = _text(source)
+    value = parse(text)
+    if isinstance(value, list):
+        if not value:
+            raise ValueError("the list is empty; expected a keyed chain")
+        decoding = required("alchemistore.gufe_adapter.decoding")
+        obj, drifted = decoding.verify_documents(read_chain(value), {})
+        if drifted:
+            decoding.warn_of_drift(drifted)
+        return obj
+    if not isinstance(value, dict) or "__qualname__" not in value:
+        raise ValueError("the file is not the JSON of a gufe object; write it with to_json")
+    return required("alchemistore.gufe_adapter.results").result_from_json(text)
+
+
 def is_keyed_chain(value: object) -> bool:
     """Check whether a value is gufe's ``KeyedChain``."""
     return type(value).__name__ == "KeyedChain" and hasattr(value, "to_gufe")

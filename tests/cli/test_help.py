@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete, get_completion_class
 
 from alchemistore import __version__
 from alchemistore.cli import main
@@ -24,6 +26,7 @@ def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[
 
 
 ALL = list(commands())
+CHECKOUT = Path(__file__).parents[2]
 IDENTITY = {
     *("add", "list", "show", "remove", "add-scope", "list-scope", "remove-scope"),
     *("disable", "enable", "expire"),
@@ -104,6 +107,35 @@ def test_group_without_a_command_prints_its_help(run: Run, path: tuple[str, ...]
 
 def test_version_is_printed(run: Run) -> None:
     assert run("--version").stdout == f"alchemistore, version {__version__}\n"
+
+
+def completions(*words: str) -> set[str]:
+    """Return what a shell offers after these words; the last one is incomplete."""
+    complete = ShellComplete(main, {}, "alchemistore", "_ALCHEMISTORE_COMPLETE")
+    return {one.value for one in complete.get_completions([*words[:-1]], words[-1])}
+
+
+def test_shell_completes_commands_options_and_choices() -> None:
+    assert completions("net") == {"network"}
+    assert completions("task", "set-") == {"set-status", "set-priority"}
+    assert completions("network", "plot", "--res") == {"--results"}
+    assert completions("task", "list", "--status", "") == {
+        *("waiting", "running", "complete", "error", "invalid", "deleted")
+    }
+    assert "--json" in completions("status", "--")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_documented_completion_prints_a_script(shell: str) -> None:
+    pages = "".join(page.read_text() for page in (CHECKOUT / "docs").rglob("*.md"))
+    assert "_ALCHEMISTORE_COMPLETE=bash_source" in pages
+    assert f"{shell}_source" in pages
+    found = get_completion_class(shell)
+    assert found is not None
+    complete = found(main, {}, "alchemistore", "_ALCHEMISTORE_COMPLETE")
+    assert f"_ALCHEMISTORE_COMPLETE={shell}_complete" in complete.source_template % (
+        complete.source_vars()
+    )
 
 
 def loaded_by(*arguments: str) -> set[str]:

@@ -14,6 +14,7 @@ import pytest
 from rich.cells import cell_len
 
 from alchemistore import S3ObjectStore, Scope, StateStore, StrategyState, add_file, get_s3os
+from alchemistore.errors import S3UnavailableError
 from alchemistore.models import StrategyStatusEnum
 from alchemistore.settings import S3ObjectStoreSettings, get_s3_settings
 from tests.cli.conftest import Run
@@ -267,3 +268,102 @@ def test_results_are_got_from_the_object_store(
     assert (done.exit_code, done.stdout) == (1, "")
     assert stored[0].location in done.stderr
     assert missing in done.stderr
+
+
+def test_results_are_exported_with_an_index_and_an_export_goes_on(
+    run: Run,
+    store: StateStore,
+    pooled_database: str,
+    objects: S3ObjectStore,
+    scope: Scope,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    edge = transformation()
+    source = archive(network(), {str(edge.key): [run_edge(edge, tmp_path) for _ in range(3)]})
+    added = add_file(store, source, scope, object_store=objects)
+    key = f"{edge.key}-{scope}"
+    refs = [store.get_gufe(one) for one in store.get_transformation_results(key)]
+    where = tmp_path / "new" / "results"
+
+    def export(*options: object) -> Any:
+        return run("result", "export", str(where), "--url", pooled_database, *map(str, options))
+
+    # Interrupted after two results: the files that are there are whole, and there is no index.
+    download, begun = S3ObjectStore.download_protocoldagresult, []
+
+    def interrupted(self: S3ObjectStore, target: Path, location: str, **more: Any) -> int:
+        begun.append(location)
+        if len(begun) == 3:
+            raise S3UnavailableError("the connection was lost")
+        return download(self, target, location=location, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(S3ObjectStore, "download_protocoldagresult", interrupted)
+        assert export("--network", added.network).exit_code == 2
+    files = [*where.rglob("*")]
+    assert {file.suffix for file in files if file.is_file()} == {".json"}
+    assert len(files) == 3
+    done = export("--network", added.network)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == f"Wrote 1 result (2 were there already) to {where}.\n"
+    index = json_lines((where / "index.jsonl").read_text())
+    assert [one["obj_key"] for one in index] == [str(one.obj_key) for one in refs]
+    for one, its in zip(index, refs, strict=True):
+        assert one["file"] == f"{edge.key}/{its.obj_key}.json"
+        stored = objects.pull_protocoldagresult(location=its.location, return_as="bytes")
+        assert (where / one["file"]).read_bytes() == stored
+        assert (one["ok"], one["transformation"]) == (True, key)
+    # A result that is gone is listed without a file; the others are there.
+    objects.delete(refs[0].location)
+    lines = export("--task", added.tasks[0], "--zstd", "--json")
+    rows = json_lines(lines.stdout)
+    assert all(row["file"].endswith(".json.zst") for row in rows if row["file"])
+    gone = export("--transformation", key, "--zstd", "-q")
+    assert (gone.exit_code, gone.stdout) == (1, "")
+    assert gone.stderr.count("No such object in the object store") == 1
+    assert [row["file"] is None for row in json_lines((where / "index.jsonl").read_text())] == [
+        *(True, False, False)
+    ]
+    objects.bucket_prefix.put(refs[1].location, b"damaged", "application/zstd")
+    (where / index[1]["file"]).with_suffix(".json.zst").unlink()
+    damaged = export("--transformation", key, "--zstd", "-q")
+    assert (damaged.exit_code, damaged.stderr.count("Error: ")) == (1, 2)
+    again = add_file(
+        store, where / index[1]["file"], scope, transformation=key, object_store=objects
+    )
+    assert (again.num_new_tasks, len(again.tasks)) == (0, 1)
+
+
+def test_export_needs_one_subject_that_exists(
+    run: Run, pooled_database: str, tmp_path: Path, objects: S3ObjectStore
+) -> None:
+    missing = f"AlchemicalNetwork-{ZERO}-org-campaign-project"
+    start = ("result", "export", str(tmp_path / "x"), "--url", pooled_database)
+    assert "use one of" in run(*start).stderr
+    assert "No such object" in run(*start, "--network", missing).stderr
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("form", [chain, nested])
+def test_strategy_in_a_file_is_set(
+    networks: Run, store: StateStore, scope: Scope, tmp_path: Path, form: Any
+) -> None:
+    made = campaign(store, scope)
+    strategy = Ball("a strategy", 2.0)
+    path = tmp_path / "strategy.json"
+    path.write_text(form(strategy))
+    done = networks("strategy", made.network, "--set", path, "--mode", "full", "--json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    [shown] = json_lines(done.stdout)
+    assert (shown["strategy"], shown["mode"]) == (f"{strategy.key}-{scope}", "full")
+    assert store.get_network_strategy(made.network) == strategy
+    again = networks("strategy", made.network, "--set", "-", typed=path.read_text())
+    assert "partial" in again.stdout
+    path.write_text("[]")
+    assert networks("strategy", made.network, "--set", path).exit_code == 2
+    path.write_text('{"a": 1}')
+    refused = networks("strategy", made.network, "--set", path)
+    assert "not the JSON of a gufe object" in refused.stderr
+    assert networks("strategy", made.network, "--set", path, "--remove").exit_code == 2
+    assert store.get_network_strategy(made.network) == strategy

@@ -13,7 +13,9 @@ from urllib.parse import parse_qsl
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Format
 from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.engine import ExecutionContext
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from alchemistore.database.terms import Isolation, Terms, begin, set_session
@@ -223,7 +225,7 @@ def _prepared(engine: Engine, **options: Any) -> Engine:
     # Error messages go to logs.
     stated.hide_parameters = True
     event.listen(stated, "begin", _begin)
-    event.listen(stated, "before_cursor_execute", _shorten, retval=True)
+    event.listen(stated, "before_cursor_execute", _prepare, retval=True)
     event.listen(engine.pool, "checkout", _inspect)
     return dispose_on_fork(stated)
 
@@ -248,9 +250,17 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql(begin(terms, version, isolation, options.get("readonly", False)))
 
 
-def _shorten(
-    _connection: Connection, _cursor: object, statement: str, parameters: Any, *_: object
+def _prepare(
+    _connection: Connection,
+    cursor: psycopg.Cursor[Any],
+    statement: str,
+    parameters: Any,
+    context: ExecutionContext,
+    _many: bool,
 ) -> tuple[str, Any]:
+    """Shorten a statement, and request a binary answer if it has the option ``binary``."""
+    if context.execution_options.get("binary"):
+        cursor.format = Format.BINARY
     if len(statement) > PARSED_ONCE_MAX:
         statement = without_comments(statement)
     return statement, parameters

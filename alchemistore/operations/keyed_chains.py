@@ -6,12 +6,13 @@ These calls work without gufe, so a server can relay objects whose classes it do
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, text
 
 from alchemistore import gufe_adapter
-from alchemistore.database.keys import one_or_missing, parameters, parse_key
+from alchemistore.database.keys import array, one_or_missing, parameters, parse_key
 from alchemistore.database.planner import FENCE
 from alchemistore.database.sql import SCOPE_ID
 from alchemistore.errors import DamagedDocumentError
@@ -20,17 +21,18 @@ from alchemistore.operations.documents import DOCUMENT_EXISTS
 
 RECORD_KINDS = ("Task", "TaskHub", "NetworkMark", "ProtocolDAGResultRef")
 
-# With tokens as text, because reading many UUIDs takes longer.
+# With tokens as text, because reading many UUIDs takes longer. The answer is binary, so that
+# documents are not written as hexadecimal digits.
 PARTS_OF_CHAIN = text(f"""
     SELECT CAST(o.token AS text) AS token, o.kind, o.document,
-        array_to_string(o.children, ',') AS children
+        array_to_string(o.children, ' ') AS children
     FROM (SELECT {SCOPE_ID} AS scope_id, unnest(CAST(:tokens AS uuid[])) AS token) AS x
     -- Looks up each object by key.
     CROSS JOIN LATERAL (
         SELECT o.token, o.kind, o.document, o.children FROM gufe_objects AS o
         WHERE o.scope_id = x.scope_id AND o.token = x.token {FENCE}
     ) AS o
-""")
+""").execution_options(binary=True)
 DOCUMENT_OF_OBJECT = text(f"""
     SELECT document FROM gufe_objects
     WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind
@@ -66,8 +68,8 @@ def get_keyed_chain(
     key = _parse_object_key(scoped_key)
     one_or_missing(tx, DOCUMENT_EXISTS, key, kind=key.qualname)
     keys, documents, children = _read_parts(tx, key)
-    order = sorted(keys, key=keys.__getitem__)
-    order.sort(key=_depths(children).__getitem__)
+    depths = _depths(children)
+    order = sorted(keys, key=lambda token: (depths[token], keys[token]))
     in_order = [keys[token] for token in order]
     try:
         contents = gufe_adapter.plain_documents(in_order, [documents[token] for token in order])
@@ -78,39 +80,34 @@ def get_keyed_chain(
 
 def _read_parts(
     tx: Connection, key: ScopedKey
-) -> tuple[dict[str, GufeKey], dict[str, bytes], dict[str, str]]:
+) -> tuple[dict[str, GufeKey], dict[str, bytes], dict[str, tuple[str, ...]]]:
     """Return key, document and children of an object and of all that it refers to, by token.
 
     There is one statement for each level. A recursive statement takes three times as long, because
     it looks up objects one by one. There is one dict for each column, because the garbage collector
-    looks again and again at every tuple, but not at texts.
+    looks again and again at every tuple, but not at those that contain only texts.
     """
     keys: dict[str, GufeKey] = {}
     documents: dict[str, bytes] = {}
-    children: dict[str, str] = {}
+    children: dict[str, tuple[str, ...]] = {}
     level = {str(key.token)}
     while level:
-        values = {**parameters(key), "tokens": f"{{{','.join(level)}}}"}
-        below: set[str] = set()
-        for token, kind, document, parts in tx.execute(PARTS_OF_CHAIN, values).all():
-            keys[token] = GufeKey(f"{kind}-{token.replace('-', '')}")
-            documents[token], children[token] = document, parts
-            below.update(_tokens(parts))
-        if lost := level - keys.keys():
+        rows = tx.execute(PARTS_OF_CHAIN, {**parameters(key), "tokens": array(level)}).all()
+        below = {token: tuple(parts.split()) for token, _, _, parts in rows}
+        if lost := level - below.keys():
             # Objects that others refer to are never deleted.
             raise DamagedDocumentError(
                 f"{key} refers to {min(lost)}, which is not stored; run 'alchemistore database"
                 " check'"
             )
-        level = below - keys.keys()
+        keys |= {token: GufeKey(f"{kind}-{token.replace('-', '')}") for token, kind, _, _ in rows}
+        documents |= {token: document for token, _, document, _ in rows}
+        children |= below
+        level = set(chain.from_iterable(below.values())) - keys.keys()
     return keys, documents, children
 
 
-def _tokens(children: str) -> list[str]:
-    return children.split(",") if children else []
-
-
-def _depths(children: Mapping[str, str]) -> dict[str, int]:
+def _depths(children: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
     """Return how many objects are on the longest way down from each object.
 
     Raises
@@ -120,24 +117,24 @@ def _depths(children: Mapping[str, str]) -> dict[str, int]:
     """
     depths: dict[str, int] = {}
     begun = set()
+    # Objects that were read last come first. Most of them refer to nothing that is not known yet.
     stack = list(children)
     while stack:
         one = stack[-1]
-        if one in depths:
-            stack.pop()
-            continue
-        below = _tokens(children[one])
-        deeper = [child for child in below if child not in depths]
-        if not deeper:
-            depths[one] = 1 + max(map(depths.__getitem__, below), default=0)
-            stack.pop()
-            continue
-        if one in begun:
-            raise DamagedDocumentError(
-                f"{one} refers to itself, directly or not; run 'alchemistore database check'"
-            )
-        begun.add(one)
-        stack += deeper
+        if one not in depths:
+            below = children[one]
+            try:
+                depths[one] = 1 + max([depths[child] for child in below]) if below else 1
+            except KeyError:
+                if one in begun:
+                    raise DamagedDocumentError(
+                        f"{one} refers to itself, directly or not; run 'alchemistore database"
+                        " check'"
+                    ) from None
+                begun.add(one)
+                stack += [child for child in below if child not in depths]
+                continue
+        stack.pop()
     return depths
 
 

@@ -29,6 +29,7 @@ from alchemistore.cli.serve import alchemiscale, serve
 from alchemistore.cli.service import service
 from alchemistore.cli.status import status
 from alchemistore.cli.task import task
+from alchemistore.cli.worker import worker
 from alchemistore.errors import AlchemistoreError
 
 
@@ -88,3 +89,4 @@ main.add_command(serve)
 main.add_command(service)
 main.add_command(status)
 main.add_command(task)
+main.add_command(worker)

@@ -10,6 +10,11 @@ from typing import TYPE_CHECKING, Any
 from alchemistore.gufe_adapter.require import required
 
 if TYPE_CHECKING:
+    from alchemistore.gufe_adapter.attempt import (
+        WrittenResult,
+        create_stored_dag,
+        execute_stored_dag,
+    )
     from alchemistore.gufe_adapter.codec import dumps, loads, plain, unpack
     from alchemistore.gufe_adapter.decoding import (
         decode,
@@ -63,13 +68,16 @@ _MODULES = {
     "NetworkContent": "network",
     "Node": "network",
     "Restored": "restore",
+    "WrittenResult": "attempt",
     "cached": "encoding",
     "create_dag": "version",
+    "create_stored_dag": "attempt",
     "decode": "decoding",
     "dumps": "codec",
     "edge_content": "network",
     "encode": "encoding",
     "execute_dag": "version",
+    "execute_stored_dag": "attempt",
     "gather": "version",
     "gufe_version": "version",
     "is_gufe": "encoding",
@@ -109,13 +117,16 @@ __all__ = [
     "NetworkContent",
     "Node",
     "Restored",
+    "WrittenResult",
     "cached",
     "create_dag",
+    "create_stored_dag",
     "decode",
     "dumps",
     "edge_content",
     "encode",
     "execute_dag",
+    "execute_stored_dag",
     "gather",
     "gufe_version",
     "is_gufe",

@@ -118,7 +118,8 @@ def parse(arguments: list[str]) -> None:
         command = command.commands[rest.pop(0)]
     # Without the variables that a user has set.
     with contextlib.suppress(click.MissingParameter):
-        command.make_context(" ".join(arguments), rest)
+        # With the settings of the program, because click remembers the option for help.
+        command.make_context(" ".join(arguments), rest, **main.context_settings)
 
 
 @dataclass

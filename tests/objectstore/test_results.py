@@ -26,6 +26,8 @@ from alchemistore.objectstore.packing import pack
 from tests.objectstore.conftest import MakeStore, body, names, put
 from tests.support.gufe_classes import keyed_chain_of, network, system
 
+pytestmark = pytest.mark.usefixtures("quick_collection")
+
 
 def keyed(result: Any, of: ScopedKey) -> ScopedKey:
     return ScopedKey(

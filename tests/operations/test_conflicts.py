@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gc
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -36,7 +35,6 @@ Chain = list[list[Any]]
 @pytest.fixture(autouse=True)
 def nothing_in_memory() -> Iterator[None]:
     """Objects of other tests are not used instead of documents."""
-    gc.collect()
     TOKENIZABLE_REGISTRY.clear()
     yield
     TOKENIZABLE_REGISTRY.clear()

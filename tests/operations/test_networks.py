@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gc
 import json
 import uuid
 from collections.abc import Callable
@@ -228,7 +227,6 @@ def test_create_network_from_a_chain_builds_no_object(
     shared_store: StateStore, scope: Scope
 ) -> None:
     chain = chain_of(gufe_classes.network("only a chain"))
-    gc.collect()
     TOKENIZABLE_REGISTRY.clear()
     shared_store.create_network(chain, scope)
     assert dict(TOKENIZABLE_REGISTRY) == {}

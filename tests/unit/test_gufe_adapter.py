@@ -36,6 +36,8 @@ from tests.support.gufe_classes import (
     transformation,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_collection")
+
 ZERO = "0" * 32
 
 

@@ -16,6 +16,8 @@ from gufe.tokenization import JSON_HANDLER
 from alchemistore import DocumentNotBuildableError, gufe_adapter
 from tests.support.gufe_classes import Ball, Effort, Push, PushProtocol, system, transformation
 
+pytestmark = pytest.mark.usefixtures("quick_collection")
+
 
 def run(
     tmp_path: Path,

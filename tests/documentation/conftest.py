@@ -24,7 +24,6 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from pydantic import SecretStr
 
 from alchemistore import (
     ComputeManagerRegistration,
@@ -40,11 +39,11 @@ from alchemistore import (
 )
 from alchemistore.cli import main
 from alchemistore.local import LocalServers
-from alchemistore.settings import S3ObjectStoreSettings, get_settings
+from alchemistore.settings import S3ObjectStoreSettings, get_s3_settings, get_settings
 from tests.support.campaigns import ZERO, campaign, register, star
 from tests.support.files import chain
 from tests.support.gufe_classes import Ball
-from tests.support.servers import discard_bucket
+from tests.support.servers import discard_bucket, variables
 
 CHECKOUT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
@@ -108,6 +107,12 @@ def blocks(document: Path) -> list[Block]:
         )
         for found in BLOCK.finditer(text)
     ]
+
+
+def forget_settings() -> None:
+    """Read the settings of the environment again when they are needed."""
+    get_settings.cache_clear()
+    get_s3_settings.cache_clear()
 
 
 def parse(arguments: list[str]) -> None:
@@ -232,11 +237,11 @@ class Reader:
             # It would run until it is stopped.
             parse(arguments)
             return {"stdout": "", "stderr": "", "code": 0}
-        get_settings.cache_clear()
+        forget_settings()
         done = CliRunner().invoke(
             main, arguments, input=typed, env=environment, prog_name="alchemistore"
         )
-        get_settings.cache_clear()
+        forget_settings()
         answer = {"stdout": done.stdout, "stderr": done.stderr, "code": done.exit_code}
         if done.exception and not isinstance(done.exception, SystemExit):
             answer |= {"code": 99, "stderr": repr(done.exception)}
@@ -295,18 +300,13 @@ def reader(
         gzip.compress((directory / "network.json").read_bytes())
     )
     environment = {
-        "ALCHEMISTORE_DATABASE_URL": database,
         "ALCHEMISTORE_DIRECTORY": str(local_servers.directory),
-        **{
-            name: value.get_secret_value() if isinstance(value, SecretStr) else value
-            for name, value in bucket
-            if value is not None
-        },
+        **variables(database, bucket),
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(directory)
-    get_settings.cache_clear()
+    forget_settings()
     waiting = [task for task in made.tasks if task not in (failed, done)]
     names = {
         "store": store,
@@ -334,7 +334,7 @@ def reader(
         {name: str(key) for name, key in keys.items()},
         iter([str(task) for task in store.create_tasks(made.transformations * 4)]),
     )
-    get_settings.cache_clear()
+    forget_settings()
     names["store"].close()
     store.close()
     objects.reset()

@@ -64,7 +64,8 @@ def test_commands_in_blocks_that_are_not_run_exist() -> None:
     for document in DOCUMENTS:
         for block in blocks(document):
             if block.language == "shell" and block.reason is not None:
-                for line in re.findall(r"^alchemistore (.*)$", block.code, re.MULTILINE):
+                code = block.code.replace("\\\n", "")
+                for line in re.findall(r"(?:^|[|&] )alchemistore ([^|&\n]*)", code, re.M):
                     parse(shlex.split(line, comments=True))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+from pydantic import SecretStr
 
 from alchemistore import S3ObjectStore
 from alchemistore.local import LocalServers, database_url
@@ -127,6 +128,18 @@ def objects(bucket: S3ObjectStoreSettings) -> S3ObjectStore:
     objects = get_s3os(bucket)
     objects.initialize()
     return objects
+
+
+def variables(url: str, settings: S3ObjectStoreSettings) -> dict[str, str]:
+    """Return the variables that name a database and an object store."""
+    return {
+        "ALCHEMISTORE_DATABASE_URL": url,
+        **{
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for name, value in settings
+            if value is not None
+        },
+    }
 
 
 def _users(directory: Path) -> list[int]:

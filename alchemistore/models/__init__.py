@@ -1,5 +1,6 @@
 """The records of the public API: immutable, and validated when they are created."""
 
+from alchemistore.models.addresses import FileContent, PresignedDownload, PresignedUpload
 from alchemistore.models.compute import (
     ComputeManagerDetails,
     ComputeManagerID,
@@ -63,11 +64,14 @@ __all__ = [
     "CredentialedEntity",
     "CredentialedUserIdentity",
     "Delivery",
+    "FileContent",
     "GufeKey",
     "NetworkDetails",
     "NetworkMark",
     "NetworkStateEnum",
     "ObjectStoreRef",
+    "PresignedDownload",
+    "PresignedUpload",
     "ProtocolDAGResultRef",
     "QueueRepair",
     "Quota",

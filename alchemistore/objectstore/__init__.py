@@ -1,6 +1,7 @@
 """Store results as objects in S3. Only this package imports boto3."""
 
 from alchemistore.errors import MissingStoredObjectError, S3UnavailableError
+from alchemistore.objectstore.addresses import pack_for_upload
 from alchemistore.objectstore.bucket import IncompleteUpload, StoredObject
 from alchemistore.objectstore.bytes_store import S3BytesStore
 from alchemistore.objectstore.store import S3ObjectStore, get_s3os
@@ -13,4 +14,5 @@ __all__ = [
     "S3UnavailableError",
     "StoredObject",
     "get_s3os",
+    "pack_for_upload",
 ]

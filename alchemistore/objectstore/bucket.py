@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import logging
 import os
@@ -53,6 +54,22 @@ class StoredObject:
     location: str
     size: int
     modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """The size and the checksum that the server states of an object.
+
+    Attributes
+    ----------
+    size : int
+        In bytes.
+    sha256 : str or None
+        The SHA-256 of its content, in hexadecimal digits, if the server keeps it.
+    """
+
+    size: int
+    sha256: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +197,32 @@ class BucketPrefix:
         name = self.name(location)
         with translate_errors("reading an object", self.bucket, location):
             return self.client.get_object(Bucket=self.bucket, Key=name)["Body"].read()
+
+    def describe(self, location: str) -> Described:
+        """Return the size and checksum of an object that must exist, as the server states them."""
+        if not location:
+            raise ValueError("the location is empty")
+        name = self.name(location)
+        with translate_errors("looking up an object", self.bucket, location):
+            found = self.client.head_object(Bucket=self.bucket, Key=name, ChecksumMode="ENABLED")
+        checksum = found.get("ChecksumSHA256", "")
+        # That of an object in parts is the checksum of their checksums.
+        whole = bool(checksum) and "-" not in checksum and "-" not in found["ETag"]
+        return Described(
+            found["ContentLength"], base64.b64decode(checksum).hex() if whole else None
+        )
+
+    def presign(self, call: str, location: str, seconds: int, **arguments: object) -> str:
+        """Return an address that allows one call for a time, without a password."""
+        if not location:
+            raise ValueError("the location is empty")
+        name = self.name(location)
+        with translate_errors("signing an address", self.bucket):
+            return self.client.generate_presigned_url(
+                call,
+                Params={"Bucket": self.bucket, "Key": name, **arguments},
+                ExpiresIn=seconds,
+            )
 
     def delete(self, location: str) -> None:
         """Delete an object that must exist."""

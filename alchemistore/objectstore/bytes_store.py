@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from alchemistore.models import GufeKey, ProtocolDAGResultRef, ScopedKey
 from alchemistore.models.keys import parse_gufe_key
-from alchemistore.objectstore.base import BaseObjectStore, require_bool
+from alchemistore.objectstore.addresses import Addresses
+from alchemistore.objectstore.base import require_bool
 from alchemistore.objectstore.client import make_session
 from alchemistore.objectstore.locations import parse_transformation
+from alchemistore.objectstore.streams import Streams
 from alchemistore.settings import S3ObjectStoreSettings
 
 
-class S3BytesStore(BaseObjectStore):
+class S3BytesStore(Streams, Addresses):
     """An object store that takes and returns the bytes of results, as alchemiscale 0.8 does.
 
     It never looks into the bytes, and needs no gufe. Its objects are at the same locations as those

@@ -7,17 +7,18 @@ from typing import Any, Literal, overload
 
 from alchemistore.models import GufeKey, ProtocolDAGResultRef, ScopedKey
 from alchemistore.models.gufe import GufeTokenizable
-from alchemistore.objectstore.base import BaseObjectStore
+from alchemistore.objectstore.addresses import Addresses
 from alchemistore.objectstore.client import make_session
 from alchemistore.objectstore.locations import parse_transformation, result_at
 from alchemistore.objectstore.packing import pack
 from alchemistore.objectstore.reading import read_pushed, revive
+from alchemistore.objectstore.streams import Streams
 from alchemistore.settings import S3ObjectStoreSettings
 
 FORMS = ("gufe", "dict", "json", "bytes")
 
 
-class S3ObjectStore(BaseObjectStore):
+class S3ObjectStore(Streams, Addresses):
     """Results in a bucket, below one prefix. Objects outside the prefix are never accessed.
 
     Parameters

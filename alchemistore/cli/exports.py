@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from alchemistore.cli.imports import database_option, graph_password, user_option
 from alchemistore.cli.options import open_store, url_option
 from alchemistore.cli.output import ERRORS_ONLY, Output, output_options
+from alchemistore.cli.progress import steps
 
 
 @click.group("export")
@@ -42,12 +41,11 @@ def neo4j(out: Output, graph: str, url: str, user: str, database: str) -> None:
     checked_url(graph)
     store = open_store(url)
 
-    def show(what: str) -> None:
-        if sys.stderr.isatty() and not out.quiet:
-            click.echo(what, err=True)
-
-    with Neo4jGraph(graph, user, graph_password(), database) as target:
-        for report in GraphExport(store, target, show).run():
+    with (
+        Neo4jGraph(graph, user, graph_password(), database) as target,
+        steps(out.quiet) as progress,
+    ):
+        for report in GraphExport(store, target, progress).run():
             out.json(report.to_dict())
             for line in report.lines():
                 out.say(line)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,12 +14,11 @@ import click
 from alchemistore.cli.exit_codes import EXIT_PROBLEMS_FOUND
 from alchemistore.cli.options import object_store, open_store, url_option
 from alchemistore.cli.output import Output, output_options
+from alchemistore.cli.progress import steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from alchemistore.neo4j.reader import GraphReader
     from alchemistore.neo4j.report import PartReport
+    from alchemistore.neo4j.verification import Verification
     from alchemistore.store import StateStore
 
 BUCKET = "AWS_S3_BUCKET"
@@ -120,12 +117,13 @@ def neo4j(
     from alchemistore.neo4j.graph import Neo4jGraph, checked_url
     from alchemistore.neo4j.importer import GraphImport
     from alchemistore.neo4j.reader import GraphReader
+    from alchemistore.neo4j.verification import Verification
 
     checked_url(graph)
     within = None if scope is None else parse_scope(scope)
     password = graph_password()
     store = open_store(url)
-    with Neo4jGraph(graph, user, password, database) as source, _progress() as progress:
+    with Neo4jGraph(graph, user, password, database) as source, steps(out.quiet) as progress:
         run = GraphImport(store, GraphReader(source), graph, force=force, progress=progress)
         changed: dict[str, str] = {}
         reports = []
@@ -135,7 +133,8 @@ def neo4j(
             changed |= report.new_keys
         equal = True
         if not (dry_run or no_verify):
-            equal = _verify(store, GraphReader(source), reports, out)
+            verification = Verification(store, GraphReader(source), progress)
+            equal = _verify(store, verification, reports, out)
     if new_keys is not None:
         new_keys.write_text("".join(f"{old}\t{new}\n" for old, new in changed.items()))
     if dry_run:
@@ -144,11 +143,11 @@ def neo4j(
         sys.exit(EXIT_PROBLEMS_FOUND)
 
 
-def _verify(store: StateStore, reader: GraphReader, reports: list[PartReport], out: Output) -> bool:
+def _verify(
+    store: StateStore, verification: Verification, reports: list[PartReport], out: Output
+) -> bool:
     """Compare the scopes with the graph and the object store; return whether they are equal."""
-    from alchemistore.neo4j.verification import Verification
-
-    verification, equal = Verification(store, reader), True
+    equal = True
     for report in reports:
         if "-" not in report.part:
             continue
@@ -187,25 +186,3 @@ def _print(out: Output, report: PartReport, dry_run: bool) -> None:
     out.json({**report.to_dict(), "dry_run": dry_run})
     for line in report.lines():
         out.say(line)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None] | None]:
-    """Show the progress and the time left on standard error, if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    bars: dict[str, int] = {}
-    with Progress(
-        console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
-    ) as shown:
-
-        def update(what: str, done: int, total: int) -> None:
-            if what not in bars:
-                bars[what] = shown.add_task(what, total=total)
-            shown.update(bars[what], completed=done)  # type: ignore[arg-type]  # an int
-
-        yield update

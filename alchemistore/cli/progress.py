@@ -1,10 +1,11 @@
-"""Progress of commands that read a whole object store, and where to resume them."""
+"""Progress of commands that take long, and where to resume those that read an object store."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -14,6 +15,58 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from alchemistore.maintenance.object_audit import Page
+
+
+Steps = Callable[[str, int, int], None]
+
+
+@contextmanager
+def steps(quiet: bool = False) -> Iterator[Steps]:
+    """Show how much of each step is done, and the time left, if standard error is a terminal.
+
+    Parameters
+    ----------
+    quiet : bool, default False
+        Show nothing.
+
+    Yields
+    ------
+    callable
+        Takes what is being done, how much of it is done, and how much there is. What is done
+        disappears.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,} of {task.total:,}"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    bars: dict[str, TaskID] = {}
+    # Standard output is not redirected: it may be read by a program.
+    with Progress(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    ) as display:
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                bars[what] = display.add_task(escape(what), total=total)
+            display.update(bars[what], completed=done, total=total)
+            if done >= total:
+                display.remove_task(bars.pop(what))
+
+        yield show
 
 
 class Progress:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -21,7 +21,7 @@ from alchemistore.errors import GraphError
 from alchemistore.models.text import unescape
 from alchemistore.neo4j.documents import REFERENCE
 from alchemistore.neo4j.graph import Neo4jGraph
-from alchemistore.neo4j.report import PartReport
+from alchemistore.neo4j.report import PartReport, Progress, no_progress
 from alchemistore.store import StateStore
 
 PAGE = 1000
@@ -169,17 +169,17 @@ class GraphExport:
     graph : Neo4jGraph
         The graph.
     progress : callable, optional
-        Takes what is being exported.
+        Takes what is being exported, how much of it is done, and how much there is.
     """
 
     def __init__(
         self,
         store: StateStore,
         graph: Neo4jGraph,
-        progress: Callable[[str], None] | None = None,
+        progress: Progress = no_progress,
     ) -> None:
         self._store, self._graph = store, graph
-        self._progress = progress or (lambda what: None)
+        self._progress = progress
 
     def run(self) -> list[PartReport]:
         """Write everything into the graph.
@@ -284,7 +284,6 @@ class GraphExport:
     def _scope(self, tx: Connection, scope: _Scope) -> PartReport:
         report = PartReport(str(scope))
         self._documents(tx, scope, report)
-        self._progress(f"{scope}: objects")
         for page in _pages(tx, NETWORKS, scope):
             self._networks(scope, report, page)
         rows = tx.execute(PATTERNS, {"scope_id": scope.id}).all()
@@ -320,7 +319,6 @@ class GraphExport:
                 "EXTENDS",
                 (scope.link(("Task", row.token), ("Task", row.parent)) for row in page),
             )
-        self._progress(f"{scope}: tasks")
         for page in _pages(tx, ACTIONS, scope):
             self._link(
                 "ACTIONS",
@@ -362,7 +360,6 @@ class GraphExport:
             )
         for page in _pages(tx, TRACEBACKS, scope):
             self._tracebacks(scope, report, [row for row in page if row.key is not None])
-        self._progress(f"{scope}: results")
         return report
 
     def _documents(self, tx: Connection, scope: _Scope, report: PartReport) -> None:

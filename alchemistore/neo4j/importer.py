@@ -37,7 +37,7 @@ from alchemistore.neo4j.documents import documents
 from alchemistore.neo4j.pages import pages
 from alchemistore.neo4j.reader import GraphReader
 from alchemistore.neo4j.records import GraphNetwork, GraphTask
-from alchemistore.neo4j.report import PartReport, first_line
+from alchemistore.neo4j.report import PartReport, Progress, first_line, no_progress
 from alchemistore.operations.documents import ensure_scope
 from alchemistore.operations.matching import check_pattern
 from alchemistore.operations.networks import delete_network
@@ -47,7 +47,6 @@ from alchemistore.operations.taskhubs import drop_taskhub
 from alchemistore.store import StateStore
 
 T = TypeVar("T")
-Progress = Callable[[str, int, int], None]
 Rows = Sequence[dict[str, Any]]
 
 # Rows of the graph that one statement stages, and tasks whose places in the queue one refreshes.
@@ -94,10 +93,10 @@ class GraphImport:
         source: str,
         *,
         force: bool = False,
-        progress: Progress | None = None,
+        progress: Progress = no_progress,
     ) -> None:
         self._store, self._reader, self._source, self._force = store, reader, source, force
-        self._progress = progress or (lambda what, done, total: None)
+        self._progress = progress
 
     def run(self, within: Scope | None = None, *, dry_run: bool = False) -> Iterator[PartReport]:
         """Import the graph, or a part of it.
@@ -142,9 +141,11 @@ class GraphImport:
             for text in found.refused:
                 report.find(text, "it is no scope of a store; its objects were left out")
             yield report
-        for scope in found.scopes:
-            if within is None or within.is_superset(scope):
-                yield self._import_scope(scope)
+        scopes = [one for one in found.scopes if within is None or within.is_superset(one)]
+        for number, scope in enumerate(scopes):
+            self._progress("scopes", number, len(scopes))
+            yield self._import_scope(scope)
+        self._progress("scopes", len(scopes), len(scopes))
         self._write(SERVICES, self._remove_services)
 
     def _write(self, part: str, write: Callable[[Connection, PartReport], None]) -> PartReport:

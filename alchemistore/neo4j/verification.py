@@ -22,7 +22,7 @@ from alchemistore.models.text import escape
 from alchemistore.neo4j.pages import pages
 from alchemistore.neo4j.reader import GraphReader
 from alchemistore.neo4j.records import GraphNetwork, GraphTask
-from alchemistore.neo4j.report import PartReport
+from alchemistore.neo4j.report import PartReport, Progress, no_progress
 from alchemistore.operations.documents import read_documents
 from alchemistore.store import StateStore
 
@@ -129,10 +129,14 @@ class Verification:
         The store.
     reader : GraphReader
         The graph.
+    progress : callable, optional
+        Takes what is being compared, how much of it is done, and how much there is.
     """
 
-    def __init__(self, store: StateStore, reader: GraphReader) -> None:
-        self._store, self._reader = store, reader
+    def __init__(
+        self, store: StateStore, reader: GraphReader, progress: Progress = no_progress
+    ) -> None:
+        self._store, self._reader, self._progress = store, reader, progress
 
     def scope(self, report: PartReport) -> list[Comparison]:
         """Return the comparisons of a scope.
@@ -192,7 +196,9 @@ class Verification:
         """Compute the keys of the stored objects of all networks."""
         right: set[str] = set()
         seen: set[str] = set()
-        for row in tx.execute(NETWORKS_TO_VERIFY, values).all():
+        rows = tx.execute(NETWORKS_TO_VERIFY, values).all()
+        for number, row in enumerate(rows, 1):
+            self._progress(f"keys of objects of {scope}", number, len(rows))
             root = GufeKey(f"{row.kind}-{row.token.hex}")
             stored = read_documents(tx, values["scope_id"], [root])
             contents = dict(
@@ -225,10 +231,11 @@ class Verification:
         listed: Collection[str],
     ) -> None:
         tasks, actions, links = found
-        present = 0
+        present, total = 0, self._reader.count_tasks(scope)
         for page in pages(self._reader.tasks(scope), PAGE):
             rows = _by_token(tx, TASKS_TO_VERIFY, values, [task.key for task in page])
             present += len(rows)
+            self._progress(f"comparison of tasks of {scope}", tasks.graph + len(page), total)
             for task in page:
                 row = rows.get(task.key.token)
                 tasks.graph += 1

@@ -124,6 +124,16 @@ def test_export_reports_what_was_written(run: Run) -> None:
     assert run("export", "neo4j", "bolt://a:b@host").exit_code == 2
 
 
+def test_quiet_commands_print_nothing(run: Run, store: StateStore) -> None:
+    for command in ("import", "export"):
+        done = run(command, "neo4j", URL, "--quiet")
+        assert (done.exit_code, done.output) == (0, "")
+    assert len(store.query_networks()) == 3
+    done = run("import", "neo4j", URL, "--quiet", "--dry-run")
+    assert (done.exit_code, done.output) == (0, "")
+    assert run("import", "neo4j", URL, "--quiet", "--json").exit_code == 2
+
+
 def test_comparison_is_a_table(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_S3_BUCKET", raising=False)
     done = run("import", "neo4j", URL)
@@ -152,6 +162,9 @@ def test_difference_is_named_and_makes_the_exit_code_1(
     asked.clear()
     done = run("import", "neo4j", URL, "--no-verify")
     assert done.exit_code == 0
+    asked.clear()
+    done = run("import", "neo4j", URL, "--quiet")
+    assert (done.exit_code, done.output) == (1, "")
     asked.clear()
     done = run("import", "neo4j", URL, "--json")
     assert done.exit_code == 1

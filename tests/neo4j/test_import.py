@@ -420,6 +420,22 @@ def test_interrupted_import_goes_on(store: StateStore, graph: RecordedGraph, at:
     assert changes(imported(store, graph)) == {}
 
 
+def test_progress_goes_from_step_to_step(store: StateStore, graph: RecordedGraph) -> None:
+    told: dict[str, list[tuple[int, int]]] = {}
+
+    def tell(what: str, done: int, total: int) -> None:
+        told.setdefault(what, []).append((done, total))
+
+    [*GraphImport(store, GraphReader(graph), "recorded", progress=tell).run()]
+    assert told == {
+        "scopes": [(0, 2), (1, 2), (2, 2)],
+        f"networks of {ONE}": [(2, 2)],
+        f"tasks of {ONE}": [(13, 13)],
+        f"networks of {TWO}": [(1, 1)],
+        f"tasks of {TWO}": [(1, 1)],
+    }
+
+
 def test_statements_do_not_grow_with_the_tasks_of_a_page(
     store: StateStore, graph: RecordedGraph
 ) -> None:

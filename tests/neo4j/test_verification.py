@@ -41,6 +41,18 @@ def test_store_is_equal_to_the_graph(store: StateStore, graph: RecordedGraph) ->
             assert found["networks"].graph in (1, 2)
 
 
+def test_progress_of_the_comparison_is_told(store: StateStore, graph: RecordedGraph) -> None:
+    report = reports(store, graph)[str(ONE)]
+    told: list[tuple[str, int, int]] = []
+    progress = lambda *step: told.append(step)  # noqa: E731
+    Verification(store, GraphReader(graph), progress).scope(report)
+    assert told == [
+        (f"keys of objects of {ONE}", 1, 2),
+        (f"keys of objects of {ONE}", 2, 2),
+        (f"comparison of tasks of {ONE}", 13, 13),
+    ]
+
+
 # Each changes one kind of object in the store, behind the back of the import.
 CHANGES = {
     "networks": "UPDATE taskhubs SET weight = 0.125",

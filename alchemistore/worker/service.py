@@ -375,11 +375,12 @@ class Worker:
                 exclude_scopes=options.exclude_scopes,
             )
 
-        try:
-            found = self._patiently(claim, "claim tasks")
-        except KeyError:
-            self._patiently(self._register_again, "register again")
-            return
+        while True:
+            try:
+                found = self._patiently(claim, "claim tasks")
+                break
+            except KeyError:
+                self._patiently(self._register_again, "register again")
         tasks = [task for task in found if task is not None]
         details = self._patiently(lambda: self._store.get_task_details(tasks), "read tasks")
         for task, one in zip(tasks, details, strict=True):

@@ -295,7 +295,6 @@ def _follow(
                 )
             if faults:
                 faults.release(expired)
-            # Polled before the status, because workers end when no task is left.
             has_workers = pool.poll()
             status = store.get_network_status(network)
             complete = status.get("complete", 0)

@@ -41,6 +41,7 @@ class FaultInjection:
             attempt.outcome == "expired" and attempt.result is not None for attempt in attempts
         )
         self._paused: str | None = None
+        self._lost = False
 
     def inject(self, share: float) -> None:
         """Suspend or kill a worker if the campaign has come far enough.
@@ -59,14 +60,19 @@ class FaultInjection:
             tell(self._console, f"[red]✗[/] Killed {caught} (SIGKILL) during a task.")
 
     def release(self, expired: Collection[str]) -> None:
-        """Resume the suspended worker when its registration has expired.
+        """Resume the suspended worker when its registration has expired and its task has ended.
+
+        The process of the task is not suspended. If it still ran, the worker would stop it.
 
         Parameters
         ----------
         expired : collection of str
             The workers whose registrations have just expired.
         """
-        if self._paused is not None and self._paused in expired:
+        if self._paused is None:
+            return
+        self._lost = self._lost or self._paused in expired
+        if self._lost and not self._pool.is_computing(self._paused):
             self._pool.resume(self._paused)
             tell(
                 self._console,

@@ -1,4 +1,4 @@
-"""Start, watch, suspend and stop the worker processes."""
+"""Start, watch, suspend and stop the processes of `alchemistore worker`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
+import psutil
 import psycopg
 from rich.console import Console
 from rich.markup import escape
@@ -23,8 +23,10 @@ from alchemistore.errors import AlchemistoreError
 from alchemistore.models import Attempt
 from harmonic.report import tell
 
-# Seconds between two heartbeats of a worker.
-HEARTBEAT = 0.5
+# What the console script does.
+PROGRAM = "from alchemistore.cli import main; main()"
+# Time between two heartbeats of a worker.
+HEARTBEAT = "1s"
 # Seconds to wait for a worker that was asked to stop.
 PATIENCE = 15.0
 # Seconds to wait for a commit in progress.
@@ -54,24 +56,22 @@ class WorkerPool:
     def running(self, count: int) -> Iterator[None]:
         """Start workers, and stop them at the end of the block."""
         self.logs.mkdir(parents=True, exist_ok=True)
-        # All workers share it, so that a killed worker leaves no files behind.
-        with tempfile.TemporaryDirectory(prefix="harmonic-") as scratch:
-            try:
-                for number in range(1, count + 1):
-                    self._start(f"worker-{number}-{uuid4().hex[:4]}", scratch)
-                tell(
-                    self.console,
-                    f"[green]✓[/] Started {count} worker processes;"
-                    f" their logs are in {escape(str(self.logs))}",
-                )
-                yield
-            except KeyboardInterrupt:
-                tell(self.console, "[yellow]Interrupted. Run the demo again to continue.")
-                raise
-            finally:
-                self.end()
+        try:
+            for number in range(1, count + 1):
+                self._start(f"worker-{number}-{uuid4().hex[:4]}")
+            tell(
+                self.console,
+                f"[green]✓[/] Started {count} processes of [bold]alchemistore worker[/];"
+                f" their logs are in {escape(str(self.logs))}",
+            )
+            yield
+        except KeyboardInterrupt:
+            tell(self.console, "[yellow]Interrupted. Run the demo again to continue.")
+            raise
+        finally:
+            self.end()
 
-    def _start(self, identifier: str, scratch: str) -> None:
+    def _start(self, identifier: str) -> None:
         here = str(Path(__file__).resolve().parents[1])
         path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
         # The user's settings for Amazon S3 must not apply to the private server.
@@ -82,17 +82,18 @@ class WorkerPool:
             "PYTHONPATH": path,
             "OMP_NUM_THREADS": "1",
             "ALCHEMISTORE_APPLICATION_NAME": identifier,
-            "TMPDIR": scratch,
+            # Documents name its classes.
+            "ALCHEMISTORE_MODULES": "harmonic",
         }
         command = [
             sys.executable,
-            "-m",
-            "harmonic.worker",
-            str(self.network),
-            "--identifier",
-            identifier,
-            "--heartbeat",
-            str(HEARTBEAT),
+            "-c",
+            PROGRAM,
+            "worker",
+            *("--name", identifier),
+            *("--scope", str(self.network.scope)),
+            *("--heartbeat", HEARTBEAT),
+            *("--directory", str(self.logs / "attempts")),
         ]
         with self._log(identifier).open("wb") as log:
             self.processes[identifier] = subprocess.Popen(
@@ -150,8 +151,10 @@ class WorkerPool:
             # pause lets a commit in progress arrive.
             process.send_signal(signal.SIGSTOP)
             time.sleep(PAUSE)
-            if attempt in _running(store, self.network) and not self._in_transaction(
-                attempt.service
+            if (
+                attempt in _running(store, self.network)
+                and self.is_computing(attempt.service)
+                and not self._in_transaction(attempt.service)
             ):
                 self._caught.add(attempt.service)
                 return str(attempt.service)
@@ -168,6 +171,15 @@ class WorkerPool:
         process = self.processes.pop(identifier)
         process.kill()
         process.wait()
+
+    def is_computing(self, identifier: str) -> bool:
+        """Check whether the process of a task of a suspended worker is still running."""
+        try:
+            started = psutil.Process(self.processes[identifier].pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return False
+        # The first one is that from which the processes of tasks are forked.
+        return len(started) > 1
 
     def resume(self, identifier: str) -> None:
         """Resume a suspended worker."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -41,7 +44,7 @@ def network(store: StateStore, scope: Scope) -> ScopedKey:
 
 @pytest.fixture
 def pool(network: ScopedKey, pooled_database: str, tmp_path: Path) -> Iterator[WorkerPool]:
-    """A pool whose processes do nothing."""
+    """A pool of processes that do nothing."""
     pool = WorkerPool(
         network,
         tmp_path,
@@ -50,7 +53,8 @@ def pool(network: ScopedKey, pooled_database: str, tmp_path: Path) -> Iterator[W
     )
     yield pool
     for process in pool.processes.values():
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
@@ -60,8 +64,22 @@ def process(pool: WorkerPool) -> psutil.Process:
 
 
 def start_process(pool: WorkerPool, name: str) -> psutil.Process:
-    pool.processes[name] = subprocess.Popen(["sleep", "600"])
-    return psutil.Process(pool.processes[name].pid)
+    """Start a process with the children of a worker that runs a task."""
+    pool.processes[name] = subprocess.Popen(
+        ["sh", "-c", "sh -c 'sleep 600 & wait; kill -STOP $$' & wait"], start_new_session=True
+    )
+    process = psutil.Process(pool.processes[name].pid)
+    while not pool.is_computing(name):
+        time.sleep(0.01)
+    return process
+
+
+def finish_task(process: psutil.Process) -> None:
+    """End the process of the task."""
+    [template] = process.children()
+    [task] = template.children()
+    task.kill()
+    psutil.wait_procs([task])
 
 
 def claim(store: StateStore, network: ScopedKey, name: str) -> ScopedKey:
@@ -150,6 +168,10 @@ def test_worker_is_stopped_until_it_has_lost_its_task(
     faults.release(["worker-2"])
     assert stopped(process)
     faults.release(["worker-2", NAME])
+    # The worker would stop its task if it was resumed now.
+    assert stopped(process)
+    finish_task(process)
+    faults.release([])
     assert not stopped(process)
     faults.inject(0.3)
     assert not stopped(process)

@@ -1,9 +1,9 @@
-"""A worker of the example campaign runs and reports the tasks that it claims."""
+"""Workers run the tasks of the example campaign, and the report tells what they did."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from threading import Event
+from pathlib import Path
 
 import gufe
 import pytest
@@ -18,12 +18,12 @@ from alchemistore import (
     gufe_adapter,
 )
 from harmonic.analysis import LostLease, collect
-from harmonic.protocol import EndState, HarmonicProtocol, HarmonicSettings
+from harmonic.protocol import HarmonicProtocol, HarmonicSettings
 from harmonic.system import HarmonicWell, Medium
-from harmonic.worker import Worker
 from tests.support.campaigns import created
+from tests.worker.conftest import NAME, Run, Told, bucket, launcher, objects, run, told, wait_until
 
-NAME = "worker of a test"
+__all__ = ["bucket", "launcher", "objects", "run", "told"]
 
 
 @pytest.fixture
@@ -58,22 +58,12 @@ def tasks(store: StateStore, network: ScopedKey) -> list[ScopedKey]:
     return tasks
 
 
-@pytest.fixture
-def worker(store: StateStore, objects: S3ObjectStore, network: ScopedKey) -> Worker:
-    return Worker(store, objects, network, NAME, heartbeat=60)
-
-
 def test_worker_completes_every_task_and_ends(
-    store: StateStore,
-    objects: S3ObjectStore,
-    network: ScopedKey,
-    tasks: list[ScopedKey],
-    worker: Worker,
+    run: Run, store: StateStore, objects: S3ObjectStore, network: ScopedKey, tasks: list[ScopedKey]
 ) -> None:
-    worker.run()
+    assert run().num_tasks == 4
     assert set(store.get_task_status(tasks)) == {TaskStatusEnum.complete}
-    with pytest.raises(KeyError):
-        store.heartbeat_computeservice(NAME)
+    assert store.query_computeservices() == []
 
     answers = collect(store, objects, network)
     assert answers.tasks == 4
@@ -94,74 +84,23 @@ def test_worker_completes_every_task_and_ends(
     )
 
 
-def test_result_of_a_task_that_fails_is_kept_and_the_task_is_in_error(
+def test_late_result_of_a_lost_task_counts(
+    run: Run,
     store: StateStore,
     objects: S3ObjectStore,
     network: ScopedKey,
     tasks: list[ScopedKey],
-    worker: Worker,
-    monkeypatch: pytest.MonkeyPatch,
+    told: Told,
 ) -> None:
-    def fail(*_: object, **__: object) -> dict[str, object]:
-        raise ArithmeticError("the well ran dry")
+    def lose() -> None:
+        if told.kinds().count("started") == 1:
+            # The process of the task goes on while the worker is here.
+            files = Path(told.one("started")["log"]).with_suffix("")
+            wait_until((files / "result.json").exists)
+            store.expire_registrations(datetime.now(UTC) + timedelta(days=1))
 
-    # The extension, and with it the worker, would wait for the failed task.
-    store.set_task_deleted(tasks[3:])
-    monkeypatch.setattr(EndState, "_execute", staticmethod(fail))
-    worker.run()
-    assert store.get_task_status(tasks[:3]) == [TaskStatusEnum.error] * 3
-    for task in tasks[:3]:
-        assert store.get_task_results(task) == []
-        [failure] = store.get_task_failures(task)
-        result = objects.pull_protocoldagresult(location=store.get_gufe(failure).location)
-        assert "the well ran dry" in result.protocol_unit_failures[0].traceback
-    answers = collect(store, objects, network)
-    assert answers.legs == ()
-    assert dict(answers.services[0].outcomes) == {"error": 3}
-
-
-def test_worker_asked_to_stop_leaves_the_rest_to_others(
-    store: StateStore, tasks: list[ScopedKey], worker: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    perform = worker.perform
-
-    def perform_and_stop(task: ScopedKey) -> None:
-        worker.stop()
-        perform(task)
-
-    monkeypatch.setattr(worker, "perform", perform_and_stop)
-    worker.run()
-    statuses = store.get_task_status(tasks)
-    assert statuses.count(TaskStatusEnum.complete) == 1
-    assert statuses.count(TaskStatusEnum.waiting) == 3
-
-
-def test_expired_worker_registers_again_and_its_result_counts(
-    store: StateStore,
-    objects: S3ObjectStore,
-    network: ScopedKey,
-    tasks: list[ScopedKey],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    worker = Worker(store, objects, network, NAME, heartbeat=0.01)
-    register, perform = worker.register, worker.perform
-    registered_again, registrations = Event(), []
-
-    def registering() -> None:
-        register()
-        registrations.append(NAME)
-        if len(registrations) > 1:
-            registered_again.set()
-
-    def give_up_and_perform(task: ScopedKey) -> None:
-        if not registered_again.is_set():
-            assert store.expire_registrations(datetime.now(UTC) + timedelta(days=1)) == [NAME]
-            assert registered_again.wait(30)
-        perform(task)
-
-    monkeypatch.setattr(worker, "register", registering)
-    monkeypatch.setattr(worker, "perform", give_up_and_perform)
-    worker.run()
+    told.at["started"] = lose
+    run()
     assert set(store.get_task_status(tasks)) == {TaskStatusEnum.complete}
     answers = collect(store, objects, network)
     assert sorted(leg.samples for leg in answers.legs) == [400, 400, 800]
@@ -172,19 +111,15 @@ def test_expired_worker_registers_again_and_its_result_counts(
 
 
 def test_lost_task_is_credited_to_the_completing_service(
-    store: StateStore,
-    objects: S3ObjectStore,
-    network: ScopedKey,
-    tasks: list[ScopedKey],
-    worker: Worker,
+    run: Run, store: StateStore, objects: S3ObjectStore, network: ScopedKey, tasks: list[ScopedKey]
 ) -> None:
     store.register_computeservice(ComputeServiceRegistration.from_now("the lost one"))
     assert None not in store.claim_taskhub_tasks(
         store.get_taskhub(network), "the lost one", count=1
     )
     assert store.expire_registrations(datetime.now(UTC) + timedelta(days=1)) == ["the lost one"]
-    worker.run()
-    lost, finisher = collect(store, objects, network).services
+    run()
+    finisher, lost = collect(store, objects, network).services
     assert (lost.identifier, dict(lost.outcomes)) == ("the lost one", {"expired": 1})
     assert lost.lost_leases == (LostLease(late=False, completed_by=NAME),)
     assert (finisher.identifier, dict(finisher.outcomes)) == (NAME, {"complete": 4})

@@ -25,8 +25,8 @@ from alchemistore.database.transaction import (
     open_transaction,
     reads,
     writes,
-    writes_again,
     writes_in_autocommit,
+    writes_together,
 )
 from alchemistore.database.translation import translate_errors
 from alchemistore.errors import AlchemistoreError, CheckError, StoreUnavailableError
@@ -296,7 +296,7 @@ class StateStore(Transactional, AlchemiscaleStateStore):
 
     # networks
     assemble_network = writes(networks.assemble_network)
-    create_network = writes(networks.create_network)
+    create_network = writes_together(networks.create_network)
     delete_network = writes(networks.delete_network)
     set_network_state = writes(network_marks.set_network_state)
     get_network_state = reads(network_marks.get_network_state)
@@ -334,9 +334,9 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     get_taskhub_unclaimed_tasks = reads(taskhubs.get_taskhub_unclaimed_tasks)
 
     # actions
-    action_tasks = writes(actions.action_tasks)
-    cancel_tasks = writes(actions.cancel_tasks)
-    set_task_weights = writes(actions.set_task_weights)
+    action_tasks = writes_together(actions.action_tasks, known=True)
+    cancel_tasks = writes_together(actions.cancel_tasks)
+    set_task_weights = writes_together(actions.set_task_weights, idempotent=True)
     get_task_weights = reads(actions.get_task_weights)
     get_taskhub_actioned_tasks = reads(actions.get_taskhub_actioned_tasks)
     get_transformation_actioned_tasks = reads(actions.get_transformation_actioned_tasks)
@@ -352,7 +352,7 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     get_task_networks = reads(task_queries.get_task_networks)
     get_transformation_tasks = reads(task_queries.get_transformation_tasks)
     get_task_transformation = reads(task_queries.get_task_transformation)
-    set_task_priority = writes(tasks.set_task_priority)
+    set_task_priority = writes_together(tasks.set_task_priority, idempotent=True)
     get_task_priority = reads(tasks.get_task_priority)
 
     # quotas
@@ -391,8 +391,8 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     repair_restarts = writes(repair.repair_restarts)
 
     # settlement
-    settle_task = writes(settlement.settle_task)
-    deliver_result = writes_again(delivery.deliver_result)
+    settle_task = writes_together(settlement.settle_task, known=True)
+    deliver_result = writes_together(delivery.deliver_result, known=True)
 
     # restart patterns
     add_task_restart_patterns = writes(restart_patterns.add_task_restart_patterns)
@@ -405,13 +405,13 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     resolve_task_restarts = writes(restarts.resolve_task_restarts)
 
     # statuses
-    set_task_status = writes(statuses.set_task_status)
-    set_task_waiting = writes(statuses.set_task_waiting)
-    set_task_running = writes(statuses.set_task_running)
-    set_task_complete = writes(statuses.set_task_complete)
-    set_task_error = writes(statuses.set_task_error)
-    set_task_invalid = writes(statuses.set_task_invalid)
-    set_task_deleted = writes(statuses.set_task_deleted)
+    set_task_status = writes_together(statuses.set_task_status, known=True)
+    set_task_waiting = writes_together(statuses.set_task_waiting, known=True)
+    set_task_running = writes_together(statuses.set_task_running, known=True)
+    set_task_complete = writes_together(statuses.set_task_complete, known=True)
+    set_task_error = writes_together(statuses.set_task_error, known=True)
+    set_task_invalid = writes_together(statuses.set_task_invalid, known=True)
+    set_task_deleted = writes_together(statuses.set_task_deleted, known=True)
     get_task_status = reads(statuses.get_task_status)
     get_scope_status = reads(statuses.get_scope_status)
     get_network_status = reads(statuses.get_network_status)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
 import weakref
-from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -18,15 +16,12 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExecutionContext
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from alchemistore.database import together
+from alchemistore.database.shortening import shortened
 from alchemistore.database.terms import Isolation, Terms, begin, set_session
 from alchemistore.settings import Settings, default_schema, get_settings
 
 log = logging.getLogger(__name__)
-
-# psycopg parses a longer statement each time that it is executed, in characters.
-PARSED_ONCE_MAX = 4096
-# A text or identifier in quotes, which is kept, or comments and white space.
-_TEXT_OR_SPACE = re.compile(r"""('(?:[^']|'')*'|"[^"]*")|(?:--[^\n]*|\s)+""")
 
 SCHEMES = ("postgresql", "postgres")
 EXPECTED = "expected 'postgresql://user:password@host:port/database'"
@@ -227,6 +222,7 @@ def _prepared(engine: Engine, **options: Any) -> Engine:
     event.listen(stated, "begin", _begin)
     event.listen(stated, "before_cursor_execute", _prepare, retval=True)
     event.listen(engine.pool, "checkout", _inspect)
+    together.register(stated)
     return dispose_on_fork(stated)
 
 
@@ -236,6 +232,7 @@ def _begin(connection: Connection) -> None:
     assert isinstance(driver, psycopg.Connection)
     terms: Terms | None = options["terms"]
     version = driver.info.server_version
+    connection.info.pop(together.BEGIN, None)
     if options.get("by_store") and options.get("keeps_sessions") and not connection.info[POOLER]:
         if connection.info.get(SESSION_TERMS) != terms:
             connection.exec_driver_sql(set_session(options["terms"], version))
@@ -247,7 +244,11 @@ def _begin(connection: Connection) -> None:
         # Others may change settings of the session.
         connection.info.pop(SESSION_TERMS, None)
     isolation: Isolation = options.get("isolation", "READ COMMITTED")
-    connection.exec_driver_sql(begin(terms, version, isolation, options.get("readonly", False)))
+    statements = begin(terms, version, isolation, options.get("readonly", False))
+    if terms is None and options.get("deferred") and together.is_quiet(driver):
+        connection.info[together.BEGIN] = statements
+        return
+    connection.exec_driver_sql(statements)
 
 
 def _prepare(
@@ -261,15 +262,7 @@ def _prepare(
     """Shorten a statement, and request a binary answer if it has the option ``binary``."""
     if context.execution_options.get("binary"):
         cursor.format = Format.BINARY
-    if len(statement) > PARSED_ONCE_MAX:
-        statement = without_comments(statement)
-    return statement, parameters
-
-
-@lru_cache(maxsize=256)
-def without_comments(statement: str) -> str:
-    """Return a statement without comments, with each white space as one blank."""
-    return _TEXT_OR_SPACE.sub(lambda found: found[1] or " ", statement)
+    return shortened(statement), parameters
 
 
 def _inspect(driver: psycopg.Connection[Any], record: ConnectionPoolEntry, _proxy: object) -> None:

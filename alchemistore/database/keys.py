@@ -140,7 +140,9 @@ class Keys:
     distinct : list of ScopedKey
         The distinct keys.
     scope_ids : list of int
-        The scope id of each distinct key.
+        The scope id of each distinct key; 0 if the statements look it up.
+    scope : tuple of str, optional
+        The scope of all keys, if the statements look up its id.
     """
 
     requested: list[ScopedKey | str | None]
@@ -148,6 +150,7 @@ class Keys:
     index: list[int]
     distinct: list[ScopedKey]
     scope_ids: list[int]
+    scope: tuple[str, str, str] | None = None
 
     @cached_property
     def tokens(self) -> list[UUID]:
@@ -156,11 +159,20 @@ class Keys:
 
     @cached_property
     def parameters(self) -> dict[str, Any]:
-        """The parameters of `unnest(:scope_ids, :tokens)`."""
-        return {
-            "scope_ids": array(self.scope_ids),
-            "tokens": uuids(key.gufe_key for key in self.distinct),
-        }
+        """The parameters of `unnest(:scope_ids, :tokens)`.
+
+        If the statements look up the scope, there is its name instead of the ids; see
+        `task_sets.form`.
+        """
+        tokens = uuids(key.gufe_key for key in self.distinct)
+        if self.scope is not None:
+            names = ("keys_org", "keys_campaign", "keys_project")
+            return {**dict(zip(names, self.scope, strict=True)), "tokens": tokens}
+        return {"scope_ids": array(self.scope_ids), "tokens": tokens}
+
+    def pair(self, scope_id: int, token: UUID) -> tuple[int, UUID]:
+        """Return the scope id and token of an answer as `pairs` has them."""
+        return (0 if self.scope is not None else scope_id), token
 
     def pairs(self) -> Iterator[tuple[int, UUID]]:
         """Return the scope id and token of each distinct key."""
@@ -219,7 +231,11 @@ def uuids(keys: Iterable[GufeKey]) -> str:
 
 
 def parse_keys(
-    tx: Connection, keys: Iterable[ScopedKey | str | None], kind: str | Sequence[str] = "Task"
+    tx: Connection,
+    keys: Iterable[ScopedKey | str | None],
+    kind: str | Sequence[str] = "Task",
+    *,
+    later: bool = False,
 ) -> Keys:
     """Parse a list of keys. Anything that is not a key of the right kind becomes ``None``.
 
@@ -231,6 +247,9 @@ def parse_keys(
         The keys, in any order; repetitions are allowed.
     kind : str or sequence of str, default "Task"
         The class or classes of the keys.
+    later : bool, default False
+        If all keys are in one scope, leave its look-up to the statements, which saves a round trip.
+        Keys in a scope that does not exist are then like missing objects.
 
     Raises
     ------
@@ -243,8 +262,9 @@ def parse_keys(
     requested = list(keys)
     parsed = [_parsed(key) for key in requested]
     scopes = {(key.org, key.campaign, key.project) for key in parsed if key is not None}
-    ids = scope_ids(tx, scopes)
-    read = Keys(requested, parsed, [], [], [])
+    scope = next(iter(scopes)) if later and len(scopes) == 1 else None
+    ids = scope_ids(tx, scopes) if scope is None else {scope: 0}
+    read = Keys(requested, parsed, [], [], [], scope)
     known: dict[tuple[int | None, str], int] = {}
     for place, key in enumerate(parsed):
         index = -1
@@ -272,6 +292,8 @@ def parse_one_or_many(
     tx: Connection,
     keys: ScopedKey | str | Iterable[ScopedKey | str | None],
     kind: str,
+    *,
+    later: bool = False,
 ) -> tuple[bool, Keys]:
     """Parse a single key or a list of keys.
 
@@ -283,6 +305,8 @@ def parse_one_or_many(
         The key or keys.
     kind : str
         The class of the keys.
+    later : bool, default False
+        As in `parse_keys`.
 
     Returns
     -------
@@ -290,8 +314,8 @@ def parse_one_or_many(
         Whether a single key was passed, and the list.
     """
     if isinstance(keys, str | ScopedKey):
-        return True, parse_keys(tx, [parse_key(keys)], kind)
-    return False, parse_keys(tx, keys, kind)
+        return True, parse_keys(tx, [parse_key(keys)], kind, later=later)
+    return False, parse_keys(tx, keys, kind, later=later)
 
 
 def parse_networks(

@@ -18,10 +18,17 @@ class Throttle:
         self.seconds = seconds
         self._last: dict[str, float] = {}
 
+    def is_due(self, work: str) -> bool:
+        """Return whether a kind of work is due."""
+        return time.monotonic() - self._last.get(work, float("-inf")) > self.seconds
+
+    def note(self, work: str) -> None:
+        """Record that a kind of work is done now."""
+        self._last[work] = time.monotonic()
+
     def allows(self, work: str) -> bool:
         """Return whether a kind of work is due; if so, it counts as done now."""
-        now = time.monotonic()
-        if now - self._last.get(work, float("-inf")) <= self.seconds:
-            return False
-        self._last[work] = now
-        return True
+        due = self.is_due(work)
+        if due:
+            self.note(work)
+        return due

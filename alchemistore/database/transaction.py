@@ -16,6 +16,8 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 from uuid import UUID
 
@@ -27,7 +29,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from alchemistore.database.arguments import misfit
 from alchemistore.database.translation import translate_errors, translate_values
 from alchemistore.errors import OutcomeUnknownError, StateStoreError, StoreUnavailableError
-from alchemistore.models.clock import uuid7
+from alchemistore.models.clock import now, uuid7
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,8 @@ SERIALIZATION_FAILURE = "40001"
 DEADLOCK_DETECTED = "40P01"
 READ_ONLY = "25006"
 FEATURE_NOT_SUPPORTED = "0A000"
+# What a standby answers to a write, and to BEGIN READ WRITE.
+ON_STANDBY = (READ_ONLY, FEATURE_NOT_SUPPORTED)
 MAX_ATTEMPTS = 6
 # How long a call with a request identifier asks for its outcome after it lost the connection during
 # COMMIT: long enough for a restart or a failover.
@@ -65,15 +69,16 @@ def open_transaction(engine: Engine, **options: Any) -> Iterator[Connection]:
 
     BEGIN is the first message on the connection, so a connection that died in the pool, or leads to
     a standby by now, is replaced before anything was done. With `autocommit`, there is no BEGIN:
-    the only statement is the transaction.
+    the only statement is the transaction. With `deferred`, BEGIN is sent with the first statement.
 
     Parameters
     ----------
     engine : Engine
         Source of connections; see :func:`alchemistore.database.engine.with_terms`.
     **options
-        Execution options: `isolation`, `readonly`, `autocommit`, and `idempotent`: the statement
-        may be executed again if the connection is lost, so that its outcome does not matter.
+        Execution options: `isolation`, `readonly`, `autocommit`, `deferred`, `call`, and
+        `idempotent`: the call may be executed again if the connection is lost, so that its outcome
+        does not matter.
     """
     process = os.getpid()
     with ExitStack() as stack:
@@ -84,7 +89,7 @@ def open_transaction(engine: Engine, **options: Any) -> Iterator[Connection]:
             if os.getpid() != process:
                 # The connection belongs to the parent process.
                 connection.invalidate()
-            elif not options.get("readonly") and _sqlstate(error) == READ_ONLY:
+            elif not options.get("readonly") and _sqlstate(error) in ON_STANDBY:
                 # The address leads to a standby now: the next attempt connects again.
                 connection.invalidate()
                 engine.dispose()
@@ -101,7 +106,7 @@ def open_transaction(engine: Engine, **options: Any) -> Iterator[Connection]:
         try:
             transaction.commit()
         except DBAPIError as error:
-            if _is_lost(error) and not options.get("readonly"):
+            if _is_lost(error) and not (options.get("readonly") or options.get("idempotent")):
                 raise OutcomeUnknownError(str(error.orig).strip()) from error
             raise
 
@@ -144,6 +149,31 @@ def _has_failed(connection: Connection) -> bool:
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
     return driver.info.transaction_status == TransactionStatus.INERROR
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call, which may run more than once.
+
+    Attributes
+    ----------
+    identifier : UUID
+        A UUIDv7, the same each time that the call runs.
+    made_at : datetime
+        When it was made.
+    again : bool
+        Whether it runs again, and so may have been carried out before.
+    """
+
+    identifier: UUID = field(default_factory=uuid7)
+    made_at: datetime = field(default_factory=now)
+    again: bool = False
+
+
+def call_of(tx: Connection) -> Call:
+    """Return the call that a transaction is for; a new one in a transaction of several calls."""
+    made: Call | None = tx.get_execution_options().get("call")
+    return made or Call()
 
 
 class Transactional:
@@ -225,6 +255,7 @@ class Transactional:
         known: bool = False,
         autocommit: bool = False,
         idempotent: bool = False,
+        ends_together: bool = False,
     ) -> R:
         """Run an operation in a transaction, or in the open one, and return its answer.
 
@@ -246,6 +277,8 @@ class Transactional:
             executes one statement.
         idempotent : bool, default False
             The operation may run again if the connection is lost.
+        ends_together : bool, default False
+            The operation sends its last statements together with COMMIT.
         """
         if self.connection is not None:
             self._require_own_process()
@@ -253,6 +286,7 @@ class Transactional:
                 return operation(self.connection, False)
         unknown: OutcomeUnknownError | None = None
         end = 0.0
+        made = Call()
         for attempt in itertools.count(1):
             try:
                 with (
@@ -261,7 +295,10 @@ class Transactional:
                         self.engine,
                         readonly=readonly,
                         autocommit=(autocommit or readonly) and attempt == 1,
+                        deferred=True,
+                        ends_together=ends_together,
                         idempotent=idempotent or readonly,
+                        call=made if attempt == 1 else replace(made, again=True),
                     ) as connection,
                     translate_values(),
                 ):
@@ -273,7 +310,11 @@ class Transactional:
                     # Only the database knows the outcome: ask until it is back.
                     if time.monotonic() > end:
                         raise unknown from error
-                elif attempt >= MAX_ATTEMPTS or not _repeatable(error, readonly, known):
+                elif not _repeatable(error, readonly, known):
+                    raise
+                elif attempt >= MAX_ATTEMPTS:
+                    if _sqlstate(error) in ON_STANDBY:
+                        raise StoreUnavailableError(STANDBY) from error
                     raise
                 log.info("a call is repeated after attempt %d: %s", attempt, error)
                 pause(min(attempt, MAX_ATTEMPTS))
@@ -304,7 +345,7 @@ def _repeatable(error: Exception, readonly: bool, known: bool) -> bool:
     if isinstance(error, OutcomeUnknownError):
         return known
     state = _sqlstate(cause)
-    if state == READ_ONLY:
+    if state in ON_STANDBY:
         return not readonly
     return state in (SERIALIZATION_FAILURE, DEADLOCK_DETECTED) or cause.connection_invalidated
 
@@ -346,14 +387,28 @@ def writes(
     return _method(operation, readonly=False)
 
 
-def writes_again(
+def writes_together(
     operation: Callable[Concatenate[Connection, P], R],
+    *,
+    known: bool = False,
+    idempotent: bool = False,
 ) -> Callable[Concatenate[Transactional, P], R]:
-    """Return a method for an operation that recognises whether it was carried out before.
+    """Return a method for an operation that sends its last statements together with COMMIT.
 
-    It is repeated if the connection is lost during COMMIT.
+    Parameters
+    ----------
+    operation : callable
+        The operation. It changes nothing after ``together(tx, last=True)``. If it takes a request
+        identifier, one that the store has made need not be remembered.
+    known : bool, default False
+        It recognises whether it was carried out before, so it is repeated if the connection is lost
+        meanwhile.
+    idempotent : bool, default False
+        It may be carried out twice, so it is repeated then.
     """
-    return _method(operation, readonly=False, known=True)
+    return _method(
+        operation, readonly=False, known=known, idempotent=idempotent, ends_together=True
+    )
 
 
 def writes_in_autocommit(
@@ -383,6 +438,7 @@ def _method(
     autocommit: bool = False,
     known: bool = False,
     idempotent: bool = False,
+    ends_together: bool = False,
 ) -> Callable[Concatenate[Transactional, P], R]:
     @functools.wraps(operation)
     def method(store: Transactional, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -414,9 +470,16 @@ def _method(
                 known=known,
                 autocommit=autocommit,
                 idempotent=idempotent,
+                ends_together=ends_together,
             )
         if given is None and joined.connection is None:
-            return joined.run(_identified(call), readonly, known=True, autocommit=autocommit)
+            return joined.run(
+                _identified(call),
+                readonly,
+                known=True,
+                autocommit=autocommit,
+                ends_together=ends_together,
+            )
         return joined.run(
             lambda tx, again: call(tx, request=given), readonly, known=given is not None
         )

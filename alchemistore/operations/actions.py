@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast, overload
 from uuid import UUID
 
@@ -20,13 +20,14 @@ from alchemistore.database.keys import (
 )
 from alchemistore.database.planner import FENCE
 from alchemistore.database.sql import SCOPE_ID, all_tokens
+from alchemistore.database.together import together
+from alchemistore.database.transaction import call_of
 from alchemistore.models import RefusalReason, ScopedKey
-from alchemistore.models.clock import now
 from alchemistore.models.task import DEFAULT_WEIGHT
-from alchemistore.operations.queue.refresh import refresh
+from alchemistore.operations.queue.refresh import refresh_with
 from alchemistore.operations.quotas import limit_of, room
 from alchemistore.operations.refusals import Refusals, explain, explain_missing_hub
-from alchemistore.operations.task_sets import TASKS, execute, lock
+from alchemistore.operations.task_sets import TASKS, execute, form, lock, lock_with
 from alchemistore.operations.taskhub_weights import check_weight
 
 # The statuses of tasks that can still be run.
@@ -38,9 +39,6 @@ _HUB = f"""
 # Prevents the deletion of the hub until the end of the transaction.
 LOCK_HUB_AGAINST_DELETION = text(f"{_HUB} FOR KEY SHARE")
 _LIMIT = limit_of("actioned_per_hub", ":org", ":campaign", ":project")
-LOCK_HUB_AND_READ_QUOTA = text(f"""
-    SELECT {_LIMIT} AS actioned FROM ({_HUB} FOR KEY SHARE) AS hub
-""")
 # Calls that count tasks for a quota, and calls that change restart patterns, come one after the
 # other.
 LOCK_HUB = text(f"{_HUB} FOR NO KEY UPDATE")
@@ -95,9 +93,31 @@ _ADD = f"""
 """
 # The next statements return the tasks that they did not change, usually few.
 ADD_ACTIONS = text(f"""
-    WITH {_HUB_AND_TASKS},
-    added AS ({_ADD} ON CONFLICT DO NOTHING RETURNING scope_id, task)
-    SELECT scope_id, task FROM wanted EXCEPT ALL SELECT scope_id, task FROM added
+    WITH
+    -- The hub with its quota, or nothing if it does not exist.
+    hub AS MATERIALIZED (SELECT hub.*, {_LIMIT} AS quota FROM ({_HUB}) AS hub),
+    -- The given tasks. Read once, because two steps use them.
+    wanted AS MATERIALIZED ({TASKS}),
+    -- Adds the tasks, unless there is a quota.
+    added AS (
+        {_ADD} WHERE hub.quota IS NULL
+        ON CONFLICT DO NOTHING RETURNING scope_id, task
+    )
+    (SELECT scope_id, task FROM wanted EXCEPT ALL SELECT scope_id, task FROM added)
+    -- A row that says that there is a quota.
+    UNION ALL SELECT NULL, NULL FROM hub WHERE quota IS NOT NULL
+""")
+# The tasks that a call has put on the hub before it lost the connection.
+FIND_ADDED = text(f"""
+    WITH {_HUB_AND_TASKS}
+    SELECT wanted.scope_id, wanted.task FROM hub JOIN wanted ON wanted.scope_id = hub.scope_id
+    -- Looks up the action of each task by key.
+    CROSS JOIN LATERAL (
+        SELECT a.created_at FROM actions AS a
+        WHERE a.scope_id = hub.scope_id AND a.taskhub = hub.token AND a.task = wanted.task
+        {FENCE}
+    ) AS a
+    WHERE a.created_at = :now
 """)
 ADD_ACTIONS_WITHIN_QUOTA = text(f"""
     WITH
@@ -222,19 +242,29 @@ def action_tasks(
     ValueError
         If `taskhub` is the key of something else.
     """
-    keys, hub = parse_keys(tx, tasks), parse_hub(taskhub)
-    found = None if hub is None else tx.execute(LOCK_HUB_AND_READ_QUOTA, parameters(hub)).first()
-    if hub is None or found is None:
+    keys, hub = parse_keys(tx, tasks, later=refusals is None), parse_hub(taskhub)
+    if hub is None:
         return _no_hub(keys, refusals)
-    if found.actioned is None:
-        return _change_locked(tx, ADD_ACTIONS, keys, hub, refusals, _why_not_actioned, now=now())
-    tx.execute(LOCK_HUB, parameters(hub))
-    # Calls that remove these tasks from the hub come before or after this one as a whole.
-    lock(tx, keys.parameters)
-    # A separate statement, which sees everything that was committed before the locks were granted.
-    left = tx.scalar(ROOM_ON_HUB, parameters(hub))
-    statement, why = ADD_ACTIONS_WITHIN_QUOTA, _why_not_actioned
-    return _change_locked(tx, statement, keys, hub, refusals, why, now=now(), room=left)
+    call, last = call_of(tx), refusals is None
+    values = {**parameters(hub), **keys.parameters, "now": call.made_at}
+    if call.again and keys:
+        added = tx.execute(form(FIND_ADDED, values), values).all()
+        if added:
+            refused = set(keys.pairs()) - {keys.pair(row.scope_id, row.task) for row in added}
+            return _answer(tx, keys, hub, refused, refusals, _why_not_actioned)
+    rows = _change_together(tx, ADD_ACTIONS, keys, values, last)
+    if rows is None:
+        return _no_hub(keys, refusals)
+    if any(row.task is None for row in rows):
+        # There is a quota, so nothing was added: count under a lock.
+        tx.execute(LOCK_HUB, parameters(hub))
+        # Calls that remove these tasks from the hub come before or after this one as a whole.
+        lock(tx, keys.parameters)
+        # A separate statement, which sees everything that was committed before that.
+        values["room"] = tx.scalar(ROOM_ON_HUB, parameters(hub))
+        rows = _change_together(tx, ADD_ACTIONS_WITHIN_QUOTA, keys, values, last)
+    refused = {keys.pair(row.scope_id, row.task) for row in rows or ()}
+    return _answer(tx, keys, hub, refused, refusals, _why_not_actioned)
 
 
 def _why_not_actioned(state: Row[Any]) -> RefusalReason:
@@ -278,7 +308,8 @@ def cancel_tasks(
     ValueError
         If `taskhub` is the key of something else.
     """
-    return _change(tx, REMOVE_ACTIONS, parse_keys(tx, tasks), taskhub, refusals)
+    keys = parse_keys(tx, tasks, later=refusals is None)
+    return _change(tx, REMOVE_ACTIONS, keys, taskhub, refusals)
 
 
 def _change(
@@ -291,9 +322,14 @@ def _change(
     **more: Any,
 ) -> list[ScopedKey | None]:
     hub = parse_hub(taskhub)
-    if hub is None or tx.execute(LOCK_HUB_AGAINST_DELETION, parameters(hub)).first() is None:
+    if hub is None:
         return _no_hub(keys, refusals)
-    return _change_locked(tx, statement, keys, hub, refusals, once=once, **more)
+    values = {**parameters(hub), **keys.parameters, **more}
+    rows = _change_together(tx, statement, keys, values, last=refusals is None)
+    if rows is None:
+        return _no_hub(keys, refusals)
+    refused = {keys.pair(row.scope_id, row.task) for row in rows}
+    return _answer(tx, keys, hub, refused, refusals, _not_actioned, once=once)
 
 
 def _no_hub(keys: Keys, refusals: Refusals | None) -> list[ScopedKey | None]:
@@ -302,22 +338,34 @@ def _no_hub(keys: Keys, refusals: Refusals | None) -> list[ScopedKey | None]:
     return [None] * len(keys.parsed)
 
 
-def _change_locked(
+def _change_together(
+    tx: Connection, statement: TextClause, keys: Keys, values: dict[str, Any], last: bool
+) -> Sequence[Any] | None:
+    """Change the actions of tasks on a hub, and return the rows about tasks that were refused.
+
+    The answer is ``None`` if there is no such hub. The statement changes nothing then.
+    """
+    rows: Sequence[Any] = ()
+    with together(tx, last=last) as send:
+        hub = send(LOCK_HUB_AGAINST_DELETION, values)
+        if keys:
+            lock_with(send, keys.parameters)
+            answer = send(form(statement, values), values)
+            refresh_with(send, keys.parameters)
+    if keys:
+        rows = answer.rows
+    return rows if hub.rows else None
+
+
+def _answer(
     tx: Connection,
-    statement: TextClause,
     keys: Keys,
     hub: ScopedKey,
+    refused: set[tuple[int, UUID]],
     refusals: Refusals | None,
-    reason: Callable[[Row[Any]], RefusalReason] = _not_actioned,
+    reason: Callable[[Row[Any]], RefusalReason],
     once: bool = True,
-    **more: Any,
 ) -> list[ScopedKey | None]:
-    refused: set[tuple[int, UUID]] = set()
-    if keys:
-        lock(tx, keys.parameters)
-        values = {**parameters(hub), **keys.parameters, **more}
-        refused = {(row.scope_id, row.task) for row in execute(tx, statement, values)}
-        refresh(tx, keys.parameters)
     if refusals is not None:
         explain(tx, refusals, keys, refused, reason, hub)
     return keys.align_keys(refused, once=once)
@@ -356,13 +404,13 @@ def set_task_weights(
         if weight is not None:
             raise ValueError("`tasks` is a mapping to weights; do not give `weight`, too")
         given = {str(task): check_weight(value) for task, value in tasks.items()}
-        keys = parse_keys(tx, list(tasks))
+        keys = parse_keys(tx, list(tasks), later=True)
         weights = {key: given[str(key)] for key in keys.parsed if key is not None}
     else:
         if weight is None:
             raise ValueError("`tasks` is not a mapping to weights; give `weight`, too")
         value = check_weight(weight)
-        keys = parse_keys(tx, tasks)
+        keys = parse_keys(tx, tasks, later=True)
         weights = dict.fromkeys((key for key in keys.parsed if key is not None), value)
     # One weight for each distinct key, in the order in which the keys first appear.
     in_order = list(weights.values())
@@ -391,11 +439,11 @@ def get_task_weights(
     ValueError
         If `taskhub` is the key of something else.
     """
-    hub, keys = parse_hub(taskhub), parse_keys(tx, tasks)
+    hub, keys = parse_hub(taskhub), parse_keys(tx, tasks, later=True)
     if not keys or hub is None:
         return [None] * len(keys.parsed)
     rows = execute(tx, GET_ACTION_WEIGHTS, {**parameters(hub), **keys.parameters})
-    return keys.align({(row.scope_id, row.task): row.weight for row in rows})
+    return keys.align({keys.pair(row.scope_id, row.task): row.weight for row in rows})
 
 
 @overload
@@ -435,10 +483,10 @@ def get_taskhub_actioned_tasks(
     """
     single = taskhub is None or isinstance(taskhub, str | ScopedKey)
     given = cast("Iterable[ScopedKey | str | None]", [taskhub] if single else taskhub)
-    keys = parse_keys(tx, [parse_hub(hub) for hub in given], "TaskHub")
+    keys = parse_keys(tx, [parse_hub(hub) for hub in given], "TaskHub", later=True)
     found: list[dict[ScopedKey, float]] = [{} for _ in keys.distinct]
     hubs = list(dict.fromkeys(key for key in keys.parsed if key is not None))
-    for row in tx.execute(LIST_ACTIONS_OF_HUBS, keys.parameters):
+    for row in execute(tx, LIST_ACTIONS_OF_HUBS, keys.parameters):
         tasks = scoped_tokens(hubs[row.position - 1], "Task", row.tasks)
         found[row.position - 1] = dict(zip(tasks, row.weights, strict=True))
     listed = [answer if answer is not None else {} for answer in keys.align_values(found)]

@@ -95,7 +95,7 @@ def deliver_result(
         attempt = tx.scalar(CLAIMED_ATTEMPT, place)
         result = add_result(tx, key, locked.scope_id, ref, attempt)
         return Delivery(result=result, status=locked.status, repeated=repeated)
-    settlement = settle(tx, locked, ref, service, sender)
+    settlement = settle(tx, locked, ref, service, sender, last=not failed)
     settled = settlement.status is not locked.status
     if failed and (settled or not repeated):
         failure = {"identifier": service, "failed": now(), "token": uuid7()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -21,6 +21,7 @@ from alchemistore.database.keys import (
 )
 from alchemistore.database.planner import FENCE
 from alchemistore.database.sql import SCOPE_ID
+from alchemistore.database.together import together
 from alchemistore.errors import MissingObjectError
 from alchemistore.models import GufeKey, Scope, ScopedKey
 from alchemistore.models.clock import now
@@ -30,6 +31,10 @@ INSERT_SCOPE = text("""
     INSERT INTO scopes (org, campaign, project, created_at) VALUES (:org, :campaign, :project, :now)
     ON CONFLICT DO NOTHING
     RETURNING id
+""")
+FIND_STORED_ROOT = text(f"""
+    SELECT kind, token FROM gufe_objects
+    WHERE scope_id = {SCOPE_ID} AND token = ANY(CAST(:tokens AS uuid[]))
 """)
 FIND_STORED_KEYS = text("""
     SELECT kind, token FROM gufe_objects
@@ -111,16 +116,47 @@ psycopg.adapters.register_dumper(BinaryArray, ListBinaryDumper)
 
 def ensure_scope(tx: Connection, scope: Scope) -> int:
     """Return the id of a specific scope; create the scope if it is new."""
+    return find_root(tx, scope, None)[0]
+
+
+def find_root(tx: Connection, scope: Scope, root: GufeKey | None) -> tuple[int, Set[GufeKey]]:
+    """Return the id of a specific scope, and whether an object is stored there.
+
+    Parameters
+    ----------
+    tx : Connection
+        The open transaction.
+    scope : Scope
+        The scope; it is created if it is new.
+    root : GufeKey or None
+        The key of the object.
+
+    Returns
+    -------
+    int, set of GufeKey
+        The id of the scope, and a set with the key of the object if it is stored.
+    """
     values = {**scope_parameters(scope), "now": now()}
-    # Another transaction may insert the scope between the first two statements.
-    found = (tx.scalar(statement, values) for statement in (FIND_SCOPE, INSERT_SCOPE, FIND_SCOPE))
-    return cast(int, next(scope_id for scope_id in found if scope_id is not None))
+    with together(tx) as send:
+        first = send(FIND_SCOPE, values)
+        if root is not None:
+            stored = send(FIND_STORED_ROOT, {**values, "tokens": uuids([root])})
+    if first.rows:
+        rows = () if root is None else stored.rows
+        return first.rows[0].id, _keys(rows) & {root}
+    # Another transaction may insert the scope meanwhile.
+    found = (tx.scalar(statement, values) for statement in (INSERT_SCOPE, FIND_SCOPE))
+    return next(scope_id for scope_id in found if scope_id is not None), frozenset()
+
+
+def _keys(rows: Iterable[Any]) -> set[GufeKey]:
+    return {GufeKey(f"{row.kind}-{row.token.hex}") for row in rows}
 
 
 def stored_keys(tx: Connection, scope_id: int, keys: Set[GufeKey]) -> Set[GufeKey]:
     """Return those of the keys that are stored in the scope."""
     rows = tx.execute(FIND_STORED_KEYS, {"scope_id": scope_id, "tokens": uuids(keys)})
-    return {GufeKey(f"{row.kind}-{row.token.hex}") for row in rows} & keys
+    return _keys(rows) & keys
 
 
 def insert_documents(

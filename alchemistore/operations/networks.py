@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from alchemistore.database.keys import (
     uuids,
 )
 from alchemistore.database.sql import SCOPE_ID
+from alchemistore.database.together import together
 from alchemistore.errors import MissingObjectError
 from alchemistore.models import (
     GufeKey,
@@ -36,6 +37,7 @@ from alchemistore.operations.corrections import correct_dependents
 from alchemistore.operations.documents import (
     BinaryArray,
     ensure_scope,
+    find_root,
     read_documents,
     stored_keys,
 )
@@ -244,11 +246,11 @@ def create_network(
             f"{scope} is not specific; name an organisation, a campaign and a project to store"
             " the network in"
         )
-    scope_id = ensure_scope(tx, scope)
     if gufe_adapter.is_keyed_chain(network):
         network = list(network)
     is_chain = isinstance(network, Sequence) and not isinstance(network, str | bytes)
     if is_chain:
+        scope_id = ensure_scope(tx, scope)
         documents: Sequence[gufe_adapter.Document] = gufe_adapter.read_chain(
             network, _already_stored(tx, scope_id)
         )
@@ -257,7 +259,7 @@ def create_network(
             network = _built(tx, scope_id, documents, rekey)
         is_chain = not rekey
     if not is_chain:
-        root, documents = _encode_network(tx, network, scope_id)
+        scope_id, root, documents = _encode_network(tx, network, scope)
     token = gufe_token(root)
     if token is None:
         raise ValueError(f"{root} is not the key of an AlchemicalNetwork")
@@ -333,20 +335,28 @@ def _already_stored(tx: Connection, scope_id: int) -> AlreadyStored:
 
 
 def _encode_network(
-    tx: Connection, network: GufeTokenizable, scope_id: int
-) -> tuple[GufeKey, Sequence[gufe_adapter.Document]]:
-    """Return the key of a network and the documents to store, none if the network is stored."""
+    tx: Connection, network: GufeTokenizable, scope: Scope
+) -> tuple[int, GufeKey, Sequence[gufe_adapter.Document]]:
+    """Return the id of the scope, the key of a network and the documents to store.
+
+    There are none if the network is stored.
+    """
     if isinstance(network, str | bytes | Mapping) or not gufe_adapter.is_network(network):
         raise ValueError(
             "expected an AlchemicalNetwork or its keyed chain, a list of (key, keyed dict),"
             f" not {type(network).__name__}"
         )
     root = gufe_adapter.key_of(network)
-    documents = gufe_adapter.encode(network, _already_stored(tx, scope_id))
+    scope_id, stored = find_root(tx, scope, root)
+
+    def already_stored(keys: Set[GufeKey]) -> Set[GufeKey]:
+        return stored if keys == {root} else stored_keys(tx, scope_id, keys)
+
+    documents = gufe_adapter.encode(network, already_stored)
     if not documents and not _exists(tx, scope_id, root):
         # Its document is stored as a part of another object.
         documents = gufe_adapter.encode(network)
-    return root, documents
+    return scope_id, root, documents
 
 
 def _exists(tx: Connection, scope_id: int, network: GufeKey) -> bool:
@@ -412,29 +422,30 @@ def _add_network(
     elif not added and _exists(tx, scope_id, root.key):
         return
     ends = [(edge.key, role, system) for edge in edges for role, system in edge.systems]
-    tx.execute(
-        ADD_NETWORK,
-        {
-            "scope_id": scope_id,
-            "systems": uuids(node.key for node in nodes),
-            "system_kinds": BinaryArray(node.key.qualname for node in nodes),
-            "system_names": BinaryArray(node.name for node in nodes),
-            "edges": uuids(edge.key for edge in edges),
-            "edge_kinds": BinaryArray(edge.key.qualname for edge in edges),
-            "edge_names": BinaryArray(edge.name for edge in edges),
-            "protocols": BinaryArray(edge.protocol for edge in edges),
-            "end_edges": uuids(edge for edge, _, _ in ends),
-            "roles": BinaryArray(role for _, role, _ in ends),
-            "end_systems": uuids(system for _, _, system in ends),
-            "token": UUID(hex=root.key.token),
-            "mark": gufe_token(NetworkMark(target=str(network)).key),
-            "kind": root.key.qualname,
-            "name": content.name,
-            "now": now(),
-            "member_edges": uuids(content.edges),
-            "member_systems": uuids(members),
-        },
-    )
+    with together(tx, last=not replaced) as send:
+        send(
+            ADD_NETWORK,
+            {
+                "scope_id": scope_id,
+                "systems": uuids(node.key for node in nodes),
+                "system_kinds": BinaryArray(node.key.qualname for node in nodes),
+                "system_names": BinaryArray(node.name for node in nodes),
+                "edges": uuids(edge.key for edge in edges),
+                "edge_kinds": BinaryArray(edge.key.qualname for edge in edges),
+                "edge_names": BinaryArray(edge.name for edge in edges),
+                "protocols": BinaryArray(edge.protocol for edge in edges),
+                "end_edges": uuids(edge for edge, _, _ in ends),
+                "roles": BinaryArray(role for _, role, _ in ends),
+                "end_systems": uuids(system for _, _, system in ends),
+                "token": UUID(hex=root.key.token),
+                "mark": gufe_token(NetworkMark(target=str(network)).key),
+                "kind": root.key.qualname,
+                "name": content.name,
+                "now": now(),
+                "member_edges": uuids(content.edges),
+                "member_systems": uuids(members),
+            },
+        )
     if replaced:
         keys = {document.key for document in replaced}
         wrong = uuids(edge.key for edge in edges if edge.key in keys)

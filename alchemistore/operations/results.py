@@ -8,6 +8,7 @@ from sqlalchemy import Connection, TextClause, text
 
 from alchemistore.database.keys import gufe_token, one_or_missing, parameters, parse_key, scoped
 from alchemistore.database.sql import SCOPE_ID
+from alchemistore.database.together import Together, together
 from alchemistore.models import ProtocolDAGResultRef, ScopedKey
 from alchemistore.models.clock import now
 from alchemistore.models.text import escape, unescape
@@ -148,12 +149,26 @@ def add_result(
     ValueError
         If the reference has another scope than the task, or the tracebacks are too long.
     """
+    with together(tx) as send:
+        return add_result_with(send, task, scope_id, ref, attempt, tracebacks, settles)
+
+
+def add_result_with(
+    send: Together,
+    task: ScopedKey,
+    scope_id: int,
+    ref: ProtocolDAGResultRef,
+    attempt: int | None,
+    tracebacks: Sequence[str] | None = None,
+    settles: bool = False,
+) -> ScopedKey:
+    """Store a reference to a result, with other statements; see `add_result`."""
     if ref.scope != task.scope:
         raise ValueError(
             f"the reference to {ref.obj_key} has the scope {ref.scope}, but its task has the scope"
             f" {task.scope}; push the result under a transformation of the scope of the task"
         )
-    tx.execute(
+    send(
         ADD_RESULT,
         {
             **dict(ref),
@@ -168,7 +183,7 @@ def add_result(
         },
     )
     if tracebacks is not None:
-        add_first_tracebacks(tx, scope_id, gufe_token(ref.key), tracebacks)
+        add_first_tracebacks(send, scope_id, gufe_token(ref.key), tracebacks)
     return ScopedKey(gufe_key=ref.key, org=task.org, campaign=task.campaign, project=task.project)
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 
 from alchemistore.database.keys import gufe_token, parameters, parse_key, parse_keys
 from alchemistore.database.sql import SCOPE_ID
+from alchemistore.database.together import Answer, Together, together
 from alchemistore.errors import MissingObjectError
 from alchemistore.models import (
     AttemptOutcome,
@@ -25,12 +26,12 @@ from alchemistore.models import (
 )
 from alchemistore.models.clock import now, uuid7
 from alchemistore.models.text import escape
-from alchemistore.operations.queue.lanes import raise_floors_throttled
-from alchemistore.operations.queue.refresh import refresh
+from alchemistore.operations.queue.lanes import raise_floors_with
+from alchemistore.operations.queue.refresh import refresh_with
 from alchemistore.operations.restarts import Found, Patterns, restart_failed, with_patterns
-from alchemistore.operations.results import add_result
+from alchemistore.operations.results import add_result_with
 from alchemistore.operations.statuses import SET_STATUS
-from alchemistore.operations.task_sets import execute
+from alchemistore.operations.task_sets import form
 
 log = logging.getLogger(__name__)
 
@@ -58,17 +59,17 @@ LOCK_TASK_AND_CHILDREN = text(f"""
 """)
 # Finds the attempt of the sender: the one that it names, else the last one with this result, else
 # the last one.
-FIND_ATTEMPT_OF_SENDER = text("""
+FIND_ATTEMPT_OF_SENDER = text(f"""
     SELECT a.attempt, a.outcome, c.attempt IS NOT NULL AS holds
     FROM attempts AS a
     LEFT JOIN claims AS c
         ON c.scope_id = a.scope_id AND c.task = a.task AND c.attempt = a.attempt
-    WHERE a.scope_id = :scope_id AND a.task = :task
+    WHERE a.scope_id = {SCOPE_ID} AND a.task = :token
         AND (CAST(:service AS text) IS NULL OR a.service = :service)
         AND (CAST(:attempt AS integer) IS NULL OR a.attempt = :attempt)
     ORDER BY (a.result IS NOT DISTINCT FROM :result OR a.attempt IS NOT DISTINCT FROM (
         SELECT l.attempt FROM task_results AS l
-        WHERE l.scope_id = :scope_id AND l.task = :task AND l.result = :result
+        WHERE l.scope_id = {SCOPE_ID} AND l.task = :token AND l.result = :result
     )) DESC, a.attempt DESC
     LIMIT 1
 """)
@@ -144,22 +145,25 @@ def settle_task(
         If `task` is not the key of a task, the reference has another scope than the task, or the
         tracebacks have more than 64 MiB together.
     """
-    key = parse_key(task, "Task")
+    key, ref = parse_key(task, "Task"), protocoldagresultref
 
     def act(patterns: Patterns, found: Found) -> Settlement:
-        locked = lock_task(tx, key)
+        with together(tx) as send:
+            rows = send(LOCK_TASK_AND_CHILDREN, parameters(key))
+            attempts = _find_sender(send, key, ref, compute_service_id, attempt)
         return settle(
             tx,
-            locked,
-            protocoldagresultref,
+            _locked(key, rows.rows),
+            ref,
             compute_service_id,
-            find_sender(tx, locked, protocoldagresultref, compute_service_id, attempt),
+            _sender(attempts),
             tracebacks=tracebacks,
             environment=environment,
             restart=partial(restart_failed, patterns=patterns, found=found),
+            last=ref.ok,
         )
 
-    if protocoldagresultref.ok:
+    if ref.ok:
         return act({}, defaultdict(dict))
     return with_patterns(tx, parse_keys(tx, [key]).parameters, act)
 
@@ -188,7 +192,10 @@ def lock_task(tx: Connection, key: ScopedKey) -> LockedTask:
     KeyError
         If there is no such task.
     """
-    rows = tx.execute(LOCK_TASK_AND_CHILDREN, parameters(key))
+    return _locked(key, tx.execute(LOCK_TASK_AND_CHILDREN, parameters(key)).all())
+
+
+def _locked(key: ScopedKey, rows: Sequence[Any]) -> LockedTask:
     row = next((row for row in rows if row.token == key.token), None)
     if row is None:
         raise MissingObjectError(key)
@@ -205,6 +212,7 @@ def settle(
     tracebacks: Sequence[str] | None = None,
     environment: Mapping[str, str] | None = None,
     restart: Restart | None = None,
+    last: bool = False,
 ) -> Settlement:
     """Settle a locked task, as `settle_task` describes.
 
@@ -225,20 +233,29 @@ def settle(
     restart : callable, optional
         `restart_failed` with the patterns of its hubs, which are locked before the task. Without
         it, a failed task stays in error, and a later call has to apply the patterns.
+    last : bool, default False
+        Whether nothing follows in the call; see `together`.
     """
     number = None if sender is None else sender.attempt
     holds = sender is not None and sender.holds
-    result = add_result(tx, task.key, task.scope_id, ref, number, tracebacks, settles=holds)
-    if environment is not None and number is not None:
-        _add_environment(tx, task, number, environment)
     status, outcome = _consequence(ref.ok, holds, task.status)
-    if status is not None:
-        _finish(tx, task, status, outcome, None if holds else number, service)
-        settled = {"scope_ids": [task.scope_id], "tokens": [task.key.token]}
-        if status is TaskStatusEnum.error and restart is not None and restart(tx, settled):
+    settled = {"scope_ids": [task.scope_id], "tokens": [task.key.token]}
+    may_restart = status is TaskStatusEnum.error and restart is not None
+    with together(tx, last=last and not may_restart) as send:
+        result = add_result_with(
+            send, task.key, task.scope_id, ref, number, tracebacks, settles=holds
+        )
+        if environment is not None and number is not None:
+            _add_environment(send, task, number, environment)
+        if status is not None:
+            _finish(send, task, status, outcome, None if holds else number, service)
+        if status is not None and not may_restart:
+            _requeue(send, settled, status)
+    if may_restart and restart is not None:
+        if restart(tx, settled):
             status = TaskStatusEnum.waiting
-        refresh(tx, settled, "children" if status is TaskStatusEnum.complete else "tasks")
-        raise_floors_throttled(tx)
+        with together(tx) as send:
+            _requeue(send, settled, TaskStatusEnum.waiting)
     if not holds:
         _log_late(task.key, number, ref.ok, task.status, status)
     return Settlement(
@@ -247,6 +264,11 @@ def settle(
         attempt=number,
         outcome=_outcome(outcome, holds, sender),
     )
+
+
+def _requeue(send: Together, settled: dict[str, Any], status: TaskStatusEnum) -> None:
+    refresh_with(send, settled, "children" if status is TaskStatusEnum.complete else "tasks")
+    raise_floors_with(send)
 
 
 def _log_late(
@@ -310,26 +332,37 @@ def find_sender(
     attempt : int, optional
         The number of the attempt. Default: that with this result, else the last one.
     """
+    with together(tx) as send:
+        found = _find_sender(send, task.key, ref, service, attempt)
+    return _sender(found)
+
+
+def _find_sender(
+    send: Together,
+    task: ScopedKey,
+    ref: ProtocolDAGResultRef,
+    service: str | None,
+    attempt: int | None,
+) -> Answer:
     if service is None and attempt is None:
-        return None
-    named = None if service is None else str(service)
-    row = tx.execute(
-        FIND_ATTEMPT_OF_SENDER,
-        {
-            "scope_id": task.scope_id,
-            "task": task.key.token,
-            "service": named,
-            "attempt": attempt,
-            "result": gufe_token(ref.key),
-        },
-    ).first()
-    if row is None:
-        return None
-    return Sender(row.attempt, row.outcome and AttemptOutcome(row.outcome), row.holds)
+        return Answer()
+    values = {
+        **parameters(task),
+        "service": None if service is None else str(service),
+        "attempt": attempt,
+        "result": gufe_token(ref.key),
+    }
+    return send(FIND_ATTEMPT_OF_SENDER, values)
+
+
+def _sender(found: Answer) -> Sender | None:
+    for row in found.rows:
+        return Sender(row.attempt, row.outcome and AttemptOutcome(row.outcome), row.holds)
+    return None
 
 
 def _finish(
-    tx: Connection,
+    send: Together,
     task: LockedTask,
     status: TaskStatusEnum,
     outcome: AttemptOutcome | None,
@@ -343,32 +376,29 @@ def _finish(
             if late is None
             else f"attempt {late} delivered its result late"
         )
-    execute(
-        tx,
-        SET_STATUS[status],
-        {
-            "scope_ids": [task.scope_id],
-            "tokens": [task.key.token],
-            "status": status.value,
-            "sources": ["waiting", "running", "error"],
-            "outcome": outcome,
-            "reason": reason,
-            "actor": None if service is None else str(service),
-            "change": uuid7(),
-            "now": now(),
-        },
-    )
+    values = {
+        "scope_ids": [task.scope_id],
+        "tokens": [task.key.token],
+        "status": status.value,
+        "sources": ["waiting", "running", "error"],
+        "outcome": outcome,
+        "reason": reason,
+        "actor": None if service is None else str(service),
+        "change": uuid7(),
+        "now": now(),
+    }
+    send(form(SET_STATUS[status], values), values)
 
 
 def _add_environment(
-    tx: Connection, task: LockedTask, attempt: int, environment: Mapping[str, str]
+    send: Together, task: LockedTask, attempt: int, environment: Mapping[str, str]
 ) -> None:
     packages = json.dumps(
         {escape(str(name)): escape(str(version)) for name, version in environment.items()},
         sort_keys=True,
     )
     token = UUID(hex=hashlib.md5(packages.encode(), usedforsecurity=False).hexdigest())
-    tx.execute(
+    send(
         ADD_ENVIRONMENT,
         {
             "scope_id": task.scope_id,

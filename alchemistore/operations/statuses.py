@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, overload
+from uuid import UUID
 
 from sqlalchemy import Connection, Row, TextClause, text
 
@@ -20,6 +21,8 @@ from alchemistore.database.keys import (
 from alchemistore.database.patterns import parse_pattern
 from alchemistore.database.planner import FENCE, in_order_of_pages
 from alchemistore.database.sql import IN_SCOPE, SCOPE_ID
+from alchemistore.database.together import together
+from alchemistore.database.transaction import Call, call_of
 from alchemistore.models import (
     NetworkStateEnum,
     RefusalReason,
@@ -27,11 +30,11 @@ from alchemistore.models import (
     ScopedKey,
     TaskStatusEnum,
 )
-from alchemistore.models.clock import now, uuid7
+from alchemistore.models.clock import now
 from alchemistore.models.text import escape
 from alchemistore.operations import task_sets
-from alchemistore.operations.queue.lanes import raise_floors_throttled
-from alchemistore.operations.queue.refresh import refresh
+from alchemistore.operations.queue.lanes import raise_floors_with
+from alchemistore.operations.queue.refresh import refresh_with
 from alchemistore.operations.refusals import Refusals, explain
 from alchemistore.operations.task_sets import Reach
 from alchemistore.operations.tasks import parse_status
@@ -162,6 +165,15 @@ def _set(transition: Transition) -> TextClause:
 
 
 SET_STATUS = {status: _set(transition) for status, transition in TRANSITIONS.items()}
+# Whether a call has changed tasks before it lost the connection, and what they are now.
+FIND_CHANGED = text(f"""
+    SELECT wanted.scope_id, wanted.task, t.status, EXISTS (
+        SELECT FROM status_changes AS c
+        WHERE c.scope_id = wanted.scope_id AND c.task = wanted.task AND c.change = :change
+    ) AS changed
+    FROM ({task_sets.TASKS}) AS wanted
+    LEFT JOIN tasks AS t ON t.scope_id = wanted.scope_id AND t.token = wanted.task
+""")
 
 GET_TASK_STATUS = text(f"""
     SELECT t.scope_id, t.token, t.status FROM tasks AS t
@@ -313,26 +325,39 @@ def set_task_status(
     wanted = parse_status(status)
     transition = TRANSITIONS[wanted]
     sources = _sources(transition, only_from)
-    keys = parse_keys(tx, tasks)
+    keys = parse_keys(tx, tasks, later=not raise_error and refusals is None)
     if raise_error:
         _require_found(keys, wanted)
     if not keys:
         if refusals is not None:
             explain(tx, refusals, keys, (), _refused_by_status)
         return [None] * len(keys.parsed)
-    task_sets.lock(tx, keys.parameters, transition.reaches)
-    values = {**keys.parameters, "sources": sources}
+    call = call_of(tx)
+    if call.again and (done := _changed_before(tx, keys, wanted, sources, call)) is not None:
+        if refusals is not None:
+            explain(tx, refusals, keys, done, _refused_by_status)
+        return keys.align_keys(done)
+    values = {
+        **keys.parameters,
+        "sources": sources,
+        "status": wanted.value,
+        "outcome": transition.outcome,
+        "now": now(),
+        "change": call.identifier,
+        "reason": escape(reason),
+        "actor": escape(actor),
+    }
     if raise_error:
+        task_sets.lock(tx, keys.parameters, transition.reaches)
         rows = task_sets.execute(tx, FIND_REFUSED_TASKS, values)
         _require_accepted(keys, wanted, {(row.scope_id, row.task): row.status for row in rows})
-    more = {"status": wanted.value, "outcome": transition.outcome, "now": now(), "change": uuid7()}
-    more |= {"reason": escape(reason), "actor": escape(actor)}
-    refused = {
-        (row.scope_id, row.task)
-        for row in task_sets.execute(tx, SET_STATUS[wanted], {**values, **more})
-    }
-    refresh(tx, keys.parameters, transition.reaches)
-    raise_floors_throttled(tx)
+    with together(tx, last=refusals is None) as send:
+        if not raise_error:
+            task_sets.lock_with(send, keys.parameters, transition.reaches)
+        answer = send(task_sets.form(SET_STATUS[wanted], values), values)
+        refresh_with(send, keys.parameters, transition.reaches)
+        raise_floors_with(send)
+    refused = {keys.pair(row.scope_id, row.task) for row in answer.rows}
     if refusals is not None:
         explain(tx, refusals, keys, refused, _refused_by_status)
     return keys.align_keys(refused)
@@ -348,6 +373,20 @@ def _sources(
     given = [only_from] if isinstance(only_from, str) else only_from
     wanted = {parse_status(status).value for status in given}
     return [status for status in transition.sources if status in wanted]
+
+
+def _changed_before(
+    tx: Connection, keys: Keys, status: TaskStatusEnum, sources: list[str], call: Call
+) -> set[tuple[int, UUID]] | None:
+    """Return the tasks that a call refused when it was carried out; ``None`` if it was not."""
+    rows = task_sets.execute(tx, FIND_CHANGED, {**keys.parameters, "change": call.identifier}).all()
+    if not any(row.changed for row in rows):
+        return None
+    return {
+        keys.pair(row.scope_id, row.task)
+        for row in rows
+        if not row.changed and (row.status != status.value or row.status not in sources)
+    }
 
 
 def _refused_by_status(state: Row[Any]) -> RefusalReason:
@@ -421,9 +460,11 @@ def get_task_status(
     tx: Connection, tasks: Iterable[ScopedKey | str | None]
 ) -> list[TaskStatusEnum | None]:
     """Return the status of each task in the order given; ``None`` if there is no such task."""
-    keys = parse_keys(tx, tasks)
+    keys = parse_keys(tx, tasks, later=True)
     rows = task_sets.execute(tx, GET_TASK_STATUS, keys.parameters)
-    return keys.align({(row.scope_id, row.token): TaskStatusEnum(row.status) for row in rows})
+    return keys.align(
+        {keys.pair(row.scope_id, row.token): TaskStatusEnum(row.status) for row in rows}
+    )
 
 
 def get_scope_status(
@@ -491,9 +532,9 @@ def get_network_status(
     dict of str to int, or list of them
         Without zero counts; empty if there is no such network. A list if `network` is an iterable.
     """
-    single, keys = parse_one_or_many(tx, network, "AlchemicalNetwork")
+    single, keys = parse_one_or_many(tx, network, "AlchemicalNetwork", later=True)
     counts: list[dict[str, int]] = [{} for _ in keys.distinct]
-    for row in tx.execute(COUNT_STATUSES_OF_NETWORKS, keys.parameters):
+    for row in task_sets.execute(tx, COUNT_STATUSES_OF_NETWORKS, keys.parameters):
         counts[row.position - 1][row.status] = row.count
     # A copy for each position, because a network may be given twice.
     listed = [dict(answer or {}) for answer in keys.align_values(counts)]

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, CursorResult, TextClause, text
 
 from alchemistore.database.planner import FENCE
+from alchemistore.database.together import Together
 
 # The tasks that a statement is given, as (scope_id, task); each once.
 TASKS = """
@@ -20,6 +21,13 @@ TASKS = """
 ONE_TASK = """
     SELECT (CAST(:scope_ids AS bigint[]))[1] AS scope_id, (CAST(:tokens AS uuid[]))[1] AS task
 """
+_SCOPE_IDS = "CAST(:scope_ids AS bigint[])"
+# The id of the scope that all given tasks are in. It is looked up once for each statement.
+_SCOPE_ID = """(
+    SELECT id FROM scopes
+    WHERE org = :keys_org AND campaign = :keys_campaign AND project = :keys_project
+)"""
+_SAME_SCOPE_IDS = f"array_fill({_SCOPE_ID}, ARRAY[cardinality(CAST(:tokens AS uuid[]))])"
 
 
 def _extending(parents: str) -> str:
@@ -99,10 +107,34 @@ REACHES: dict[Reach, str] = {"tasks": TASKS, "children": CHILDREN, "descendants"
 LOCK_TASKS = {reach: _lock(tasks) for reach, tasks in REACHES.items()}
 
 
-@lru_cache
+@lru_cache(maxsize=1024)
 def for_one(statement: TextClause) -> TextClause:
     """Return a statement about tasks in its form for a single task."""
     return text(statement.text.replace(TASKS, ONE_TASK))
+
+
+@lru_cache(maxsize=1024)
+def in_one_scope(statement: TextClause) -> TextClause:
+    """Return a statement about tasks in its form for tasks of one scope, which it looks up."""
+    first = statement.text.replace(f"({_SCOPE_IDS})[1]", _SCOPE_ID)
+    return text(first.replace(_SCOPE_IDS, _SAME_SCOPE_IDS))
+
+
+def form(statement: TextClause, values: dict[str, Any]) -> TextClause:
+    """Return a statement about tasks in the form that fits its parameters.
+
+    Parameters
+    ----------
+    statement : TextClause
+        A statement that contains `TASKS`, or the same arrays.
+    values : dict
+        Its parameters: those of :attr:`Keys.parameters`, and others.
+    """
+    tokens: str | list[UUID] = values["tokens"]
+    count = tokens.count(",") + (tokens != "{}") if isinstance(tokens, str) else len(tokens)
+    if count == 1:
+        statement = for_one(statement)
+    return statement if "scope_ids" in values else in_one_scope(statement)
 
 
 def execute(tx: Connection, statement: TextClause, values: dict[str, Any]) -> CursorResult[Any]:
@@ -115,13 +147,9 @@ def execute(tx: Connection, statement: TextClause, values: dict[str, Any]) -> Cu
     statement : TextClause
         A statement that contains `TASKS`.
     values : dict
-        Its parameters: ``scope_ids`` and ``tokens``, as in :attr:`Keys.parameters`, and others.
+        Its parameters: those of :attr:`Keys.parameters`, and others.
     """
-    tokens: str | list[UUID] = values["tokens"]
-    count = tokens.count(",") + (tokens != "{}") if isinstance(tokens, str) else len(tokens)
-    if count == 1:
-        statement = for_one(statement)
-    return tx.execute(statement, values)
+    return tx.execute(form(statement, values), values)
 
 
 def lock(tx: Connection, tasks: dict[str, Any], reach: Reach = "tasks") -> int:
@@ -132,7 +160,7 @@ def lock(tx: Connection, tasks: dict[str, Any], reach: Reach = "tasks") -> int:
     tx : Connection
         The open transaction.
     tasks : dict
-        Their ``scope_ids`` and ``tokens``, as in :attr:`Keys.parameters`.
+        Which ones, as in :attr:`Keys.parameters`.
     reach : "tasks", "children" or "descendants", default "tasks"
         Whether to lock the tasks that extend them, too.
 
@@ -142,3 +170,8 @@ def lock(tx: Connection, tasks: dict[str, Any], reach: Reach = "tasks") -> int:
         The number of locked tasks.
     """
     return int(execute(tx, LOCK_TASKS[reach], tasks).scalar_one())
+
+
+def lock_with(send: Together, tasks: dict[str, Any], reach: Reach = "tasks") -> None:
+    """Lock tasks, with other statements; see `lock`."""
+    send(form(LOCK_TASKS[reach], tasks), tasks)

@@ -19,6 +19,7 @@ from alchemistore.database.keys import (
     token_of,
 )
 from alchemistore.database.sql import SCOPE_ID
+from alchemistore.database.together import together
 from alchemistore.errors import MissingObjectError, QuotaError
 from alchemistore.models import (
     RefusalReason,
@@ -29,11 +30,11 @@ from alchemistore.models import (
 from alchemistore.models.clock import now, uuid7
 from alchemistore.models.task import DEFAULT_PRIORITY, PRIORITY_MAX
 from alchemistore.models.text import escape, unescape
-from alchemistore.operations.queue.refresh import refresh
+from alchemistore.operations.queue.refresh import refresh_with
 from alchemistore.operations.quotas import limit_of, lock_and_count
 from alchemistore.operations.refusals import Refusals, explain
 from alchemistore.operations.requests import Request, carry_out, once, plain, remember
-from alchemistore.operations.task_sets import TASKS, execute, lock, row_locations
+from alchemistore.operations.task_sets import TASKS, execute, form, lock_with, row_locations
 from alchemistore.operations.topology import TRANSFORMATION_KINDS
 
 READ_TASK = text(f"""
@@ -511,13 +512,15 @@ def set_task_priority(
         raise ValueError(
             f"priority must be between 1 and {PRIORITY_MAX}, inclusive, not {priority}"
         )
-    keys = parse_keys(tx, tasks)
+    keys = parse_keys(tx, tasks, later=refusals is None)
     missing: set[tuple[int, UUID]] = set()
     if keys:
-        lock(tx, keys.parameters)
-        rows = execute(tx, SET_PRIORITY, {**keys.parameters, "priority": priority})
-        missing = {(row.scope_id, row.task) for row in rows}
-        refresh(tx, keys.parameters)
+        values = {**keys.parameters, "priority": priority}
+        with together(tx, last=refusals is None) as send:
+            lock_with(send, values)
+            answer = send(form(SET_PRIORITY, values), values)
+            refresh_with(send, keys.parameters)
+        missing = {keys.pair(row.scope_id, row.task) for row in answer.rows}
     if refusals is not None:
         explain(tx, refusals, keys, missing, lambda state: RefusalReason.missing)
     return keys.align_keys(missing)
@@ -525,10 +528,10 @@ def set_task_priority(
 
 def get_task_priority(tx: Connection, tasks: Iterable[ScopedKey | str | None]) -> list[int | None]:
     """Return the priority of each task, in order; ``None`` for a missing task."""
-    keys = parse_keys(tx, tasks)
+    keys = parse_keys(tx, tasks, later=True)
     return keys.align(
         {
-            (row.scope_id, row.token): row.priority
+            keys.pair(row.scope_id, row.token): row.priority
             for row in execute(tx, GET_PRIORITY, keys.parameters)
         }
     )

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 
 from alchemistore.database.keys import parameters, parse_key
 from alchemistore.database.sql import SCOPE_ID
+from alchemistore.database.together import Together, together
 from alchemistore.errors import MissingObjectError
 from alchemistore.models import ScopedKey, Tracebacks
 from alchemistore.models.clock import now
@@ -48,14 +49,14 @@ TRACEBACKS_OF_TASK = text(f"""
 
 
 def add_first_tracebacks(
-    tx: Connection, scope_id: int, result: UUID | None, tracebacks: Sequence[str]
+    send: Together, scope_id: int, result: UUID | None, tracebacks: Sequence[str]
 ) -> None:
     """Store the tracebacks of a failure, unless its reference has some already.
 
     Parameters
     ----------
-    tx : Connection
-        The open transaction.
+    send : Together
+        The statements to send together.
     scope_id : int
         Id of the scope of the reference.
     result : UUID
@@ -69,11 +70,11 @@ def add_first_tracebacks(
         If they are too long.
     """
     if tracebacks:
-        _add(tx, scope_id, result, [str(one) for one in tracebacks], (), (), first=True)
+        _add(send, scope_id, result, [str(one) for one in tracebacks], (), (), first=True)
 
 
 def _add(
-    tx: Connection,
+    send: Together,
     scope_id: int,
     result: UUID | None,
     tracebacks: Sequence[str],
@@ -81,7 +82,7 @@ def _add(
     failure_keys: Sequence[str],
     first: bool,
 ) -> None:
-    tx.execute(
+    send(
         ADD_TRACEBACKS,
         {
             "scope_id": scope_id,
@@ -128,15 +129,16 @@ def add_protocol_dag_result_ref_tracebacks(
     row = tx.execute(LOCK_RESULT, parameters(key)).first()
     if row is None:
         raise MissingObjectError(key)
-    _add(
-        tx,
-        row.scope_id,
-        row.token,
-        given.tracebacks,
-        given.source_keys,
-        given.failure_keys,
-        first=False,
-    )
+    with together(tx) as send:
+        _add(
+            send,
+            row.scope_id,
+            row.token,
+            given.tracebacks,
+            given.source_keys,
+            given.failure_keys,
+            first=False,
+        )
 
 
 def _tracebacks(failures: Iterable[Any]) -> Tracebacks:

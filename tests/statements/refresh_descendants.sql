@@ -4,6 +4,7 @@
 -- $2: tokens (uuid[])
 -- $3: now (timestamptz)
 -- $4: seed (bigint)
+-- $5: notify (boolean)
 BEGIN;
 SET LOCAL search_path TO alchemistore, pg_temp;
 \ir sample.sql
@@ -11,7 +12,8 @@ PREPARE refresh_descendants (
     bigint[],
     uuid[],
     timestamptz,
-    bigint
+    bigint,
+    boolean
 ) AS
 WITH
 -- The tasks whose queue rows may have to change. Read once, because several steps use them.
@@ -147,17 +149,23 @@ moved AS (
     UPDATE queue AS q SET priority = drawn.priority, protocol = drawn.protocol,
     weight = drawn.weight, race = drawn.race
     FROM drawn WHERE q.ctid = drawn.place
+),
+-- Inserts the others.
+entered AS (
+    INSERT INTO queue (scope_id, taskhub, task, priority, protocol, weight, race)
+    SELECT scope_id, taskhub, task, priority, protocol, weight, race
+    FROM drawn WHERE place IS NULL
+    ON CONFLICT DO NOTHING RETURNING scope_id
 )
--- Inserts the others; the number of rows tells whether waiting services are notified.
-INSERT INTO queue (scope_id, taskhub, task, priority, protocol, weight, race)
-SELECT scope_id, taskhub, task, priority, protocol, weight, race
-FROM drawn WHERE place IS NULL
-ON CONFLICT DO NOTHING;
+-- Notifies waiting services if there are some, and it was not done in the last second.
+SELECT pg_notify('alchemistore_queue', '') FROM (SELECT FROM entered LIMIT 1) AS e
+WHERE (SELECT CAST($5 AS boolean));
 EXECUTE refresh_descendants (
     ARRAY[1000, 1000],
     ARRAY[uuid '50000000-0000-7000-8000-000000000001', '50000000-0000-7000-8000-000000000003'],
     '2026-01-02 03:04:05+00',
-    42
+    42,
+    true
 );
 DEALLOCATE refresh_descendants;
 ROLLBACK;

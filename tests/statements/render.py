@@ -37,6 +37,7 @@ PARAMETERS = {
     "creator": ("text", "NULL"),
     "datetime_created": ("timestamptz", "'2026-01-02 03:04:05+00'"),
     "location": ("text", "NULL"),
+    "notify": ("boolean", "true"),
     "now": ("timestamptz", "'2026-01-02 03:04:05+00'"),
     "obj_key": ("text", "'ProtocolDAGResult-1'"),
     "ok": ("boolean", "true"),

@@ -16,11 +16,10 @@ from sqlalchemy.exc import DBAPIError
 
 from alchemistore import Settings, StateStore
 from alchemistore.database.engine import (
-    PARSED_ONCE_MAX,
     database_url,
     make_engine,
-    without_comments,
 )
+from alchemistore.database.shortening import PARSED_ONCE_MAX, without_comments
 from alchemistore.errors import StateStoreError, StoreUnavailableError
 from tests.support.campaigns import register
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
+from alchemistore.database.together import Together, together
 from alchemistore.models.clock import now
 from alchemistore.operations.queue.race import largest_race
 from alchemistore.operations.requests import forget_requests
@@ -88,8 +89,14 @@ CLOSE_LANES = (
 
 def raise_floors_throttled(tx: Connection) -> None:
     """Raise the floors of lanes, at most once a second per store."""
-    if tx.get_execution_options()["throttle"].allows("raise floors"):
-        tx.execute(RAISE_FLOORS, {"now": now()})
+    with together(tx) as send:
+        raise_floors_with(send)
+
+
+def raise_floors_with(send: Together) -> None:
+    """Raise the floors of lanes, with other statements; see `raise_floors_throttled`."""
+    if send.tx.get_execution_options()["throttle"].allows("raise floors"):
+        send(RAISE_FLOORS, {"now": now()})
 
 
 def maintain_queue(tx: Connection) -> None:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, text
+from typing import TYPE_CHECKING, cast
+
+from sqlalchemy import Connection
+
+if TYPE_CHECKING:
+    from alchemistore.database.throttle import Throttle
 
 CHANNEL = "alchemistore_queue"
-NOTIFY_WAITING_SERVICES = text(f"SELECT pg_notify('{CHANNEL}', '')")
+NOTIFY = f"pg_notify('{CHANNEL}', '')"
 
 
-def notify_throttled(tx: Connection) -> None:
-    """Notify waiting services, at most once a second per store.
+def should_notify(tx: Connection) -> bool:
+    """Return whether to notify waiting services, if a task enters a queue now.
 
-    One hint a second is enough, because waiting services also poll. Commits that notify are
-    serialised by PostgreSQL.
+    One hint a second per store is enough, because waiting services also poll. Commits that notify
+    are serialised by PostgreSQL.
     """
-    if tx.get_execution_options()["throttle"].allows("notify"):
-        tx.execute(NOTIFY_WAITING_SERVICES)
+    return _throttle(tx).is_due("notify")
+
+
+def note_notification(tx: Connection) -> None:
+    """Record that waiting services are notified."""
+    _throttle(tx).note("notify")
+
+
+def _throttle(tx: Connection) -> Throttle:
+    return cast("Throttle", tx.get_execution_options()["throttle"])

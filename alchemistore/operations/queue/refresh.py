@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, TextClause, text
 
 from alchemistore.database.planner import FENCE, all_of, equal_unindexed
+from alchemistore.database.together import Together, together
 from alchemistore.models.clock import now
-from alchemistore.operations.queue.notify import notify_throttled
+from alchemistore.operations.queue.notify import NOTIFY, note_notification, should_notify
 from alchemistore.operations.queue.race import WEIGHT_MIN, exponential, largest_race, seed
-from alchemistore.operations.task_sets import REACHES, Reach, execute, row_locations
+from alchemistore.operations.task_sets import REACHES, Reach, form, row_locations
 
 # Selects a queue row x whose task cannot be claimed, or is not on the hub with a weight above 0.
 _NOT_CLAIMABLE = """
@@ -124,12 +126,17 @@ def _refresh(touched: str) -> TextClause:
             UPDATE queue AS q SET priority = drawn.priority, protocol = drawn.protocol,
                 weight = drawn.weight, race = drawn.race
             FROM drawn WHERE q.ctid = drawn.place
+        ),
+        -- Inserts the others.
+        entered AS (
+            INSERT INTO queue (scope_id, taskhub, task, priority, protocol, weight, race)
+            SELECT scope_id, taskhub, task, priority, protocol, weight, race
+            FROM drawn WHERE place IS NULL
+            ON CONFLICT DO NOTHING RETURNING scope_id
         )
-        -- Inserts the others; the number of rows tells whether waiting services are notified.
-        INSERT INTO queue (scope_id, taskhub, task, priority, protocol, weight, race)
-        SELECT scope_id, taskhub, task, priority, protocol, weight, race
-        FROM drawn WHERE place IS NULL
-        ON CONFLICT DO NOTHING
+        -- Notifies waiting services if there are some, and it was not done in the last second.
+        SELECT {NOTIFY} FROM (SELECT FROM entered LIMIT 1) AS e
+        WHERE (SELECT CAST(:notify AS boolean))
     """)
 
 
@@ -144,11 +151,22 @@ def refresh(tx: Connection, tasks: dict[str, Any], reach: Reach = "tasks") -> No
     tx : Connection
         The open transaction, in which the tasks are locked.
     tasks : dict
-        Their ``scope_ids`` and ``tokens``.
+        Which ones, as in :attr:`Keys.parameters`.
     reach : "tasks", "children" or "descendants", default "tasks"
         Whether to include the tasks that extend them, also those created since the locks were
         requested.
     """
-    values = {**tasks, "now": now(), "seed": seed(tx)}
-    if execute(tx, REFRESH_QUEUE[reach], values).rowcount > 0:
-        notify_throttled(tx)
+    with together(tx) as send:
+        refresh_with(send, tasks, reach)
+
+
+def refresh_with(send: Together, tasks: dict[str, Any], reach: Reach = "tasks") -> None:
+    """Update the queue rows of tasks, with other statements; see `refresh`."""
+    tx = send.tx
+    values = {**tasks, "now": now(), "seed": seed(tx), "notify": should_notify(tx)}
+
+    def then(notified: Sequence[Any]) -> None:
+        if notified:
+            note_notification(tx)
+
+    send(form(REFRESH_QUEUE[reach], values), values, then)

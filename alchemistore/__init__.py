@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         AddedFile as AddedFile,
         add_file as add_file,
     )
+    from alchemistore.iteration import iterate as iterate
     from alchemistore.models import (
         Activity as Activity,
         Attempt as Attempt,
@@ -68,12 +69,14 @@ if TYPE_CHECKING:
         ProtocolDAGResultRef as ProtocolDAGResultRef,
         QueueRepair as QueueRepair,
         Quota as Quota,
+        Records as Records,
         RefusalReason as RefusalReason,
         RestartCount as RestartCount,
         Scope as Scope,
         ScopedKey as ScopedKey,
         Settlement as Settlement,
         StatusChange as StatusChange,
+        StatusCounts as StatusCounts,
         StrategyModeEnum as StrategyModeEnum,
         StrategyState as StrategyState,
         StrategyStatusEnum as StrategyStatusEnum,
@@ -87,6 +90,8 @@ if TYPE_CHECKING:
         TaskRestartPattern as TaskRestartPattern,
         TaskStatusEnum as TaskStatusEnum,
         Tracebacks as Tracebacks,
+        records as records,
+        to_pandas as to_pandas,
     )
     from alchemistore.objectstore import (
         S3BytesStore as S3BytesStore,
@@ -134,6 +139,7 @@ _PUBLIC = {
         "AddedFile",
         "add_file",
     ),
+    "alchemistore.iteration": ("iterate",),
     "alchemistore.models": (
         "Activity",
         "Attempt",
@@ -164,12 +170,14 @@ _PUBLIC = {
         "ProtocolDAGResultRef",
         "QueueRepair",
         "Quota",
+        "Records",
         "RefusalReason",
         "RestartCount",
         "Scope",
         "ScopedKey",
         "Settlement",
         "StatusChange",
+        "StatusCounts",
         "StrategyModeEnum",
         "StrategyState",
         "StrategyStatusEnum",
@@ -183,6 +191,8 @@ _PUBLIC = {
         "TaskRestartPattern",
         "TaskStatusEnum",
         "Tracebacks",
+        "records",
+        "to_pandas",
     ),
     "alchemistore.objectstore": (
         "S3BytesStore",

@@ -9,7 +9,8 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 from sqlalchemy import Engine, text
 
@@ -119,6 +120,11 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     >>> store = StateStore("postgresql://localhost/alchemistore")  # doctest: +SKIP
     >>> with store.transaction() as tx:  # doctest: +SKIP
     ...     network, hub, mark = tx.assemble_network(alchemical_network, scope)
+
+    A store closes its connections at the end of a ``with`` block:
+
+    >>> with StateStore() as store:  # doctest: +SKIP
+    ...     print(store.get_scope_status("my_org-*-*"))
     """
 
     def __init__(
@@ -176,6 +182,17 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     def close(self) -> None:
         """Close all connections; the next call opens new ones."""
         self.engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def _store_check(self) -> bool:
         try:

@@ -144,6 +144,8 @@ def _list_names(app: Sphinx, name: str, source: list[str]) -> None:
 
     def described(public: str) -> str:
         found = getattr(alchemistore, public)
+        if not isinstance(found, type):
+            return f".. autofunction:: alchemistore.{public}"
         options = ["members"]
         if issubclass(found, Enum):
             options.append("undoc-members")

@@ -13,6 +13,7 @@ from alchemistore.models.compute import (
     TaskArchive,
     TaskProvenance,
 )
+from alchemistore.models.display import Records, StatusCounts, records, to_pandas
 from alchemistore.models.history import (
     Activity,
     Attempt,
@@ -75,12 +76,14 @@ __all__ = [
     "ProtocolDAGResultRef",
     "QueueRepair",
     "Quota",
+    "Records",
     "RefusalReason",
     "RestartCount",
     "Scope",
     "ScopedKey",
     "Settlement",
     "StatusChange",
+    "StatusCounts",
     "StrategyModeEnum",
     "StrategyState",
     "StrategyStatusEnum",
@@ -94,4 +97,6 @@ __all__ = [
     "TaskRestartPattern",
     "TaskStatusEnum",
     "Tracebacks",
+    "records",
+    "to_pandas",
 ]

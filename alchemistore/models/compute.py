@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from alchemistore.models.clock import UTCDatetime, now
+from alchemistore.models.display import HtmlRecord
 from alchemistore.models.text import IDENTIFIER_MAX, FreeText, check_length
 
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_.:]*")
@@ -302,7 +303,7 @@ def require_fitting(
         raise ValueError(f"detail is required for the '{error}' status")
 
 
-class ComputeServiceDetails(BaseModel):
+class ComputeServiceDetails(HtmlRecord, BaseModel):
     """The current state of a registered compute service.
 
     Attributes
@@ -321,7 +322,7 @@ class ComputeServiceDetails(BaseModel):
     silence: timedelta
 
 
-class ComputeManagerDetails(BaseModel):
+class ComputeManagerDetails(HtmlRecord, BaseModel):
     """The current state of a registered compute manager.
 
     Attributes

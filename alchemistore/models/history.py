@@ -9,13 +9,14 @@ from pydantic import BaseModel, ConfigDict
 
 from alchemistore.models.clock import UTCDatetime
 from alchemistore.models.compute import ComputeServiceID, TaskProvenance
+from alchemistore.models.display import HtmlRecord
 from alchemistore.models.keys import ScopedKey
 from alchemistore.models.restarts import RestartCount
 from alchemistore.models.task import TaskStatusEnum
 from alchemistore.models.text import FreeText
 
 
-class _Record(BaseModel):
+class _Record(HtmlRecord, BaseModel):
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from alchemistore.models.clock import UTCDatetime
+from alchemistore.models.display import HtmlRecord
 from alchemistore.models.keys import GufeKey, ScopedKey
 from alchemistore.models.text import KeyText
 
@@ -40,7 +41,7 @@ def parse_state(state: NetworkStateEnum | str) -> NetworkStateEnum:
         raise ValueError(f"{state!r} is not a valid state. Valid values include: {known}") from None
 
 
-class NetworkDetails(BaseModel):
+class NetworkDetails(HtmlRecord, BaseModel):
     """The current state of a network.
 
     Attributes

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from alchemistore.models.display import HtmlRecord
 from alchemistore.models.keys import Scope
 
 LIMIT_MAX = 2**63 - 1
@@ -24,7 +25,7 @@ def _no_truth_value(value: Any) -> Any:
 Limit = Annotated[int, BeforeValidator(_no_truth_value), Field(ge=0, le=LIMIT_MAX)]
 
 
-class Quota(BaseModel):
+class Quota(HtmlRecord, BaseModel):
     """The limits that apply in a scope.
 
     Parameters

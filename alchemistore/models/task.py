@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from alchemistore.models.clock import UTCDatetime, now, uuid7
+from alchemistore.models.display import HtmlRecord
 from alchemistore.models.keys import GufeKey
 from alchemistore.models.text import FreeText, KeyText
 
@@ -42,7 +43,7 @@ class RefusalReason(StrEnum):
     quota = "quota"
 
 
-class TaskHub(BaseModel):
+class TaskHub(HtmlRecord, BaseModel):
     """The hub of a network. Tasks actioned on a hub can be claimed from it.
 
     Parameters
@@ -66,7 +67,7 @@ class TaskHub(BaseModel):
         )
 
 
-class Task(BaseModel):
+class Task(HtmlRecord, BaseModel):
     """A task: one run of the protocol of a transformation.
 
     Parameters

@@ -18,6 +18,7 @@ from alchemistore.database.sql import IN_SCOPE
 from alchemistore.models import (
     Activity,
     Attempt,
+    Records,
     RestartCount,
     Scope,
     ScopedKey,
@@ -142,7 +143,7 @@ OLDEST_RUNNING = text(f"""
 
 def get_task_history(
     tx: Connection, tasks: Iterable[ScopedKey | str | None]
-) -> list[TaskHistory | None]:
+) -> Records[TaskHistory | None]:
     """Return the changes of status, the attempts and the restarts of each task.
 
     Parameters
@@ -152,7 +153,7 @@ def get_task_history(
 
     Returns
     -------
-    list of TaskHistory or None
+    Records of TaskHistory or None
         One entry per task, in order; ``None`` for a missing task.
     """
     keys = parse_keys(tx, tasks)
@@ -164,13 +165,14 @@ def get_task_history(
         changes[row.scope_id, row.task].append(row)
     restarts = _restarts(tx, keys)
     created = {(row.scope_id, row.token): row for row in tx.execute(TASK_CREATION, keys.parameters)}
-    return keys.align(
+    found = keys.align(
         {
             pair: _history(key, created[pair], attempts[pair], changes[pair], restarts[pair])
             for key, pair in keys.items()
             if pair in created
         }
     )
+    return Records(found)
 
 
 def _restarts(tx: Connection, keys: Keys) -> dict[tuple[int, UUID], list[RestartCount]]:
@@ -244,7 +246,7 @@ def _packages(stored: str) -> dict[str, str]:
 
 def get_task_details(
     tx: Connection, tasks: Iterable[ScopedKey | str | None]
-) -> list[TaskDetails | None]:
+) -> Records[TaskDetails | None]:
     """Return the status, numbers of attempts and results, service and restarts of each task.
 
     Parameters
@@ -254,19 +256,20 @@ def get_task_details(
 
     Returns
     -------
-    list of TaskDetails or None
+    Records of TaskDetails or None
         One entry per task, in order; ``None`` for a missing task.
     """
     keys = parse_keys(tx, tasks)
     rows = {(row.scope_id, row.token): row for row in tx.execute(DETAILS_OF_TASKS, keys.parameters)}
     restarts = _restarts(tx, keys)
-    return keys.align(
+    found = keys.align(
         {
             pair: _details(key, rows[pair], restarts[pair])
             for key, pair in keys.items()
             if pair in rows
         }
     )
+    return Records(found)
 
 
 def _details(key: ScopedKey, row: Row[Any], restarts: Iterable[RestartCount]) -> TaskDetails:
@@ -303,7 +306,7 @@ def get_service_tasks(tx: Connection, compute_service_id: str) -> list[ScopedKey
     ]
 
 
-def get_lost_claims(tx: Connection, before: timedelta = timedelta(minutes=1)) -> list[Attempt]:
+def get_lost_claims(tx: Connection, before: timedelta = timedelta(minutes=1)) -> Records[Attempt]:
     """Return the open attempts of services that have claimed other tasks since.
 
     If the answer to a claim is lost on its way to the service, the service does not know of its
@@ -319,7 +322,7 @@ def get_lost_claims(tx: Connection, before: timedelta = timedelta(minutes=1)) ->
 
     Returns
     -------
-    list of Attempt
+    Records of Attempt
         The oldest claim first, without environments.
 
     Raises
@@ -329,10 +332,10 @@ def get_lost_claims(tx: Connection, before: timedelta = timedelta(minutes=1)) ->
     """
     if before < timedelta(0):
         raise ValueError(f"before must not be negative, not {before}")
-    return [
+    return Records(
         _attempt(ScopedKey.from_parts("Task", row.task, row.org, row.campaign, row.project), row)
         for row in tx.execute(LOST_CLAIMS, {"before": before})
-    ]
+    )
 
 
 def get_activity(

@@ -25,6 +25,7 @@ from alchemistore.models import (
     ComputeManagerRegistration,
     ComputeManagerStatus,
     ComputeServiceID,
+    Records,
     Scope,
 )
 from alchemistore.models.clock import utc
@@ -252,7 +253,7 @@ def expire_computemanager_registrations(
 
 def query_computemanagers(
     tx: Connection, *, limit: int | None = None, after: str | None = None
-) -> list[ComputeManagerDetails]:
+) -> Records[ComputeManagerDetails]:
     """Find registered compute managers, with their status and the number of their services.
 
     Parameters
@@ -264,7 +265,7 @@ def query_computemanagers(
 
     Returns
     -------
-    list of ComputeManagerDetails
+    Records of ComputeManagerDetails
         In the order of their names.
 
     Raises
@@ -273,7 +274,7 @@ def query_computemanagers(
         If `limit` is negative.
     """
     values = {"limit": check_limit(limit), "after": after}
-    return [
+    return Records(
         ComputeManagerDetails(
             registration=ComputeManagerRegistration(
                 name=row.name,
@@ -288,7 +289,7 @@ def query_computemanagers(
             silence=row.silence,
         )
         for row in tx.execute(QUERY_MANAGERS, values)
-    ]
+    )
 
 
 def get_compute_manager_id(tx: Connection, name: str) -> ComputeManagerID | None:

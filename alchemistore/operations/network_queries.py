@@ -16,7 +16,7 @@ from alchemistore.database.keys import (
 )
 from alchemistore.database.patterns import parse_pattern
 from alchemistore.database.sql import listing_of_keys, page
-from alchemistore.models import NetworkDetails, NetworkStateEnum, Scope, ScopedKey
+from alchemistore.models import NetworkDetails, NetworkStateEnum, Records, Scope, ScopedKey
 from alchemistore.models.gufe import GufeTokenizable
 from alchemistore.models.text import is_text
 from alchemistore.operations.documents import read_objects
@@ -187,7 +187,7 @@ def query_networks(
 
 def get_network_details(
     tx: Connection, networks: Iterable[ScopedKey | str | None]
-) -> list[NetworkDetails | None]:
+) -> Records[NetworkDetails | None]:
     """Return the name, state, hub, strategy, and numbers of tasks by status of each network.
 
     Parameters
@@ -197,7 +197,7 @@ def get_network_details(
 
     Returns
     -------
-    list of NetworkDetails or None
+    Records of NetworkDetails or None
         One entry per network, in order; ``None`` for a missing network.
     """
     keys = parse_keys(tx, networks, "AlchemicalNetwork")
@@ -205,13 +205,14 @@ def get_network_details(
     rows = {
         (row.scope_id, row.token): row for row in tx.execute(DETAILS_OF_NETWORKS, keys.parameters)
     }
-    return keys.align(
+    found = keys.align(
         {
             pair: _details(key, rows[pair], tasks)
             for (key, pair), tasks in zip(keys.items(), counts, strict=True)
             if pair in rows
         }
     )
+    return Records(found)
 
 
 def _details(key: ScopedKey, row: Row[Any], tasks: Mapping[str, int]) -> NetworkDetails:

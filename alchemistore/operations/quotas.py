@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 from alchemistore.database.arguments import integer
 from alchemistore.database.keys import parse_scope, scope_parameters
 from alchemistore.database.planner import FENCE
-from alchemistore.models import Quota, Scope
+from alchemistore.models import Quota, Records, Scope
 from alchemistore.models.quota import LIMIT_MAX
 
 # An open component of the scope of a quota.
@@ -191,7 +191,7 @@ def get_quota(tx: Connection, scope: Scope | str) -> Quota:
     )
 
 
-def query_quotas(tx: Connection, scope: Scope | str | None = None) -> list[Quota]:
+def query_quotas(tx: Connection, scope: Scope | str | None = None) -> Records[Quota]:
     """Find the quotas that were set, as they were set; `get_quota` returns what applies.
 
     Parameters
@@ -201,7 +201,7 @@ def query_quotas(tx: Connection, scope: Scope | str | None = None) -> list[Quota
 
     Returns
     -------
-    list of Quota
+    Records of Quota
         In the order of organisation, campaign and project, broader scopes first.
 
     Raises
@@ -209,14 +209,14 @@ def query_quotas(tx: Connection, scope: Scope | str | None = None) -> list[Quota
     ValueError
         If the scope is malformed.
     """
-    return [
+    return Records(
         Quota(
             scope=Scope(row.org, row.campaign, row.project),
             waiting_per_transformation=row.waiting_per_transformation,
             actioned_per_hub=row.actioned_per_hub,
         )
         for row in tx.execute(QUERY_QUOTAS, scope_parameters(scope))
-    ]
+    )
 
 
 def _components(scope: Scope) -> dict[str, str]:

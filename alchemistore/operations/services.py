@@ -17,6 +17,7 @@ from alchemistore.models import (
     ComputeServiceDetails,
     ComputeServiceID,
     ComputeServiceRegistration,
+    Records,
 )
 from alchemistore.models.clock import now, utc, uuid7
 from alchemistore.models.text import escape, unescape
@@ -400,7 +401,7 @@ def query_computeservices(
     expire_time: datetime | timedelta | None = None,
     limit: int | None = None,
     after: str | None = None,
-) -> list[ComputeServiceDetails]:
+) -> Records[ComputeServiceDetails]:
     """Find registered compute services, with their heartbeats, failures and tasks.
 
     Parameters
@@ -416,7 +417,7 @@ def query_computeservices(
 
     Returns
     -------
-    list of ComputeServiceDetails
+    Records of ComputeServiceDetails
         In the order of their identifiers.
 
     Raises
@@ -431,7 +432,7 @@ def query_computeservices(
         "limit": check_limit(limit),
         "after": after,
     }
-    return [
+    return Records(
         ComputeServiceDetails(
             registration=ComputeServiceRegistration(
                 identifier=row.identifier,
@@ -445,7 +446,7 @@ def query_computeservices(
             silence=row.silence,
         )
         for row in tx.execute(QUERY_SERVICES, values)
-    ]
+    )
 
 
 def expire_registrations(

@@ -28,6 +28,7 @@ from alchemistore.models import (
     RefusalReason,
     Scope,
     ScopedKey,
+    StatusCounts,
     TaskStatusEnum,
 )
 from alchemistore.models.clock import now
@@ -471,7 +472,7 @@ def get_scope_status(
     tx: Connection,
     scope: Scope | str,
     network_state: NetworkStateEnum | str | None = NetworkStateEnum.active,
-) -> dict[str, int]:
+) -> StatusCounts:
     """Count the tasks in a scope by status, whether actioned or not.
 
     Parameters
@@ -485,8 +486,9 @@ def get_scope_status(
 
     Returns
     -------
-    dict of str to int
-        Without zero counts. A task counts once, however many networks it belongs to.
+    StatusCounts
+        A dict of str to int without zero counts. A task counts once, however many networks it
+        belongs to.
 
     Raises
     ------
@@ -499,25 +501,25 @@ def get_scope_status(
     else:
         state = parse_pattern(network_state, "the state of networks")
         rows = tx.execute(COUNT_STATUSES_OF_SCOPE_IN_STATE, {**values, "state": state})
-    return {status: count for status, count in rows}  # noqa: C416  (rows are not pairs to mypy)
+    return StatusCounts((status, count) for status, count in rows)
 
 
 @overload
 def get_network_status(  # type: ignore[overload-overlap]  # a str is iterable, too
     tx: Connection, network: ScopedKey | str
-) -> dict[str, int]: ...
+) -> StatusCounts: ...
 @overload
 def get_network_status(
     tx: Connection, network: Iterable[ScopedKey | str | None]
-) -> list[dict[str, int]]: ...
+) -> list[StatusCounts]: ...
 @overload
 def get_network_status(
     tx: Connection, *, networks: Iterable[ScopedKey | str | None]
-) -> list[dict[str, int]]: ...
+) -> list[StatusCounts]: ...
 @also_named(networks="network")
 def get_network_status(
     tx: Connection, network: ScopedKey | str | Iterable[ScopedKey | str | None]
-) -> dict[str, int] | list[dict[str, int]]:
+) -> StatusCounts | list[StatusCounts]:
     """Count the tasks of a network's transformations by status.
 
     Parameters
@@ -529,23 +531,24 @@ def get_network_status(
 
     Returns
     -------
-    dict of str to int, or list of them
-        Without zero counts; empty if there is no such network. A list if `network` is an iterable.
+    StatusCounts, or list of them
+        Dicts of str to int without zero counts; empty if there is no such network. A list if
+        `network` is an iterable.
     """
     single, keys = parse_one_or_many(tx, network, "AlchemicalNetwork", later=True)
     counts: list[dict[str, int]] = [{} for _ in keys.distinct]
     for row in task_sets.execute(tx, COUNT_STATUSES_OF_NETWORKS, keys.parameters):
         counts[row.position - 1][row.status] = row.count
     # A copy for each position, because a network may be given twice.
-    listed = [dict(answer or {}) for answer in keys.align_values(counts)]
+    listed = [StatusCounts(answer or {}) for answer in keys.align_values(counts)]
     return listed[0] if single else listed
 
 
-def get_transformation_status(tx: Connection, transformation: ScopedKey | str) -> dict[str, int]:
+def get_transformation_status(tx: Connection, transformation: ScopedKey | str) -> StatusCounts:
     """Count the tasks of a transformation by status.
 
     Zero counts are omitted. The result is empty if there is no such transformation.
     """
     key = parameters(parse_key(transformation))
     rows = tx.execute(COUNT_STATUSES_OF_TRANSFORMATION, key)
-    return {status: count for status, count in rows}  # noqa: C416  (rows are not pairs to mypy)
+    return StatusCounts((status, count) for status, count in rows)

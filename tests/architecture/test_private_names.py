@@ -12,8 +12,10 @@ FILES = sorted(
     for folder in ("alchemistore", "bench", "examples", "migrations", "tests")
     for file in (CHECKOUT / folder).rglob("*.py")
 )
-# Private names that belong to the interfaces of gufe, of alchemiscale and of Python.
-FOREIGN = {"_execute", "_exit", "_from_dict", "_getframe", "_mapping", "_store_check"}
+# Private names that belong to the interfaces of gufe, of alchemiscale, of Python and of notebooks.
+FOREIGN = {
+    *("_execute", "_exit", "_from_dict", "_getframe", "_mapping", "_repr_html_", "_store_check"),
+}
 
 
 def _is_private(name: str) -> bool:

@@ -22,17 +22,20 @@ from alchemistore import (
     NetworkDetails,
     ProtocolDAGResultRef,
     Quota,
+    Records,
     RefusalReason,
     S3ObjectStore,
     Scope,
     ScopedKey,
     StateStore,
+    StatusCounts,
     StrategyState,
     Task,
     TaskDetails,
     TaskHistory,
     TaskHub,
     TaskStatusEnum,
+    iterate,
 )
 
 
@@ -41,7 +44,7 @@ def query_networks(store: StateStore, flag: bool) -> None:
     assert_type(store.query_networks(scope="a-b-c", return_gufe=False), list[ScopedKey])
     assert_type(store.query_networks(return_gufe=True), dict[ScopedKey, Any])
     assert_type(store.query_networks(name=".*", state="active", patterns=True), list[ScopedKey])
-    assert_type(store.get_scope_status("a-b-c", network_state=None), dict[str, int])
+    assert_type(store.get_scope_status("a-b-c", network_state=None), StatusCounts)
     assert_type(store.query_networks(return_gufe=flag), list[ScopedKey] | dict[ScopedKey, Any])
 
 
@@ -108,10 +111,10 @@ def taskhub_tasks(store: StateStore, taskhub: ScopedKey, flag: bool) -> None:
 
 
 def one_or_many(store: StateStore, key: ScopedKey, keys: Iterable[ScopedKey | None]) -> None:
-    assert_type(store.get_network_status(key), dict[str, int])
-    assert_type(store.get_network_status(str(key)), dict[str, int])
-    assert_type(store.get_network_status(keys), list[dict[str, int]])
-    assert_type(store.get_network_status(networks=keys), list[dict[str, int]])
+    assert_type(store.get_network_status(key), StatusCounts)
+    assert_type(store.get_network_status(str(key)), StatusCounts)
+    assert_type(store.get_network_status(keys), list[StatusCounts])
+    assert_type(store.get_network_status(networks=keys), list[StatusCounts])
     assert_type(store.get_transformation_actioned_tasks(key, None), list[ScopedKey])
     assert_type(store.get_taskhub_actioned_tasks(taskhubs=keys), list[dict[ScopedKey, float]])
     assert_type(store.get_taskhub_actioned_tasks(key), dict[ScopedKey, float])
@@ -159,10 +162,10 @@ def managers_and_quotas(store: StateStore, given: ComputeManagerRegistration) ->
     assert_type(store.compute_service_can_claim("a", given.registered, 3), bool)
     assert_type(store.log_failure_compute_service("a"), ComputeServiceID)
     assert_type(store.set_quota("a-*-*", actioned_per_hub=5), Quota)
-    assert_type(store.query_computemanagers(limit=1, after="a"), list[ComputeManagerDetails])
-    assert_type(store.query_computeservices(manager_name="a"), list[ComputeServiceDetails])
-    assert_type(store.get_network_details([None]), list[NetworkDetails | None])
-    assert_type(store.query_quotas("a-*-*"), list[Quota])
+    assert_type(store.query_computemanagers(limit=1, after="a"), Records[ComputeManagerDetails])
+    assert_type(store.query_computeservices(manager_name="a"), Records[ComputeServiceDetails])
+    assert_type(store.get_network_details([None]), Records[NetworkDetails | None])
+    assert_type(store.query_quotas("a-*-*"), Records[Quota])
     assert_type(store.get_quota(Scope("a")).waiting_per_transformation, int | None)
 
 
@@ -177,8 +180,8 @@ def plain_calls(store: StateStore, task: ScopedKey, network: object) -> None:
     assert_type(store.heartbeat_computeservice("a"), ComputeServiceID)
     assert_type(store.expire_registrations(timedelta(minutes=5)), list[ComputeServiceID])
     assert_type(store.get_task_status([task]), list[TaskStatusEnum | None])
-    assert_type(store.get_task_history([task]), list[TaskHistory | None])
-    assert_type(store.get_task_details([task]), list[TaskDetails | None])
+    assert_type(store.get_task_history([task]), Records[TaskHistory | None])
+    assert_type(store.get_task_details([task]), Records[TaskDetails | None])
     assert_type(store.acquire_lease("work", "me", timedelta(hours=1)), bool)
     assert_type(store.get_activity("a-*-*", timedelta(hours=1)), Activity)
     assert_type(store.get_task_tracebacks(task), list[list[str]])
@@ -205,3 +208,22 @@ def wrong_calls(store: StateStore, task: ScopedKey) -> None:
     store.get_task_status(task)  # type: ignore[arg-type]  # a single key
     store.get_task_status([task], 1)  # type: ignore[call-arg]  # too many arguments
     assert_type(store.get_taskhub(task), TaskHub)  # type: ignore[assert-type]  # it is a key
+
+
+def iteration(store: StateStore) -> None:
+    for task in iterate(store.query_tasks, status="error", limit=10):
+        assert_type(task, ScopedKey)
+    for network in iterate(store.query_networks, name=".*", patterns=True):
+        assert_type(network, ScopedKey)
+    for service in iterate(store.query_computeservices):
+        assert_type(service, ComputeServiceDetails)
+    iterate(store.query_tasks, nonsense=1)  # type: ignore[call-arg]
+    with StateStore() as opened:
+        assert_type(opened, StateStore)
+
+
+def records_of_calls(store: StateStore) -> None:
+    assert_type(store.query_quotas().records(), list[dict[str, Any]])
+    as_list: list[TaskDetails | None] = store.get_task_details([])
+    as_dict: dict[str, int] = store.get_scope_status("a-b-c")
+    assert_type((as_list, as_dict), tuple[list[TaskDetails | None], dict[str, int]])

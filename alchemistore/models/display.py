@@ -29,6 +29,9 @@ COLOURS = {
     "invalid": "#9b4dca",
     "deleted": "#9aa0a8",
 }
+LEFT = 'style="text-align:left"'
+# Characters of a key that is not the subject of a row.
+SHORT = 24
 MONOSPACE = "white-space:nowrap;font-family:monospace"
 # They are shown as texts, although keys and scopes have fields.
 TEXTS = (str, ScopedKey, Scope)
@@ -39,13 +42,13 @@ class HtmlRecord:
     """A base of records that a notebook shows as a table of their fields."""
 
     def _repr_html_(self) -> str:
-        name = escape(type(self).__name__)
+        name, fields = escape(type(self).__name__), _fields(self)
+        of = next(iter(fields.values()))
         rows = "".join(
-            f'<tr><th style="text-align:left">{escape(_words(field))}</th>'
-            f'<td style="text-align:left">{_cell(value)}</td></tr>'
-            for field, value in _fields(self).items()
+            f"<tr><th {LEFT}>{escape(_words(field))}</th><td {LEFT}>{_cell(value, of=of)}</td></tr>"
+            for field, value in fields.items()
         )
-        return f"<table><caption>{name}</caption><tbody>{rows}</tbody></table>"
+        return f"<table><caption {LEFT}>{name}</caption><tbody>{rows}</tbody></table>"
 
 
 class StatusCounts(dict[str, int]):
@@ -159,21 +162,34 @@ def _words(name: str) -> str:
     return name.removeprefix("num_").replace("_", " ")
 
 
-def _cell(value: Any) -> str:
-    """Return a value as HTML."""
+def _cell(value: Any, short: bool = False, of: Any = None) -> str:
+    """Return a value as HTML.
+
+    Parameters
+    ----------
+    value : Any
+    short : bool, default False
+        Show the beginning of a key only; the whole key appears under the mouse.
+    of : Any, optional
+        The key of the record; records within it do not repeat it.
+    """
     if value is None:
         return "–"
     if isinstance(value, Enum):
         return escape(str(value.value))
     if isinstance(value, datetime):
-        return escape(f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}")
+        time = f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+        return f'<span style="white-space:nowrap">{escape(time)}</span>'
     if isinstance(value, timedelta):
         return escape(str(timedelta(seconds=round(value.total_seconds()))))
     if isinstance(value, float):
         return escape(f"{value:g}")
     if isinstance(value, TEXTS):
-        style = "" if isinstance(value, str) else f' style="{MONOSPACE}"'
-        return f"<span{style}>{escape(str(value))}</span>"
+        if isinstance(value, str):
+            return f"<span>{escape(value)}</span>"
+        text = escape(str(value))
+        shown = f"{escape(str(value)[:SHORT])}…" if short and len(str(value)) > SHORT else text
+        return f'<span style="{MONOSPACE}" title="{text}">{shown}</span>'
     if isinstance(value, Mapping):
         if value and {*value} <= {*COLOURS}:
             return _bar(value)
@@ -183,7 +199,7 @@ def _cell(value: Any) -> str:
         return _cell(dict(value))
     if isinstance(value, Sequence):
         if value and isinstance(value[0], BaseModel) and not isinstance(value[0], TEXTS):
-            return _table(value)
+            return _table(value, of)
         return "<br>".join(map(_cell, value)) or "–"
     return escape(str(value))
 
@@ -203,23 +219,28 @@ def _bar(tasks: Mapping[str, int]) -> str:
     return f'<span style="{BAR}">{parts}</span> <span>{words}</span>'
 
 
-def _table(items: Sequence[Any]) -> str:
+def _table(items: Sequence[Any], of: Any = None) -> str:
     """Return items as an HTML table; a column for each field that any of them has."""
     rows = [_fields(item) for item in items[:MOST_ROWS]]
+    if of is not None:
+        rows = [{name: one for name, one in row.items() if one != of} for row in rows]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     if not columns:
         return f"<span>{len(items):,} records, none of which exists</span>"
     # Fields that are empty everywhere say nothing.
     full = [name for name in columns if any(row.get(name) not in (None, (), {}) for row in rows)]
-    head = "".join(f'<th style="text-align:left">{escape(_words(name))}</th>' for name in full)
+    head = "".join(f"<th {LEFT}>{escape(_words(name))}</th>" for name in full)
     body = "".join(
         "<tr>"
-        + "".join(f'<td style="text-align:left">{_cell(row.get(name))}</td>' for name in full)
+        + "".join(
+            f"<td {LEFT}>{_cell(row.get(name), short=place > 0)}</td>"
+            for place, name in enumerate(full)
+        )
         + "</tr>"
         for row in rows
     )
     more = len(items) - len(rows)
-    rest = f"<caption>and {more:,} more</caption>" if more > 0 else ""
+    rest = f"<caption {LEFT}>and {more:,} more</caption>" if more > 0 else ""
     return f"<table>{rest}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 

@@ -24,9 +24,11 @@ from alchemistore import (
     Records,
     Scope,
     ScopedKey,
+    StatusChange,
     StatusCounts,
     Task,
     TaskDetails,
+    TaskHistory,
     TaskHub,
     TaskStatusEnum,
     records,
@@ -157,6 +159,12 @@ def test_records_are_a_list_with_a_table() -> None:
     assert read.tags.count("tr") == 4
     for text in (str(TASK), "2026-01-02 03:04:05", "no luck", "a service", "attempts"):
         assert text in read.text
+    # Keys that are not the subject of a row are short; the whole key is in the title.
+    hub = ScopedKey.from_str("TaskHub-" + "2" * 32 + "-org-campaign-project")
+    page = Records([network(taskhub=hub)])._repr_html_()
+    assert str(NETWORK) in Reader(page).text
+    assert str(hub) not in Reader(page).text
+    assert f'title="{hub}"' in page
     # A column that is empty everywhere is left out.
     assert "last service" not in read.text
     assert "none of which exists" in Reader(Records([None, None])._repr_html_()).text
@@ -177,6 +185,17 @@ def test_record_has_a_row_for_each_field() -> None:
     read = Reader(SERVICE._repr_html_())
     assert "identifier" in read.text
     assert "0:01:01" in read.text
+
+
+def test_records_in_a_record_do_not_repeat_its_key() -> None:
+    history = TaskHistory(
+        task=TASK,
+        changes=(StatusChange(status=TaskStatusEnum.waiting, changed_at=TIME),),
+        attempts=(ATTEMPT,),
+    )
+    read = Reader(history._repr_html_())
+    assert read.tags.count("table") == 3
+    assert read.text.count(str(TASK)) == 1
 
 
 def test_records_are_plain_values() -> None:

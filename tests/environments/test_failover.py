@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from alchemistore import Scope, StateStore, StoreUnavailableError
 from alchemistore.database import transaction
 from alchemistore.local import daemon
 from alchemistore.local.postgres import SOCKET_NAME, SYSTEM_USER, PrivatePostgres
+from alchemistore.monitoring.collection import Collection
+from alchemistore.monitoring.readings import database_parts
 from tests.support.campaigns import campaign
 from tests.support.concurrency import Running
 
@@ -161,6 +164,11 @@ def test_standby_answers_reads_and_refuses_writes_with_advice(
         assert standby.get_network_status(made.network) == {"waiting": 2}
         assert standby.wait_for_tasks([scope], timeout=0)
         assert not standby.wait_for_tasks(["nothing-*-*"], timeout=0.2)
+        collection = Collection(database_parts(standby.engine, timedelta(minutes=30)), 10.0)
+        collection.refresh()
+        assert collection.errors() == {}
+        found = {one.family: one.numbers for one in collection.samples()}
+        assert found["database_standby"] == (1,)
         with standby.transaction(readonly=True) as tx:
             assert tx.query_tasks() == sorted(made.tasks, key=str)
         with pytest.raises(StoreUnavailableError, match=r"standby.*target_session_attrs=primary"):

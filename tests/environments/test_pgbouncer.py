@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -15,6 +16,8 @@ from alchemistore.database import engine
 from alchemistore.database.engine import database_url
 from alchemistore.database.notifications import Listener
 from alchemistore.models import CredentialedUserIdentity
+from alchemistore.monitoring.collection import Collection
+from alchemistore.monitoring.readings import database_parts
 from tests.support.calls import ABOUT_ONE, CASES, USER, arguments, make_user, make_world
 from tests.support.campaigns import campaign, chain, register
 from tests.support.concurrency import Running, run_concurrently
@@ -98,6 +101,12 @@ def test_every_call_works(pooled: StateStore) -> None:
             if name == "create_taskhub":
                 tx.delete_taskhub(world[False].network)
             getattr(tx, name)(**arguments(world, name))
+
+
+def test_metrics_can_be_read(pooled: StateStore) -> None:
+    collection = Collection(database_parts(pooled.engine, timedelta(minutes=30)), 10.0)
+    collection.refresh()
+    assert collection.errors() == {}
 
 
 def test_waiting_notices_new_tasks_by_polling(

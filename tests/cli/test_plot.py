@@ -65,6 +65,14 @@ def test_drawing_shows_systems_and_the_status_that_needs_attention(
         assert found.systems[edge.systems[0]] == "middle"
 
 
+def test_status_of_an_edge_is_the_first_that_needs_attention() -> None:
+    key = ScopedKey.from_str("Transformation-" + "0" * 32 + "-org-campaign-project")
+    tasks = dict.fromkeys(("complete", "waiting", "invalid", "running", "error"), 1)
+    for status in ("error", "running", "waiting", "complete", "no tasks"):
+        assert PlottedEdge(key, ("a", "b"), None, tasks).status == status
+        tasks.pop(status, None)
+
+
 @pytest.mark.parametrize("suffix", ["svg", "png"])
 def test_file_is_written_and_summarised(
     plot: Run, made: Campaign, tmp_path: Path, suffix: str

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 IN_FLIGHT = timedelta(hours=1)
 
 
-@click.group()
+@click.group(short_help="Create, upgrade, check or remove the schema; grant rights.")
 def database() -> None:
     """Create, upgrade, check or remove the database schema, or grant rights on it."""
 
@@ -79,7 +79,7 @@ def _upgrade(out: Output, url: str) -> None:
     )
 
 
-@database.command()
+@database.command(short_help="Verify the schema, the data and, on request, the objects.")
 @url_option
 @click.option(
     "--repair",
@@ -184,7 +184,9 @@ def _print(
     return count
 
 
-@database.command("lost-claims")
+@database.command(
+    "lost-claims", short_help="List attempts whose service has not learned of its claim."
+)
 @url_option
 @output_options(KEYS_ONLY)
 def lost_claims(out: Output, url: str) -> None:
@@ -215,7 +217,7 @@ def lost_claims(out: Output, url: str) -> None:
             click.echo(str(attempt.task))
 
 
-@database.command()
+@database.command(short_help="Grant a role the rights that it needs, and no others.")
 @click.argument("role")
 @url_option
 @click.option(

@@ -27,7 +27,7 @@ def default_directory() -> Path:
     return DEFAULT
 
 
-@click.command()
+@click.command(short_help="Run a small free energy campaign on private servers.")
 @click.option(
     "--directory",
     "-d",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 COLOURS = {"ok": "green", "note": "blue", "warning": "yellow", "problem": "red"}
 
 
-@click.command()
+@click.command(short_help="Check whether a store is healthy, and what to do if not.")
 @url_option
 @click.option(
     "--objects/--no-objects",

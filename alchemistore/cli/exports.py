@@ -15,7 +15,7 @@ def exports() -> None:
     """Write this store into another one."""
 
 
-@exports.command("neo4j")
+@exports.command("neo4j", short_help="Write this store into an empty Neo4j of alchemiscale 0.8.")
 @click.argument("graph")
 @url_option
 @user_option

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from alchemistore.store import StateStore
 
 
-@click.group()
+@click.group(short_help="Show task hubs; action tasks; set weights and patterns.")
 def hub() -> None:
     """Show task hubs, action tasks on them, and set weights and restart patterns.
 

@@ -131,7 +131,7 @@ def _done(out: Output, did: str, identity_type: str, identifier: str, **fields: 
     out.say(f"{did} the {identity_type} identity {printable(identifier)}.")
 
 
-@identity.command("list")
+@identity.command("list", short_help="List identities with their scopes and expiry.")
 @url_option
 @type_option
 @output_options(KEYS_ONLY)
@@ -160,7 +160,7 @@ def _fields(found: CredentialedUserIdentity | CredentialedComputeIdentity) -> di
     return fields
 
 
-@identity.command()
+@identity.command(short_help="Show an identity: scopes, expiry and contact.")
 @identity_options
 @output_options(KEYS_ONLY)
 def show(out: Output, url: str, identity_type: str, identifier: str) -> None:
@@ -244,7 +244,7 @@ def add_scope(
     _done(out, "Granted the scopes to", identity_type, identifier, scopes=list(map(str, parsed)))
 
 
-@identity.command()
+@identity.command(short_help="List the scopes of an identity, one per line.")
 @identity_options
 @output_options(KEYS_ONLY)
 def list_scope(out: Output, url: str, identity_type: str, identifier: str) -> None:
@@ -281,7 +281,7 @@ def remove_scope(
     _done(out, "Revoked the scopes of", identity_type, identifier, scopes=list(map(str, parsed)))
 
 
-@identity.command()
+@identity.command(short_help="Disable an identity until it is enabled again.")
 @identity_options
 @output_options(ERRORS_ONLY)
 def disable(out: Output, url: str, identity_type: str, identifier: str) -> None:

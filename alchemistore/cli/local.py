@@ -91,7 +91,7 @@ def status(out: Output, directory: Path | None) -> None:
         sys.exit(EXIT_PROBLEMS_FOUND)
 
 
-@local.command()
+@local.command(short_help="Print shell commands that name the servers, with keys.")
 @directory_option
 @output_options("Print the names of the variables only.")
 def env(out: Output, directory: Path | None) -> None:

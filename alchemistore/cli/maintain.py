@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MISSED = 3
 
 
-@click.command()
+@click.command(short_help="Expire silent services and clean the queue, again and again.")
 @url_option
 @age_option("--lease", "30m", "Compute services without a heartbeat for longer than this expire.")
 @age_option(

@@ -53,7 +53,7 @@ def _rows(store: StateStore) -> Iterator[dict[str, Any]]:
         last = page[-1].registration.name
 
 
-@manager.command("list")
+@manager.command("list", short_help="List compute managers: status, services and errors.")
 @url_option
 @output_options(KEYS_ONLY)
 def list_(out: Output, url: str) -> None:
@@ -69,7 +69,7 @@ def list_(out: Output, url: str) -> None:
     )
 
 
-@manager.command()
+@manager.command(short_help="Remove a compute manager whose status is ERROR.")
 @click.argument("name")
 @url_option
 @yes_option

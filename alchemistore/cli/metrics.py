@@ -33,7 +33,7 @@ def _print_file(context: click.Context, parameter: click.Parameter, value: str |
     context.exit()
 
 
-@click.command()
+@click.command(short_help="Serve numbers about a store to Prometheus.")
 @url_option
 @click.option(
     "--port",

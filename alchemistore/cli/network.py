@@ -37,7 +37,7 @@ MODES = ("full", "partial", "disabled")
 PORTION = 100
 
 
-@click.group()
+@click.group(short_help="Show, add, plot, export and delete networks; set states.")
 def network() -> None:
     """Show, add, export and delete networks, and set their states and strategies.
 
@@ -158,7 +158,7 @@ def list_(out: Output, url: str, scope: str | None, name: str | None, state: str
     out.table(rows, "network", "name", "state", "weight", "transformations", "tasks")
 
 
-@network.command()
+@network.command(short_help="Show a network: state, hub, strategy and tasks.")
 @click.argument("network")
 @url_option
 @output_options(KEYS_ONLY)
@@ -296,7 +296,7 @@ def _strategy(file: BinaryIO) -> Any:
         return gufe_adapter.read_object(file)
 
 
-@network.command()
+@network.command(short_help="Write a network to a file, as a keyed chain in JSON.")
 @click.argument("network")
 @click.argument("file", type=click.File("w", encoding="utf-8", lazy=True), default="-")
 @url_option

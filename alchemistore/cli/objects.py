@@ -20,7 +20,7 @@ def objects() -> None:
     """Maintain the object store (AWS_... variables)."""
 
 
-@objects.command()
+@objects.command(short_help="Remove stored results without a reference.")
 @url_option
 @age_option(
     "--older-than",

@@ -42,7 +42,7 @@ def list_(out: Output, url: str, scope: str | None) -> None:
     out.table(rows, "scope", "waiting_per_transformation", "actioned_per_hub")
 
 
-@quota.command()
+@quota.command(short_help="Show the limits that apply in a scope.")
 @click.argument("scope")
 @url_option
 @output_options(ERRORS_ONLY)

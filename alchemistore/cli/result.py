@@ -47,7 +47,7 @@ def result() -> None:
     """List and get the results of tasks."""
 
 
-@result.command("list")
+@result.command("list", short_help="List the references to results.")
 @url_option
 @click.option("--task", metavar="KEY", help="The results of this task.")
 @click.option("--transformation", "-t", metavar="KEY", help="Those of this transformation.")
@@ -128,7 +128,7 @@ def _references(
             }
 
 
-@result.command()
+@result.command(short_help="Write all results of a network to files in a directory.")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @url_option
 @click.option("--task", metavar="KEY", help="The results of this task.")
@@ -258,7 +258,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         part.unlink(missing_ok=True)
 
 
-@result.command()
+@result.command(short_help="Write results to files, as gufe's JSON.")
 @keys_argument("RESULT...")
 @url_option
 @click.option(

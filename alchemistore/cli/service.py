@@ -56,7 +56,7 @@ def _rows(
         last = page[-1].registration.identifier
 
 
-@service.command("list")
+@service.command("list", short_help="List compute services: host, tasks, silence and failures.")
 @url_option
 @click.option("--manager", metavar="NAME", help="Only those of this compute manager.")
 @age_option("--silent", None, "Only those without a heartbeat for this long, e.g. 30m.")
@@ -77,7 +77,7 @@ def list_(out: Output, url: str, manager: str | None, silent: timedelta | None) 
     )
 
 
-@service.command()
+@service.command(short_help="Remove silent compute services, and release their tasks.")
 @keys_argument("[SERVICE...]", required=False)
 @url_option
 @age_option("--lease", "30m", "Remove services without a heartbeat for longer than this.")

@@ -43,7 +43,7 @@ WIDE = 250
 MINUTE = timedelta(minutes=1)
 
 
-@click.command()
+@click.command(short_help="Show tasks by status, rates, services, and what is oldest.")
 @url_option
 @scope_option
 @age_option("--since", "10m", "Time over which claims and results are counted.")

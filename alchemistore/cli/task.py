@@ -238,7 +238,7 @@ def _weights(tx: StateStore, key: str) -> dict[str, float | None]:
     return {str(hub): tx.get_task_weights([key], hub)[0] for hub in hubs}
 
 
-@task.command()
+@task.command(short_help="Show all changes of status and all attempts.")
 @keys_argument("TASK...")
 @url_option
 @click.option("--tracebacks", is_flag=True, help="Also print the tracebacks of its failures.")
@@ -298,7 +298,7 @@ def _print_history(out: Output, found: TaskHistory, errors: list[list[str]] | No
                 out.say(shown(line))
 
 
-@task.command()
+@task.command(short_help="Print what was written while a task ran.")
 @click.argument("key", metavar="TASK")
 @url_option
 @click.option("--attempt", type=click.IntRange(1), help="Only this attempt.")
@@ -447,7 +447,7 @@ def set_status(
     out.say(f"Set {counted(done, 'task')} to {status}.")
 
 
-@task.command("set-priority")
+@task.command("set-priority", short_help="Set the priority of tasks; 1 is the most urgent.")
 @click.argument("priority", type=click.IntRange(1))
 @keys_argument("TASK...")
 @url_option

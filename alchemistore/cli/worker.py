@@ -42,7 +42,7 @@ def _default_name() -> str:
     return f"{socket.gethostname()}-{uuid.uuid4().hex}"
 
 
-@click.command()
+@click.command(short_help="Run tasks in processes of their own; store their results.")
 @url_option
 @click.option(
     "--directory",

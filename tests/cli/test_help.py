@@ -85,6 +85,18 @@ def test_help_of_every_command_is_printed(run: Run, path: tuple[str, ...], optio
     assert done.stderr == ""
 
 
+def test_lists_of_commands_fit_on_a_terminal(run: Run) -> None:
+    for path in ALL:
+        command: click.Command = main
+        for name in path:
+            assert isinstance(command, click.Group)
+            command = command.commands[name]
+        if isinstance(command, click.Group):
+            shown = run(*path, "--help").stdout.partition("Commands:")[2]
+            assert shown
+            assert not [line for line in shown.splitlines() if line.endswith("...")], path
+
+
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
 def test_every_option_is_explained(path: tuple[str, ...]) -> None:
     command: click.Command = main

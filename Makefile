@@ -74,6 +74,12 @@ bench-claims: $(VENV)/.test  ## measure claims on long queues (ARGS='--deep', AR
 bench-http: $(VENV)/.test  ## measure claims over HTTP, through alchemiscale (ARGS='--bolt ...')
 	$(BIN)/python -m bench.http $(ARGS)
 
+bench-peers: $(VENV)/.peers  ## compare with exorcist, procrastinate and pgqueuer (ARGS='--deep')
+	$(BIN)/python -m bench.peers $(ARGS)
+
+bench-original: $(VENV)/.test  ## compare with alchemiscale's own store on a private Neo4j (needs Java)
+	$(BIN)/python -m bench.original $(ARGS)
+
 build: $(VENV)/.dev  ## build the wheel and the source archive into dist/
 	$(BIN)/python -m build
 
@@ -81,4 +87,4 @@ clean:  ## remove everything that make created, except data
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .PHONY: help demo demo-clean check test test-neo4j test-postgres15 soak lint format statements catalog \
-    migration docs bench bench-claims bench-http build clean
+    migration docs bench bench-claims bench-http bench-peers bench-original build clean

@@ -44,8 +44,19 @@ class Server:
         self.url: URL = parse_url(url)
 
     @contextmanager
-    def database(self, template: str | None = None) -> Iterator[str]:
+    def database(
+        self, template: str | None = None, *, schema: bool = True, durable: bool = True
+    ) -> Iterator[str]:
         """Create a database with the schema, or a copy of an unused database; drop it at the end.
+
+        Parameters
+        ----------
+        template : str, optional
+            URL of the database to copy.
+        schema : bool, default True
+            Create the tables of this package.
+        durable : bool, default True
+            Wait for the disk at each commit, unless the server does not.
 
         Yields
         ------
@@ -62,7 +73,14 @@ class Server:
             connection.execute(sql.SQL("CREATE DATABASE {}{}").format(sql.Identifier(name), copied))
         try:
             url = self.url.set(database=name).render_as_string(hide_password=False)
-            if template is None:
+            if not durable:
+                with connect(self.url) as connection:
+                    connection.execute(
+                        sql.SQL("ALTER DATABASE {} SET synchronous_commit = off").format(
+                            sql.Identifier(name)
+                        )
+                    )
+            if template is None and schema:
                 with opened(url) as store:
                     store.initialize()
             yield url

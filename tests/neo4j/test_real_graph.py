@@ -16,7 +16,7 @@ from alchemistore.neo4j.graph import Neo4jGraph
 from alchemistore.neo4j.importer import GraphImport
 from alchemistore.neo4j.reader import GraphReader
 from alchemistore.neo4j.verification import Verification
-from tests.neo4j.server import build, missing, serving
+from bench.neo4j_server import build, missing, serving
 from tests.support.recorded_graph import DATA, RecordedGraph, record
 
 CHECKOUT = Path(__file__).parents[2]

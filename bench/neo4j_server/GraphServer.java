@@ -8,7 +8,7 @@ import org.neo4j.dbms.api.DatabaseManagementServiceBuilder;
 
 /**
  * Serves a graph on the loopback interface until its standard input ends, so that it never outlives
- * the tests. It takes any password.
+ * the program that started it. It takes any password.
  */
 public final class GraphServer {
 

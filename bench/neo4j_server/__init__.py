@@ -1,4 +1,4 @@
-"""A private Neo4j of Maven's packages, for the tests that need a real one."""
+"""A private Neo4j of Maven's packages, for benchmarks and tests that need a real one."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ OPENED = ("java.base/java.nio", "java.base/sun.nio.ch", "java.base/java.util.con
 
 
 def missing() -> str | None:
-    """The program that is missing here; None if all are there."""
+    """Return the name of a program that is missing here; None if all are there."""
     return next((name for name in ("mvn", "javac", "java") if shutil.which(name) is None), None)
 
 
 def build(directory: Path) -> Path:
-    """Fetch the packages and compile the program, once for a directory; return the directory."""
+    """Build the program from fetched packages, once for a directory; return the directory."""
     done = directory / f"{PROGRAM}.class"
     if not done.exists():
         directory.mkdir(parents=True, exist_ok=True)

@@ -113,7 +113,7 @@ def our_queue(run: Run, waiting: int, durable: bool) -> Iterator[OurQueue]:
 def contest(
     run: Run, waiting: int, durable: bool, peers: Sequence[Peer], rounds: int, submissions: int
 ) -> list[Row]:
-    """Measure claims, settlements and submissions of all peers in turn; claimed tasks are finished."""
+    """Measure claims, settlements and submissions of all peers in turn; finish each claim."""
     settled: dict[str, list[float]] = {peer.name: [] for peer in peers}
 
     def turn(peer: Peer) -> Contestant:
@@ -151,7 +151,7 @@ def _submitting(peer: Peer) -> Contestant:
 
 
 def drain(run: Run, waiting: int, durable: bool, peers: Sequence[Peer]) -> list[Row]:
-    """Measure claims until no task is left: the claims of the first, the middle and the last tenth."""
+    """Measure claims until no task is left: those of the first, the middle and the last tenth."""
     tenth = waiting // 10
     claims: dict[str, list[float]] = {peer.name: [] for peer in peers}
     with run.step(f"drain {waiting:,}, {DURABLE[durable]}", 10) as advance:

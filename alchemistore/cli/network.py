@@ -45,7 +45,7 @@ def network() -> None:
     """
 
 
-@network.command()
+@network.command(short_help="Add the network and the results in a file.")
 @click.argument("file", type=click.File("rb"))
 @url_option
 @click.option("--scope", "-s", required=True, help="org-campaign-project to store the content in.")
@@ -207,7 +207,7 @@ def state(out: Output, url: str, network: str, state: str | None) -> None:
     out.say(found)
 
 
-@network.command()
+@network.command(short_help="Show or set the strategy of a network and its state.")
 @click.argument("network")
 @url_option
 @click.option(

@@ -27,7 +27,7 @@ def _print(out: Output, found: Quota) -> None:
         out.record({**fields, **nothing})
 
 
-@quota.command("list")
+@quota.command("list", short_help="List the limits that were set.")
 @url_option
 @scope_option
 @output_options(KEYS_ONLY)

@@ -66,7 +66,7 @@ def require(tx: StateStore, key: str) -> None:
         raise MissingObjectError(key)
 
 
-@task.command("list")
+@task.command("list", short_help="List tasks: status, priority, attempts and last service.")
 @url_option
 @scope_option
 @click.option("--status", type=click.Choice(STATUSES), help="Only with this status.")

@@ -7,11 +7,12 @@ import sys
 from bench.bulk import against_no_queue
 from bench.contention import throughput, waits
 from bench.long_transaction import old_transaction
-from bench.queue_depth import depth, naive
+from bench.queue_depth import depth, depths, naive
 from bench.run import main
 
 SUITES = {
     "depth": depth,
+    "depths": depths,
     "naive": naive,
     "throughput": throughput,
     "waits": waits,

@@ -50,6 +50,16 @@ def depth(run: Run) -> list[Measure]:
     return measures
 
 
+def depths(run: Run) -> list[Measure]:
+    """Measure one claim at growing depths, with --deep up to a million waiting tasks."""
+    sizes = [run.size(10_000, 2_000), run.size(100_000, 4_000)]
+    return [
+        measure
+        for size in [*sizes, 1_000_000][: 3 if run.deep else 2]
+        for measure in _at(run, size, Target(1.5), details=False)
+    ]
+
+
 def _at(run: Run, waiting: int, target: Target, details: bool) -> list[Measure]:
     rounds = run.size(500, 50)
     with (

@@ -99,6 +99,7 @@ class Server:
             **settings,
             "python": platform.python_version(),
             "psycopg": psycopg.__version__,
+            "processor": _processor(),
             "cores": str(os.cpu_count()),
             "load at the start": f"{os.getloadavg()[0]:.1f}",
         }
@@ -134,6 +135,15 @@ def opened(url: str) -> Iterator[StateStore]:
         yield store
     finally:
         store.close()
+
+
+def _processor() -> str:
+    """Return the name of the processor of this machine, as Linux knows it."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return platform.machine()
 
 
 def _name(url: str) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import timedelta
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from alchemistore.maintenance.doctor import Diagnosis, Limits
     from alchemistore.store import StateStore
 
+# Where the text of a finding begins.
+INDENT = 23
 COLOURS = {"ok": "green", "note": "blue", "warning": "yellow", "problem": "red"}
 
 
@@ -50,7 +55,7 @@ def doctor(
     running: timedelta,
     attempts: int,
 ) -> None:
-    """Check whether a store in operation is healthy, and print what to do about each finding.
+    """Check a store in operation, and print what to do about each finding.
 
     It looks at the revision of the schema, settings of the server, connections, old transactions,
     dead rows, indexes, silent services, stuck tasks, clocks, and the object store. It changes
@@ -118,6 +123,20 @@ def _object_store() -> Diagnosis:
 
 def _print(one: Diagnosis) -> None:
     level = click.style(f"{one.level:<7}", fg=COLOURS[one.level])
-    click.echo(f"{level}  {one.subject:<12}  {printable(one.text)}")
+    first, *more = _lines(one.text)
+    click.echo(f"{level}  {one.subject:<12}  {first}")
+    for line in more:
+        click.echo(f"{'':<{INDENT}}{line}")
     if one.advice is not None:
-        click.echo(f"{'':<23}→ {printable(one.advice)}")
+        mark = "→"
+        for line in _lines(one.advice, 2):
+            click.echo(f"{'':<{INDENT}}{mark} {line}")
+            mark = " "
+
+
+def _lines(text: str, more: int = 0) -> list[str]:
+    """Return a text in lines that fit beside the subjects, or in one where nobody is watching."""
+    if not sys.stdout.isatty():
+        return [printable(text)]
+    width = max(shutil.get_terminal_size().columns - INDENT - more, 30)
+    return textwrap.wrap(printable(text), width, break_on_hyphens=False) or [""]

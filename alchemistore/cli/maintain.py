@@ -57,7 +57,7 @@ def maintain(
     interval: float,
     queue_interval: float,
 ) -> None:
-    """Carry out the regular work of a store, again and again until it is interrupted, or --once.
+    """Carry out the regular work of a store, until it is interrupted, or --once.
 
     In each round, silent compute services and managers expire, the tasks of these services are set
     to waiting, and the floors of the queue are raised. Every --queue-interval, empty lanes of the

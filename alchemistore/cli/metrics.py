@@ -91,7 +91,7 @@ def metrics(
     objects: bool | None,
     once: bool,
 ) -> None:
-    """Serve numbers about tasks, claims, services, the queue and the servers to Prometheus.
+    """Serve numbers about tasks, services and the servers to Prometheus.
 
     The database is read in the background, by one connection, every --interval. A part of the
     numbers that takes long to read is read less often, so that reading takes at most a twentieth

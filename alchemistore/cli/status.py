@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Mapping
 from datetime import timedelta
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -38,6 +40,8 @@ STATUSES = {
     "deleted": ("bright_black", "-"),
 }
 BAR = 40
+# Where the words beside the name of a fact begin.
+INDENT = 11
 # Columns of a page that is not shown on a terminal.
 WIDE = 250
 MINUTE = timedelta(minutes=1)
@@ -270,23 +274,22 @@ def picture(found: Mapping[str, Any], columns: int) -> Group:
     if more := found["networks_not_shown"]:
         lines.append(Text(f"{counted(more, 'more network')}; --networks shows more of them."))
     services = found["services"]
-    lines += [
-        Text(),
-        Text(
-            f"Services   {services['alive']:,} alive, {services['silent']:,} silent,"
-            f" {services['expired']:,} expired"
-        ),
-        Text(
-            f"Rates      {found['claims_per_minute']:g} claims and"
-            f" {found['results_per_minute']:g} results per minute,"
-            f" of which {found['failures_per_minute']:g} failed,"
-            f" over {duration(found['minutes'] * MINUTE)}"
-        ),
-        Text(f"Lost       {counted(found['lost_attempts'], 'attempt')} lost with their services"),
-        Text(f"Claimable  {_longest(found['claimable'], found, 'oldest_claimable', 'claimable')}"),
-        Text(f"Running    {_longest(found['tasks'].get('running', 0), found, 'oldest_running')}"),
-        Text(f"Time       {found['time']:%Y-%m-%d %H:%M:%S} UTC"),
-    ]
+    lines.append(Text())
+    for name, words in {
+        "Services": f"{services['alive']:,} alive, {services['silent']:,} silent,"
+        f" {services['expired']:,} expired",
+        "Rates": f"{found['claims_per_minute']:g} claims and"
+        f" {found['results_per_minute']:g} results per minute,"
+        f" of which {found['failures_per_minute']:g} failed,"
+        f" over {duration(found['minutes'] * MINUTE)}",
+        "Lost": f"{counted(found['lost_attempts'], 'attempt')} lost with their services",
+        "Claimable": _longest(found["claimable"], found, "oldest_claimable", "claimable"),
+        "Running": _longest(found["tasks"].get("running", 0), found, "oldest_running"),
+        "Time": f"{found['time']:%Y-%m-%d %H:%M:%S} UTC",
+    }.items():
+        wrapped = textwrap.wrap(words, max(columns - INDENT, 30), break_on_hyphens=False)
+        for line, beginning in zip(wrapped, chain([name], repeat("")), strict=False):
+            lines.append(Text(f"{beginning:<{INDENT}}{line}"))
     return Group(*lines)
 
 

@@ -287,8 +287,11 @@ def _print_history(out: Output, found: TaskHistory, errors: list[list[str]] | No
         out.say()
         out.table(
             [dict(attempt) for attempt in found.attempts],
-            *("attempt", "service", "hostname", "claimed_at", "ended_at", "outcome", "result"),
+            *("attempt", "service", "hostname", "claimed_at", "ended_at", "outcome"),
         )
+        for attempt in found.attempts:
+            if attempt.result is not None:
+                out.say(f"Result of attempt {attempt.attempt}: {attempt.result}")
     for one in found.restarts:
         out.say(f"Restarted by {shown(one.pattern)}: {one.retries} of {one.max_retries} times")
     for failure in errors or ():

@@ -178,7 +178,7 @@ class Report:
         where = f"{worst.first} → {worst.second} in {worst.environment}"
         tell(
             console,
-            f"  The largest deviation is {abs(worst.deviation):.1f} σ ({where}); chance gives one"
+            f"  Largest deviation: {abs(worst.deviation):.1f} σ ({where}); chance gives one"
             f" as large in {_odds(largest_of(len(legs), worst.deviation))}.",
         )
         squares = sum(leg.deviation**2 for leg in legs)

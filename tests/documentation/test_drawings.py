@@ -1,13 +1,15 @@
-"""The drawings are those that their scripts draw."""
+"""The drawings are those that their scripts draw, and the screens are shown."""
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 
 import pytest
 
-DRAWINGS = Path(__file__).parents[2] / "docs" / "drawings"
+DOCS = Path(__file__).parents[2] / "docs"
+DRAWINGS = DOCS / "drawings"
 SCRIPT = runpy.run_path(str(DRAWINGS / "draw.py"))
 
 
@@ -17,6 +19,8 @@ def test_drawing_is_up_to_date(name: str) -> None:
     assert (DRAWINGS / f"{name}.svg").read_text() == SCRIPT["DRAWINGS"][name]().svg()
 
 
-def test_every_drawing_is_shown() -> None:
-    concepts = (DRAWINGS.parent / "concepts.md").read_text()
-    assert [name for name in SCRIPT["DRAWINGS"] if f"drawings/{name}.svg" not in concepts] == []
+def test_every_picture_is_shown_and_exists() -> None:
+    text = "\n".join(page.read_text() for page in DOCS.glob("*.md"))
+    shown = re.findall(r"!\[[^\]]+\]\(drawings/([\w.-]+)\)", text)
+    kept = [file.name for file in DRAWINGS.iterdir() if file.suffix in (".svg", ".png")]
+    assert sorted(shown) == sorted(kept)

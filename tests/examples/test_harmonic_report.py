@@ -150,7 +150,7 @@ def test_deviation_of_more_than_three_sigmas_is_flagged_and_explained(legs: list
     assert "+3.5 σ !" in table_of(report)
     # Of 40 normal deviations, the largest is at least 3.5 in 1.8 % of cases.
     assert "39 of 40 transformations agree with the exact values" in text
-    assert "The largest deviation is 3.5 σ (anna → bert in solvent)" in text
+    assert "Largest deviation: 3.5 σ (anna → bert in solvent)" in text
     assert "chance gives one as large in 2 % of campaigns" in text
     assert "χ² = 12.2; chance gives more in 100 % of campaigns" in text
 

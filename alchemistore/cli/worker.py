@@ -183,6 +183,9 @@ def _handle_signals(service: Worker) -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handle)
         signal.signal(signal.SIGINT, handle)
+        # `nohup` ignores it.
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, handle)
 
 
 def _print(out: Output, event: Event) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from importlib import import_module
 from pathlib import Path
 
 from alchemistore import gufe_adapter
@@ -20,6 +21,8 @@ def load() -> None:
     """
     # An attribute is imported when it is first used.
     assert gufe_adapter.create_stored_dag is not None
+    # Most protocols draw random numbers, and gufe needs NumPy.
+    import_module("numpy.random")
 
 
 def perform(directory: Path, log: Path, retries: int) -> int:
@@ -52,7 +55,5 @@ def perform(directory: Path, log: Path, retries: int) -> int:
 
 
 def _draw_new_random_numbers() -> None:
-    # Python does so for `random`. Otherwise, all attempts would draw the same numbers.
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed()
+    # Otherwise, all attempts would draw the same ones. Python does so for its own `random`.
+    sys.modules["numpy.random"].seed()

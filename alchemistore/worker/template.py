@@ -21,6 +21,8 @@ from typing import Any
 from alchemistore.errors import GufeNotInstalledError
 
 PR_SET_PDEATHSIG = 1
+# Those that a worker handles.
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 def die_with_parent(parent: int) -> None:
@@ -40,7 +42,7 @@ def die_with_parent(parent: int) -> None:
 def main() -> None:
     """Start a process for each request on standard input, until the worker ends."""
     # Ctrl-C and the signals of a batch queue go to all processes; the worker decides.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     die_with_parent(int(sys.argv[1]))
     from alchemistore.worker.attempt import load
@@ -103,7 +105,7 @@ def _become_attempt(template: int, request: dict[str, Any]) -> None:
     code = 1
     try:
         _lead_group(0)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         die_with_parent(template)
         _redirect(request["log"])

@@ -24,7 +24,9 @@ CHECKOUT = Path(__file__).parents[2]
 NAME = "a worker"
 # What the processes of attempts need to find the protocol of the tests.
 MODULES = {
-    "PYTHONPATH": os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "examples")]),
+    "PYTHONPATH": os.pathsep.join(
+        [str(CHECKOUT), str(CHECKOUT / "examples"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    ),
     "ALCHEMISTORE_MODULES": "tests.support,harmonic",
 }
 

@@ -28,11 +28,15 @@ FORKS.set_forkserver_preload(["alchemistore.objectstore", "alchemistore.worker",
 
 def execute(arguments: list[str], environment: dict[str, str], output: Connection) -> None:
     """Run a command in this process, as its console script does."""
+    # A terminal and a batch queue send signals to a process and everything that it has started.
+    os.setpgid(0, 0)
     os.environ.clear()
     os.environ.update(environment)
     for number in (1, 2):
         os.dup2(output.fileno(), number)
     output.close()
+    # The tests may run under `nohup`.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     sys.argv = ["alchemistore", *arguments]
     main()
 
@@ -58,9 +62,13 @@ class Process:
         raise AssertionError("".join(said))
 
     def send(self, number: int) -> None:
-        """Send a signal."""
+        """Send a signal to its process group."""
         assert self._process.pid is not None
-        os.kill(self._process.pid, number)
+        os.killpg(self._process.pid, number)
+
+    def kill(self) -> None:
+        """Kill it alone."""
+        self._process.kill()
 
     def end(self) -> int | None:
         """Wait for its end, and return the exit code."""
@@ -110,7 +118,7 @@ def test_two_workers_share_a_hub_and_one_takes_over_from_a_killed_one(
     second = start("second", "--max-tasks", "4")
     for _ in others:
         assert second.until("finished")["ok"]
-    killed.send(signal.SIGKILL)
+    killed.kill()
     assert killed.end() == -signal.SIGKILL
     # The attempt ends with its worker; processes that it has started may go on.
     assert ended(found[:1])
@@ -163,10 +171,10 @@ def test_second_signal_stops_at_once_and_gives_the_claim_back(
     assert [one.outcome for one in attempts(store, task)] == ["deregistered"]
 
 
-def test_waiting_worker_ends_at_a_signal(store: StateStore, start: Start) -> None:
+def test_waiting_worker_ends_with_its_terminal(store: StateStore, start: Start) -> None:
     worker = start("idle")
     worker.until("registered")
-    worker.send(signal.SIGTERM)
+    worker.send(signal.SIGHUP)
     assert worker.until("ended")["reason"] == "it was told to end"
     assert worker.end() == 0
     assert store.query_computeservices() == []

@@ -166,6 +166,17 @@ def test_task_after_the_wall_time_is_stopped_with_everything_it_started(
     assert store.get_task_tracebacks(task) == [["the wall time of the attempt, 0.1 s, is over"]]
 
 
+def test_process_that_a_task_leaves_behind_is_ended(
+    run: Run, store: StateStore, scope: Scope, tmp_path: Path
+) -> None:
+    task = only_task(tricks(store, scope, f"orphan {tmp_path / 'pid'}"))
+    run()
+    assert status(store, task) == "complete"
+    left = int((tmp_path / "pid").read_text())
+    # It may be a zombie for a moment.
+    wait_until(lambda: not psutil.pid_exists(left))
+
+
 def test_process_cannot_allocate_more_than_its_memory(
     run: Run, store: StateStore, scope: Scope
 ) -> None:

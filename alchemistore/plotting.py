@@ -32,6 +32,8 @@ INK, PALE, NODE = "#1f2430", "#9aa0a8", "#e8edf4"
 # With more edges or systems, their labels would cover each other.
 MOST_LABELS = 60
 NAME_SIZE = 22
+# Iterations times systems of a layout.
+STEPS = 45_000
 # The colours of a network without any result range over this.
 SMALLEST_RANGE = 0.1
 KCAL = "kilocalorie / mole"
@@ -238,7 +240,14 @@ def draw(
         axes.axis("off")
         axes.margins(0.08)
         title = network.name or str(network.network)
-        axes.set_title(title, loc="left", weight="bold", color=INK, fontsize=10, parse_math=False)
+        axes.set_title(
+            title,
+            loc="left",
+            weight="bold",
+            color=INK,
+            fontsize=10 * _scale(axes),
+            parse_math=False,
+        )
         if by_estimate:
             _draw_estimates(figure, axes, network, places)
         else:
@@ -265,7 +274,9 @@ def _layout(networkx: Any, graph: Any) -> dict[str, tuple[float, float]]:
         spread = networkx.spring_layout(
             graph.subgraph(part),
             seed=7,
-            iterations=300,
+            # Fewer for a large network, whose iterations take longer.
+            iterations=min(300, max(30, STEPS // len(part))),
+            method="force",
             pos=networkx.circular_layout(part),
             k=2.6 / math.sqrt(len(part)),
         )
@@ -288,6 +299,11 @@ def _size(places: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
     # The bounds keep the text readable.
     scale = min(max(1.6 * longest, 3.5), 30.0) / max(longest, 1e-9)
     return max(width * scale + 1.5, 4.5), max(height * scale + 1.5, 3.5)
+
+
+def _scale(axes: Any) -> float:
+    """Return how much larger the title and the legend are, because the figure is large."""
+    return max(float(axes.figure.get_figwidth()) / 14, 1.0)
 
 
 def _side(part: Sequence[str]) -> float:
@@ -435,10 +451,10 @@ def _legend(axes: Any, handles: list[Any], title: str) -> None:
         ncols=min(len(handles), 5),
         frameon=False,
         handlelength=3.2,
-        fontsize=8,
+        fontsize=8 * _scale(axes),
     )
     legend.get_title().set_color(PALE)
-    legend.get_title().set_fontsize(7.5)
+    legend.get_title().set_fontsize(7.5 * _scale(axes))
 
 
 def _draw_systems(axes: Any, network: PlottedNetwork, places: Any) -> None:

@@ -1,7 +1,7 @@
-"""Fill a Neo4j with networks through alchemiscale's own store, and with waiting tasks by Cypher.
+"""Fill a Neo4j with networks through alchemiscale's own store; with tasks and results by Cypher.
 
 It runs under an interpreter with alchemiscale, as
-``python -m bench.graph_fill BOLT NETWORKS TRANSFORMATIONS TASKS``.
+``python -m bench.graph_fill BOLT NETWORKS TRANSFORMATIONS TASKS RESULTS``.
 """
 
 from __future__ import annotations
@@ -32,9 +32,39 @@ ADD_TASKS = """
         CREATE (h)-[:ACTIONS {weight: 0.5, task: t._scoped_key}]->(t)
     } IN TRANSACTIONS OF 200 ROWS
 """
+# One result for each of these tasks, which are complete then; each tenth is a failure instead.
+ADD_RESULTS = """
+    MATCH (h:TaskHub)-[a:ACTIONS]->(t:Task)-[:PERFORMS]->(e) WITH * LIMIT $results
+    CALL (a, t, e) {
+        WITH a, t, e, replace(randomUUID(), '-', '') AS token, rand() >= 0.1 AS ok
+        CREATE (r:GufeTokenizable:ProtocolDAGResultRef {
+            _org: 'bench', _campaign: 'graph', _project: 'one', _json_props: [],
+            _gufe_key: 'ProtocolDAGResultRef-' + token,
+            _scoped_key: 'ProtocolDAGResultRef-' + token + '-bench-graph-one',
+            location: 'protocoldagresult/bench/graph/one/' + e._gufe_key + '/'
+                + CASE WHEN ok THEN 'results' ELSE 'failures' END
+                + '/ProtocolDAGResult-' + token + '/obj.json.zst',
+            obj_key: 'ProtocolDAGResult-' + token, scope: 'bench-graph-one', ok: ok,
+            datetime_created: toString(datetime()), creator: 'service'
+        })
+        CREATE (t)-[:RESULTS_IN]->(r)
+        FOREACH (_ IN CASE WHEN ok THEN [] ELSE [1] END |
+            CREATE (b:GufeTokenizable:Tracebacks {
+                _org: 'bench', _campaign: 'graph', _project: 'one', _json_props: [],
+                _gufe_key: 'Tracebacks-' + token,
+                _scoped_key: 'Tracebacks-' + token + '-bench-graph-one',
+                tracebacks: [reduce(all = '', n IN range(1, 100) | all + 'line of a traceback\n')],
+                source_keys: ['Unit-' + token], failure_keys: ['ProtocolUnitFailure-' + token]
+            })
+            CREATE (b)-[:DETAILS]->(r)
+        )
+        SET t.status = CASE WHEN ok THEN 'complete' ELSE 'error' END
+        FOREACH (_ IN CASE WHEN ok THEN [1] ELSE [] END | DELETE a)
+    } IN TRANSACTIONS OF 2000 ROWS
+"""
 
 
-def main(url: str, networks: int, transformations: int, tasks: int) -> None:
+def main(url: str, networks: int, transformations: int, tasks: int, results: int) -> None:
     """Fill the database, after everything in it was removed."""
     from harmonic.protocol import HarmonicProtocol
     from harmonic.system import HarmonicWell
@@ -62,6 +92,7 @@ def main(url: str, networks: int, transformations: int, tasks: int) -> None:
         )
     with store.graph.session() as session:
         session.run(ADD_TASKS, each=tasks // (networks * transformations)).consume()
+        session.run(ADD_RESULTS, results=results).consume()
     store.close()
 
 

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from alchemistore.models import Scope, ScopedKey
+from alchemistore.neo4j.keys import key_in
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -76,6 +79,12 @@ class PartReport:
     def find(self, key: object, text: str, *, document: bool = False) -> None:
         """Add a finding."""
         self.findings[Finding(str(key), text, document)] = None
+
+    def note_key(self, key: ScopedKey, scope: Scope) -> None:
+        """Record the new key of an object, if the one it has is of another scope."""
+        if key.scope != scope:
+            assert key.token is not None
+            self.new_keys[str(key)] = str(key_in(scope, key.qualname, key.token))
 
     def add(self, other: PartReport) -> None:
         """Add another report about the same part."""

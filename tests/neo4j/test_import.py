@@ -18,9 +18,9 @@ from alchemistore import (
     TaskStatusEnum,
 )
 from alchemistore.errors import GraphError
-from alchemistore.neo4j import objects, statements
 from alchemistore.neo4j.graph import Row
 from alchemistore.neo4j.importer import GraphImport
+from alchemistore.neo4j.imports import objects, staging
 from alchemistore.neo4j.reader import GraphReader
 from alchemistore.neo4j.report import PartReport
 from alchemistore.operations.networks import create_network
@@ -315,6 +315,7 @@ def test_second_import_removes_what_left_the_graph(store: StateStore, graph: Rec
     }
     assert changed["identities"] == {"identities": (0, 0, 2)}
     assert changed["services"]["managers"] == (0, 0, 2)
+    assert changed["services that left the graph"] == {"services": (0, 0, 1)}
     assert store.query_networks(scope=ONE) == [large(store)]
     assert not store.check_existence(here(gone["key"]))
     assert changes(imported(store, graph)) == {}
@@ -463,7 +464,7 @@ def test_role_that_may_not_create_temporary_tables_is_told_what_to_do(
     store: StateStore, graph: RecordedGraph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = text("SELECT false, 'data', 'owner'")
-    monkeypatch.setattr(statements, "MAY_STAGE", refused)
+    monkeypatch.setattr(staging, "MAY_STAGE", refused)
     with pytest.raises(GraphError, match="GRANT TEMPORARY ON DATABASE data TO owner"):
         imported(store, graph)
 

@@ -1,0 +1,1 @@
+"""The steps of an import by subject: rows of a graph are staged, corrected and merged."""

@@ -17,6 +17,7 @@ from sqlalchemy.engine import ExecutionContext
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from alchemistore.database import together
+from alchemistore.database.plan_age import RENEW, PlanAge
 from alchemistore.database.shortening import shortened
 from alchemistore.database.terms import Isolation, Terms, begin, set_session
 from alchemistore.settings import Settings, default_schema, get_settings
@@ -29,9 +30,9 @@ MALFORMED = (
     f"not a database URL: {EXPECTED}; write '@', ':', '/', '?', '#' and '%' inside user and"
     " password as %40, %3A, %2F, %3F, %23 and %25"
 )
-# The names under which a connection of the pool notes whether it leads to a pooler, and the terms
-# of its session.
-POOLER, SESSION_TERMS = "pooler", "session_terms"
+# The names under which a connection of the pool notes whether it leads to a pooler, the terms of
+# its session, and the age of its plans.
+POOLER, SESSION_TERMS, PLAN_AGE = "pooler", "session_terms", "plan_age"
 # Connection parameters that have a place of their own in an SQLAlchemy URL.
 _IN_URL = ("user", "password", "host", "port", "dbname")
 # Connection parameters that `address` leaves out.
@@ -233,22 +234,33 @@ def _begin(connection: Connection) -> None:
     terms: Terms | None = options["terms"]
     version = driver.info.server_version
     connection.info.pop(together.BEGIN, None)
+    connection.info.pop(together.FIRST, None)
     if options.get("by_store") and options.get("keeps_sessions") and not connection.info[POOLER]:
         if connection.info.get(SESSION_TERMS) != terms:
             connection.exec_driver_sql(set_session(options["terms"], version))
             connection.info[SESSION_TERMS] = terms
+        old = connection.info.setdefault(PLAN_AGE, PlanAge()).count()
         if options.get("autocommit"):
+            _send_first(connection, old)
             return
         terms = None
     else:
+        old = False
         # Others may change settings of the session.
         connection.info.pop(SESSION_TERMS, None)
     isolation: Isolation = options.get("isolation", "READ COMMITTED")
     statements = begin(terms, version, isolation, options.get("readonly", False))
     if terms is None and options.get("deferred") and together.is_quiet(driver):
         connection.info[together.BEGIN] = statements
-        return
-    connection.exec_driver_sql(statements)
+    else:
+        connection.exec_driver_sql(statements)
+    _send_first(connection, old)
+
+
+def _send_first(connection: Connection, old: bool) -> None:
+    """Send a statement that drops the plans of the session with the next one, if they are old."""
+    if old:
+        connection.info[together.FIRST] = RENEW
 
 
 def _prepare(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -27,8 +27,10 @@ from alchemistore.errors import OutcomeUnknownError
 
 # The name under which a connection notes the BEGIN that it has not sent yet.
 BEGIN = "begin"
+# The same for a statement about the session, which goes before the first one after BEGIN.
+FIRST = "first"
 # The execution option that holds the statements to send together.
-_STATEMENTS = "alchemistore_statements"
+STATEMENTS = "alchemistore_statements"
 COMMIT = "COMMIT"
 _DIALECT = dialect.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy has no types for it
 
@@ -55,13 +57,17 @@ class Answer:
             self.then(rows)
 
 
+# Texts of statements with their parameters and answers.
+Statements: TypeAlias = list[tuple[str, dict[str, Any] | None, Answer]]
+
+
 class Together:
     """A list of statements; calling it adds one."""
 
     def __init__(self, tx: Connection) -> None:
         self.tx = tx
         self._waits = BEGIN in tx.info
-        self._statements: list[tuple[str, dict[str, Any] | None, Answer]] = []
+        self._statements: Statements = []
 
     def __call__(
         self,
@@ -99,6 +105,9 @@ class Together:
             return
         statements, self._statements = self._statements, []
         started = _status(self.tx) is not TransactionStatus.IDLE
+        first = self.tx.info.pop(FIRST, None)
+        if first is not None:
+            statements.insert(0, (first, None, Answer()))
         if not last and not started:
             statements.insert(0, (self.tx.info[BEGIN], None, Answer()))
         if last and started:
@@ -106,7 +115,7 @@ class Together:
         try:
             self.tx.exec_driver_sql(
                 ";\n".join(text for text, _, _ in statements),
-                execution_options={_STATEMENTS: statements},
+                execution_options={STATEMENTS: statements},
             )
         except DBAPIError as error:
             unsure = last and not self.tx.get_execution_options().get("idempotent")
@@ -178,41 +187,43 @@ def register(engine: Engine) -> None:
 def _execute(
     cursor: psycopg.Cursor[Any], statement: str, parameters: Any, context: ExecutionContext
 ) -> bool:
-    statements = context.execution_options.get(_STATEMENTS)
+    statements = context.execution_options.get(STATEMENTS)
     if statements is not None:
-        _send(cursor, statements)
+        carry_out(cursor, statements)
         return True
-    begin = _unsent(cursor, context)
-    if begin is None:
+    first = _unsent(cursor, context)
+    if not first:
         return False
-    if isinstance(cursor, psycopg.ServerCursor):
-        cursor.connection.execute(begin)
-        return False
+    own = BEGIN not in context.root_connection.info
+    if own or isinstance(cursor, psycopg.ServerCursor):
+        return _begin_first(cursor, context, first=first)
     with cursor.connection.pipeline():
-        cursor.connection.execute(begin)
+        for one in first:
+            cursor.connection.execute(one)
         cursor.execute(statement.encode(), parameters)
     return True
 
 
-def _begin_first(cursor: psycopg.Cursor[Any], *details: Any) -> bool:
-    begin = _unsent(cursor, details[-1])
-    if begin is not None:
-        cursor.connection.execute(begin)
+def _begin_first(
+    cursor: psycopg.Cursor[Any], *details: Any, first: Sequence[bytes] | None = None
+) -> bool:
+    for one in _unsent(cursor, details[-1]) if first is None else first:
+        cursor.connection.execute(one)
     return False
 
 
-def _unsent(cursor: psycopg.Cursor[Any], context: ExecutionContext) -> bytes | None:
-    """Return the BEGIN of the transaction if it was not sent yet."""
-    if not context.root_connection.get_execution_options().get("deferred"):
-        return None
-    begin: str | None = context.root_connection.info.get(BEGIN)
-    started = cursor.connection.info.transaction_status is not TransactionStatus.IDLE
-    return None if begin is None or started else begin.encode()
+def _unsent(cursor: psycopg.Cursor[Any], context: ExecutionContext) -> Sequence[bytes]:
+    """Return what to send before a statement: BEGIN, if the transaction waits for it."""
+    if not context.root_connection.get_execution_options().get("by_store"):
+        return ()
+    info = context.root_connection.info
+    idle = cursor.connection.info.transaction_status is TransactionStatus.IDLE
+    statements = [info.get(BEGIN) if idle else None, info.pop(FIRST, None)]
+    return [one.encode() for one in statements if one is not None]
 
 
-def _send(
-    cursor: psycopg.Cursor[Any], statements: list[tuple[str, dict[str, Any] | None, Answer]]
-) -> None:
+def carry_out(cursor: psycopg.Cursor[Any], statements: Statements) -> None:
+    """Carry out statements on the connection of a cursor, in one round trip."""
     connection = cursor.connection
     cursors = []
     with connection.pipeline():

@@ -256,6 +256,7 @@ class Transactional:
         autocommit: bool = False,
         idempotent: bool = False,
         ends_together: bool = False,
+        remembers: bool = False,
     ) -> R:
         """Run an operation in a transaction, or in the open one, and return its answer.
 
@@ -279,6 +280,9 @@ class Transactional:
             The operation may run again if the connection is lost.
         ends_together : bool, default False
             The operation sends its last statements together with COMMIT.
+        remembers : bool, default False
+            When the operation runs again, its answer is remembered afterwards, so that COMMIT comes
+            later.
         """
         if self.connection is not None:
             self._require_own_process()
@@ -296,7 +300,7 @@ class Transactional:
                         readonly=readonly,
                         autocommit=(autocommit or readonly) and attempt == 1,
                         deferred=True,
-                        ends_together=ends_together,
+                        ends_together=ends_together and not (remembers and attempt > 1),
                         idempotent=idempotent or readonly,
                         call=made if attempt == 1 else replace(made, again=True),
                     ) as connection,
@@ -479,6 +483,7 @@ def _method(
                 known=True,
                 autocommit=autocommit,
                 ends_together=ends_together,
+                remembers=True,
             )
         return joined.run(
             lambda tx, again: call(tx, request=given), readonly, known=given is not None

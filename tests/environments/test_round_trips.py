@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from alchemistore import OutcomeUnknownError, Scope, ScopedKey, Settings, StateStore
-from alchemistore.database import transaction
+from alchemistore.database import plan_age, transaction
 from tests.support.campaigns import Campaign, campaign, register, star
 from tests.support.databases import end_backend, libpq
 from tests.support.history import attempts, history_of, statuses
@@ -73,8 +73,9 @@ def relay(pooled_database: str) -> Iterator[Turns]:
 
 
 @pytest.fixture
-def far(relay: Turns) -> Iterator[StateStore]:
-    """A store with one connection, through the relay."""
+def far(relay: Turns, monkeypatch: pytest.MonkeyPatch) -> Iterator[StateStore]:
+    """A store with one connection, through the relay, that does not make plans anew."""
+    monkeypatch.setattr(plan_age, "SECONDS", 1e9)
     settings = Settings(database_url=relay.url, pool_size=1)  # type: ignore[arg-type]  # pydantic makes a secret of it
     with closing(StateStore(settings)) as store:
         yield store

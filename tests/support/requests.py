@@ -19,6 +19,8 @@ from alchemistore import (
     Scope,
     StateStore,
 )
+from alchemistore.database import together
+from alchemistore.database.together import Statements
 from tests.support.campaigns import Campaign, campaign, register, star
 from tests.support.databases import end_backend, libpq, rolled_back, row_counts
 
@@ -140,11 +142,23 @@ def connection_lost(store: StateStore, url: str, moment: Moment) -> Iterator[lis
         driver.execute("SELECT")
         return True
 
+    def lose_together(cursor: psycopg.Cursor[Any], statements: Statements) -> None:
+        # Statements that are sent with COMMIT.
+        commits = not lost and statements[-1][0] == together.COMMIT
+        if not commits or moment == "after COMMIT":
+            carry_out(cursor, statements)
+        if commits and moment != "in the call":
+            end(cursor.connection)
+            cursor.connection.execute("SELECT")
+
+    carry_out = together.carry_out
     name = "after_cursor_execute" if moment == "in the call" else "commit"
     event.listen(store.engine, "do_execute", lose_autocommit)
     event.listen(store.engine, name, lose)
+    together.carry_out = lose_together
     try:
         yield lost
     finally:
+        together.carry_out = carry_out
         event.remove(store.engine, "do_execute", lose_autocommit)
         event.remove(store.engine, name, lose)

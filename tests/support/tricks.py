@@ -42,6 +42,8 @@ class Trick(gufe.ProtocolUnit):
             sys.stderr.write("the end, on standard error\n")
         if what == "hang":
             hang(Path(argument))
+        if what == "pause":
+            time.sleep(float(argument))
         if what == "orphan":
             Path(argument).write_text(str(subprocess.Popen(["sleep", "600"]).pid))
         if what == "environment":

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import random
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from alchemistore import S3ObjectStore, Scope, StateStore
@@ -41,6 +45,9 @@ def execute(arguments: list[str], environment: dict[str, str], output: Connectio
     main()
 
 
+TEMPLATE = "alchemistore.worker.template"
+
+
 class Process:
     """A process of the command, and the events that it has printed."""
 
@@ -61,10 +68,15 @@ class Process:
                 return found
         raise AssertionError("".join(said))
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process.pid is not None
+        return self._process.pid
+
     def send(self, number: int) -> None:
         """Send a signal to its process group."""
-        assert self._process.pid is not None
-        os.killpg(self._process.pid, number)
+        os.killpg(self.pid, number)
 
     def kill(self) -> None:
         """Kill it alone."""
@@ -115,7 +127,7 @@ def test_two_workers_share_a_hub_and_one_takes_over_from_a_killed_one(
     killed.until("started")
     found = processes(tmp_path)
     others = tricks(store, scope, "work", tasks=3).tasks
-    second = start("second", "--max-tasks", "4")
+    second = start("second")
     for _ in others:
         assert second.until("finished")["ok"]
     killed.kill()
@@ -128,7 +140,11 @@ def test_two_workers_share_a_hub_and_one_takes_over_from_a_killed_one(
     wait_until(lambda: "killed" in store.expire_registrations(timedelta(seconds=2)))
     # The other one waits for work and is notified.
     assert second.until("finished")["task"] == str(hanging)
+    # The end of its terminal ends it while it waits.
+    second.send(signal.SIGHUP)
+    assert second.until("ended")["reason"] == "it was told to end"
     assert second.end() == 0
+    assert store.query_computeservices() == []
     assert [(one.service, one.outcome) for one in attempts(store, hanging)] == [
         ("killed", "expired"),
         ("second", "complete"),
@@ -171,10 +187,39 @@ def test_second_signal_stops_at_once_and_gives_the_claim_back(
     assert [one.outcome for one in attempts(store, task)] == ["deregistered"]
 
 
-def test_waiting_worker_ends_with_its_terminal(store: StateStore, start: Start) -> None:
-    worker = start("idle")
-    worker.until("registered")
-    worker.send(signal.SIGHUP)
-    assert worker.until("ended")["reason"] == "it was told to end"
-    assert worker.end() == 0
-    assert store.query_computeservices() == []
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_killed_workers_lose_no_task_and_leave_no_process(
+    store: StateStore, objects: S3ObjectStore, scope: Scope, start: Start
+) -> None:
+    tasks = tricks(store, scope, "pause 0.3", tasks=60).tasks
+    number = count()
+    workers = [start(f"worker-{next(number)}", "--heartbeat", "1s") for _ in range(3)]
+    pids = [one.pid for one in workers]
+    draw = random.Random(1)
+    kills = 0
+    while store.get_scope_status(scope) != {"complete": len(tasks)}:
+        store.expire_registrations(timedelta(seconds=4))
+        if kills < 8 and store.get_scope_status(scope).get("complete", 0) > 5 * kills:
+            victim = workers.pop(draw.randrange(3))
+            victim.kill()
+            victim.end()
+            workers.append(start(f"worker-{next(number)}", "--heartbeat", "1s"))
+            pids.append(workers[-1].pid)
+            kills += 1
+        time.sleep(0.1)
+    for one in workers:
+        one.send(signal.SIGTERM)
+        assert one.end() == 0
+    assert kills == 8
+    store.check()
+    for task in tasks:
+        outcomes = [attempt.outcome for attempt in attempts(store, task)]
+        assert outcomes.count("complete") == 1
+        assert set(outcomes) <= {"complete", "expired"}
+        [reference] = store.get_task_results(task)
+        assert objects.absent([store.get_gufe(reference).location]) == set()
+    # The processes of attempts have the command line of the one that they are forked from.
+    mine = {str(pid) for pid in pids}
+    lines = [one.info["cmdline"] or [] for one in psutil.process_iter(["cmdline"])]
+    assert not [line for line in lines if TEMPLATE in line and mine & {*line}]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import socket
@@ -20,11 +19,8 @@ from alchemistore.models import Settlement
 from alchemistore.settings import S3ObjectStoreSettings
 from tests.support import fault_worker
 from tests.support.campaigns import Campaign
+from tests.support.forks import FORKS
 from tests.support.history import attempts, status
-
-# Importing gufe takes long, so one process imports it, and is forked for each worker.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload([fault_worker.__name__])
 
 
 class WorkerProcess:

@@ -26,6 +26,9 @@ class Trick(gufe.ProtocolUnit):
         what, argument = [*mode.split(maxsplit=1), ""][:2]
         if what == "fail":
             raise ArithmeticError("no luck")
+        if what == "once" and not Path(argument).exists():
+            Path(argument).touch()
+            raise ArithmeticError("no luck at first")
         if what == "exit":
             os._exit(3)
         if what == "leave":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -22,12 +21,9 @@ import pytest
 from alchemistore import S3ObjectStore, Scope, StateStore
 from alchemistore.cli import main
 from alchemistore.settings import S3ObjectStoreSettings
+from tests.support.forks import FORKS
 from tests.support.history import attempts, status
 from tests.worker.conftest import MODULES, ended, only_task, processes, tricks, wait_until
-
-# Importing the packages takes long, so one process imports them, and is forked for each worker.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["alchemistore.objectstore", "alchemistore.worker", __name__])
 
 
 def execute(arguments: list[str], environment: dict[str, str], output: Connection) -> None:
@@ -214,7 +210,7 @@ def test_killed_workers_lose_no_task_and_leave_no_process(
     assert kills == 8
     store.check()
     for task in tasks:
-        outcomes = [attempt.outcome for attempt in attempts(store, task)]
+        outcomes = [str(attempt.outcome) for attempt in attempts(store, task)]
         assert outcomes.count("complete") == 1
         assert set(outcomes) <= {"complete", "expired"}
         [reference] = store.get_task_results(task)

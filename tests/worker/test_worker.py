@@ -92,11 +92,17 @@ def test_failed_unit_is_recorded_with_its_traceback(
     assert "no luck" in result.protocol_unit_failures[0].traceback
 
 
+def test_failed_unit_is_retried(run: Run, store: StateStore, scope: Scope, tmp_path: Path) -> None:
+    task = only_task(tricks(store, scope, f"once {tmp_path / 'tried'}"))
+    assert run(retries=1).num_failed == 0
+    assert outcomes(store, task) == ["complete"]
+
+
 def test_output_is_in_a_file_and_its_end_is_stored(
     run: Run, store: StateStore, scope: Scope, told: Told
 ) -> None:
     task = only_task(tricks(store, scope, "talk 100000"))
-    run()
+    run(keep_files=True)
     [log] = store.get_task_logs(task)
     lines = ["from a process of the protocol", "the end, on standard error"]
     assert log.log.splitlines()[1:] == lines
@@ -104,6 +110,8 @@ def test_output_is_in_a_file_and_its_end_is_stored(
     assert len(written) == log.size > 100_000
     assert written.endswith(log.log)
     assert len(log.log) == 2**16
+    # The other files were asked for.
+    assert (Path(told.one("started")["log"]).with_suffix("") / "result.json").exists()
 
 
 @pytest.mark.parametrize(

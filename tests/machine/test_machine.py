@@ -551,7 +551,7 @@ class Machine(RuleBasedStateMachine):
 
 
 def test_store_agrees_with_the_model(store: StateStore) -> None:
-    run_machine(partial(Machine, store), 20, 15)
+    run_machine(partial(Machine, store), 8, 15)
 
 
 @pytest.mark.soak

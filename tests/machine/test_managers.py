@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -25,7 +26,7 @@ from alchemistore import (
 )
 from alchemistore.tables import metadata
 from tests.support.campaigns import campaign
-from tests.support.machines import run_machine
+from tests.support.machines import run_machine, run_many
 
 NOON = datetime(2024, 1, 19, 12, tzinfo=UTC)
 NAMES = ("east", "west")
@@ -297,8 +298,17 @@ class QuotasMachine(RuleBasedStateMachine):
 
 
 def test_managers_agree_with_the_model(store: StateStore) -> None:
-    run_machine(partial(ManagersMachine, store), 25, 20)
+    run_machine(partial(ManagersMachine, store), 10, 20)
 
 
 def test_quotas_agree_with_the_model(store: StateStore) -> None:
-    run_machine(partial(QuotasMachine, store), 25, 20)
+    run_machine(partial(QuotasMachine, store), 10, 20)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("machine", [ManagersMachine, QuotasMachine])
+def test_managers_and_quotas_agree_with_the_models_in_many_random_sequences(
+    store: StateStore, machine: type[ManagersMachine | QuotasMachine]
+) -> None:
+    run_many(partial(machine, store))

@@ -222,7 +222,7 @@ class Machine(RuleBasedStateMachine):
 
 
 def test_strategies_agree_with_the_model(store: StateStore) -> None:
-    run_machine(partial(Machine, store), 25, 20)
+    run_machine(partial(Machine, store), 10, 20)
 
 
 @pytest.mark.soak

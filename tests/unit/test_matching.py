@@ -31,9 +31,23 @@ def compiled(pattern: str) -> re.Pattern[str] | None:
             return None
 
 
-@settings(max_examples=1500, deadline=None)
-@given(st.lists(ATOMS, min_size=1, max_size=8).map("".join), TEXTS)
+PATTERNS = st.lists(ATOMS, min_size=1, max_size=8).map("".join)
+
+
+@settings(max_examples=200, deadline=None)
+@given(PATTERNS, TEXTS)
 def test_pattern_matches_as_the_standard_library_does(pattern: str, text: str) -> None:
+    require_same_meaning(pattern, text)
+
+
+@pytest.mark.soak
+@settings(max_examples=20_000, deadline=None)
+@given(PATTERNS, TEXTS)
+def test_many_patterns_match_as_the_standard_library_does(pattern: str, text: str) -> None:
+    require_same_meaning(pattern, text)
+
+
+def require_same_meaning(pattern: str, text: str) -> None:
     if (expected := compiled(pattern)) is None:
         with pytest.raises(ValueError, match="not a regular expression"):
             check_pattern(pattern)

@@ -16,9 +16,8 @@ from sqlalchemy import URL, create_engine, make_url, text
 
 from alchemistore import Scope, StateStore
 from alchemistore.database.engine import database_url as parse_url
-from alchemistore.maintenance import invariants
 from alchemistore.operations.key_hashing import DUMMY_HASH
-from tests.support.databases import Copy, DatabasePool
+from tests.support.databases import Copy, DatabasePool, require_valid
 from tests.support.sharing import shared_by_workers
 
 pytest_plugins = ["tests.support.servers"]
@@ -119,17 +118,12 @@ def pooled_database(pooled_copy: Copy) -> str:
     return pooled_copy.url
 
 
-def _require_valid(store: StateStore) -> None:
-    with store.engine.connect() as connection:
-        assert not invariants.violations(connection)
-
-
 @pytest.fixture
 def store(pooled_copy: Copy) -> Iterator[StateStore]:
     """A state store on the pooled database; no test may leave a broken invariant behind."""
     store = StateStore(pooled_copy.engine)
     yield store
-    _require_valid(store)
+    require_valid(store.engine)
 
 
 @pytest.fixture
@@ -138,7 +132,7 @@ def own_store(database: str) -> Iterator[StateStore]:
     store = StateStore(database)
     yield store
     try:
-        _require_valid(store)
+        require_valid(store.engine)
     finally:
         store.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -89,8 +89,21 @@ PARAMETERS = [
 
 @pytest.mark.parametrize(("name", "parameter"), PARAMETERS)
 def test_nonsense_is_refused_with_own_errors(world: World, name: str, parameter: str) -> None:
+    # Every other kind; the next parameter gets the others.
+    first = PARAMETERS.index((name, parameter)) % 2
+    require_refusal(world, name, parameter, list(NONSENSE)[first::2])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("name", "parameter"), PARAMETERS)
+def test_all_nonsense_is_refused_with_own_errors(world: World, name: str, parameter: str) -> None:
+    require_refusal(world, name, parameter, list(NONSENSE))
+
+
+def require_refusal(world: World, name: str, parameter: str, kinds: Iterable[str]) -> None:
     good = arguments(world, name)
-    for kind, value in NONSENSE.items():
+    for kind in kinds:
+        value = NONSENSE[kind]
         given = {**good, parameter: _failing() if kind == "iterator that fails" else value}
         with rolled_back(world.store) as tx:
             try:
@@ -175,9 +188,21 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize("state", STATES)
+def test_fault_of_the_database_is_an_own_error_of_a_call(world: World, state: str) -> None:
+    # A quarter of the calls for each state, and all calls for four states that follow each other.
+    require_own_errors(world, state, CALLS[list(STATES).index(state) % 4 :: 4])
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("no_pauses")
+@pytest.mark.parametrize("state", STATES)
 def test_fault_of_the_database_is_an_own_error_of_every_call(world: World, state: str) -> None:
+    require_own_errors(world, state, CALLS)
+
+
+def require_own_errors(world: World, state: str, names: Iterable[str]) -> None:
     with fault(world.store, RAISE.format(state)):
-        for name in CALLS:
+        for name in names:
             with pytest.raises(STATES[state]) as raised:
                 getattr(world.store, name)(**arguments(world, name))
             require_own(raised.value, (name, state))

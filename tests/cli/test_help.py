@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -151,36 +152,32 @@ def test_documented_completion_prints_a_script(shell: str) -> None:
     )
 
 
-def loaded_by(*arguments: str) -> set[str]:
-    """Return the modules that the program has imported when it ends."""
-    command = [
-        sys.executable,
-        "-X",
-        "importtime",
-        "-c",
-        "from alchemistore.cli import main; main()",
-        *arguments,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
-    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+# Runs commands in one process, and prints the modules that are imported after each.
+PROGRAM = """
+import json, sys
+from contextlib import redirect_stdout, suppress
+from alchemistore.cli import main
+for arguments in json.loads(sys.argv[1]):
+    with redirect_stdout(sys.stderr), suppress(SystemExit):
+        main(arguments)
+    print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["--help"],
-        ["identity", "add", "--help"],
-        ["database", "check", "--help"],
-        ["status", "--help"],
-        ["doctor", "--help"],
-    ],
-)
-def test_starting_imports_no_heavy_package(arguments: list[str]) -> None:
-    loaded = loaded_by(*arguments)
-    assert "click" in loaded
-    assert not loaded & {
+def loaded_after(commands: list[list[str]]) -> Iterator[tuple[list[str], set[str]]]:
+    """Yield each command with the packages that are imported after it and those before it."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(commands)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for command, line in zip(commands, done.stdout.splitlines(), strict=True):
+        yield command, set(json.loads(line))
+
+
+def test_starting_imports_no_heavy_package() -> None:
+    heavy = {
         "alembic",
         "bcrypt",
         "boto3",
@@ -192,11 +189,21 @@ def test_starting_imports_no_heavy_package(arguments: list[str]) -> None:
         "rich",
         "sqlalchemy",
     }
+    commands = [
+        [],
+        ["--help"],
+        ["identity", "add", "--help"],
+        ["database", "check", "--help"],
+        ["status", "--help"],
+        ["doctor", "--help"],
+    ]
+    for command, loaded in loaded_after(commands):
+        assert "click" in loaded
+        assert not loaded & heavy, command
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
+def test_commands_on_the_database_import_neither_gufe_nor_boto3(pooled_database: str) -> None:
+    commands = [
         ["identity", "list"],
         ["database", "check"],
         ["database", "check", "--repair"],
@@ -207,11 +214,8 @@ def test_starting_imports_no_heavy_package(arguments: list[str]) -> None:
         ["network", "list"],
         ["hub", "list"],
         ["service", "list"],
-    ],
-)
-def test_commands_on_the_database_import_neither_gufe_nor_boto3(
-    pooled_database: str, arguments: list[str]
-) -> None:
-    loaded = loaded_by(*arguments, "--url", pooled_database)
-    assert "sqlalchemy" in loaded
-    assert not loaded & {"boto3", "botocore", "gufe", "rdkit"}
+    ]
+    on_database = [[*command, "--url", pooled_database] for command in commands]
+    for command, loaded in loaded_after(on_database):
+        assert "sqlalchemy" in loaded, command
+        assert not loaded & {"boto3", "botocore", "gufe", "rdkit"}, command

@@ -143,7 +143,7 @@ def pooler(server: URL) -> Iterator[URL]:
         yield url
 
 
-@pytest.fixture(params=["direct", "pgbouncer"])
+@pytest.fixture
 def url(request: pytest.FixtureRequest, pooled_database: str) -> str:
     """The URL of the store, directly and through PgBouncer."""
     if request.param == "direct":
@@ -172,7 +172,16 @@ def two(store: StateStore, url: str) -> Iterator[tuple[Process, Process]]:
             one.process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("url", "number"),
+    [
+        ("direct", signal.SIGTERM),
+        ("direct", signal.SIGINT),
+        ("direct", signal.SIGKILL),
+        ("pgbouncer", signal.SIGKILL),
+    ],
+    indirect=["url"],
+)
 def test_another_process_takes_over_when_the_leader_ends(
     store: StateStore, url: str, number: int
 ) -> None:

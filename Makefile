@@ -40,6 +40,7 @@ test-neo4j: $(VENV)/.test  ## move a graph of alchemiscale's own store on a real
 soak: $(VENV)/.test  ## run a load under faults (S=sigkill,s3: some), and the long random tests
 	$(BIN)/python -m bench.soak $(if $(S),--only $(S)) $(ARGS)
 	$(if $(S),,$(BIN)/python -m pytest $(PYTEST_ARGS) -m soak)
+	$(if $(S),,ALCHEMISTORE_TEST_ROUNDS=12 $(BIN)/python -m pytest tests/operations/test_weights.py)
 
 lint: $(VENV)/.dev  ## check style, types and import layers
 	$(BIN)/ruff check .

@@ -60,8 +60,8 @@ OPTIONS = (
     "-s3.autoCreateBucket=false",
     "-volume.preStopSeconds=0",
 )
-# The soft memory limit of Go. Without it, the server keeps a gigabyte after large uploads; with half
-# of it, these take twice the CPU time.
+# The soft memory limit of Go. Without it, the server keeps a gigabyte after large uploads. With
+# half of it, these take twice the CPU time.
 MEMORY = "512MiB"
 # Without these keys, the other ports of SeaweedFS accept HTTP requests without authentication.
 SIGNED = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 from alchemistore.gufe_adapter.codec import pack, parse, unpack
@@ -51,20 +52,31 @@ def parse_key(text: object) -> GufeKey:
     ValueError
         If the text is not of the form ``<class>-<32 hex digits>``.
     """
-    if not isinstance(text, str) or not _KEY.fullmatch(text):
-        hint = (
-            "; objects of a class defined inside a function cannot be stored"
-            if isinstance(text, str) and "<locals>" in text
-            else ""
-        )
-        raise ValueError(
-            f"{text!r:.200} is not the key of a gufe object:"
-            f" expected '<class>-<32 hex digits>'{hint}"
-        )
+    if not isinstance(text, str):
+        raise _no_key(text)
+    return _parse_key(text)
+
+
+# The members of a network are referred to again and again.
+@lru_cache(maxsize=2**14)
+def _parse_key(text: str) -> GufeKey:
+    if not _KEY.fullmatch(text):
+        raise _no_key(text)
     # The check of other texts takes three times as long as all else.
     if not text.isascii() or len(text) > GUFE_KEY_MAX:
         check_length("the key", text, GUFE_KEY_MAX)
     return GufeKey(text)
+
+
+def _no_key(text: object) -> ValueError:
+    hint = (
+        "; objects of a class defined inside a function cannot be stored"
+        if isinstance(text, str) and "<locals>" in text
+        else ""
+    )
+    return ValueError(
+        f"{text!r:.200} is not the key of a gufe object: expected '<class>-<32 hex digits>'{hint}"
+    )
 
 
 def references(content: Any) -> list[GufeKey]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import gufe
 from gufe.protocols import ProtocolUnitFailure
@@ -13,6 +13,9 @@ from alchemistore.gufe_adapter.codec import CUSTOM, from_text, to_text
 from alchemistore.gufe_adapter.document import REFERENCE, Document, in_order, parse_key
 from alchemistore.models.gufe import AlreadyStored, GufeTokenizable
 from alchemistore.models.keys import GufeKey
+
+# The keys of objects and the references to them, by the keys as text.
+References: TypeAlias = dict[str, tuple[GufeKey, dict[str, str]]]
 
 _ATOMS = frozenset({str, int, float, bool, type(None)})
 
@@ -87,6 +90,7 @@ def encode(
         If a part of it cannot be written, or cannot be read back.
     """
     written: dict[GufeKey, Document] = {}
+    known: References = {}
     seen = {key_of(root)}
     level = {key_of(root): root}
     while level:
@@ -95,7 +99,7 @@ def encode(
         for key, obj in level.items():
             if key in stored:
                 continue
-            written[key], children = write_one(key, obj, verify)
+            written[key], children = write_one(key, obj, verify, known)
             below.update((child, part) for child, part in children.items() if child not in seen)
             seen.update(children)
         level = below
@@ -103,9 +107,20 @@ def encode(
 
 
 def write_one(
-    key: GufeKey, obj: GufeTokenizable, verify: bool
+    key: GufeKey, obj: GufeTokenizable, verify: bool, known: References | None = None
 ) -> tuple[Document, dict[GufeKey, GufeTokenizable]]:
     """Return the document of one object, and the objects that it refers to.
+
+    Parameters
+    ----------
+    key : GufeKey
+        The key of the object.
+    obj : GufeTokenizable
+        The object.
+    verify : bool
+        Check that gufe's codecs can read what they write.
+    known : dict, optional
+        The references to objects that were met already, and to those that are met here.
 
     Raises
     ------
@@ -113,11 +128,12 @@ def write_one(
         If a part of it cannot be written or, with `verify`, cannot be read back.
     """
     children: dict[GufeKey, GufeTokenizable] = {}
+    known = {} if known is None else known
     shallow = obj.to_shallow_dict()
     if isinstance(obj, ProtocolUnitFailure):
         shallow["exception"] = _writable_exception(*obj.exception)
     try:
-        content = {name: referring(value, children) for name, value in shallow.items()}
+        content = {name: referring(value, children, known) for name, value in shallow.items()}
         text = to_text(content)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{key} cannot be stored: {error}") from error
@@ -131,7 +147,7 @@ def write_one(
     return Document(key, text, tuple(children), content), children
 
 
-def referring(value: Any, children: dict[GufeKey, GufeTokenizable]) -> Any:
+def referring(value: Any, children: dict[GufeKey, GufeTokenizable], known: References) -> Any:
     """Return a value with references instead of gufe objects, and add the objects to `children`.
 
     Raises
@@ -143,11 +159,15 @@ def referring(value: Any, children: dict[GufeKey, GufeTokenizable]) -> Any:
     if kind in _ATOMS:
         return value
     if kind is list:
-        return [referring(item, children) for item in value]
+        return [referring(item, children, known) for item in value]
     if kind is not dict and is_gufe(value):
-        key = parse_key(value.key)
-        children.setdefault(key, value)
-        return {REFERENCE: str(key)}
+        # Most objects are parts of many others, and one reference to each is enough.
+        found = known.get(value.key)
+        if found is None:
+            key = parse_key(value.key)
+            found = known[value.key] = key, {REFERENCE: str(key)}
+        children.setdefault(found[0], value)
+        return found[1]
     if isinstance(value, dict):
         if REFERENCE in value:
             raise ValueError(
@@ -155,9 +175,9 @@ def referring(value: Any, children: dict[GufeKey, GufeTokenizable]) -> Any:
             )
         if any(map(is_gufe, value)):
             raise ValueError("a gufe object is a key of a dict; only values can be gufe objects")
-        return {name: referring(item, children) for name, item in value.items()}
+        return {name: referring(item, children, known) for name, item in value.items()}
     if isinstance(value, list):
-        return [referring(item, children) for item in value]
+        return [referring(item, children, known) for item in value]
     if isinstance(value, (tuple, set, frozenset)):
         _refuse_objects_in(value, kind.__name__)
     return value

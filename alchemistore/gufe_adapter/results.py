@@ -181,7 +181,7 @@ class _Nested:
         check_kind(key, dct)
         # Large parts, such as proteins, occur in every unit. Comparing texts is much faster than
         # building such a part again.
-        text = to_text(referring(dct, {}))
+        text = to_text(referring(dct, {}, {}))
         if text not in self.built:
             self.built[text] = build_object(key, dct)
         return self.built[text]

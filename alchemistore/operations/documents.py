@@ -40,6 +40,8 @@ FIND_STORED_KEYS = text("""
     SELECT kind, token FROM gufe_objects
     WHERE scope_id = :scope_id AND token = ANY(CAST(:tokens AS uuid[]))
 """)
+# Documents that one statement stores.
+DOCUMENTS_AT_ONCE = 10_000
 # In the order of the keys, so that two transactions that store the same objects cannot deadlock.
 INSERT_DOCUMENTS = text("""
     INSERT INTO gufe_objects (scope_id, token, kind, document, children, writer, created_at)
@@ -163,22 +165,24 @@ def insert_documents(
     tx: Connection, scope_id: int, documents: Sequence[gufe_adapter.Document], writer: str
 ) -> set[UUID]:
     """Store documents; those that exist stay unchanged. Return the tokens of the new ones."""
-    if not documents:
-        return set()
-    return set(
-        tx.scalars(
-            INSERT_DOCUMENTS,
-            {
-                "scope_id": scope_id,
-                "tokens": uuids(document.key for document in documents),
-                "kinds": BinaryArray(document.key.qualname for document in documents),
-                "documents": BinaryArray(document.data for document in documents),
-                "children": BinaryArray(uuids(document.children) for document in documents),
-                "writer": writer,
-                "now": now(),
-            },
-        )
-    )
+    added: set[UUID] = set()
+    # A statement holds its documents in memory three times. The portions follow the order of keys,
+    # as the rows of a statement do.
+    if len(documents) > DOCUMENTS_AT_ONCE:
+        documents = sorted(documents, key=lambda document: document.key.token)
+    for start in range(0, len(documents), DOCUMENTS_AT_ONCE):
+        portion = documents[start : start + DOCUMENTS_AT_ONCE]
+        values = {
+            "scope_id": scope_id,
+            "tokens": uuids(document.key for document in portion),
+            "kinds": BinaryArray(document.key.qualname for document in portion),
+            "documents": BinaryArray(document.data for document in portion),
+            "children": BinaryArray(uuids(document.children) for document in portion),
+            "writer": writer,
+            "now": now(),
+        }
+        added |= set(tx.scalars(INSERT_DOCUMENTS, values))
+    return added
 
 
 def read_documents(tx: Connection, scope_id: int, keys: Iterable[GufeKey]) -> dict[str, bytes]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import math
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -131,6 +133,11 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+def _terminal_width() -> float:
+    """Return the columns of the terminal, or infinity where there is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
+
+
 class Output:
     """The output of a command.
 
@@ -159,7 +166,8 @@ class Output:
         rows : iterable of mapping
             The rows. With --json, all fields are printed.
         *columns : str
-            The fields that people see. The first of them is the key.
+            The fields that people see. The first of them is the key. On a terminal that is too
+            narrow for a row, the others are below it.
         """
         if self.as_json or self.quiet:
             for row in rows:
@@ -179,11 +187,18 @@ class Output:
             # Some characters take two columns of a terminal.
             sizes = [[cell_len(cell) for cell in line] for line in cells]
             widths = [max(column) for column in zip(widths, *sizes, strict=True)]
+            # Keys alone may be longer than a terminal is wide.
+            split = "\n    " if sum(widths) + 2 * (len(widths) - 1) > _terminal_width() else "  "
             for line, taken in zip(cells, sizes, strict=True):
                 gaps = [" " * (width - size) for width, size in zip(widths, taken, strict=True)]
-                text = "  ".join(cell + gap for cell, gap in zip(line, gaps, strict=True))
+                first, *others = [cell + gap for cell, gap in zip(line, gaps, strict=True)]
+                if split != "  ":
+                    first = first.rstrip()
+                text = split.join([first, "  ".join(others)]) if others else first
                 click.secho(text.rstrip(), bold=line is titles)
             titles = []
+        if titles and sys.stdout.isatty():
+            click.secho("Nothing to show.", dim=True)
 
     def record(self, fields: Mapping[str, Any]) -> None:
         """Print one object, the first field of which is its key."""

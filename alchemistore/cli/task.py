@@ -437,7 +437,7 @@ def set_status(
     store = open_store(url)
     if status in FINAL and keys:
         tasks = counted(len(keys), "task")
-        confirm(f"Set {tasks} to {status}, and everything that extends them, for good?", yes)
+        confirm(f"Set {tasks} and what extends them to {status}, for good?", yes)
     done = change_tasks(
         out,
         store,

@@ -1,7 +1,8 @@
 """Take the pictures of commands that the documentation shows: `python docs/drawings/screens.py`.
 
 It starts a private PostgreSQL, fills it with a campaign in the middle of its life, and runs the
-commands in a terminal. Then it runs the demo. Keys, times and estimates differ each time.
+commands in a terminal. Then it runs the demo, unless the argument is `--without-demo`. Keys, times
+and estimates differ each time.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ COLUMNS = 100
 SCREENS = {
     "status": "alchemistore status",
     "doctor": "alchemistore doctor --no-objects",
+    "list": "alchemistore task list --status running --limit 3",
     "history": "alchemistore task history {failed}",
     "why": "alchemistore task why {stuck}",
 }
@@ -165,12 +167,13 @@ def main() -> None:
             command = template.format(**keys)
             printed = run_in_terminal(command, directory, environment)
             (HOME / f"{name}.svg").write_text(picture(command, printed))
-        # The second time, it prints its results only.
-        command = "alchemistore demo --directory demo"
-        run_in_terminal(command, directory, environment)
-        printed = run_in_terminal(command, directory, environment)
-        (HOME / "demo.svg").write_text(picture("alchemistore demo", printed))
-        shutil.copy(directory / "demo" / "free-energies.png", HOME / "demo-plot.png")
+        if "--without-demo" not in sys.argv:
+            # The second time, it prints its results only.
+            command = "alchemistore demo --directory demo"
+            run_in_terminal(command, directory, environment)
+            printed = run_in_terminal(command, directory, environment)
+            (HOME / "demo.svg").write_text(picture("alchemistore demo", printed))
+            shutil.copy(directory / "demo" / "free-energies.png", HOME / "demo-plot.png")
     finally:
         servers.stop()
         shutil.rmtree(directory)

@@ -21,11 +21,11 @@ from alchemistore.operations.documents import DOCUMENT_EXISTS
 
 RECORD_KINDS = ("Task", "TaskHub", "NetworkMark", "ProtocolDAGResultRef")
 
-# With tokens as text, because reading many UUIDs takes longer. The answer is binary, so that
-# documents are not written as hexadecimal digits.
+# With tokens and children as hexadecimal digits, because reading many UUIDs takes longer. The
+# answer is binary, so that documents are not written as digits, too.
 PARTS_OF_CHAIN = text(f"""
-    SELECT CAST(o.token AS text) AS token, o.kind, o.document,
-        array_to_string(o.children, ' ') AS children
+    SELECT encode(uuid_send(o.token), 'hex') AS token, o.kind, o.document,
+        encode(array_send(o.children), 'hex') AS children
     FROM (SELECT {SCOPE_ID} AS scope_id, unnest(CAST(:tokens AS uuid[])) AS token) AS x
     -- Looks up each object by key.
     CROSS JOIN LATERAL (
@@ -33,6 +33,9 @@ PARTS_OF_CHAIN = text(f"""
         WHERE o.scope_id = x.scope_id AND o.token = x.token {FENCE}
     ) AS o
 """).execution_options(binary=True)
+# The digits of an array of UUIDs in PostgreSQL's binary format: five numbers of four bytes, then
+# for each element its size in four bytes, and its 16 bytes.
+_FIRST, _STRIDE, _DIGITS = 48, 40, 32
 DOCUMENT_OF_OBJECT = text(f"""
     SELECT document FROM gufe_objects
     WHERE scope_id = {SCOPE_ID} AND token = :token AND kind = :kind
@@ -68,9 +71,9 @@ def get_keyed_chain(
     key = _parse_object_key(scoped_key)
     one_or_missing(tx, DOCUMENT_EXISTS, key, kind=key.qualname)
     keys, documents, children = _read_parts(tx, key)
-    depths = _depths(children)
-    order = sorted(keys, key=lambda token: (depths[token], keys[token]))
-    in_order = [keys[token] for token in order]
+    order = sorted(keys, key=keys.__getitem__)
+    order.sort(key=_depths(children).__getitem__)
+    in_order = [GufeKey(keys[token]) for token in order]
     try:
         contents = gufe_adapter.plain_documents(in_order, [documents[token] for token in order])
     except ValueError as error:
@@ -80,31 +83,35 @@ def get_keyed_chain(
 
 def _read_parts(
     tx: Connection, key: ScopedKey
-) -> tuple[dict[str, GufeKey], dict[str, bytes], dict[str, tuple[str, ...]]]:
+) -> tuple[dict[str, str], dict[str, bytes], dict[str, tuple[str, ...]]]:
     """Return key, document and children of an object and of all that it refers to, by token.
 
     There is one statement for each level. A recursive statement takes three times as long, because
     it looks up objects one by one. There is one dict for each column, because the garbage collector
     looks again and again at every tuple, but not at those that contain only texts.
     """
-    keys: dict[str, GufeKey] = {}
+    keys: dict[str, str] = {}
     documents: dict[str, bytes] = {}
     children: dict[str, tuple[str, ...]] = {}
-    level = {str(key.token)}
+    level = {key.gufe_key.token}
     while level:
         rows = tx.execute(PARTS_OF_CHAIN, {**parameters(key), "tokens": array(level)}).all()
-        below = {token: tuple(parts.split()) for token, _, _, parts in rows}
+        below = {token: _tokens(parts) for token, _, _, parts in rows}
         if lost := level - below.keys():
             # Objects that others refer to are never deleted.
             raise DamagedDocumentError(
                 f"{key} refers to {min(lost)}, which is not stored; run 'alchemistore database"
                 " check'"
             )
-        keys |= {token: GufeKey(f"{kind}-{token.replace('-', '')}") for token, kind, _, _ in rows}
+        keys |= {token: f"{kind}-{token}" for token, kind, _, _ in rows}
         documents |= {token: document for token, _, document, _ in rows}
         children |= below
         level = set(chain.from_iterable(below.values())) - keys.keys()
     return keys, documents, children
+
+
+def _tokens(children: str) -> tuple[str, ...]:
+    return tuple([children[i : i + _DIGITS] for i in range(_FIRST, len(children), _STRIDE)])
 
 
 def _depths(children: Mapping[str, tuple[str, ...]]) -> dict[str, int]:

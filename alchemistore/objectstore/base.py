@@ -84,6 +84,8 @@ class BaseObjectStore:
     def reset(self) -> None:
         """Delete all objects below the prefix, in all their versions; the bucket stays.
 
+        The parts of incomplete uploads are removed as well.
+
         Raises
         ------
         S3ObjectStoreError

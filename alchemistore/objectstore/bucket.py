@@ -321,7 +321,7 @@ class BucketPrefix:
         self.client.get_waiter("bucket_exists").wait(Bucket=self.bucket)
 
     def clear(self) -> None:
-        """Delete all objects in all versions, if the server knows versions."""
+        """Delete all objects, in all versions if the server knows versions, and all uploads."""
         try:
             self._delete_all(self._versions())
         except S3ObjectStoreError as error:
@@ -329,6 +329,8 @@ class BucketPrefix:
                 raise
             log.info("bucket %s cannot list versions, so only objects are deleted", self.bucket)
             self.remove(found.location for found in self.objects(""))
+        for upload in self.incomplete():
+            self.abort(upload)
 
     def remove(self, locations: Iterable[str]) -> None:
         """Delete objects. Ignore those that do not exist."""

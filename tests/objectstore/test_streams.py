@@ -366,6 +366,15 @@ def test_incomplete_uploads_below_the_prefix_are_found_and_removed(s3os: S3Objec
     assert list(s3os.iter_incomplete_uploads()) == []
 
 
+def test_reset_removes_incomplete_uploads_below_the_prefix(s3os: S3ObjectStore) -> None:
+    begin(s3os, f"{s3os.prefix}/a/x")
+    outside = begin(s3os, "another/store/x")
+    s3os.reset()
+    assert list(s3os.iter_incomplete_uploads()) == []
+    found = s3os.bucket_prefix.client.list_multipart_uploads(Bucket=s3os.bucket)["Uploads"]
+    assert [one["UploadId"] for one in found] == [outside]
+
+
 def test_incomplete_upload_outside_the_prefix_is_not_removed(make_store: MakeStore) -> None:
     outside = IncompleteUpload("../x", datetime.now(UTC), "1")
     with pytest.raises(ValueError, match="not a location"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, assert_type
 from uuid import uuid4
 
@@ -19,7 +20,10 @@ from alchemistore import (
     ComputeServiceID,
     CredentialedComputeIdentity,
     CredentialedUserIdentity,
+    FileContent,
     NetworkDetails,
+    PresignedDownload,
+    PresignedUpload,
     ProtocolDAGResultRef,
     Quota,
     Records,
@@ -36,6 +40,7 @@ from alchemistore import (
     TaskHub,
     TaskStatusEnum,
     iterate,
+    pack_for_upload,
 )
 
 
@@ -198,6 +203,19 @@ def plain_calls(store: StateStore, task: ScopedKey, network: object) -> None:
 def results(objects: S3ObjectStore, location: str) -> None:
     assert_type(objects.pull_protocoldagresult(location=location, return_as="json"), str)
     assert_type(objects.pull_protocoldagresult(location=location, return_as="dict"), dict[str, Any])
+    assert_type(objects.download_protocoldagresult("file", location=location), int)
+    assert_type(objects.presign_download(location=location), PresignedDownload)
+
+
+def uploads(objects: S3ObjectStore, key: ScopedKey) -> None:
+    content = pack_for_upload("result.json", "result.json.zst")
+    assert_type(content, FileContent)
+    assert_type(objects.presign_upload(True, key.gufe_key, key, content), PresignedUpload)
+    assert_type(objects.confirm_upload(True, key.gufe_key, key, content), ProtocolDAGResultRef)
+    with Path("result.json").open("rb") as file:
+        assert_type(
+            objects.upload_protocoldagresult(file, True, key.gufe_key, key), ProtocolDAGResultRef
+        )
 
 
 def wrong_calls(store: StateStore, task: ScopedKey) -> None:

@@ -162,7 +162,9 @@ def worker(
         max_failures=max_failures,
         keep_files=keep_files,
     )
-    service = Worker(open_store(url), object_store(), options, lambda event: _print(out, event))
+    service = Worker(
+        open_store(url), object_store(), options, lambda event: print_event(out, event)
+    )
     _handle_signals(service)
     summary = service.run()
     if summary.aborted:
@@ -188,7 +190,8 @@ def _handle_signals(service: Worker) -> None:
             signal.signal(signal.SIGHUP, handle)
 
 
-def _print(out: Output, event: Event) -> None:
+def print_event(out: Output, event: Event) -> None:
+    """Print an event of a worker: warnings on standard error, unless as JSON."""
     if out.as_json:
         out.json({"time": event.time, "event": event.kind, "text": event.text, **event.fields})
     elif event.warning or not out.quiet:

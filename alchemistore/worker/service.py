@@ -353,7 +353,7 @@ class Worker:
         if options.max_tasks is not None and self._tasks + self._stopped >= options.max_tasks:
             return "it has run as many tasks as it may"
         if options.max_failures is not None and self._failures_in_a_row >= options.max_failures:
-            return f"{self._failures_in_a_row} tasks in a row have failed"
+            return f"too many tasks in a row have failed ({self._failures_in_a_row})"
         if options.max_time is not None and now - self._begin >= options.max_time:
             return "it has run for as long as it may"
         return None

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from alchemistore import S3ObjectStore, Scope, StateStore
+from alchemistore.cli.output import Output
+from alchemistore.cli.worker import print_event
 from alchemistore.settings import S3ObjectStoreSettings, get_s3_settings
+from alchemistore.worker import Event, Summary
 from tests.cli.conftest import Run
 from tests.worker.conftest import MODULES, tricks
 
@@ -31,28 +34,41 @@ def worker(
 
 
 def test_people_read_what_happens(worker: Run, store: StateStore, scope: Scope) -> None:
-    [task] = tricks(store, scope, "work").tasks
-    done = worker("--name", "me", "--max-tasks", "1", "--memory", "2G", "--scope", str(scope))
-    assert (done.exit_code, done.stderr) == (0, "")
+    [task] = tricks(store, scope, "no dag").tasks
+    done = worker("--name", "me", "--max-failures", "1", "--memory", "2G", "-s", str(scope))
+    assert done.exit_code == 1
     said = [line.partition("  ")[2] for line in done.stdout.splitlines()]
     assert said[0] == "Registered as me"
     assert said[1] == f"Claimed {task}"
     assert said[2].startswith(f"Started {task}, attempt 1; its output is in ")
     assert said[3:] == [
-        f"{task}, attempt 1, succeeded; the task is complete",
         "Deregistered me",
-        "Ended, because it has run as many tasks as it may; tasks: 1, failed: 0, stopped: 0",
+        "Ended, because too many tasks in a row have failed (1); tasks: 1, failed: 1, stopped: 0",
     ]
-
-
-def test_quiet_worker_prints_failures_and_ends_after_too_many(
-    worker: Run, store: StateStore, scope: Scope
-) -> None:
-    [task] = tricks(store, scope, "no dag").tasks
-    done = worker("-q", "--max-failures", "1")
-    assert (done.exit_code, done.stdout) == (1, "")
+    # Failures are on standard error.
     [line] = done.stderr.splitlines()
     assert line.endswith(f"{task}, attempt 1, failed; the task is error: {REASON}")
+
+
+REASON = "ArithmeticError: there is no DAG"
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_quiet_worker_prints_warnings_only(quiet: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    for warning in (False, True):
+        print_event(Output(False, quiet), Event("kind", f"text {warning}", warning=warning))
+    said = capsys.readouterr()
+    assert [line[-10:] for line in said.out.splitlines()] == ([] if quiet else ["text False"])
+    assert said.err.endswith("  text True\n")
+
+
+@pytest.mark.parametrize(("aborted", "code"), [(True, 130), (False, 0)])
+def test_worker_that_was_told_to_stop_at_once_says_so(
+    worker: Run, monkeypatch: pytest.MonkeyPatch, aborted: bool, code: int
+) -> None:
+    summary = Summary(1, 1, 1, 0, "a reason", aborted)
+    monkeypatch.setattr("alchemistore.worker.Worker.run", lambda self: summary)
+    assert worker().exit_code == code
 
 
 NOWHERE = ("--url", "postgresql://nowhere/nothing")

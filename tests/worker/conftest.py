@@ -47,6 +47,7 @@ class Told:
 
     events: list[Event] = field(default_factory=list)
     at: dict[str, Callable[[], None]] = field(default_factory=dict)
+    worker: Worker | None = None
 
     def __call__(self, event: Event) -> None:
         self.events.append(event)
@@ -103,7 +104,8 @@ def run(
     def run(on: StateStore = store, **options: Any) -> Summary:
         defaults = {"max_idle": 0.0, "heartbeat": 60.0}
         chosen = Options(name=NAME, directory=tmp_path / "work", **(defaults | options))
-        return Worker(on, objects, chosen, told, launcher).run()
+        told.worker = Worker(on, objects, chosen, told, launcher)
+        return told.worker.run()
 
     return run
 

@@ -166,6 +166,7 @@ def test_first_signal_drains_and_the_task_is_finished(
     assert store.query_computeservices() == []
 
 
+@pytest.mark.soak
 def test_second_signal_stops_at_once_and_gives_the_claim_back(
     store: StateStore, scope: Scope, start: Start, tmp_path: Path
 ) -> None:

@@ -292,6 +292,34 @@ def silence(store: StateStore) -> None:
         )
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_worker_that_is_interrupted_finishes_the_task_and_then_stops_it(
+    run: Run, store: StateStore, scope: Scope, told: Told, tmp_path: Path, times: int
+) -> None:
+    tasks = tricks(store, scope, f"hang {tmp_path}", tasks=2).tasks
+    found: list[psutil.Process] = []
+
+    def interrupt() -> None:
+        found.extend(processes(tmp_path))
+        assert told.worker is not None
+        for _ in range(times):
+            told.worker.interrupt()
+        if times == 1:
+            (tmp_path / "go").touch()
+
+    told.at["started"] = interrupt
+    summary = run(claim_limit=2)
+    assert ended(found)
+    # The process is stopped at the second time only. The claim of the other task is given back.
+    assert (summary.num_tasks, summary.num_stopped) == ((1, 0), (0, 1))[times - 1]
+    assert summary.aborted is (times == 2)
+    assert sorted(status(store, task) for task in tasks) == [
+        "complete" if times == 1 else "waiting",
+        "waiting",
+    ]
+    assert store.query_computeservices() == []
+
+
 def test_cancelled_action_lets_the_task_finish(
     run: Run,
     store: StateStore,

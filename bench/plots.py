@@ -90,7 +90,7 @@ def tables() -> dict[str, str]:
         for name, seconds in capacity.cpu.items()
     ]
     shares = [
-        f"| {name} | {_rounded(SERVICES / duration * HOUR)} | {share:.0%} |"
+        f"| {name} | {_rounded(SERVICES / duration * HOUR)} | {100 * share:.2g} % |"
         for name, duration in TASKS.items()
         for share in [capacity.share(SERVICES, duration)]
     ]

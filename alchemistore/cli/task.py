@@ -258,7 +258,7 @@ def history(out: Output, url: str, keys: list[str], tracebacks: bool) -> None:
             if found is None:
                 out.complain(f"there is no task {key}")
                 continue
-            errors = store.get_task_tracebacks(key) if tracebacks else None
+            errors = _tracebacks(store, key) if tracebacks else None
             if out.as_json:
                 more = {} if errors is None else {"tracebacks": errors}
                 out.json({**dict(found), **more})
@@ -269,6 +269,12 @@ def history(out: Output, url: str, keys: list[str], tracebacks: bool) -> None:
                     out.say()
                 _print_history(out, found, errors)
             printed += 1
+
+
+def _tracebacks(store: StateStore, key: str) -> list[list[str]]:
+    """Return the tracebacks of the results of a task, and of its attempts without a result."""
+    without = [list(one.tracebacks) for one in store.get_task_logs(key) if one.tracebacks]
+    return store.get_task_tracebacks(key) + without
 
 
 def _print_history(out: Output, found: TaskHistory, errors: list[list[str]] | None) -> None:

@@ -84,7 +84,8 @@ class Launcher:
             return
         self.close()
         self._template = subprocess.Popen(  # noqa: S603  (this interpreter and a module of ours)
-            [sys.executable, "-m", "alchemistore.worker.template", str(os.getpid())],
+            # Modules in the present directory are found as little as by the console script.
+            [sys.executable, "-P", "-m", "alchemistore.worker.template", str(os.getpid())],
             env=self._environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

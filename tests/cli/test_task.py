@@ -196,6 +196,8 @@ def test_log_prints_the_output_of_attempts(tasks: Run, store: StateStore, made: 
         "\\x1b[2J    world",
         "Traceback: no luck",
     ]
+    [shown] = json_lines(tasks("history", task, "--tracebacks", "--json").stdout)
+    assert shown["tracebacks"] == [["Traceback: no luck"]]
     assert tasks("log", task, "-q", "--attempt", 1).stdout.startswith("hello\n")
     [shown] = json_lines(tasks("log", task, "--json").stdout)
     assert (shown["task"], shown["attempt"], shown["size"]) == (str(task), 1, 40)

@@ -7,7 +7,7 @@ import sys
 from bench.bulk import against_sql
 from bench.exchange import exchange
 from bench.keyed_chains import keyed_chains
-from bench.networks import networks
+from bench.networks import large, networks
 from bench.restarts import restarts
 from bench.run import main
 from bench.startup import startup
@@ -20,6 +20,7 @@ if __name__ == "__main__":
             "alchemistore: networks, files, bulk calls, restarts, counts, start",
             {
                 "networks": networks,
+                "large": large,
                 "exchange": exchange,
                 "chains": keyed_chains,
                 "restarts": restarts,

@@ -50,6 +50,57 @@ def networks(run: Run) -> list[Measure]:
     return measures
 
 
+def large(run: Run) -> list[Measure]:
+    """Measure a network that is ten times larger: the time for each transformation, the memory."""
+    small, size = run.size(2_000, 100), run.size(20_000, 1_000)
+    rounds = run.size(5, 2)
+    with run.server.database() as url, opened(url) as store:
+        sizes = {f"{count:,}": star(count, f"star of {count}") for count in (size, small)}
+        # Later calls use memory that earlier ones have freed.
+        grown = _growth(lambda: store.create_network(sizes[f"{size:,}"], new_scope()))
+        contestants = {
+            name: partial(_per_transformation, store, network, len(network.edges))
+            for name, network in sizes.items()
+        }
+        with run.step(f"create_network, {size:,} transformations", rounds + 1) as advance:
+            found = alternate(contestants, rounds, warmup=1, advance=lambda: advance(1))
+    return [
+        compare(
+            f"create_network, each of {size:,} transformations, against {small:,}",
+            found,
+            target=Target(1.5),
+            unit="ms",
+            note="each time into a new scope",
+        ),
+        Measure(
+            f"memory of create_network, {size:,} transformations (MB)",
+            grown / 1e6,
+            form="amount",
+            target=Target(180),
+            note="growth of the most resident memory during the call; the network is there before",
+        ),
+    ]
+
+
+def _per_transformation(store: StateStore, network: Network, count: int) -> float:
+    return clocked(lambda: store.create_network(network, new_scope())) / count
+
+
+def _growth(action: Callable[[], object]) -> int:
+    """Return by how much the most memory of this process grows meanwhile, in bytes."""
+    gc.collect()
+    # Linux then forgets the most memory so far.
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _most_memory()
+    action()
+    return _most_memory() - before
+
+
+def _most_memory() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
+
+
 def read(path: Path) -> Network:
     """Read a network from a keyed chain, or make a star of the molecules of an SDF file."""
     if path.suffix.lower() == ".sdf":

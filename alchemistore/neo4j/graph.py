@@ -91,6 +91,8 @@ class Neo4jGraph:
     def write(self, statement: str, **parameters: Any) -> list[Row]:
         """Run a statement that writes, in a transaction of its own, and return the rows.
 
+        It runs once: the driver would repeat it after a lost connection, and write twice.
+
         Parameters
         ----------
         statement : str
@@ -103,9 +105,17 @@ class Neo4jGraph:
         GraphError
             If the graph cannot be written. The message says why.
         """
-        with self._translated():
-            answer = self._driver.execute_query(statement, parameters, database_=self.database)
-        return [{name: plain(value) for name, value in record.items()} for record in answer.records]
+        with (
+            self._translated(),
+            self._driver.session(database=self.database) as session,
+            session.begin_transaction() as transaction,
+        ):
+            found: list[Row] = [
+                {name: plain(value) for name, value in record.items()}
+                for record in transaction.run(statement, parameters)
+            ]
+            transaction.commit()
+            return found
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -114,7 +114,7 @@ def record(graph: Graph, file: Path) -> None:
 def graph_of(scope: str, *networks: Any) -> RecordedGraph:
     """A graph of networks without tasks, as the original writes gufe objects."""
     from alchemistore import gufe_adapter
-    from alchemistore.neo4j.exporter import convert
+    from alchemistore.neo4j.exports.nodes import convert
 
     org, campaign, project = scope.split("-")
     answers: dict[str, list[dict[str, Any]]] = {

@@ -70,7 +70,7 @@ def main() -> None:
                 len(one.different)
                 for report in reports
                 if "-" in report.part
-                for one in Verification(store, reader).scope(report)
+                for one in Verification(store, reader).part(report)
             )
         if different or any(any(report.counts.values()) for report in reports):
             sys.exit(f"the import is wrong: {different} objects differ")

@@ -25,11 +25,11 @@ def neo4j(out: Output, graph: str, url: str, user: str, database: str) -> None:
     """Write this store into an empty Neo4j, for a server of alchemiscale 0.8.
 
     GRAPH is the address of Neo4j, such as bolt://host:7687. The password is that of the variable
-    NEO4J_PASS; without it, you are asked. Nothing may write to the store meanwhile. If the export
-    fails, empty the Neo4j before you run it again.
+    NEO4J_PASS; without it, you are asked. The store is read as it was when the export began. If
+    the export fails, empty the Neo4j before you run it again.
 
-    Attempts that have ended, the history of statuses, and quotas have no place in a graph; the
-    report counts them. Objects that refer twice to another one are listed.
+    Attempts that have ended, the history of statuses, quotas and other things have no place in a
+    graph; the report counts them. Objects that refer twice to another one are listed.
 
     \b
     Examples:

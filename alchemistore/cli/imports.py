@@ -146,14 +146,14 @@ def neo4j(
 def _verify(
     store: StateStore, verification: Verification, reports: list[PartReport], out: Output
 ) -> bool:
-    """Compare the scopes with the graph and the object store; return whether they are equal."""
+    """Compare the store with the graph and the object store; return whether they are equal."""
     equal = True
     for report in reports:
-        if "-" not in report.part:
-            continue
-        out.say(f"{report.part}: compared with the graph")
-        out.say(TABLE.format("", "graph", "store", "listed", "unverified", "different"))
-        for one in verification.scope(report):
+        compared = verification.part(report)
+        if compared:
+            out.say(f"{report.part}: compared with the graph")
+            out.say(TABLE.format("", "graph", "store", "listed", "unverified", "different"))
+        for one in compared:
             equal = equal and not one.different
             out.json({"comparison": asdict(one)})
             numbers = (one.graph, one.store, one.listed, one.unverified, len(one.different))

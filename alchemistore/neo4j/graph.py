@@ -91,7 +91,7 @@ class Neo4jGraph:
     def write(self, statement: str, **parameters: Any) -> list[Row]:
         """Run a statement that writes, in a transaction of its own, and return the rows.
 
-        It runs once: the driver would repeat it after a lost connection, and write twice.
+        It runs once, whatever happens.
 
         Parameters
         ----------
@@ -108,14 +108,12 @@ class Neo4jGraph:
         with (
             self._translated(),
             self._driver.session(database=self.database) as session,
-            session.begin_transaction() as transaction,
         ):
-            found: list[Row] = [
+            # A transaction that the driver manages would be repeated after a lost connection.
+            return [
                 {name: plain(value) for name, value in record.items()}
-                for record in transaction.run(statement, parameters)
+                for record in session.run(statement, parameters)
             ]
-            transaction.commit()
-            return found
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

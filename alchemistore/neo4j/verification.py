@@ -7,7 +7,6 @@ object in the tables of the store.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -19,9 +18,12 @@ from alchemistore.database.sql import SCOPE_ID
 from alchemistore.errors import GufeNotInstalledError
 from alchemistore.models import GufeKey, Scope, ScopedKey
 from alchemistore.models.text import escape
+from alchemistore.neo4j.comparison import Comparison
+from alchemistore.neo4j.imports.parts import IDENTITIES, SERVICES
 from alchemistore.neo4j.pages import pages
 from alchemistore.neo4j.reader import GraphReader
 from alchemistore.neo4j.records import GraphNetwork, GraphTask
+from alchemistore.neo4j.registered import compare_identities, compare_registrations
 from alchemistore.neo4j.report import PartReport, Progress, no_progress
 from alchemistore.operations.documents import read_documents
 from alchemistore.store import StateStore
@@ -89,37 +91,6 @@ PATTERNS_TO_VERIFY = text("""
 """)
 
 
-@dataclass
-class Comparison:
-    """How the objects of a kind compare.
-
-    Attributes
-    ----------
-    part : str
-        The scope.
-    kind : str
-        The kind of objects.
-    graph : int
-        How many the graph has.
-    store : int
-        How many the store has.
-    listed : int
-        How many the report of the import lists, so that they may differ.
-    unverified : int
-        How many could not be compared, because gufe or a package with their class is missing.
-    different : list of str
-        Those that differ, are missing, or are not in the graph.
-    """
-
-    part: str
-    kind: str
-    graph: int = 0
-    store: int = 0
-    listed: int = 0
-    unverified: int = 0
-    different: list[str] = field(default_factory=list)
-
-
 class Verification:
     """A comparison of a store with a graph.
 
@@ -138,19 +109,25 @@ class Verification:
     ) -> None:
         self._store, self._reader, self._progress = store, reader, progress
 
-    def scope(self, report: PartReport) -> list[Comparison]:
-        """Return the comparisons of a scope.
+    def part(self, report: PartReport) -> list[Comparison]:
+        """Return the comparisons of a part: a scope, the services, or the identities.
 
         Parameters
         ----------
         report : PartReport
-            The report of the import of the scope. What it lists is not compared.
+            The report of the import of the part. What it lists is not compared.
         """
-        scope = Scope.from_str(report.part)
         listed = {finding.key for finding in report.findings if not finding.document}
 
         def compare(tx: Connection, again: bool) -> list[Comparison]:
-            return list(self._compare(tx, scope, report.part, listed))
+            if report.part == SERVICES:
+                return compare_registrations(tx, self._reader, listed)
+            if report.part == IDENTITIES:
+                return [compare_identities(tx, self._reader, listed)]
+            if "-" in report.part:
+                scope = Scope.from_str(report.part)
+                return list(self._compare(tx, scope, report.part, listed))
+            return []
 
         return self._store.run(compare, readonly=True)
 

@@ -87,7 +87,7 @@ def assert_goes_on(store: StateStore, undisturbed: dict[str, int]) -> None:
     assert row_counts(store) == undisturbed
     verification = Verification(store, GraphReader(RecordedGraph.read("wells")))
     for scope in ("one", "two"):
-        compared = verification.scope(reports[str(Scope("org", "campaign", scope))])
+        compared = verification.part(reports[str(Scope("org", "campaign", scope))])
         assert [one for one in compared if one.different] == []
     assert not any(any(report.counts.values()) for report in imported(store))
 

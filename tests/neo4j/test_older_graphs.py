@@ -41,7 +41,7 @@ def test_everything_is_stored_and_equal(store: StateStore, version: str) -> None
     report = reports[str(SCOPE)]
     # Nothing was corrected. The documents need another version of gufe.
     assert [one for one in report.findings if not one.document] == []
-    for one in Verification(store, GraphReader(graph)).scope(report):
+    for one in Verification(store, GraphReader(graph)).part(report):
         assert (one.different, one.graph) == ([], one.store)
     rows = graph.of("tasks", str(SCOPE))
     keys = [ScopedKey.from_str(row["key"]) for row in rows]

@@ -130,7 +130,7 @@ def test_changes_in_the_graph_are_stored(graph_url: str, store: StateStore) -> N
         for report in [*GraphImport(store, reader, graph_url).run()]:
             if "-" in report.part:
                 assert [
-                    one for one in Verification(store, reader).scope(report) if one.different
+                    one for one in Verification(store, reader).part(report) if one.different
                 ] == []
 
 

@@ -7,13 +7,14 @@ from collections.abc import Callable
 import pytest
 
 from alchemistore import Scope, StateStore
+from alchemistore.neo4j.comparison import Comparison
 from alchemistore.neo4j.importer import GraphImport
 from alchemistore.neo4j.reader import GraphReader
 from alchemistore.neo4j.report import PartReport
-from alchemistore.neo4j.verification import Comparison, Verification
+from alchemistore.neo4j.verification import Verification
 from tests.support.recorded_graph import RecordedGraph
 
-ONE = Scope("org", "campaign", "one")
+ONE, TWO = Scope("org", "campaign", "one"), Scope("org", "campaign", "two")
 
 
 @pytest.fixture
@@ -27,25 +28,23 @@ def reports(store: StateStore, graph: RecordedGraph) -> dict[str, PartReport]:
 
 
 def compared(store: StateStore, graph: RecordedGraph, report: PartReport) -> dict[str, Comparison]:
-    found = Verification(store, GraphReader(graph)).scope(report)
+    found = Verification(store, GraphReader(graph)).part(report)
     return {one.kind: one for one in found}
 
 
 def test_store_is_equal_to_the_graph(store: StateStore, graph: RecordedGraph) -> None:
-    for part, report in reports(store, graph).items():
-        if "-" in part:
-            found = compared(store, graph, report)
-            assert {kind: one.different for kind, one in found.items() if one.different} == {}
-            assert {one.listed for one in found.values()} == {0}
-            assert all(one.graph == one.store for one in found.values())
-            assert found["networks"].graph in (1, 2)
+    for report in reports(store, graph).values():
+        found = compared(store, graph, report)
+        assert {kind: one.different for kind, one in found.items() if one.different} == {}
+        assert {one.listed for one in found.values()} == {0}
+        assert all(one.graph == one.store > 0 for one in found.values() if one.part != str(TWO))
 
 
 def test_progress_of_the_comparison_is_told(store: StateStore, graph: RecordedGraph) -> None:
     report = reports(store, graph)[str(ONE)]
     told: list[tuple[str, int, int]] = []
     progress = lambda *step: told.append(step)  # noqa: E731
-    Verification(store, GraphReader(graph), progress).scope(report)
+    Verification(store, GraphReader(graph), progress).part(report)
     assert told == [
         (f"keys of objects of {ONE}", 1, 2),
         (f"keys of objects of {ONE}", 2, 2),
@@ -76,6 +75,44 @@ def test_each_difference_is_found(pooled_database: str, graph: RecordedGraph, ki
     found = compared(store, graph, report)
     assert [name for name, one in found.items() if one.different] == [kind]
     store.close()
+
+
+REGISTERED = {
+    "services": "UPDATE compute_services SET manager_name = 'other'",
+    "managers": "DELETE FROM compute_managers WHERE name = 'broken'",
+    "identities": "UPDATE identity_scopes SET scope = 'org-campaign-two' WHERE scope = 'org-*-*'",
+}
+
+
+@pytest.mark.parametrize("kind", REGISTERED)
+def test_each_difference_of_services_managers_and_identities_is_found(
+    pooled_database: str, graph: RecordedGraph, kind: str
+) -> None:
+    store = StateStore(pooled_database)
+    found = reports(store, graph)
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql(REGISTERED[kind])
+    different = [
+        name
+        for part in ("services", "identities")
+        for name, one in compared(store, graph, found[part]).items()
+        if one.different
+    ]
+    assert different == [kind]
+    store.close()
+
+
+def test_service_with_claims_in_a_scope_that_was_not_imported_is_no_difference(
+    store: StateStore, graph: RecordedGraph
+) -> None:
+    found = reports(store, graph)["services"]
+    [claimed] = [row["claims"] for row in graph.of("tasks", str(ONE)) if row["claims"]]
+    graph.answers["services"] = [
+        row for row in graph.of("services") if row["identifier"] != claimed[0]["service"]
+    ]
+    assert compared(store, graph, found)["services"].different == []
+    store.deregister_computeservice(claimed[0]["service"])
+    assert compared(store, graph, found)["services"].different == []
 
 
 Change = Callable[[RecordedGraph], object]

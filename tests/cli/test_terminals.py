@@ -9,6 +9,7 @@ from typing import Any
 import click
 import pytest
 
+from alchemistore import StateStore
 from alchemistore.cli.output import Output
 from alchemistore.maintenance.doctor import Diagnosis, Level
 
@@ -85,8 +86,8 @@ def test_findings_are_wrapped_below_their_beginning(
     capsys: pytest.CaptureFixture[str], terminal: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = Diagnosis("tables", Level.warning, "many dead rows in queue and tasks", "run VACUUM")
-    monkeypatch.setattr(doctor, "_examine", lambda *_: iter([found]))
-    monkeypatch.setattr(doctor, "open_store", lambda url: url)
+    monkeypatch.setattr("alchemistore.maintenance.doctor.examine", lambda *_: iter([found]))
+    monkeypatch.setattr(doctor, "open_store", StateStore)
 
     def examine() -> None:
         with pytest.raises(SystemExit):

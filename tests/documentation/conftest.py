@@ -32,6 +32,7 @@ from alchemistore import (
     CredentialedUserIdentity,
     GufeKey,
     ProtocolDAGResultRef,
+    S3ObjectStore,
     Scope,
     StateStore,
     StrategyState,
@@ -253,11 +254,18 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def shared_bucket(s3_server: S3ObjectStoreSettings) -> Iterator[S3ObjectStoreSettings]:
-    """A bucket for all tests of a module."""
+    """A bucket for all tests of a module, because making one takes long."""
     settings = s3_server.model_copy(update={"AWS_S3_BUCKET": f"test-{uuid.uuid4().hex}"})
-    get_s3os(settings).initialize()
     yield settings
     discard_bucket(settings)
+
+
+@pytest.fixture(scope="module")
+def shared_objects(shared_bucket: S3ObjectStoreSettings) -> S3ObjectStore:
+    """The object store in the shared bucket; each test removes its objects."""
+    objects = get_s3os(shared_bucket)
+    objects.initialize()
+    return objects
 
 
 @pytest.fixture
@@ -265,6 +273,7 @@ def reader(
     database: str,
     local_servers: LocalServers,
     shared_bucket: S3ObjectStoreSettings,
+    shared_objects: S3ObjectStore,
     cheap_hashes: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Reader]:
@@ -277,10 +286,8 @@ def reader(
     result = ProtocolDAGResultRef(
         obj_key=GufeKey(f"ProtocolDAGResult-{ZERO}"), scope=SCOPE, ok=True, location="result.json"
     )
-    bucket = shared_bucket.model_copy(update={"AWS_S3_PREFIX": uuid.uuid4().hex})
-    objects = get_s3os(bucket)
     # A result may be any bytes to the object store.
-    objects.bucket_prefix.put("result.json", b"{}", "application/json")
+    shared_objects.bucket_prefix.put("result.json", b"{}", "application/json")
     store.settle_task(done, result, "service-1")
     failure = result.model_copy(update={"obj_key": f"ProtocolDAGResult-{'1' * 32}", "ok": False})
     store.settle_task(failed, failure, "service-1", tracebacks=["Particle coordinate is NaN"])
@@ -301,7 +308,7 @@ def reader(
     )
     environment = {
         "ALCHEMISTORE_DIRECTORY": str(local_servers.directory),
-        **variables(database, bucket),
+        **variables(database, shared_bucket),
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -310,7 +317,7 @@ def reader(
     waiting = [task for task in made.tasks if task not in (failed, done)]
     names = {
         "store": store,
-        "objects": objects,
+        "objects": shared_objects,
         "scope": SCOPE,
         "network": made.network,
         "hub": made.hub,
@@ -337,5 +344,5 @@ def reader(
     forget_settings()
     names["store"].close()
     store.close()
-    objects.reset()
+    shared_objects.reset()
     shutil.rmtree(directory)

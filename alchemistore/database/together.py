@@ -217,6 +217,8 @@ def _unsent(cursor: psycopg.Cursor[Any], context: ExecutionContext) -> Sequence[
     if not context.root_connection.get_execution_options().get("by_store"):
         return ()
     info = context.root_connection.info
+    if BEGIN not in info and FIRST not in info:
+        return ()
     idle = cursor.connection.info.transaction_status is TransactionStatus.IDLE
     statements = [info.get(BEGIN) if idle else None, info.pop(FIRST, None)]
     return [one.encode() for one in statements if one is not None]

@@ -165,7 +165,7 @@ def settle_task(
 
     if ref.ok:
         return act({}, defaultdict(dict))
-    return with_patterns(tx, parse_keys(tx, [key]).parameters, act)
+    return with_patterns(tx, parse_keys(tx, [key], later=True).parameters, act)
 
 
 class Sender(NamedTuple):

@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ def main() -> None:
     # Ctrl-C and the signals of a batch queue go to all processes; the worker decides.
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    # These threads are those of numerical libraries, which handle forks.
+    warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)
     die_with_parent(int(sys.argv[1]))
     from alchemistore.worker.attempt import load
 

@@ -586,6 +586,14 @@ def make_user(store: StateStore) -> None:
     store.update_compute_manager_status(MANAGER, ComputeManagerStatus.ERROR, "it broke")
 
 
+def try_tasks(store: StateStore, world: World) -> None:
+    """Claim the tasks that calls about one object are about, so that they have an attempt."""
+    made = world[False]
+    store.set_task_waiting(made.tasks)
+    store.action_tasks(made.tasks, made.hub)
+    store.claim_taskhub_tasks(made.hub, "small", count=len(made.tasks))
+
+
 def arguments(world: World, name: str) -> dict[str, Any]:
     """Return valid arguments of a call, in a world with a user."""
     made = world[False]

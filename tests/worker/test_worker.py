@@ -137,6 +137,28 @@ def test_process_that_ends_without_a_result_has_failed(
     assert result.protocol_unit_results == []
 
 
+@pytest.mark.soak
+def test_loss_of_the_process_that_is_forked_is_a_failure_and_the_next_task_runs(
+    run: Run, store: StateStore, scope: Scope, told: Told, tmp_path: Path
+) -> None:
+    first = only_task(tricks(store, scope, f"hang {tmp_path}"))
+    found: list[psutil.Process] = []
+
+    def kill() -> None:
+        if not found:
+            found.extend(processes(tmp_path))
+            found[0].parent().kill()
+
+    told.at["started"] = kill
+    run(max_tasks=1)
+    assert store.get_task_tracebacks(first) == [["the process of the attempt disappeared"]]
+    assert ended(found[:1])
+    found[1].kill()
+    second = only_task(tricks(store, scope, "work"))
+    run()
+    assert (status(store, first), status(store, second)) == ("error", "complete")
+
+
 def test_restart_pattern_restarts_a_process_that_was_killed(
     run: Run, store: StateStore, scope: Scope
 ) -> None:

@@ -32,6 +32,8 @@ from tests.support.campaigns import star
 from tests.support.databases import libpq
 
 NAME = "worker-1"
+# The process groups that a test has started.
+groups: list[int] = []
 
 
 @pytest.fixture
@@ -52,9 +54,12 @@ def pool(network: ScopedKey, pooled_database: str, tmp_path: Path) -> Iterator[W
         Console(file=StringIO()),
     )
     yield pool
-    for process in pool.processes.values():
+    # Also those of workers that were killed.
+    while groups:
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(groups.pop(), signal.SIGKILL)
+    for process in pool.processes.values():
+        process.kill()
         process.wait()
 
 
@@ -68,7 +73,8 @@ def start_process(pool: WorkerPool, name: str) -> psutil.Process:
     pool.processes[name] = subprocess.Popen(
         ["sh", "-c", "sh -c 'sleep 600 & wait; kill -STOP $$' & wait"], start_new_session=True
     )
-    process = psutil.Process(pool.processes[name].pid)
+    groups.append(pool.processes[name].pid)
+    process = psutil.Process(groups[-1])
     while not pool.is_computing(name):
         time.sleep(0.01)
     return process

@@ -147,7 +147,9 @@ def test_loss_of_the_process_that_is_forked_is_a_failure_and_the_next_task_runs(
     def kill() -> None:
         if not found:
             found.extend(processes(tmp_path))
-            found[0].parent().kill()
+            template = found[0].parent()
+            assert template is not None
+            template.kill()
 
     told.at["started"] = kill
     run(max_tasks=1)

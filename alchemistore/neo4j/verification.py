@@ -16,7 +16,7 @@ from alchemistore import gufe_adapter
 from alchemistore.database.keys import gufe_token, scope_parameters
 from alchemistore.database.sql import SCOPE_ID
 from alchemistore.errors import GufeNotInstalledError
-from alchemistore.models import GufeKey, Scope, ScopedKey
+from alchemistore.models import GufeKey, Scope, ScopedKey, StrategyState
 from alchemistore.models.text import escape
 from alchemistore.neo4j.comparison import Comparison
 from alchemistore.neo4j.imports.parts import IDENTITIES, SERVICES
@@ -26,6 +26,7 @@ from alchemistore.neo4j.records import GraphNetwork, GraphTask
 from alchemistore.neo4j.registered import compare_identities, compare_registrations
 from alchemistore.neo4j.report import PartReport, Progress, no_progress
 from alchemistore.operations.documents import read_documents
+from alchemistore.operations.restart_patterns import token_of_pattern
 from alchemistore.store import StateStore
 
 PAGE = 2000
@@ -33,7 +34,9 @@ PAGE = 2000
 SCOPE_TO_VERIFY = text(f"SELECT {SCOPE_ID}")
 NETWORKS_TO_VERIFY = text("""
     SELECT n.token, n.kind, n.name, h.token AS taskhub, h.weight, m.state,
-        n.strategy, s.mode, s.status, s.iterations,
+        n.strategy, s.mode, s.status, s.iterations, s.sleep_interval, s.last_iteration_at,
+        s.last_iteration_result_count, s.max_tasks_per_transformation, s.task_scaling, s.exception,
+        s.traceback,
         ARRAY(
             SELECT t.kind || '-' || replace(CAST(t.token AS text), '-', '')
             FROM network_transformations AS e
@@ -66,11 +69,12 @@ TASKS_TO_VERIFY = text("""
             SELECT CAST(l.result AS text) FROM task_results AS l
             WHERE l.scope_id = t.scope_id AND l.task = t.token
         ) AS results,
-        (
-            SELECT coalesce(sum(r.retries), 0) FROM actions AS a
-            CROSS JOIN LATERAL unnest(a.retries) AS r (retries)
+        ARRAY(
+            SELECT ARRAY[CAST(a.taskhub AS text), CAST(r.pattern AS text), CAST(r.retries AS text)]
+            FROM actions AS a
+            CROSS JOIN LATERAL unnest(a.patterns, a.retries) AS r (pattern, retries)
             WHERE a.scope_id = t.scope_id AND a.task = t.token
-        ) AS retries
+        ) AS counters
     FROM unnest(CAST(:tokens AS uuid[])) AS x (token)
     JOIN tasks AS t ON t.scope_id = :scope_id AND t.token = x.token
 """)
@@ -346,7 +350,20 @@ def _network(row: Any) -> tuple[Any, ...]:
         row.taskhub,
         row.weight,
         row.strategy,
-        (row.mode, row.status, row.iterations) if row.strategy is not None else None,
+        None
+        if row.strategy is None
+        else (
+            row.mode,
+            row.status,
+            row.iterations,
+            row.sleep_interval,
+            row.last_iteration_at,
+            row.last_iteration_result_count,
+            row.max_tasks_per_transformation,
+            row.task_scaling,
+            row.exception,
+            row.traceback,
+        ),
         set(row.edges),
     )
 
@@ -360,10 +377,23 @@ def _expected_network(network: GraphNetwork) -> tuple[Any, ...]:
         None if hub is None else gufe_token(hub.key),
         None if hub is None else hub.weight,
         None if strategy is None else strategy.key.token,
-        None
-        if strategy is None
-        else tuple(strategy.state.get(name) for name in ("mode", "status", "iterations")),
+        None if strategy is None else _expected_state(StrategyState(**strategy.state)),
         set(network.edges),
+    )
+
+
+def _expected_state(state: StrategyState) -> tuple[Any, ...]:
+    return (
+        state.mode,
+        state.status,
+        state.iterations,
+        state.sleep_interval,
+        state.last_iteration,
+        state.last_iteration_result_count,
+        state.max_tasks_per_transformation,
+        state.task_scaling,
+        None if state.exception is None else list(map(escape, state.exception)),
+        escape(state.traceback),
     )
 
 
@@ -376,7 +406,7 @@ def _task(row: Any) -> tuple[Any, ...]:
         row.created_at,
         row.parent,
         row.service,
-        row.retries,
+        {(UUID(hub), UUID(pattern), int(retries)) for hub, pattern, retries in row.counters},
     )
 
 
@@ -389,7 +419,11 @@ def _expected_task(task: GraphTask) -> tuple[Any, ...]:
         task.created,
         task.parents[0].token if task.parents else None,
         task.claims[0].service if task.claims else None,
-        sum(one.retries for one in task.counters),
+        {
+            (ScopedKey.from_str(one.hub).token, token_of_pattern(one.pattern), one.retries)
+            for one in task.counters
+            if one.retries > 0
+        },
     )
 
 

@@ -150,10 +150,12 @@ class WorkerPool:
             # Suspend before checking, so that the worker cannot finish its task in between. The
             # pause lets a commit in progress arrive.
             process.send_signal(signal.SIGSTOP)
+            # The process of the task goes on, and may end soon.
+            computing = self.is_computing(attempt.service)
             time.sleep(PAUSE)
             if (
-                attempt in _running(store, self.network)
-                and self.is_computing(attempt.service)
+                computing
+                and attempt in _running(store, self.network)
                 and not self._in_transaction(attempt.service)
             ):
                 self._caught.add(attempt.service)

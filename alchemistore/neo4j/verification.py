@@ -20,6 +20,7 @@ from alchemistore.models import GufeKey, Scope, ScopedKey, StrategyState
 from alchemistore.models.text import escape
 from alchemistore.neo4j.comparison import Comparison
 from alchemistore.neo4j.imports.parts import IDENTITIES, SERVICES
+from alchemistore.neo4j.keys import key_in
 from alchemistore.neo4j.pages import pages
 from alchemistore.neo4j.reader import GraphReader
 from alchemistore.neo4j.records import GraphNetwork, GraphTask
@@ -166,9 +167,7 @@ class Verification:
                 found.listed += 1
             elif row is None or _network(row) != _expected_network(network):
                 found.different.append(str(network.key))
-        found.different += [
-            str(_scoped(f"{row.kind}-{token.hex}", scope)) for token, row in rows.items()
-        ]
+        found.different += [str(key_in(scope, row.kind, token)) for token, row in rows.items()]
         return found
 
     def _documents(
@@ -317,9 +316,7 @@ class Verification:
                 stored.remove(row)
             else:
                 found.different.append(f"{one.pattern!r} of {one.hub}")
-        found.different += [
-            f"{row[1]!r} of {_scoped(f'TaskHub-{row[0].hex}', scope)}" for row in stored
-        ]
+        found.different += [f"{row[1]!r} of {key_in(scope, 'TaskHub', row[0])}" for row in stored]
         return found
 
 
@@ -336,11 +333,8 @@ def _not_in_the_graph(number: int) -> list[str]:
 
 def _is_listed(key: ScopedKey, scope: Scope, listed: Collection[str]) -> bool:
     """Check whether the report lists an object, under its key or its new one."""
-    return str(key) in listed or str(_scoped(key.gufe_key, scope)) in listed
-
-
-def _scoped(key: str, scope: Scope) -> ScopedKey:
-    return ScopedKey.from_str(f"{key}-{scope}")
+    assert key.token is not None
+    return str(key) in listed or str(key_in(scope, key.qualname, key.token)) in listed
 
 
 def _network(row: Any) -> tuple[Any, ...]:

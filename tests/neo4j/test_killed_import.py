@@ -92,7 +92,7 @@ def assert_goes_on(store: StateStore, undisturbed: dict[str, int]) -> None:
     assert not any(any(report.counts.values()) for report in imported(store))
 
 
-# The number of statements that the import of the recorded graph sends.
+# About the number of statements that the import of the recorded graph sends.
 STATEMENTS = 337
 
 

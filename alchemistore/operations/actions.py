@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, cast, overload
+from typing import Any, TypeAlias, cast, overload
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, TextClause, text
@@ -20,16 +20,17 @@ from alchemistore.database.keys import (
 )
 from alchemistore.database.planner import FENCE
 from alchemistore.database.sql import SCOPE_ID, all_tokens
-from alchemistore.database.together import together
+from alchemistore.database.together import Together, together
 from alchemistore.database.transaction import call_of
 from alchemistore.models import RefusalReason, ScopedKey
 from alchemistore.models.task import DEFAULT_WEIGHT
-from alchemistore.operations.queue.refresh import refresh_with
+from alchemistore.operations.queue.refresh import leave_hub_with, refresh_with
 from alchemistore.operations.quotas import limit_of, room
 from alchemistore.operations.refusals import Refusals, explain, explain_missing_hub
 from alchemistore.operations.task_sets import TASKS, execute, form, lock, lock_with
 from alchemistore.operations.taskhub_weights import check_weight
 
+_UpdateQueue: TypeAlias = Callable[[Together, dict[str, Any]], None]
 # The statuses of tasks that can still be run.
 ACTIONABLE = ("waiting", "running", "error")
 
@@ -309,7 +310,7 @@ def cancel_tasks(
         If `taskhub` is the key of something else.
     """
     keys = parse_keys(tx, tasks, later=refusals is None)
-    return _change(tx, REMOVE_ACTIONS, keys, taskhub, refusals)
+    return _change(tx, REMOVE_ACTIONS, keys, taskhub, refusals, update_queue=leave_hub_with)
 
 
 def _change(
@@ -319,13 +320,15 @@ def _change(
     taskhub: ScopedKey | str | None,
     refusals: Refusals | None = None,
     once: bool = True,
+    update_queue: _UpdateQueue = refresh_with,
     **more: Any,
 ) -> list[ScopedKey | None]:
     hub = parse_hub(taskhub)
     if hub is None:
         return _no_hub(keys, refusals)
     values = {**parameters(hub), **keys.parameters, **more}
-    rows = _change_together(tx, statement, keys, values, last=refusals is None)
+    last = refusals is None
+    rows = _change_together(tx, statement, keys, values, last, update_queue)
     if rows is None:
         return _no_hub(keys, refusals)
     refused = {keys.pair(row.scope_id, row.task) for row in rows}
@@ -339,7 +342,12 @@ def _no_hub(keys: Keys, refusals: Refusals | None) -> list[ScopedKey | None]:
 
 
 def _change_together(
-    tx: Connection, statement: TextClause, keys: Keys, values: dict[str, Any], last: bool
+    tx: Connection,
+    statement: TextClause,
+    keys: Keys,
+    values: dict[str, Any],
+    last: bool,
+    update_queue: _UpdateQueue = refresh_with,
 ) -> Sequence[Any] | None:
     """Change the actions of tasks on a hub, and return the rows about tasks that were refused.
 
@@ -351,7 +359,7 @@ def _change_together(
         if keys:
             lock_with(send, keys.parameters)
             answer = send(form(statement, values), values)
-            refresh_with(send, keys.parameters)
+            update_queue(send, values)
     if keys:
         rows = answer.rows
     return rows if hub.rows else None

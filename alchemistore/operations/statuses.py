@@ -35,7 +35,7 @@ from alchemistore.models.clock import now
 from alchemistore.models.text import escape
 from alchemistore.operations import task_sets
 from alchemistore.operations.queue.lanes import raise_floors_with
-from alchemistore.operations.queue.refresh import refresh_with
+from alchemistore.operations.queue.refresh import leave_queue_with, refresh_with
 from alchemistore.operations.refusals import Refusals, explain
 from alchemistore.operations.task_sets import Reach
 from alchemistore.operations.tasks import parse_status
@@ -57,6 +57,8 @@ class Transition:
     cascades : bool
         Whether everything that extends the task, directly or not, gets the status too, unless it is
         invalid or deleted already.
+    enters : bool
+        Whether tasks may become claimable, these or those that extend them.
     reaches : "tasks", "children" or "descendants"
         The tasks whose queue rows may change.
     """
@@ -65,15 +67,18 @@ class Transition:
     outcome: str | None
     off_hubs: bool = False
     cascades: bool = False
+    enters: bool = False
     reaches: Reach = "tasks"
 
 
 _LIVE = ("waiting", "running", "complete", "error")
 TRANSITIONS: Mapping[TaskStatusEnum, Transition] = {
-    TaskStatusEnum.waiting: Transition(("waiting", "running", "error"), outcome="released"),
+    TaskStatusEnum.waiting: Transition(
+        ("waiting", "running", "error"), outcome="released", enters=True
+    ),
     TaskStatusEnum.running: Transition(("waiting", "running"), outcome=None),
     TaskStatusEnum.complete: Transition(
-        ("running", "complete"), outcome="complete", off_hubs=True, reaches="children"
+        ("running", "complete"), outcome="complete", off_hubs=True, enters=True, reaches="children"
     ),
     TaskStatusEnum.error: Transition(("running", "error"), outcome="error"),
     TaskStatusEnum.invalid: Transition(
@@ -356,7 +361,12 @@ def set_task_status(
         if not raise_error:
             task_sets.lock_with(send, keys.parameters, transition.reaches)
         answer = send(task_sets.form(SET_STATUS[wanted], values), values)
-        refresh_with(send, keys.parameters, transition.reaches)
+        if transition.reaches == "descendants":
+            leave_queue_with(send, keys.parameters, "descendants")
+        elif transition.enters:
+            refresh_with(send, keys.parameters, transition.reaches)
+        else:
+            leave_queue_with(send, keys.parameters)
         raise_floors_with(send)
     refused = {keys.pair(row.scope_id, row.task) for row in answer.rows}
     if refusals is not None:

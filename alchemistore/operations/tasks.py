@@ -30,7 +30,7 @@ from alchemistore.models import (
 from alchemistore.models.clock import now, uuid7
 from alchemistore.models.task import DEFAULT_PRIORITY, PRIORITY_MAX
 from alchemistore.models.text import escape, unescape
-from alchemistore.operations.queue.refresh import refresh_with
+from alchemistore.operations.queue.refresh import set_priority_with
 from alchemistore.operations.quotas import limit_of, lock_and_count
 from alchemistore.operations.refusals import Refusals, explain
 from alchemistore.operations.requests import Request, carry_out, once, plain, remember
@@ -519,7 +519,7 @@ def set_task_priority(
         with together(tx, last=refusals is None) as send:
             lock_with(send, values)
             answer = send(form(SET_PRIORITY, values), values)
-            refresh_with(send, keys.parameters)
+            set_priority_with(send, values)
         missing = {keys.pair(row.scope_id, row.task) for row in answer.rows}
     if refusals is not None:
         explain(tx, refusals, keys, missing, lambda state: RefusalReason.missing)

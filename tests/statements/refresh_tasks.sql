@@ -88,7 +88,7 @@ wanted AS MATERIALIZED (
     FROM grouped AS g
 ),
 -- Creates missing lanes, for the protocol and for any protocol, in the order of their keys
--- so that concurrent refreshes do not deadlock.
+-- so that concurrent calls do not deadlock.
 opened AS (
     INSERT INTO lanes (scope_id, taskhub, protocol, priority, visited_at)
     SELECT scope_id, taskhub, protocol, priority, $3 FROM wanted
@@ -120,7 +120,7 @@ clocks AS MATERIALIZED (
     ) AS clock
     FROM wanted
 ),
--- The tasks of the groups, each with its new race, for the update and the insert below.
+-- The tasks of the groups, each with its new race.
 drawn AS MATERIALIZED (
     SELECT scope_id, taskhub, task, priority, protocol, weight, place,
     clock
@@ -134,7 +134,8 @@ drawn AS MATERIALIZED (
         SELECT x.* FROM unnest(tasks, weights, places) AS x (task, weight, place)
         LIMIT cardinality(tasks)
     ) AS x
-),
+)
+,
 -- Updates the queue rows that exist, by their location.
 moved AS (
     UPDATE queue AS q SET priority = drawn.priority, protocol = drawn.protocol,

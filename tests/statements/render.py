@@ -46,6 +46,7 @@ PARAMETERS = {
     "orgs_out": ("text[]", "ARRAY[NULL]"),
     "outcome": ("text", "'complete'"),
     "packages": ("text", '\'{"gufe": "1.0"}\''),
+    "priority": ("bigint", "3"),
     "project": ("text", "'project'"),
     "projects_in": ("text[]", "ARRAY[NULL]"),
     "projects_out": ("text[]", "ARRAY[NULL]"),
@@ -97,6 +98,10 @@ def _samples() -> Iterator[tuple[str, Sample]]:
         yield f"lock_{reach}", Sample(f"Lock tasks, reach {reach!r}", statement, {})
     for reach, statement in refresh.REFRESH_QUEUE.items():
         yield f"refresh_{reach}", Sample(f"Refresh the queue, reach {reach!r}", statement, {})
+    for reach, statement in refresh.LEAVE_QUEUE.items():
+        yield f"leave_{reach}", Sample(f"Leave the queue, reach {reach!r}", statement, {})
+    yield "leave_hub", Sample("Leave the queue of a hub", refresh.LEAVE_HUB, {"token": HUB})
+    yield "set_priority", Sample("Set the priority in the queue", refresh.SET_PRIORITY_IN_QUEUE, {})
     for status, statement in SET_STATUS.items():
         yield f"set_{status.value}", _set_status(status, statement)
     yield "raise_floors", Sample("Raise the floors of lanes", lanes.RAISE_FLOORS, {})

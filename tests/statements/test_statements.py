@@ -52,10 +52,12 @@ def test_rendered_statements_are_those_that_calls_send(store: StateStore, scope:
     for protocols in (None, ["PushProtocol"]):
         store.claim_taskhub_tasks(made.hub, "service", protocols=protocols)
         store.claim_tasks([scope], "service", protocols=protocols)
+    store.set_task_priority(made.tasks, 3)
     for task in made.tasks:
         store.settle_task(task, ref(scope), "service", environment={"gufe": "1.0"})
     for status in TaskStatusEnum:
         store.set_task_status(made.tasks, status)
+    store.cancel_tasks(made.tasks, made.hub)
     store.maintain_queue()
     event.remove(store.engine, "before_cursor_execute", record)
 

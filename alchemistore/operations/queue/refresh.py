@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from sqlalchemy import Connection, TextClause, text
 
 from alchemistore.database.planner import FENCE, all_of, equal_unindexed
+from alchemistore.database.sql import SCOPE_ID
 from alchemistore.database.together import Together, together
 from alchemistore.models.clock import now
 from alchemistore.operations.queue.notify import NOTIFY, note_notification, should_notify
 from alchemistore.operations.queue.race import WEIGHT_MIN, exponential, largest_race, seed
-from alchemistore.operations.task_sets import REACHES, Reach, form, row_locations
+from alchemistore.operations.task_sets import REACHES, TASKS, form, row_locations
+
+# A task that becomes complete makes those that extend it claimable, but not the next ones. One that
+# becomes invalid or deleted takes all that extend it out of the queue.
+Entering: TypeAlias = Literal["tasks", "children"]
+Leaving: TypeAlias = Literal["tasks", "descendants"]
 
 # Selects a queue row x whose task cannot be claimed, or is not on the hub with a weight above 0.
 _NOT_CLAIMABLE = """
@@ -24,9 +30,55 @@ _NOT_CLAIMABLE = """
 """
 
 
+_DRAW = exponential("uuid_hash_extended(taskhub, uuid_hash_extended(task, :seed))")
+# The steps that draw new races for groups of tasks, called `wanted`: each has the arrays `tasks`,
+# `weights` and `places`, the locations of their queue rows.
+_RACES = f"""
+    -- Creates missing lanes, for the protocol and for any protocol, in the order of their keys
+    -- so that concurrent calls do not deadlock.
+    opened AS (
+        INSERT INTO lanes (scope_id, taskhub, protocol, priority, visited_at)
+        SELECT scope_id, taskhub, protocol, priority, :now FROM wanted
+        UNION
+        SELECT scope_id, taskhub, '', priority, :now FROM wanted
+        ORDER BY 1, 2, 3, 4
+        ON CONFLICT DO NOTHING
+    ),
+    -- The groups with the clock that their draws start from, so that they do not overtake: the
+    -- largest race claimed, and at least the floors, below which no claim looks.
+    clocks AS MATERIALIZED (
+        SELECT wanted.*, greatest(
+            (SELECT max(floor) FROM lanes AS l
+                WHERE l.scope_id = wanted.scope_id AND l.taskhub = wanted.taskhub
+                    AND l.priority = wanted.priority AND l.protocol IN ('', wanted.protocol)),
+            {largest_race("wanted", "''")},
+            {largest_race("wanted", "wanted.protocol")},
+            0
+        ) AS clock
+        FROM wanted
+    ),
+    -- The tasks of the groups, each with its new race.
+    drawn AS MATERIALIZED (
+        SELECT scope_id, taskhub, task, priority, protocol, weight, place,
+            clock
+            + {_DRAW}
+            / greatest(weight, {WEIGHT_MIN}) AS race
+        FROM clocks
+        CROSS JOIN LATERAL (
+            SELECT x.* FROM unnest(tasks, weights, places) AS x (task, weight, place)
+            {all_of("tasks")}
+        ) AS x
+    )
+"""
+_MOVE = """
+    UPDATE queue AS q SET priority = drawn.priority, protocol = drawn.protocol,
+        weight = drawn.weight, race = drawn.race
+    FROM drawn WHERE q.ctid = drawn.place
+"""
+
+
 def _refresh(touched: str) -> TextClause:
     obsolete = row_locations("queue", "eligible", columns=", x.taskhub", where=_NOT_CLAIMABLE)
-    draw = exponential("uuid_hash_extended(taskhub, uuid_hash_extended(task, :seed))")
     return text(f"""
         WITH
         -- The tasks whose queue rows may have to change. Read once, because several steps use them.
@@ -86,47 +138,9 @@ def _refresh(touched: str) -> TextClause:
             ) AS protocol
             FROM grouped AS g
         ),
-        -- Creates missing lanes, for the protocol and for any protocol, in the order of their keys
-        -- so that concurrent refreshes do not deadlock.
-        opened AS (
-            INSERT INTO lanes (scope_id, taskhub, protocol, priority, visited_at)
-            SELECT scope_id, taskhub, protocol, priority, :now FROM wanted
-            UNION
-            SELECT scope_id, taskhub, '', priority, :now FROM wanted
-            ORDER BY 1, 2, 3, 4
-            ON CONFLICT DO NOTHING
-        ),
-        -- The groups with the clock that their draws start from, so that they do not overtake: the
-        -- largest race claimed, and at least the floors, below which no claim looks.
-        clocks AS MATERIALIZED (
-            SELECT wanted.*, greatest(
-                (SELECT max(floor) FROM lanes AS l
-                    WHERE l.scope_id = wanted.scope_id AND l.taskhub = wanted.taskhub
-                        AND l.priority = wanted.priority AND l.protocol IN ('', wanted.protocol)),
-                {largest_race("wanted", "''")},
-                {largest_race("wanted", "wanted.protocol")},
-                0
-            ) AS clock
-            FROM wanted
-        ),
-        -- The tasks of the groups, each with its new race, for the update and the insert below.
-        drawn AS MATERIALIZED (
-            SELECT scope_id, taskhub, task, priority, protocol, weight, place,
-                clock
-                + {draw}
-                / greatest(weight, {WEIGHT_MIN}) AS race
-            FROM clocks
-            CROSS JOIN LATERAL (
-                SELECT x.* FROM unnest(tasks, weights, places) AS x (task, weight, place)
-                {all_of("tasks")}
-            ) AS x
-        ),
+        {_RACES},
         -- Updates the queue rows that exist, by their location.
-        moved AS (
-            UPDATE queue AS q SET priority = drawn.priority, protocol = drawn.protocol,
-                weight = drawn.weight, race = drawn.race
-            FROM drawn WHERE q.ctid = drawn.place
-        ),
+        moved AS ({_MOVE}),
         -- Inserts the others.
         entered AS (
             INSERT INTO queue (scope_id, taskhub, task, priority, protocol, weight, race)
@@ -140,10 +154,57 @@ def _refresh(touched: str) -> TextClause:
     """)
 
 
-REFRESH_QUEUE = {reach: _refresh(tasks) for reach, tasks in REACHES.items()}
+REFRESH_QUEUE = {reach: _refresh(REACHES[reach]) for reach in get_args(Entering)}
+
+# The next statements do less than a refresh, where it is known what can change.
 
 
-def refresh(tx: Connection, tasks: dict[str, Any], reach: Reach = "tasks") -> None:
+def _leave(touched: str) -> TextClause:
+    not_waiting = """
+        WHERE coalesce((
+            SELECT t.status FROM tasks AS t
+            WHERE t.scope_id = touched.scope_id AND t.token = touched.task
+        ), '') <> 'waiting'
+    """
+    return text(f"""
+        WITH touched AS MATERIALIZED ({touched})
+        -- Deletes the queue rows of those that are not waiting any more.
+        DELETE FROM queue WHERE ctid = ANY({row_locations("queue", "touched", where=not_waiting)})
+    """)
+
+
+LEAVE_QUEUE = {reach: _leave(REACHES[reach]) for reach in get_args(Leaving)}
+LEAVE_HUB = text(f"""
+    DELETE FROM queue WHERE ctid = ANY(ARRAY(
+        SELECT q.place FROM ({TASKS}) AS x
+        -- Looks up the queue rows of each task by key, and only then compares hubs.
+        CROSS JOIN LATERAL (
+            SELECT q.ctid AS place, q.taskhub FROM queue AS q
+            WHERE q.scope_id = x.scope_id AND q.task = x.task {FENCE}
+        ) AS q
+        WHERE x.scope_id = {SCOPE_ID} AND q.taskhub = :token
+    ))
+""")
+SET_PRIORITY_IN_QUEUE = text(f"""
+    WITH
+    -- The queue rows of these tasks with another priority, one group for each hub and protocol.
+    wanted AS MATERIALIZED (
+        SELECT q.scope_id, q.taskhub, q.protocol, CAST(:priority AS bigint) AS priority,
+            array_agg(q.task) AS tasks, array_agg(q.weight) AS weights, array_agg(q.place) AS places
+        FROM ({TASKS}) AS x
+        -- Looks up the queue rows of each task by key.
+        CROSS JOIN LATERAL (
+            SELECT q.*, q.ctid AS place FROM queue AS q
+            WHERE q.scope_id = x.scope_id AND q.task = x.task AND q.priority <> :priority {FENCE}
+        ) AS q
+        GROUP BY q.scope_id, q.taskhub, q.protocol
+    ),
+    {_RACES}
+    {_MOVE}
+""")
+
+
+def refresh(tx: Connection, tasks: dict[str, Any], reach: Entering = "tasks") -> None:
     """Update the queue rows of tasks from tasks, extends and actions.
 
     Parameters
@@ -152,7 +213,7 @@ def refresh(tx: Connection, tasks: dict[str, Any], reach: Reach = "tasks") -> No
         The open transaction, in which the tasks are locked.
     tasks : dict
         Which ones, as in :attr:`Keys.parameters`.
-    reach : "tasks", "children" or "descendants", default "tasks"
+    reach : "tasks" or "children", default "tasks"
         Whether to include the tasks that extend them, also those created since the locks were
         requested.
     """
@@ -160,7 +221,7 @@ def refresh(tx: Connection, tasks: dict[str, Any], reach: Reach = "tasks") -> No
         refresh_with(send, tasks, reach)
 
 
-def refresh_with(send: Together, tasks: dict[str, Any], reach: Reach = "tasks") -> None:
+def refresh_with(send: Together, tasks: dict[str, Any], reach: Entering = "tasks") -> None:
     """Update the queue rows of tasks, with other statements; see `refresh`."""
     tx = send.tx
     values = {**tasks, "now": now(), "seed": seed(tx), "notify": should_notify(tx)}
@@ -170,3 +231,45 @@ def refresh_with(send: Together, tasks: dict[str, Any], reach: Reach = "tasks") 
             note_notification(tx)
 
     send(form(REFRESH_QUEUE[reach], values), values, then)
+
+
+def leave_queue_with(send: Together, tasks: dict[str, Any], reach: Leaving = "tasks") -> None:
+    """Remove tasks that are not waiting any more from the queue, with other statements.
+
+    Parameters
+    ----------
+    send : Together
+        Adds the statement.
+    tasks : dict
+        Which ones, as in :attr:`Keys.parameters`. They are locked.
+    reach : "tasks" or "descendants", default "tasks"
+        Whether to include the tasks that extend them, directly or not.
+    """
+    send(form(LEAVE_QUEUE[reach], tasks), tasks)
+
+
+def leave_hub_with(send: Together, values: dict[str, Any]) -> None:
+    """Remove locked tasks from the queue of a hub that they have left, with other statements.
+
+    Parameters
+    ----------
+    send : Together
+        Adds the statement.
+    values : dict
+        The tasks, as in :attr:`Keys.parameters`, and the hub, as in :func:`parameters`.
+    """
+    send(form(LEAVE_HUB, values), values)
+
+
+def set_priority_with(send: Together, values: dict[str, Any]) -> None:
+    """Set the priority of the queue rows of locked tasks, with other statements.
+
+    Parameters
+    ----------
+    send : Together
+        Adds the statement.
+    values : dict
+        The tasks, as in :attr:`Keys.parameters`, and their new ``priority``.
+    """
+    more = {"now": now(), "seed": seed(send.tx)}
+    send(form(SET_PRIORITY_IN_QUEUE, values), {**values, **more})

@@ -105,7 +105,8 @@ _END_CLAIMS = f"""
     ),
     -- Records how the attempts with these claims ended.
     closed AS (
-        UPDATE attempts SET ended_at = :now, outcome = :outcome, reason = :reason
+        UPDATE attempts SET ended_at = greatest(:now, claimed_at), outcome = :outcome,
+            reason = :reason
         WHERE ctid = ANY({task_sets.row_locations("attempts", "ended")})
     ),
 """
@@ -146,19 +147,24 @@ def _set(transition: Transition) -> TextClause:
         tree (scope_id, task) AS (
             {task_sets.tree(accepted) if transition.cascades else accepted}
         ),
-        -- Sets the status of those that do not have it and are not invalid or deleted.
+        -- Sets the status of those that do not have it and are not invalid or deleted. The time is
+        -- that before the tasks were locked, but never before the last change.
         changed AS (
-            UPDATE tasks AS t SET status = :status, status_changed_at = :now, reason = :reason
+            UPDATE tasks AS t SET status = :status, reason = :reason,
+                status_changed_at = greatest(
+                    :now, t.status_changed_at + interval '1 microsecond'
+                )
             WHERE ctid = ANY({task_sets.row_locations("tasks", "tree", "token")})
                 AND t.status <> :status AND t.status NOT IN ('invalid', 'deleted')
-            RETURNING t.scope_id, t.token AS task
+            RETURNING t.scope_id, t.token AS task, t.status_changed_at
         ),
         {_END_CLAIMS if transition.outcome else ""}
         {_DROP_ACTIONS if transition.off_hubs else ""}
         -- Adds the changes to the history of the tasks.
         noted AS (
             INSERT INTO status_changes (scope_id, task, change, status, changed_at, reason, actor)
-            SELECT changed.scope_id, changed.task, :change, :status, :now, :reason,
+            SELECT changed.scope_id, changed.task, :change, :status, changed.status_changed_at,
+                :reason,
                 {_ACTOR if transition.outcome in ("complete", "error") else ":actor"}
             FROM changed
         ),

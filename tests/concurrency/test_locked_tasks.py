@@ -6,7 +6,8 @@ import pytest
 
 from alchemistore import Scope, StateStore
 from tests.support.campaigns import campaign, move_to_status, register
-from tests.support.concurrency import run_while_open
+from tests.support.concurrency import Running, run_while_open
+from tests.support.history import history_of
 
 
 @pytest.mark.parametrize("protocols", [None, ["PushProtocol"]], ids=["any", "filtered"])
@@ -47,3 +48,21 @@ def test_restart_does_not_end_the_claim_of_a_task_that_another_session_has_resta
     assert restarting.waited
     assert restarting.result() == [None]
     assert store.get_service_tasks("a") == made.tasks
+
+
+def test_history_is_in_the_order_of_the_changes_even_if_the_last_one_had_to_wait(
+    store: StateStore, scope: Scope
+) -> None:
+    register(store, "a")
+    made = campaign(store, scope, tasks=1)
+    with store.transaction() as tx:
+        assert tx.set_task_priority(made.tasks, 2) == made.tasks
+        ending = Running(lambda: store.set_task_status(made.tasks, "error"))
+        assert ending.waits_for(tx)
+        assert tx.claim_taskhub_tasks(made.hub, "a") == made.tasks
+    assert ending.result() == made.tasks
+    told = history_of(store, made.tasks[0])
+    assert [change.status.value for change in told.changes] == ["waiting", "running", "error"]
+    [attempt] = told.attempts
+    assert attempt.ended_at is not None
+    assert attempt.ended_at >= attempt.claimed_at

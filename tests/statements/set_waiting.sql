@@ -4,8 +4,8 @@
 -- $2: tokens (uuid[])
 -- $3: sources (text[])
 -- $4: status (text)
--- $5: now (timestamptz)
--- $6: reason (text)
+-- $5: reason (text)
+-- $6: now (timestamptz)
 -- $7: outcome (text)
 -- $8: change (uuid)
 -- $9: actor (text)
@@ -17,8 +17,8 @@ PREPARE set_waiting (
     uuid[],
     text[],
     text,
-    timestamptz,
     text,
+    timestamptz,
     text,
     uuid,
     text
@@ -43,9 +43,13 @@ accepted AS MATERIALIZED (
 tree (scope_id, task) AS (
     SELECT scope_id, task FROM accepted
 ),
--- Sets the status of those that do not have it and are not invalid or deleted.
+-- Sets the status of those that do not have it and are not invalid or deleted. The time is
+-- that before the tasks were locked, but never before the last change.
 changed AS (
-    UPDATE tasks AS t SET status = $4, status_changed_at = $5, reason = $6
+    UPDATE tasks AS t SET status = $4, reason = $5,
+    status_changed_at = greatest(
+        $6, t.status_changed_at + interval '1 microsecond'
+    )
     WHERE ctid = ANY(ARRAY(
             SELECT x.ctid FROM tree CROSS JOIN LATERAL (
                 SELECT x.ctid  FROM tasks AS x
@@ -54,7 +58,7 @@ changed AS (
             ) AS x
     ))
         AND t.status <> $4 AND t.status NOT IN ('invalid', 'deleted')
-    RETURNING t.scope_id, t.token AS task
+    RETURNING t.scope_id, t.token AS task, t.status_changed_at
 ),
 -- Ends the claims on these tasks.
 ended AS (
@@ -69,7 +73,8 @@ ended AS (
 ),
 -- Records how the attempts with these claims ended.
 closed AS (
-    UPDATE attempts SET ended_at = $5, outcome = $7, reason = $6
+    UPDATE attempts SET ended_at = greatest($6, claimed_at), outcome = $7,
+    reason = $5
     WHERE ctid = ANY(ARRAY(
             SELECT x.ctid FROM ended CROSS JOIN LATERAL (
                 SELECT x.ctid  FROM attempts AS x
@@ -81,7 +86,8 @@ closed AS (
 -- Adds the changes to the history of the tasks.
 noted AS (
     INSERT INTO status_changes (scope_id, task, change, status, changed_at, reason, actor)
-    SELECT changed.scope_id, changed.task, $8, $4, $5, $6,
+    SELECT changed.scope_id, changed.task, $8, $4, changed.status_changed_at,
+    $5,
     $9
     FROM changed
 ),
@@ -95,8 +101,8 @@ EXECUTE set_waiting (
     ARRAY[uuid '50000000-0000-7000-8000-000000000001', '50000000-0000-7000-8000-000000000003'],
     ARRAY['waiting', 'running', 'error'],
     'waiting',
-    '2026-01-02 03:04:05+00',
     NULL,
+    '2026-01-02 03:04:05+00',
     'released',
     '60000000-0000-7000-8000-000000000001',
     NULL

@@ -6,6 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Four workers on two cores, because many tests wait for a lock or a server.
 PYTEST_ARGS ?= -n 4 --dist worksteal
+# Without compiled files, the tests themselves and the many processes that they start compile the
+# code again and again.
+export PYTHONDONTWRITEBYTECODE :=
 
 help:  ## print this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -220,7 +220,13 @@ def test_bulk_call_with_few_tasks_scans_no_whole_table(
     assert not read_whole(plans), str(plans)
 
 
-@pytest.mark.parametrize("statistics", STATISTICS)
+@pytest.mark.parametrize(
+    "statistics",
+    [
+        *("fresh", "generic", "never"),
+        *(pytest.param(one, marks=pytest.mark.soak) for one in ("skewed", "stale")),
+    ],
+)
 @pytest.mark.parametrize("act", BULK_CALLS.values(), ids=BULK_CALLS)
 def test_bulk_call_with_many_tasks_reads_no_row_twice(
     act: Callable[[StateStore, Seeded, int], object],

@@ -25,6 +25,7 @@ from alchemistore.monitoring.collection import Collection
 from alchemistore.monitoring.readings import database_parts
 from tests.support.campaigns import campaign
 from tests.support.concurrency import Running
+from tests.support.servers import parent_of_data
 
 USER = SYSTEM_USER if os.geteuid() == 0 else None
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
@@ -85,7 +86,7 @@ def _wait_for(url: str, log: Path) -> None:
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
-    directory = Path(tempfile.mkdtemp(prefix="alchemistore-pair-"))
+    directory = Path(tempfile.mkdtemp(prefix="alchemistore-pair-", dir=parent_of_data()))
     directory.chmod(0o755)
     made = {name: directory / name for name in ("primary", "standby", "address")}
     for one in made.values():

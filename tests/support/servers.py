@@ -8,6 +8,7 @@ import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -33,6 +34,23 @@ FAST = {
 }
 
 
+# A file system in memory, and the bytes that must be free there.
+MEMORY, SPACE = Path("/dev/shm"), 4 * 2**30
+
+
+def parent_of_data() -> Path:
+    """Return the directory for the data of servers, in memory if there is room.
+
+    To copy a database takes an eighth of the CPU time there.
+    """
+    usable = (
+        os.access(MEMORY, os.W_OK)
+        and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC
+        and min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available) >= SPACE
+    )
+    return MEMORY if usable else Path(tempfile.gettempdir())
+
+
 @pytest.fixture(scope="session")
 def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory that all workers of this run share."""
@@ -51,7 +69,7 @@ def servers_directory(run_directory: Path) -> Iterator[Path]:
         # Not below pytest's directory: as root, PostgreSQL's own user cannot enter that.
         directory = Path(note.read_text()) if note.exists() else None
         if directory is None or not directory.exists():
-            directory = Path(tempfile.mkdtemp(prefix=PREFIX))
+            directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent_of_data()))
         note.write_text(str(directory))
         _write_users(directory, [*_users(directory), os.getpid()])
     yield directory
@@ -99,7 +117,7 @@ def local_servers(
 @pytest.fixture
 def fresh_directory() -> Iterator[Path]:
     """A directory for separate private servers, not created yet, which every user may enter."""
-    parent = Path(tempfile.mkdtemp(prefix="alchemistore-fresh-"))
+    parent = Path(tempfile.mkdtemp(prefix="alchemistore-fresh-", dir=parent_of_data()))
     # PostgreSQL does not run as root.
     parent.chmod(0o755)
     yield parent / "data"
@@ -158,7 +176,9 @@ def _write_users(directory: Path, users: list[int]) -> None:
 
 def _remove_abandoned() -> None:
     """Remove the directories of test runs that were killed."""
-    for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/"):
+    for directory in chain.from_iterable(
+        parent.glob(f"{PREFIX}*/") for parent in (MEMORY, Path(tempfile.gettempdir()))
+    ):
         if (
             directory.stat().st_uid == os.geteuid()
             and (directory / "users.json").exists()

@@ -116,6 +116,7 @@ FIND_TRACEBACKS = text(f"""
         WHERE b.scope_id = x.scope_id AND b.result = latest.result {FENCE}
     ) AS b
 """)
+# The answer is binary, because tracebacks are full of quotes, which a text array escapes.
 READ_TRACEBACKS = text(f"""
     SELECT CAST(b.token AS text) AS token, b.tracebacks
     FROM unnest(
@@ -126,7 +127,7 @@ READ_TRACEBACKS = text(f"""
         SELECT b.token, b.tracebacks FROM tracebacks AS b
         WHERE b.scope_id = x.scope_id AND b.result = x.result AND b.token = x.token {FENCE}
     ) AS b
-""")
+""").execution_options(binary=True)
 # Sets the counters of actions.
 COUNT_RETRIES = text(f"""
     WITH

@@ -17,7 +17,7 @@ from harmonic.protocol import HarmonicSettings
 from harmonic.report import Report
 
 SIZE = Size(
-    sampling=HarmonicSettings(walkers=32, frames=16, stride=300, step=0.1),
+    sampling=HarmonicSettings(walkers=32, frames=16, stride=1500, step=0.1),
     repeats=1,
     silence=timedelta(seconds=3),
 )

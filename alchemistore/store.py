@@ -55,6 +55,7 @@ from alchemistore.operations import (
     results,
     services,
     settlement,
+    status_counts,
     statuses,
     strategies,
     task_queries,
@@ -430,9 +431,9 @@ class StateStore(Transactional, AlchemiscaleStateStore):
     set_task_invalid = writes_together(statuses.set_task_invalid, known=True)
     set_task_deleted = writes_together(statuses.set_task_deleted, known=True)
     get_task_status = reads(statuses.get_task_status)
-    get_scope_status = reads(statuses.get_scope_status)
-    get_network_status = reads(statuses.get_network_status)
-    get_transformation_status = reads(statuses.get_transformation_status)
+    get_scope_status = reads(status_counts.get_scope_status)
+    get_network_status = reads(status_counts.get_network_status)
+    get_transformation_status = reads(status_counts.get_transformation_status)
 
     # history
     get_task_history = reads(history.get_task_history)

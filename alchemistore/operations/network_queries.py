@@ -20,7 +20,7 @@ from alchemistore.models import NetworkDetails, NetworkStateEnum, Records, Scope
 from alchemistore.models.gufe import GufeTokenizable
 from alchemistore.models.text import is_text
 from alchemistore.operations.documents import read_objects
-from alchemistore.operations.statuses import get_network_status
+from alchemistore.operations.status_counts import get_network_status
 
 # A network without a mark, as previous versions create it, is active.
 STATE_MATCHES = """

@@ -256,7 +256,7 @@ def _resolve(
     lock(tx, tasks)
     if hub is not None:
         # Some may have been removed from the hub before they were locked, and others added.
-        locked = set(tasks["tokens"][1:-1].split(","))
+        locked = set(_elements(tasks["tokens"]))
         tasks = _parameters(
             (hub["scope_id"], task) for task in tx.scalars(TASKS_OF_HUB, hub) if task in locked
         )

@@ -475,27 +475,3 @@ def test_deleted_network_can_be_created_again(store: StateStore, scope: Scope) -
     assert store.get_taskhub_tasks(made.hub) == []
     assert set(store.get_network_tasks(made.network)) == set(made.tasks)
     assert without_queue(added(before, row_counts(store))) == {"actions": -2}
-
-
-# Status
-
-
-def test_get_network_status_of_one_and_of_many(store: StateStore, scope: Scope) -> None:
-    made = campaign(store, scope, tasks=3)
-    second = store.create_network(star(1, "second"), scope)
-    store.set_task_running([made.tasks[0]])
-    whole, part = (
-        {"waiting": 2, "running": 1},
-        store.get_transformation_status(store.get_network_transformations(second)[0]),
-    )
-    assert (
-        store.get_network_status(made.network)
-        == store.get_network_status(str(made.network))
-        == whole
-    )
-    missing = f"AlchemicalNetwork-{ZERO}-{scope}"
-    asked = [second, made.network, None, missing, made.hub, "nonsense", made.network]
-    answers = store.get_network_status(asked)
-    assert [answer or None for answer in answers] == [part, whole, None, None, None, None, whole]
-    assert store.get_network_status([]) == []
-    assert store.get_network_status(missing) == {}

@@ -12,13 +12,11 @@ import pytest
 from alchemistore import RefusalReason, Scope, ScopedKey, StateStore, TaskStatusEnum
 from tests.support.campaigns import (
     STATUSES,
-    Campaign,
     campaign,
     chain,
     created,
     move_to_status,
     register,
-    star,
     tree,
 )
 from tests.support.history import attempts, statuses
@@ -396,71 +394,3 @@ def test_terminal_status_reaches_the_end_of_a_long_chain(store: StateStore, scop
     assert store.set_task_invalid(line[:1]) == line[:1]
     assert statuses(store, line) == ["invalid"] * 100
     assert store.get_taskhub_tasks(made.hub) == []
-
-
-@pytest.fixture
-def counted(store: StateStore, scope: Scope, other_scope: Scope) -> Campaign:
-    """Six tasks of one transformation, one per status, one of another, and two elsewhere."""
-    made = campaign(store, scope)
-    tasks = created(store.create_tasks(made.transformations[:1] * 6))
-    for task, status in zip(tasks, STATUSES, strict=True):
-        move_to_status(store, [task], status)
-    store.create_task(made.transformations[1])
-    campaign(store, other_scope, tasks=2)
-    return made
-
-
-def test_scope_status_counts_by_status(
-    store: StateStore, counted: Campaign, scope: Scope, other_scope: Scope
-) -> None:
-    here = dict.fromkeys(STATUSES, 1) | {"waiting": 2}
-    assert store.get_scope_status(scope) == here
-    assert store.get_scope_status(other_scope) == {"waiting": 2}
-    for wide in (Scope(), Scope("org"), Scope("org", "campaign")):
-        assert store.get_scope_status(wide) == here | {"waiting": 4}
-    assert store.get_scope_status(Scope("nobody")) == {}
-
-
-def test_network_and_transformation_status_count_by_status(
-    store: StateStore, counted: Campaign, scope: Scope
-) -> None:
-    here = dict.fromkeys(STATUSES, 1)
-    assert store.get_network_status(counted.network) == here | {"waiting": 2}
-    assert store.get_network_status(str(counted.network)) == here | {"waiting": 2}
-    assert store.get_transformation_status(counted.transformations[0]) == here
-    assert store.get_transformation_status(str(counted.transformations[1])) == {"waiting": 1}
-    assert store.get_transformation_status(counted.transformations[2]) == {}
-    for missing in (counted.hub, missing_task(scope)):
-        assert store.get_network_status(missing) == {}
-        assert store.get_transformation_status(missing) == {}
-    networks = [counted.network, None, counted.hub, counted.network]
-    assert store.get_network_status(networks) == [
-        here | {"waiting": 2},
-        {},
-        {},
-        here | {"waiting": 2},
-    ]
-
-
-def test_network_status_counts_in_several_scopes_and_for_small_and_large_networks(
-    store: StateStore, scope: Scope
-) -> None:
-    there = Scope("elsewhere", "campaign", "project")
-    small, large, shared = (
-        campaign(store, scope, tasks=4, arms=1, name="small"),
-        campaign(store, scope, tasks=24, arms=8, name="large"),
-        # Its transformation is also in the large network.
-        store.create_network(star(1, "shared"), scope),
-    )
-    other = campaign(store, there, tasks=5, arms=5, name="other")
-    store.set_task_running(small.tasks[:1])
-    # The networks have the same arms, and thus share transformations.
-    of_first = {"waiting": 6, "running": 1}
-    assert store.get_network_status(small.network) == of_first
-    assert store.get_network_status([shared, other.network, large.network, small.network]) == [
-        of_first,
-        {"waiting": 5},
-        {"waiting": 27, "running": 1},
-        of_first,
-    ]
-    assert store.get_network_status([shared, other.network]) == [of_first, {"waiting": 5}]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 from sqlalchemy import Connection, TextClause, text
 
@@ -13,12 +13,7 @@ from alchemistore.database.together import Together, together
 from alchemistore.models.clock import now
 from alchemistore.operations.queue.notify import NOTIFY, note_notification, should_notify
 from alchemistore.operations.queue.race import WEIGHT_MIN, exponential, largest_race, seed
-from alchemistore.operations.task_sets import REACHES, TASKS, form, row_locations
-
-# A task that becomes complete makes those that extend it claimable, but not the next ones. One that
-# becomes invalid or deleted takes all that extend it out of the queue.
-Entering: TypeAlias = Literal["tasks", "children"]
-Leaving: TypeAlias = Literal["tasks", "descendants"]
+from alchemistore.operations.task_sets import REACHES, TASKS, Reach, form, row_locations
 
 # Selects a queue row x whose task cannot be claimed, or is not on the hub with a weight above 0.
 _NOT_CLAIMABLE = """
@@ -154,7 +149,9 @@ def _refresh(touched: str) -> TextClause:
     """)
 
 
-REFRESH_QUEUE = {reach: _refresh(REACHES[reach]) for reach in get_args(Entering)}
+# A task that becomes complete makes those that extend it claimable, but not the next ones.
+_ENTERING: tuple[Reach, ...] = ("tasks", "children")
+REFRESH_QUEUE = {reach: _refresh(REACHES[reach]) for reach in _ENTERING}
 
 # The next statements do less than a refresh, where it is known what can change.
 
@@ -173,7 +170,9 @@ def _leave(touched: str) -> TextClause:
     """)
 
 
-LEAVE_QUEUE = {reach: _leave(REACHES[reach]) for reach in get_args(Leaving)}
+# One that becomes invalid or deleted takes all that extend it out of the queue.
+_LEAVING: tuple[Reach, ...] = ("tasks", "descendants")
+LEAVE_QUEUE = {reach: _leave(REACHES[reach]) for reach in _LEAVING}
 LEAVE_HUB = text(f"""
     DELETE FROM queue WHERE ctid = ANY(ARRAY(
         SELECT q.place FROM ({TASKS}) AS x
@@ -204,7 +203,7 @@ SET_PRIORITY_IN_QUEUE = text(f"""
 """)
 
 
-def refresh(tx: Connection, tasks: dict[str, Any], reach: Entering = "tasks") -> None:
+def refresh(tx: Connection, tasks: dict[str, Any], reach: Reach = "tasks") -> None:
     """Update the queue rows of tasks from tasks, extends and actions.
 
     Parameters
@@ -221,7 +220,7 @@ def refresh(tx: Connection, tasks: dict[str, Any], reach: Entering = "tasks") ->
         refresh_with(send, tasks, reach)
 
 
-def refresh_with(send: Together, tasks: dict[str, Any], reach: Entering = "tasks") -> None:
+def refresh_with(send: Together, tasks: dict[str, Any], reach: Reach = "tasks") -> None:
     """Update the queue rows of tasks, with other statements; see `refresh`."""
     tx = send.tx
     values = {**tasks, "now": now(), "seed": seed(tx), "notify": should_notify(tx)}
@@ -233,7 +232,7 @@ def refresh_with(send: Together, tasks: dict[str, Any], reach: Entering = "tasks
     send(form(REFRESH_QUEUE[reach], values), values, then)
 
 
-def leave_queue_with(send: Together, tasks: dict[str, Any], reach: Leaving = "tasks") -> None:
+def leave_queue_with(send: Together, tasks: dict[str, Any], reach: Reach = "tasks") -> None:
     """Remove tasks that are not waiting any more from the queue, with other statements.
 
     Parameters

@@ -78,6 +78,16 @@ def test_each_setter_accepts_the_transitions_of_the_table(
     }
 
 
+@pytest.mark.parametrize("status", ["error", "running"])
+def test_waiting_task_that_is_refused_can_still_be_claimed(
+    store: StateStore, scope: Scope, status: str
+) -> None:
+    register(store, "a")
+    made = campaign(store, scope, tasks=1)
+    assert store.set_task_status(made.tasks, status, only_from="running") == [None]
+    assert store.claim_taskhub_tasks(made.hub, "a") == made.tasks
+
+
 @pytest.mark.parametrize("only_from", ["error", ["error", "complete"], iter(["error"])])
 def test_only_from_refuses_tasks_with_another_status(
     store: StateStore, scope: Scope, only_from: Any
